@@ -1,0 +1,32 @@
+"""The console script: `ricenet <stage> key=value ...` is `python -m ricenet.<stage> key=value ...`."""
+
+import importlib
+import sys
+
+STAGES = {
+    "phantom": "write a synthetic cohort with known truth",
+    "preprocess": "cohort folder -> model-ready case folders",
+    "train": "one fold of one modality set, or with -m a grid",
+    "evaluate": "folds -> out-of-fold tables, intervals, figures",
+    "explain": "occlusion maps of a finished grid",
+    "report": "one self-contained HTML page of a run",
+}
+
+
+def main() -> None:
+    """Print the stages, or hand the rest of the command line to one of them."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: ricenet STAGE [key=value ...]      (ricenet STAGE --help shows its keys)\n")
+        print("\n".join(f"  {stage:<12}{purpose}" for stage, purpose in STAGES.items()))
+        print("\nResearch use only: not a medical device.")
+        return
+    if arguments[0] not in STAGES:
+        print(f"ricenet: no stage named {arguments[0]!r}. Available: {', '.join(STAGES)}", file=sys.stderr)
+        sys.exit(2)
+    sys.argv[:2] = [f"ricenet {arguments[0]}"]
+    importlib.import_module(f"ricenet.{arguments[0]}").main()
+
+
+if __name__ == "__main__":
+    main()

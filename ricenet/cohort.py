@@ -1,0 +1,226 @@
+"""The cohort table: cohort.csv of a delivery in, checked cases out; and its model-ready counterpart, cases.csv.
+
+A case is one patient's one event. Outputs and messages never carry a patient id: they carry the case's pseudonym, made with
+a keyed hash whose key (`cohort.key`, mode 0600) stays beside the cohort, and the row of cohort.csv for whoever holds the table.
+"""
+
+import csv
+import hashlib
+import os
+import secrets
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from ricenet import LABELS, MODALITIES
+from ricenet.config import InvalidInput
+
+COLUMNS = (
+    "patient_id", "event_id", "label", "split", "post", "event", "rd", "planning", "brain_mask", "dose_unit", "fractions",
+    "prescription_gy", "label_source", "excluded_because",
+)  # fmt: skip
+SPLITS = ("cv", "test")
+MAX_PRESCRIPTION_GY = 100.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing wrong with one case: a stable code, where, what was expected and got, and what to do."""
+
+    code: str
+    case: str
+    message: str
+    hint: str
+
+    def __str__(self) -> str:
+        return f"[{self.code}] {self.case}: {self.message}; {self.hint}"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of cohort.csv: label 0 recurrence, 1 rice; image paths absolute, inside the cohort folder; dose in Gy."""
+
+    key: str
+    patient_key: str
+    row: int
+    label: int
+    split: str
+    images: dict[str, Path]
+    planning: Path | None = None
+    brain_mask: Path | None = None
+    fractions: int | None = None
+    prescription_gy: float | None = None
+    label_source: str = ""
+    extra: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """How messages call the case: findable in the table, without the patient's id."""
+        return f"case {self.key} (row {self.row} of cohort.csv)"
+
+
+@dataclass(frozen=True)
+class ReadyCase:
+    """One row of cases.csv: a preprocessed case, `folder` relative to the cases folder."""
+
+    case_key: str
+    patient_key: str
+    label: int
+    split: str
+    folder: str
+
+
+def read_cohort(root: Path) -> list[Case]:
+    """Read and check `root`/cohort.csv; rows with `excluded_because` are left out.
+
+    Raises:
+        InvalidInput: with all findings at once: missing table or column, unknown label or split, duplicate patient event,
+            a path that is missing or leaves the folder, a dose that is not in Gy, cases with different modalities.
+    """
+    table = root / "cohort.csv"
+    if not table.is_file():
+        raise InvalidInput(f"no cohort.csv in the cohort folder; expected a table with the columns {', '.join(COLUMNS)}")
+    with table.open(newline="", encoding="utf-8-sig") as stream:
+        reader = csv.DictReader(stream)
+        missing = {"patient_id", "label", "split", "post", "event"} - set(reader.fieldnames or ())
+        if missing:
+            raise InvalidInput(f"cohort.csv has no column {', '.join(sorted(missing))}; expected {', '.join(COLUMNS)}")
+        rows = [(number, row) for number, row in enumerate(reader, start=2) if not row.get("excluded_because")]
+    if not rows:
+        raise InvalidInput("cohort.csv holds no case that is not excluded; nothing to do")
+    key = _cohort_key(root)
+    findings: list[Finding] = []
+    cases = [_read_row(root, key, number, row, findings) for number, row in rows]
+    findings += _check_together(cases)
+    if findings:
+        raise InvalidInput("\n".join(map(str, findings)))
+    return cases
+
+
+def _read_row(root: Path, key: bytes, number: int, row: dict[str, str], findings: list[Finding]) -> Case:
+    patient, event = row["patient_id"].strip(), (row.get("event_id") or "").strip()
+    case_key = pseudonym(key, f"{patient}\0{event}")
+    name = f"case {case_key} (row {number} of cohort.csv)"
+
+    def report(code: str, message: str, hint: str) -> None:
+        findings.append(Finding(code, name, message, hint))
+
+    def number_or_none(column: str) -> float | None:
+        text = (row.get(column) or "").strip()
+        try:
+            return float(text) if text else None
+        except ValueError:
+            return report("table.number", f"{column} should be a number, got {text!r}", "correct cohort.csv")
+
+    if not patient:
+        report("table.patient", "patient_id is empty", "give every row the patient's id; it is the unit of splitting")
+    label = (row["label"] or "").strip()
+    if label not in LABELS:
+        report("label.unknown", f"label should be {' or '.join(LABELS)}, got {label!r}", "correct the label column")
+    split = (row["split"] or "").strip()
+    if split not in SPLITS:
+        report("split.unknown", f"split should be {' or '.join(SPLITS)}, got {split!r}", "correct the split column")
+    paths = {}
+    for role in (*MODALITIES, "planning", "brain_mask"):
+        text = (row.get(role) or "").strip()
+        if text:
+            paths[role] = _inside(root, text, role, report)
+        elif role in ("post", "event"):
+            report("image.missing", f"no {role} image", f"fill the {role} column or give a reason in excluded_because")
+    if "rd" in paths and (row.get("dose_unit") or "Gy").strip() != "Gy":
+        report("dose.unit", f"dose_unit should be Gy, got {row['dose_unit']!r}", "convert the dose map to Gy (cGy / 100)")
+    prescription, fractions = number_or_none("prescription_gy"), number_or_none("fractions")
+    if prescription is not None and not 0 < prescription <= MAX_PRESCRIPTION_GY:
+        report("dose.prescription", f"prescription_gy should lie in 0-100 Gy, got {prescription:g}", "is it in cGy?")
+    return Case(
+        key=case_key,
+        patient_key=pseudonym(key, patient),
+        row=number,
+        label=LABELS.index(label) if label in LABELS else -1,
+        split=split,
+        images={role: paths[role] for role in MODALITIES if role in paths},
+        planning=paths.get("planning"),
+        brain_mask=paths.get("brain_mask"),
+        fractions=None if fractions is None else int(fractions),
+        prescription_gy=prescription,
+        label_source=row.get("label_source") or "",
+        extra={name: value for name, value in row.items() if name and name not in COLUMNS},
+    )
+
+
+def _inside(root: Path, text: str, role: str, report) -> Path:  # type: ignore[no-untyped-def]  # a local closure
+    path = (root / text).resolve()
+    if not path.is_relative_to(root.resolve()):
+        report("path.outside", f"the {role} path leaves the cohort folder", "copy the file into it and use a relative path")
+    elif not path.is_file():
+        report("path.missing", f"the {role} file does not exist", "correct the path or set excluded_because")
+    return path
+
+
+def _check_together(cases: list[Case]) -> list[Finding]:
+    findings = []
+    seen: dict[str, Case] = {}
+    splits: dict[str, Case] = {}
+    common = max((case.images.keys() for case in cases), key=len)
+    for case in cases:
+        twin = seen.setdefault(case.key, case)
+        if twin is not case:
+            message = f"the same patient_id and event_id stand in row {twin.row}"
+            findings.append(Finding("patient.duplicate", case.name, message, "remove one, or tell the events apart"))
+        first = splits.setdefault(case.patient_key, case)
+        if first.split != case.split:
+            message = f"the patient is in split {case.split!r} here and in {first.split!r} in row {first.row}"
+            findings.append(Finding("split.leak", case.name, message, "keep all events of a patient in one split"))
+        for role in common - case.images.keys():
+            message = f"modality {role} is missing although other cases have it"
+            findings.append(Finding("modality.missing", case.name, message, "add it, set excluded_because, or drop the column"))
+    return findings
+
+
+def pseudonym(key: bytes, text: str) -> str:
+    """Twelve hex digits that only the holder of `key` can link to `text` (keyed BLAKE2b)."""
+    return hashlib.blake2b(text.encode(), key=key, digest_size=6).hexdigest()
+
+
+def _cohort_key(root: Path) -> bytes:
+    path = root / "cohort.key"
+    if not path.exists():
+        write_cohort_key(root, secrets.token_bytes(32))
+    return bytes.fromhex(path.read_text().strip())
+
+
+def write_cohort_key(root: Path, key: bytes) -> None:
+    """Create `root`/cohort.key, mode 0600; an existing one is kept, also when two processes race for it."""
+    try:
+        handle = os.open(root / "cohort.key", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return
+    with os.fdopen(handle, "w") as stream:
+        stream.write(key.hex())
+
+
+def write_cases(folder: Path, cases: list[ReadyCase]) -> None:
+    """Write `folder`/cases.csv in one step, rows ordered by case key."""
+    temporary = folder / f".cases.csv.{os.getpid()}"
+    with temporary.open("w", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(column.name for column in fields(ReadyCase))
+        for case in sorted(cases, key=lambda case: case.case_key):
+            writer.writerow((case.case_key, case.patient_key, LABELS[case.label], case.split, case.folder))
+    temporary.replace(folder / "cases.csv")
+
+
+def read_cases(folder: Path) -> list[ReadyCase]:
+    """The preprocessed cases of `folder`/cases.csv.
+
+    Raises:
+        InvalidInput: no table, or a label that is neither recurrence nor rice.
+    """
+    table = folder / "cases.csv"
+    if not table.is_file():
+        raise InvalidInput("no cases.csv in the cases folder; run python -m ricenet.preprocess cohort=... cases=... first")
+    with table.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    unknown = [f"case {row['case_key']}: label {row['label']!r}" for row in rows if row["label"] not in LABELS]
+    if unknown:
+        raise InvalidInput(f"cases.csv: expected labels {' or '.join(LABELS)}, got {'; '.join(unknown)}")
+    return [ReadyCase(**{**row, "label": LABELS.index(row["label"])}) for row in rows]

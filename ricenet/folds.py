@@ -1,0 +1,126 @@
+"""Folds: patient-grouped, label-stratified, written once as folds.json with a hash, re-checked by every later stage.
+
+In: the cases of cases.csv. Out: which cases a fold trains on and is scored on. The test split is in no fold.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ricenet import LABELS
+from ricenet.cohort import ReadyCase, read_cases
+from ricenet.config import InvalidInput
+
+
+@dataclass(frozen=True)
+class Folds:
+    """`fold_of`: case key -> validation fold of every cross-validation case. `hash` covers cases, labels and folds."""
+
+    n_folds: int
+    seed: int
+    cases: list[ReadyCase]
+    fold_of: dict[str, int]
+    hash: str
+
+    def validation(self, fold: int) -> list[ReadyCase]:
+        """The cases that fold `fold` is scored on."""
+        return [case for case in self.cases if self.fold_of.get(case.case_key) == fold]
+
+    def training(self, fold: int) -> list[ReadyCase]:
+        """The cases that fold `fold` learns from: every other fold's."""
+        return [case for case in self.cases if self.fold_of.get(case.case_key, fold) != fold]
+
+    def test(self) -> list[ReadyCase]:
+        """The held-out test split, seen by no fold."""
+        return [case for case in self.cases if case.split == "test"]
+
+
+def write_folds(folder: Path, n_folds: int, seed: int) -> Folds:
+    """Deal the cross-validation patients of `folder`/cases.csv into folds; an existing folds.json is only checked.
+
+    Raises:
+        InvalidInput: too few patients of a class for `n_folds`, or an existing file that does not fit (see read_folds).
+    """
+    path = folder / "folds.json"
+    if path.exists():
+        folds = read_folds(folder)
+        if (folds.n_folds, folds.seed) != (n_folds, seed):
+            raise InvalidInput(
+                f"folds.json was written with folds={folds.n_folds} seed={folds.seed}, asked for folds={n_folds} seed={seed}; "
+                "use another cases folder, or delete folds.json knowing that finished runs no longer fit"
+            )
+        return folds
+    content = {"n_folds": n_folds, "seed": seed, "fold_of": _deal(read_cases(folder), n_folds, seed)}
+    temporary = folder / f".folds.json.{os.getpid()}"
+    content["hash"] = _hash(read_cases(folder), content["fold_of"])
+    temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+    try:
+        os.link(temporary, path)  # fails where another process was first: written once means once
+    except FileExistsError:
+        pass
+    finally:
+        temporary.unlink()
+    return read_folds(folder)
+
+
+def read_folds(folder: Path) -> Folds:
+    """Read folds.json and check it against cases.csv: hash, membership, no patient in two folds, both classes in each.
+
+    Raises:
+        InvalidInput: naming the case or fold that breaks a rule.
+    """
+    path = folder / "folds.json"
+    if not path.is_file():
+        raise InvalidInput("no folds.json in the cases folder; preprocess and phantom write it, run one of them to its end")
+    content = json.loads(path.read_text())
+    cases, fold_of = read_cases(folder), content["fold_of"]
+    if content["hash"] != _hash(cases, fold_of):
+        raise InvalidInput(
+            "folds.json does not fit cases.csv: a case, label, split or fold was changed after the folds were written; "
+            "restore both files, or delete folds.json and every run that used it"
+        )
+    _check(cases, fold_of, content["n_folds"])
+    return Folds(content["n_folds"], content["seed"], cases, fold_of, content["hash"])
+
+
+def _deal(cases: list[ReadyCase], n_folds: int, seed: int) -> dict[str, int]:
+    from sklearn.model_selection import StratifiedGroupKFold  # a second to import, needed once
+
+    pool = [case for case in cases if case.split == "cv"]
+    for label, name in enumerate(LABELS):
+        patients = {case.patient_key for case in pool if case.label == label}
+        if len(patients) < n_folds:
+            raise InvalidInput(f"{len(patients)} {name} patient(s) for {n_folds} folds: each fold needs one; lower folds=")
+    splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+    labels, groups = [case.label for case in pool], [case.patient_key for case in pool]
+    return {
+        pool[index].case_key: fold
+        for fold, (_, validation) in enumerate(splitter.split(pool, labels, groups))
+        for index in validation
+    }
+
+
+def _check(cases: list[ReadyCase], fold_of: dict[str, int], n_folds: int) -> None:
+    fold_of_patient: dict[str, int] = {}
+    for case in cases:
+        if (case.split == "cv") != (case.case_key in fold_of):
+            raise InvalidInput(f"case {case.case_key}: split {case.split} but {'no' if case.split == 'cv' else 'a'} fold")
+        if case.case_key in fold_of:
+            fold = fold_of[case.case_key]
+            if fold_of_patient.setdefault(case.patient_key, fold) != fold:
+                raise InvalidInput(f"case {case.case_key}: its patient is in folds {fold} and {fold_of_patient[case.patient_key]}")
+    tested = {case.patient_key for case in cases if case.split == "test"} & fold_of_patient.keys()
+    if tested:
+        raise InvalidInput(f"{len(tested)} patient(s) stand in the test split and in a fold: a leak; correct the split column")
+    for fold in range(n_folds):
+        classes = {case.label for case in cases if fold_of.get(case.case_key) == fold}
+        if len(classes) < len(LABELS):
+            have = ", ".join(LABELS[label] for label in classes) or "no case"
+            raise InvalidInput(f"fold {fold} holds only {have}: it could not be scored; use fewer folds or more patients")
+
+
+def _hash(cases: list[ReadyCase], fold_of: dict[str, int]) -> str:
+    rows = sorted((c.case_key, c.patient_key, c.label, c.split, fold_of.get(c.case_key)) for c in cases)
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
