@@ -31,6 +31,10 @@ log = logging.getLogger(__name__)
 Config = TypeVar("Config")
 
 
+class WrongUsage(Exception):
+    """A command that cannot be meant as given, against what is there: exit code 2."""
+
+
 class InvalidInput(Exception):
     """Input that cannot be used: exit code 3, nothing written. The message says expected, got, which case, what next."""
 
@@ -61,6 +65,7 @@ class PreprocessConfig:
     brain: str
     hdbet_models: int
     hdbet_tta: bool
+    device: str
     reference: str
     brain_on: str
     registration: str
@@ -141,6 +146,7 @@ class TrainConfig:
     seed: int
     epochs: int
     checkpoint: str
+    checkpoint_every: int
     modalities: ModalitiesConfig
     model: ModelConfig
     data: DataConfig
@@ -160,19 +166,22 @@ class EvaluateConfig:
 @dataclass
 class ExplainConfig:
     run: str
-    case: str
+    case: Any  # a word or a list of keys
     modalities: str
     cube_mm: float
     stride_mm: float
     fill: float
     per_channel: bool
     batch_size: int
+    accelerator: str
     threads: int
 
 
 @dataclass
 class ReportConfig:
     run: str
+    qc: str | None
+    pictures: int
 
 
 def typed_config(schema: type[Config], raw: DictConfig) -> Config:
@@ -212,6 +221,8 @@ def stage(name: str, schema: type[Config]) -> Callable[[Callable[[Config], None]
                 _stop(EXIT_USAGE, f"config of ricenet.{name}: {_first_line(error)} (see python -m ricenet.{name} --help)")
             try:
                 work(config)
+            except WrongUsage as error:
+                _stop(EXIT_USAGE, str(error))
             except InvalidInput as error:
                 _stop(EXIT_INVALID_INPUT, str(error))
             except Incomplete as error:
