@@ -1,7 +1,8 @@
 """Draw one synthetic patient: physical quantities (ricenet.causal) in; head, cavity, lesion and dose on one grid out.
 
-Anatomy: the MNI152 T1 and grey- and white-matter maps that nilearn ships (1 mm, skull-stripped), warped per patient by an affine
-and a smooth deformation, with synthetic CSF, skull and scalp shells. Nothing here knows the label. Frame: RAS+, mm, MNI origin.
+Anatomy: the MNI152 T1 and grey- and white-matter maps that nilearn ships (1 mm, skull-stripped), warped per patient by
+an affine and a smooth deformation, with synthetic CSF, skull and scalp shells. Nothing here knows the label. Frame:
+RAS+, mm, MNI origin.
 """
 
 from dataclasses import dataclass
@@ -14,13 +15,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
 
 FALL_OFF_MM = 4.0  # 80% to 20% of the dose over about 11 mm
 HOT_SPOT_EXCESS = 0.2
 EDGE_MM = 0.7  # half-width of every drawn border, so that borders are not aliased
-# From the brain's surface outwards (mm): CSF, inner table, marrow, outer table, skin fat; brightness of T1 relative to white matter.
+# From the brain's surface outwards (mm): CSF, inner table, marrow, outer table, skin fat; brightness of T1 relative to
+# white matter.
 _SHELLS_MM = (4.0, 6.5, 9.0, 11.5, 13.0, 19.0, 21.0)
 _SHELL_BRIGHTNESS = (0.18, 0.10, 0.5, 0.10, 0.35, 1.15, 0.5)
 
@@ -91,7 +93,10 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], fwhm_voxels: 
 @cache
 def _template() -> tuple[NDArray[np.float64], tuple[Array, ...]]:
     folder = files("nilearn") / "datasets" / "data"
-    images = [nib.load(str(folder / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz")) for name in ("t1", "wm")]
+    images = [
+        nib.Nifti1Image.from_filename(str(folder / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz"))
+        for name in ("t1", "wm")
+    ]
     return images[0].affine, tuple(np.asarray(image.dataobj, np.float32) / 255 for image in images)
 
 
@@ -144,11 +149,16 @@ def _inside(signed_mm: Array, half_width_mm: float = EDGE_MM) -> Array:
 
 
 def _dose(
-    rng: np.random.Generator, grid: Grid, centre: tuple[int, int, int], edge_mm: Array, hot_spot_mm: float, outside_mm: Array
+    rng: np.random.Generator,
+    grid: Grid,
+    centre: tuple[int, int, int],
+    edge_mm: Array,
+    hot_spot_mm: float,
+    outside_mm: Array,
 ) -> Array:
     """Dose relative to the prescription: `edge_mm` is the signed distance to the 50% isodose."""
     shift = rng.uniform(-6, 6, 3) / grid.spacing_mm
-    hot_centre = tuple(int(round(c + s)) for c, s in zip(centre, shift, strict=True))
+    hot_centre = tuple(round(float(c + s)) for c, s in zip(centre, shift, strict=True))
     hot = HOT_SPOT_EXCESS * _inside(_ball(grid, hot_centre, hot_spot_mm), 2.0)  # type: ignore[arg-type]  # three numbers
     plateau = 1 + 0.01 * smooth_noise(rng, grid.shape, 18 / grid.spacing_mm) + hot
     bath = 0.07 * _inside(edge_mm - 35, 8.0) + 0.013 * _inside(outside_mm - 15, 4.0)

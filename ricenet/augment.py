@@ -1,7 +1,8 @@
-"""The paper's six augmentations as one sampling: affine + elastic in a single trilinear pass, then in-place intensity operations.
+"""The paper's six augmentations: affine + elastic in one trilinear sampling, then in-place intensity operations.
 
-In: one case's volume (C, X, Y, Z) float32, background 0. Out: the same, new tensor. Distributions follow TorchIO's transforms of
-the same name (RandomAffine, RandomElasticDeformation, RandomNoise, RandomGamma); dose channels are moved, never re-scaled.
+In: one case's volume (C, X, Y, Z) float32, background 0. Out: the same, new tensor. Distributions follow TorchIO's
+transforms of the same name (RandomAffine, RandomElasticDeformation, RandomNoise, RandomGamma); dose channels are
+moved, never re-scaled.
 """
 
 import math
@@ -18,9 +19,10 @@ _LOCKED = 2  # outermost control points that stay at rest, as in TorchIO's Rando
 class Augmentation:
     """Strengths of the six augmentations; each is applied with `probability`, and 0 switches a strength off.
 
-    rotation_degrees, scaling: uniform in [-a, a] and [1 - s, 1 + s] per axis; elastic_mm: largest displacement of a control
-    point; elastic_grid: control points per axis; noise: largest SD in z-score units; brightness: factor in [1 - b, 1 + b];
-    gamma: exponent exp(u), u in [-g, g]; flip: mirror left-right, which no paper states, off in the paper's preset.
+    rotation_degrees, scaling: uniform in [-a, a] and [1 - s, 1 + s] per axis; elastic_mm: largest displacement of a
+    control point; elastic_grid: control points per axis; noise: largest SD in z-score units; brightness: factor in
+    [1 - b, 1 + b]; gamma: exponent exp(u), u in [-g, g]; flip: mirror left-right, which no paper states, off in the
+    paper's preset.
     """
 
     probability: float
@@ -101,7 +103,7 @@ def _rotation(about_z: float, about_y: float, about_x: float) -> Tensor:
 
 
 def _resample(volume: Tensor, affine: Tensor, displacement: Tensor | None) -> Tensor:
-    """Sample (C, X, Y, Z) once, trilinear, 0 outside, about the volume's centre; `affine` maps output to input offsets."""
+    """Sample (C, X, Y, Z) once, trilinear, 0 outside; `affine` maps output to input offsets from the centre."""
     size = [1, 1, *volume.shape[1:]]
     # grid_sample's coordinates are relative to each axis' length: keep the rotation rigid where the lengths differ.
     lengths = torch.tensor(volume.shape[:0:-1], dtype=torch.float32)

@@ -1,19 +1,19 @@
 """The phantom's causal model: a class label in, the physical quantities of a patient out; and the Bayes-optimal score.
 
-The label acts on four of six Gaussian quantities, by shifting their means; given the label all six are independent. What a
-modality shows is a linear function of them, so log p(x | RICE) / p(x | recurrence) is exact for every modality set, as far as
-images show nothing but these quantities (the pixels add noise, so a classifier can only do worse).
+The label acts on four of six Gaussian quantities, by shifting their means; given the label all six are independent.
+What a modality shows is a linear function of them, so log p(x | RICE) / p(x | recurrence) is exact for every modality
+set, as far as images show nothing but these quantities (the pixels add noise, so a classifier can only do worse).
 
 | quantity | shown by | shift (SD) | reading |
 | --- | --- | --- | --- |
-| depth: lesion centre inside (+) or outside (-) the 50% isodose | rd with event | rice deeper | the lesion meets the dose |
+| depth: lesion centre inside (+) or outside (-) the 50% isodose | rd with event | rice deeper | lesion meets dose |
 | hot spot radius | rd | rice larger | dose alone is informative |
 | residual enhancement at the cavity, before radiotherapy | post | recurrence larger | unresected tumour |
 | core brightness of the new lesion | event | recurrence brighter | solid against necrotic, weak |
 | cavity radius, distance lesion to cavity | post + event, event | none | nuisance |
 
-The high dose reaches `cavity radius + distance + depth` from the cavity's centre, which the dose map shows: dose alone sees the
-depth blurred by both nuisances, the post-OP MRI takes away one, the event MRI both.
+The high dose reaches `cavity radius + distance + depth` from the cavity's centre, which the dose map shows: dose alone
+sees the depth blurred by both nuisances, the post-OP MRI takes away one, the event MRI both.
 """
 
 from dataclasses import dataclass
@@ -55,8 +55,8 @@ class Draw:
 def draw_cohort(patients: int, seed: int, swap_label_effects: bool = False) -> list[Draw]:
     """Draw `patients` patients; class counts per split are exact shares, not random.
 
-    With `swap_label_effects` the labels stay and each class gets the other's quantities: a classifier that reads only what the
-    causal model states must then answer the other way round.
+    With `swap_label_effects` the labels stay and each class gets the other's quantities: a classifier that reads only
+    what the causal model states must then answer the other way round.
     """
     rng = np.random.default_rng([seed, patients])
     n_cv = round(CV_SHARE * patients)
@@ -95,7 +95,7 @@ def bayes_llr(quantities: dict[str, float], modalities: tuple[str, ...]) -> floa
 
 
 def bayes_sensitivity(modalities: tuple[str, ...]) -> float:
-    """Sensitivity (= specificity) of the Bayes rule at equal priors: Phi(d / 2), d the Mahalanobis distance of the classes."""
+    """Sensitivity (= specificity) of the Bayes rule at equal priors: Phi(Mahalanobis distance / 2)."""
     from scipy.stats import norm
 
     step = {name: mean + sd * shift for name, (mean, sd, shift) in QUANTITIES.items()}
@@ -107,7 +107,7 @@ def _row(function: dict[str, float]) -> NDArray[np.float64]:
 
 
 def modality_sets() -> dict[str, tuple[str, ...]]:
-    """The seven combinations of the paper, {"rd_event": ("event", "rd"), ...}: names put rd first, channels keep their order."""
+    """The paper's seven combinations, {"rd_event": ("event", "rd"), ...}: rd first in names, last in channels."""
     sets = {}
     for code in range(1, 2 ** len(MODALITIES)):
         channels = tuple(name for bit, name in enumerate(MODALITIES) if code >> bit & 1)

@@ -1,7 +1,8 @@
 """The cohort table: cohort.csv of a delivery in, checked cases out; and its model-ready counterpart, cases.csv.
 
-A case is one patient's one event. Outputs and messages never carry a patient id: they carry the case's pseudonym, made with
-a keyed hash whose key (`cohort.key`, mode 0600) stays beside the cohort, and the row of cohort.csv for whoever holds the table.
+A case is one patient's one event. Outputs and messages never carry a patient id: they carry the case's pseudonym, made
+with a keyed hash whose key (`cohort.key`, mode 0600) stays beside the cohort, and the row of cohort.csv for whoever
+holds the table.
 """
 
 import csv
@@ -15,8 +16,8 @@ from ricenet import LABELS, MODALITIES
 from ricenet.config import InvalidInput
 
 COLUMNS = (
-    "patient_id", "event_id", "label", "split", "post", "event", "rd", "planning", "brain_mask", "dose_unit", "fractions",
-    "prescription_gy", "label_source", "excluded_because",
+    "patient_id", "event_id", "label", "split", "post", "event", "rd", "planning", "brain_mask", "dose_unit",
+    "fractions", "prescription_gy", "label_source", "excluded_because",
 )  # fmt: skip
 SPLITS = ("cv", "test")
 MAX_PRESCRIPTION_GY = 100.0
@@ -73,18 +74,23 @@ def read_cohort(root: Path) -> list[Case]:
     """Read and check `root`/cohort.csv; rows with `excluded_because` are left out.
 
     Raises:
-        InvalidInput: with all findings at once: missing table or column, unknown label or split, duplicate patient event,
+        InvalidInput: with all findings at once: missing table or column, unknown label or split, duplicate event,
             a path that is missing or leaves the folder, a dose that is not in Gy, cases with different modalities.
     """
     table = root / "cohort.csv"
     if not table.is_file():
-        raise InvalidInput(f"no cohort.csv in the cohort folder; expected a table with the columns {', '.join(COLUMNS)}")
-    with table.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream)
-        missing = {"patient_id", "label", "split", "post", "event"} - set(reader.fieldnames or ())
-        if missing:
-            raise InvalidInput(f"cohort.csv has no column {', '.join(sorted(missing))}; expected {', '.join(COLUMNS)}")
-        rows = [(number, row) for number, row in enumerate(reader, start=2) if not row.get("excluded_because")]
+        raise InvalidInput(
+            f"no cohort.csv in the cohort folder; expected a table with the columns {', '.join(COLUMNS)}"
+        )
+    try:
+        text = table.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise InvalidInput("cohort.csv is not UTF-8 text; save it as UTF-8 (in Excel: CSV UTF-8)") from None
+    reader = csv.DictReader(text.splitlines())
+    missing = {"patient_id", "label", "split", "post", "event"} - set(reader.fieldnames or ())
+    if missing:
+        raise InvalidInput(f"cohort.csv has no column {', '.join(sorted(missing))}; expected {', '.join(COLUMNS)}")
+    rows = [(number, row) for number, row in enumerate(reader, start=2) if not row.get("excluded_because")]
     if not rows:
         raise InvalidInput("cohort.csv holds no case that is not excluded; nothing to do")
     key = _cohort_key(root)
@@ -97,7 +103,7 @@ def read_cohort(root: Path) -> list[Case]:
 
 
 def _read_row(root: Path, key: bytes, number: int, row: dict[str, str], findings: list[Finding]) -> Case:
-    patient, event = row["patient_id"].strip(), (row.get("event_id") or "").strip()
+    patient, event = (row["patient_id"] or "").strip(), (row.get("event_id") or "").strip()
     case_key = pseudonym(key, f"{patient}\0{event}")
     name = f"case {case_key} (row {number} of cohort.csv)"
 
@@ -109,7 +115,8 @@ def _read_row(root: Path, key: bytes, number: int, row: dict[str, str], findings
         try:
             return float(text) if text else None
         except ValueError:
-            return report("table.number", f"{column} should be a number, got {text!r}", "correct cohort.csv")
+            report("table.number", f"{column} should be a number, got {text!r}", "correct cohort.csv")
+            return None
 
     if not patient:
         report("table.patient", "patient_id is empty", "give every row the patient's id; it is the unit of splitting")
@@ -127,10 +134,15 @@ def _read_row(root: Path, key: bytes, number: int, row: dict[str, str], findings
         elif role in ("post", "event"):
             report("image.missing", f"no {role} image", f"fill the {role} column or give a reason in excluded_because")
     if "rd" in paths and (row.get("dose_unit") or "Gy").strip() != "Gy":
-        report("dose.unit", f"dose_unit should be Gy, got {row['dose_unit']!r}", "convert the dose map to Gy (cGy / 100)")
+        report(
+            "dose.unit", f"dose_unit should be Gy, got {row['dose_unit']!r}", "convert the dose map to Gy (cGy / 100)"
+        )
     prescription, fractions = number_or_none("prescription_gy"), number_or_none("fractions")
     if prescription is not None and not 0 < prescription <= MAX_PRESCRIPTION_GY:
         report("dose.prescription", f"prescription_gy should lie in 0-100 Gy, got {prescription:g}", "is it in cGy?")
+    if fractions is not None and not (fractions >= 1 and fractions.is_integer()):
+        report("dose.fractions", f"fractions should be a whole number from 1, got {fractions:g}", "correct cohort.csv")
+        fractions = None
     return Case(
         key=case_key,
         patient_key=pseudonym(key, patient),
@@ -148,9 +160,11 @@ def _read_row(root: Path, key: bytes, number: int, row: dict[str, str], findings
 
 
 def _inside(root: Path, text: str, role: str, report) -> Path:  # type: ignore[no-untyped-def]  # a local closure
-    path = (root / text).resolve()
+    path = (root / text.replace("\0", "")).resolve()
     if not path.is_relative_to(root.resolve()):
-        report("path.outside", f"the {role} path leaves the cohort folder", "copy the file into it and use a relative path")
+        report(
+            "path.outside", f"the {role} path leaves the cohort folder", "copy the file into it and use a relative path"
+        )
     elif not path.is_file():
         report("path.missing", f"the {role} file does not exist", "correct the path or set excluded_because")
     return path
@@ -172,7 +186,9 @@ def _check_together(cases: list[Case]) -> list[Finding]:
             findings.append(Finding("split.leak", case.name, message, "keep all events of a patient in one split"))
         for role in common - case.images.keys():
             message = f"modality {role} is missing although other cases have it"
-            findings.append(Finding("modality.missing", case.name, message, "add it, set excluded_because, or drop the column"))
+            findings.append(
+                Finding("modality.missing", case.name, message, "add it, set excluded_because, or drop the column")
+            )
     return findings
 
 
@@ -217,10 +233,15 @@ def read_cases(folder: Path) -> list[ReadyCase]:
     """
     table = folder / "cases.csv"
     if not table.is_file():
-        raise InvalidInput("no cases.csv in the cases folder; run python -m ricenet.preprocess cohort=... cases=... first")
+        raise InvalidInput(
+            "no cases.csv in the cases folder; run python -m ricenet.preprocess cohort=... cases=... first"
+        )
     with table.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     unknown = [f"case {row['case_key']}: label {row['label']!r}" for row in rows if row["label"] not in LABELS]
     if unknown:
         raise InvalidInput(f"cases.csv: expected labels {' or '.join(LABELS)}, got {'; '.join(unknown)}")
-    return [ReadyCase(**{**row, "label": LABELS.index(row["label"])}) for row in rows]
+    return [
+        ReadyCase(row["case_key"], row["patient_key"], LABELS.index(row["label"]), row["split"], row["folder"])
+        for row in rows
+    ]

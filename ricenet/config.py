@@ -1,13 +1,14 @@
 """Stage configs: YAML and command line in, one checked dataclass out, one exit code to the shell.
 
-The values live in conf/<stage>.yaml, the types here. A stage is a function `work(cfg: <Stage>Config) -> None` under `@stage`;
-below it there is no DictConfig and no default. Nothing in any config is instantiated by Hydra: a key that is not a field
-of the schema, `_target_` included, is an error.
+The values live in conf/<stage>.yaml, the types here. A stage is a function `work(cfg: <Stage>Config) -> None` under
+`@stage`; below it there is no DictConfig and no default. Nothing in any config is instantiated by Hydra: a key that is
+not a field of the schema, `_target_` included, is an error.
 
 Imports stay light (hydra, omegaconf): `--help` and every config error answer before torch is loaded.
 """
 
 import logging
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -16,8 +17,8 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import hydra
-from hydra.experimental.callback import Callback
 from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -36,7 +37,9 @@ class WrongUsage(Exception):
 
 
 class InvalidInput(Exception):
-    """Input that cannot be used: exit code 3, nothing written. The message says expected, got, which case, what next."""
+    """Input that cannot be used: exit code 3, nothing written. The message says expected, got, which case, what
+    next.
+    """
 
 
 class Incomplete(Exception):
@@ -167,7 +170,7 @@ class EvaluateConfig:
 class ExplainConfig:
     run: str
     case: Any  # a word or a list of keys
-    modalities: str
+    modalities: ModalitiesConfig
     cube_mm: float
     stride_mm: float
     fill: float
@@ -205,8 +208,8 @@ def compose(name: str, schema: type[Config], overrides: list[str]) -> Config:
 def stage(name: str, schema: type[Config]) -> Callable[[Callable[[Config], None]], Callable[[], NoReturn]]:
     """Turn `work(config)` into the command line `python -m ricenet.<name>`.
 
-    In a single run the process ends with the exit codes above. In a multirun every job is tried: a failed one leaves its
-    traceback in the log, and the process ends with 4 when all are through (conf/grid.yaml, GridSummary).
+    In a single run the process ends with the exit codes above. In a multirun every job is tried: a failed one leaves
+    its traceback in the log, and the process ends with 4 when all are through (conf/grid.yaml, GridSummary).
     """
 
     def decorate(work: Callable[[Config], None]) -> Callable[[], NoReturn]:
@@ -218,7 +221,9 @@ def stage(name: str, schema: type[Config]) -> Callable[[Callable[[Config], None]
             try:
                 config = typed_config(schema, raw)
             except OmegaConfBaseException as error:
-                _stop(EXIT_USAGE, f"config of ricenet.{name}: {_first_line(error)} (see python -m ricenet.{name} --help)")
+                _stop(
+                    EXIT_USAGE, f"config of ricenet.{name}: {_first_line(error)} (see python -m ricenet.{name} --help)"
+                )
             try:
                 work(config)
             except WrongUsage as error:
@@ -252,7 +257,6 @@ def _tolerant(job: Callable[[DictConfig], None]) -> Callable[[DictConfig], str]:
             job(raw)
             return "done"
         mark = _failure_mark(hydra_config.sweep.dir, hydra_config.job.override_dirname)
-        mark.unlink(missing_ok=True)
         try:
             job(raw)
         except SystemExit as stop:
@@ -273,6 +277,9 @@ def _tolerant(job: Callable[[DictConfig], None]) -> Callable[[DictConfig], str]:
 
 class GridSummary(Callback):
     """Hydra callback: when the last job of a multirun is through, list those that failed and end with exit code 4."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        shutil.rmtree(_failure_mark(config.hydra.sweep.dir, "x").parent, ignore_errors=True)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         marks = sorted(_failure_mark(config.hydra.sweep.dir, "x").parent.glob("*.txt"))

@@ -1,7 +1,7 @@
-"""LightningDataModule: a cases folder and a modality set in; batches {volume (B, C, X, Y, Z), label (B,), case [B]} out.
+"""LightningDataModule: cases and a modality set in; batches {volume (B, C, X, Y, Z), label (B,), case [B]} out.
 
-Every random choice is a function of (seed, epoch, position), never of what was drawn before or of which worker draws: the same
-seed gives the same batches with 0 and 2 workers, and after a resume at an epoch border.
+Every random choice is a function of (seed, epoch, position), never of what was drawn before or of which worker draws:
+the same seed gives the same batches with 0 and 2 workers, and after a resume at an epoch border.
 """
 
 import json
@@ -32,7 +32,9 @@ def load_case(cases: Path, case: ReadyCase, channels: Sequence[str]) -> NDArray[
     """
     folder = cases / case.folder
     if not (folder / "case.json").is_file():
-        raise InvalidInput(f"case {case.case_key}: its folder is missing or unfinished; run python -m ricenet.preprocess again")
+        raise InvalidInput(
+            f"case {case.case_key}: its folder is missing or unfinished; run python -m ricenet.preprocess again"
+        )
     there = json.loads((folder / "case.json").read_text())["channels"]
     missing = [channel for channel in channels if channel not in there]
     if missing:
@@ -52,7 +54,9 @@ def case_spacing_mm(cases: Path, case: ReadyCase) -> float:
 class CaseDataset(Dataset):
     """Model-ready cases; with an augmentation, item (index, draw seed) is augmented by a generator of that seed."""
 
-    def __init__(self, cases: Path, table: list[ReadyCase], channels: Sequence[str], augmentation: Augmentation | None) -> None:
+    def __init__(
+        self, cases: Path, table: list[ReadyCase], channels: Sequence[str], augmentation: Augmentation | None
+    ) -> None:
         self.cases, self.table, self.channels, self.augmentation = cases, table, list(channels), augmentation
         self.spacing_mm = case_spacing_mm(cases, table[0])
         self._check_one_grid()
@@ -79,8 +83,8 @@ class CaseDataset(Dataset):
 class BalancedOrder(Sampler[tuple[int, int]]):
     """Draw with replacement so that both classes come equally often (the paper's weighted random sampler).
 
-    The order is drawn anew each epoch from (seed, epoch); `epoch` asks the trainer, because a sampler's own counter would lag
-    behind after a resume.
+    The order is drawn anew each epoch from (seed, epoch); `epoch` asks the trainer, because a sampler's own counter
+    would lag behind after a resume.
     """
 
     def __init__(self, labels: Sequence[int], seed: int, epoch: Callable[[], int]) -> None:

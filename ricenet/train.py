@@ -1,4 +1,6 @@
-"""Train one fold of one modality set: a cases folder in, a run folder out. Run: python -m ricenet.train +modalities=rd_event fold=0
+"""Train one fold of one modality set: a cases folder in, a run folder out.
+
+Run: python -m ricenet.train cases=DIR +modalities=rd_event fold=0
 
 A grid is a multirun: python -m ricenet.train -m '+modalities=glob(*)' 'fold=range(5)'. What is finished is skipped.
 """
@@ -8,6 +10,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,11 +30,16 @@ log = logging.getLogger(__name__)
 
 @stage("train", TrainConfig)
 def main(cfg: TrainConfig) -> None:
+    """Train the fold and modality set that the config names."""
+    _check(cfg)
+    train(cfg)
+
+
+def train(cfg: TrainConfig) -> None:
     """Claim the run folder, train, predict the validation and test cases, mark the run finished."""
     from ricenet import runs
     from ricenet.folds import read_folds
 
-    _check(cfg)
     cases, run = Path(cfg.cases), Path(cfg.run)
     folds = read_folds(cases)
     folder = runs.run_folder(run, cfg.modalities.name, cfg.fold)
@@ -71,7 +79,11 @@ def _check(cfg: TrainConfig) -> None:
     for key, (value, allowed) in choices.items():
         if value not in allowed:
             raise WrongUsage(f"{key} should be one of {', '.join(allowed)}, got {value!r}")
-    for key, number in {"epochs": cfg.epochs, "data.batch_size": cfg.data.batch_size, "model.width": cfg.model.width}.items():
+    for key, number in {
+        "epochs": cfg.epochs,
+        "data.batch_size": cfg.data.batch_size,
+        "model.width": cfg.model.width,
+    }.items():
         if number < 1:
             raise WrongUsage(f"{key} should be at least 1, got {number}")
 
@@ -85,6 +97,7 @@ def _train(cfg: TrainConfig, cases: Path, folds: "Folds", folder: Path) -> None:
     from ricenet.datamodule import CasesDataModule
     from ricenet.model import RiceClassifier, build_network
 
+    _quiet_lightning()
     if cfg.trainer.threads:
         torch.set_num_threads(cfg.trainer.threads)
     lightning.seed_everything(cfg.seed, verbose=False)
@@ -107,6 +120,15 @@ def _train(cfg: TrainConfig, cases: Path, folds: "Folds", folder: Path) -> None:
     _predict(trainer, model, data, folder)
 
 
+def _quiet_lightning() -> None:
+    """Leave warnings that a user can act on; Lightning prints each of its own lines twice under Hydra's logging."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for harmless in (".*LeafSpec.*", "Checkpoint directory .* exists", ".*does not have many workers.*"):
+        warnings.filterwarnings("ignore", message=harmless)
+
+
 def _fit(trainer: "lightning.Trainer", model: "RiceClassifier", data: "CasesDataModule", folder: Path) -> None:
     """Fit from the last epoch border, and turn Lightning's quiet ends after a signal into the shell's exit codes."""
     last = folder / "last.ckpt"
@@ -114,8 +136,8 @@ def _fit(trainer: "lightning.Trainer", model: "RiceClassifier", data: "CasesData
         log.info("%s %s: going on from its last checkpoint", folder.parent.name, folder.name)
     try:
         trainer.fit(model, datamodule=data, ckpt_path=last if last.is_file() else None, weights_only=True)
-    except SystemExit:  # Lightning's answer to Ctrl-C
-        sys.exit(128 + signal.SIGINT)
+    except SystemExit:  # Lightning's answer to a signal
+        sys.exit(EXIT_SIGTERM if trainer.received_sigterm else 128 + signal.SIGINT)
     finally:
         for logger in trainer.loggers:
             logger.finalize("success")
@@ -127,7 +149,7 @@ def _fit(trainer: "lightning.Trainer", model: "RiceClassifier", data: "CasesData
 def _finish_wandb() -> None:
     """Close the tracker's run: without it, the runs of a grid in one process collapse into one."""
     if "wandb" in sys.modules:
-        sys.modules["wandb"].finish(quiet=True)
+        sys.modules["wandb"].finish()
 
 
 def _trainer(cfg: TrainConfig, folder: Path) -> "lightning.Trainer":
@@ -137,11 +159,15 @@ def _trainer(cfg: TrainConfig, folder: Path) -> "lightning.Trainer":
     from ricenet import runs
 
     callbacks: list[Callback] = [
-        ModelCheckpoint(folder, filename="last", every_n_epochs=cfg.checkpoint_every, save_top_k=1, enable_version_counter=False),
+        ModelCheckpoint(
+            folder, filename="last", every_n_epochs=cfg.checkpoint_every, save_top_k=1, enable_version_counter=False
+        ),
         runs.MetricsTable(folder / "metrics.csv"),
     ]
     if cfg.checkpoint == "best":
-        callbacks.append(ModelCheckpoint(folder, filename="best", monitor="val/macro_f1", mode="max", enable_version_counter=False))
+        callbacks.append(
+            ModelCheckpoint(folder, filename="best", monitor="val/macro_f1", mode="max", enable_version_counter=False)
+        )
     return lightning.Trainer(
         accelerator=cfg.trainer.accelerator,
         devices=cfg.trainer.devices,
@@ -172,7 +198,7 @@ def _logger(choice: LoggerConfig, run: Path, cfg: TrainConfig) -> "Logger | bool
 
 
 def _wandb_logger(choice: LoggerConfig, run: Path, cfg: TrainConfig, name: str) -> "Logger":
-    """One W&B run per fold, group = modality set; nothing about the machine, the user or the code's place is recorded."""
+    """One W&B run per fold, group = modality set; nothing about machine, user or the code's place is recorded."""
     import wandb
     from lightning.pytorch.loggers import WandbLogger
 

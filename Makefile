@@ -1,0 +1,66 @@
+# Every target works from a bare clone: the first one that needs it makes .venv and installs everything (constraints.txt).
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+PYTHON ?= python3
+BIN := .venv/bin
+SEED ?= 0
+JOBS ?= 2
+OUT := outputs
+GRID := '+modalities=glob(*)' 'fold=range(5)'
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-fast lint format types smoke ablation clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: .venv/.installed  ## make .venv and install ricenet with what tests and demo need
+
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev,hdbet]'
+	touch $@
+
+demo: install  ## the whole study on phantoms: two raw patients preprocessed, 7 x 5 grid, evaluation, maps, page (10 minutes)
+	$(BIN)/python -m ricenet.phantom out=$(OUT)/demo-raw format=nifti patients=2 jobs=$(JOBS)
+	$(BIN)/python -m ricenet.preprocess cohort=$(OUT)/demo-raw cases=$(OUT)/demo-raw-cases folds=0 jobs=$(JOBS)
+	$(BIN)/python -m ricenet.phantom out=$(OUT)/demo-cases format=cases patients=92 jobs=$(JOBS)
+	$(BIN)/python -m ricenet.train -m cases=$(OUT)/demo-cases experiment=demo $(GRID) hydra.launcher.n_jobs=$(JOBS)
+	$(BIN)/python -m ricenet.evaluate run=$(OUT)/demo
+	$(BIN)/python -m ricenet.explain run=$(OUT)/demo case=test cube_mm=21 stride_mm=14
+	$(BIN)/python -m ricenet.report run=$(OUT)/demo qc=$(OUT)/demo-raw-cases
+	@echo "Open $(OUT)/demo/report.html"
+
+test: install lint types  ## lint, types and all tests
+	$(BIN)/pytest -q
+
+test-fast: install  ## the tests that take seconds
+	$(BIN)/pytest -q -m "not slow"
+
+lint: install  ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: install  ## let ruff format the code
+	$(BIN)/ruff format .
+
+types: install  ## mypy
+	$(BIN)/mypy
+
+smoke: install  ## every stage once on a tiny grid (CI)
+	rm -rf $(OUT)/smoke $(OUT)/smoke-cases
+	$(BIN)/python -m ricenet.phantom out=$(OUT)/smoke-cases format=cases patients=24 folds=2 jobs=$(JOBS)
+	$(BIN)/python -m ricenet.train -m cases=$(OUT)/smoke-cases experiment=smoke '+modalities=rd,rd_event' 'fold=range(2)'
+	$(BIN)/python -m ricenet.evaluate run=$(OUT)/smoke
+	$(BIN)/python -m ricenet.explain run=$(OUT)/smoke modalities=rd_event case=test cube_mm=42 stride_mm=42
+	$(BIN)/python -m ricenet.report run=$(OUT)/smoke
+
+ablation: install  ## the seven sets on 400 phantom patients, five folds (about 30 minutes on two cores); SEED=0
+	$(BIN)/python -m ricenet.phantom out=$(OUT)/phantom400-seed$(SEED) format=cases patients=400 seed=$(SEED) jobs=$(JOBS)
+	$(BIN)/python -m ricenet.train -m cases=$(OUT)/phantom400-seed$(SEED) experiment=phantom_ablation seed=$(SEED) \
+	  name=phantom_ablation-seed$(SEED) $(GRID) hydra.launcher.n_jobs=$(JOBS)
+	$(BIN)/python -m ricenet.evaluate run=$(OUT)/phantom_ablation-seed$(SEED)
+	$(BIN)/python -m ricenet.report run=$(OUT)/phantom_ablation-seed$(SEED)
+
+clean:  ## remove everything that ricenet wrote under outputs/ (not .venv)
+	find $(OUT) -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +

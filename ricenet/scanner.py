@@ -1,0 +1,63 @@
+"""Scan a drawn phantom: its volumes in patient space in; what a scanner's frame and voxel grid would hold out.
+
+Frame of `patient_to_world` maps: RAS+ mm, from the patient space of ricenet.anatomy to the scanner's world.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from ricenet.anatomy import Array, Grid, smooth_noise
+from ricenet.volume import Affine, Volume, resample
+
+HEAD_MM, HEAD_CENTRE_MM = (216, 256, 232), (0.0, -16.0, 20.0)  # what is drawn of a head, in MNI space
+FIELD_OF_VIEW_MM = (212, 252, 228)
+RICIAN_NOISE = 0.02  # of white matter
+BIAS = 0.18  # SD of the log of the receive field
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where a scan lies: the head's pose, the directions of the voxel axes (columns, orthonormal) and their steps."""
+
+    world_from_patient: Affine
+    axes: Affine
+    spacing_mm: tuple[float, float, float]
+
+    def grid(self) -> tuple[tuple[int, int, int], Affine]:
+        """Shape and world_from_voxel of a scan whose middle is the head's."""
+        x, y, z = (round(extent / step) for extent, step in zip(FIELD_OF_VIEW_MM, self.spacing_mm, strict=True))
+        affine = np.eye(4)
+        affine[:3, :3] = self.axes @ np.diag(self.spacing_mm)
+        middle = (self.world_from_patient @ np.array([*HEAD_CENTRE_MM, 1.0]))[:3]
+        affine[:3, 3] = middle - affine[:3, :3] @ ((np.array([x, y, z]) - 1) / 2)
+        return (x, y, z), affine
+
+    def scan(self, image: Array, drawn_on: Grid) -> Volume:
+        """Sample (X, Y, Z) `image`, drawn on a grid in patient space, as this scan's voxels."""
+        shape, affine = self.grid()
+        source = Volume(image.astype(np.float32), drawn_on.world_from_voxel)
+        patient_from_world = np.asarray(np.linalg.inv(self.world_from_patient), dtype=np.float64)
+        return Volume(resample(source, shape, affine, patient_from_world), affine)
+
+
+def random_pose(rng: np.random.Generator) -> Affine:
+    """A head's place in a scanner: up to 10 degrees about each axis and 12 mm, about the head's middle."""
+    pose, centre = np.eye(4), np.array(HEAD_CENTRE_MM)
+    pose[:3, :3] = Rotation.from_euler("xyz", rng.uniform(-10, 10, 3), degrees=True).as_matrix()
+    pose[:3, 3] = centre - pose[:3, :3] @ centre + rng.uniform(-12, 12, 3)
+    return pose
+
+
+def random_tilt(rng: np.random.Generator) -> Affine:
+    """Directions of the voxel axes of an oblique scan: up to 10 degrees about left-right."""
+    return Rotation.from_euler("x", rng.uniform(-10, 10), degrees=True).as_matrix()
+
+
+def with_noise(rng: np.random.Generator, image: Array, spacing_mm: float) -> NDArray[np.float32]:
+    """`image` under a smooth receive field and with Rician noise."""
+    image = image * np.exp(BIAS * smooth_noise(rng, image.shape, 120 / spacing_mm))
+    noisy = image + rng.normal(0, RICIAN_NOISE, image.shape)
+    return np.hypot(noisy, rng.normal(0, RICIAN_NOISE, image.shape)).astype(np.float32)

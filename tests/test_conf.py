@@ -1,0 +1,72 @@
+"""Every committed config composes; every training config runs a batch; modality files cannot leak into each other."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ricenet import config
+from ricenet.config import CONF_DIR, TrainConfig, compose
+from ricenet.train import train
+
+STAGES = sorted(path.stem for path in CONF_DIR.glob("*.yaml") if path.stem != "quiet")
+GROUPS = {folder: sorted(p.stem for p in (CONF_DIR / folder).glob("*.yaml")) for folder in
+          ("model", "data", "augmentation", "trainer", "logger", "experiment")}  # fmt: skip
+CHOICES = [(group, choice) for group, choices in GROUPS.items() for choice in choices]
+MODALITIES = sorted(path.stem for path in (CONF_DIR / "modalities").glob("*.yaml"))
+# One batch of the tiny phantom, on a CPU, whatever the config says about size and hardware.
+ONE_BATCH = [
+    "epochs=1", "trainer.limit_batches=1", "trainer.accelerator=cpu", "trainer.precision=32-true",
+    "trainer.progress=false", "data.workers=0", "data.batch_size=2", "model.width=4", "logger.online=false",
+]  # fmt: skip
+
+
+def overrides(cases: Path, run: Path, *chosen: str) -> list[str]:
+    return [f"cases={cases}", f"run={run}", *chosen, *ONE_BATCH]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_composes_with_nothing_but_its_paths(stage: str) -> None:
+    schema = getattr(config, f"{stage.capitalize()}Config")
+    text = (CONF_DIR / f"{stage}.yaml").read_text()
+    required = [key for key, value in yaml.safe_load(text).items() if value == "???"]
+    compose(stage, schema, [f"{key}=x" for key in required])
+
+
+@pytest.mark.parametrize("path", sorted(CONF_DIR.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONF_DIR)))
+def test_every_config_says_what_it_is_for(path: Path) -> None:
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("# @package")]
+    assert lines[0].startswith("# ")
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES)
+def test_every_training_config_runs_one_batch(group: str, choice: str, phantom_cases: Path, tmp_path: Path) -> None:
+    train(compose("train", TrainConfig, overrides(phantom_cases, tmp_path, f"{group}={choice}")))
+    assert list(tmp_path.glob("*/fold0/DONE"))
+
+
+@pytest.mark.parametrize("name", MODALITIES)
+def test_every_modality_set_runs_one_batch_with_its_channels(name: str, phantom_cases: Path, tmp_path: Path) -> None:
+    cfg = compose("train", TrainConfig, overrides(phantom_cases, tmp_path, f"+modalities={name}"))
+    assert (cfg.modalities.name, len(cfg.modalities.channels)) == (name, len(name.split("_")))
+    train(cfg)
+    assert (tmp_path / name / "fold0" / "DONE").is_file()
+
+
+def test_modality_files_have_the_same_keys() -> None:
+    """The default's file lies under the chosen one: a key that one leaves out would leak."""
+    keys = {frozenset(yaml.safe_load((CONF_DIR / "modalities" / f"{name}.yaml").read_text())) for name in MODALITIES}
+    assert keys == {frozenset({"name", "channels"})}
+
+
+def test_paper_experiment_holds_the_published_protocol() -> None:
+    cfg = compose("train", TrainConfig, ["cases=x", "experiment=paper"])
+    assert (cfg.epochs, cfg.checkpoint, cfg.name) == (800, "last", "paper")
+    assert (cfg.model.width, cfg.model.conv1_size, cfg.model.conv1_stride, cfg.model.max_pool) == (64, 7, 1, True)
+    assert (cfg.optimizer.weight_decay, cfg.optimizer.schedule, cfg.augmentation.flip) == (0.0, "constant", False)
+    preprocessing = compose("preprocess", config.PreprocessConfig, ["cohort=x", "cases=y"])
+    assert (preprocessing.size, preprocessing.spacing_mm, preprocessing.folds) == (224, 1.0, 5)
+
+
+def test_default_is_all_three_modalities() -> None:
+    assert compose("train", TrainConfig, ["cases=x"]).modalities.channels == ["post", "event", "rd"]

@@ -1,0 +1,100 @@
+"""The phantom stage writes what the real readers open, twice the same, and never over something else."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ricenet.cohort import read_cases, read_cohort
+from ricenet.folds import read_folds
+from ricenet.phantom import write_phantom
+from ricenet.volume import read_volume
+
+RAW = {"patients": 2, "format": "nifti", "spacing_mm": 4.0, "size": 0, "case_spacing_mm": 0, "folds": 0, "seed": 7}
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("raw") / "cohort"
+    write_phantom(out, jobs=1, swap_label_effects=False, **RAW)
+    return out
+
+
+def test_cases_are_ready_for_training(phantom_cases: Path) -> None:
+    folds = read_folds(phantom_cases)
+    assert (len(folds.cases), len(folds.test())) == (24, 3)
+    for case in folds.cases[:3]:
+        volume = np.load(phantom_cases / case.folder / "volume.npy")
+        brain = np.load(phantom_cases / case.folder / "brain.npy")
+        assert (volume.shape, volume.dtype) == ((3, 16, 16, 16), np.float16)
+        for mri in volume[:2].astype(np.float64):
+            assert mri[brain].mean() == pytest.approx(0, abs=0.01)
+            assert mri[brain].std() == pytest.approx(1, abs=0.01)
+            assert not mri[~brain].any()
+        assert 0.5 < volume[2].max() < 1.5
+
+
+def test_truth_has_a_score_for_every_case(phantom_cases: Path) -> None:
+    with (phantom_cases / "truth.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert {row["case_key"] for row in rows} == {case.case_key for case in read_cases(phantom_cases)}
+    assert len(rows[0]) == 2 + 7
+
+
+def test_same_parameters_same_bytes(phantom_cases: Path, tmp_path: Path) -> None:
+    again = tmp_path / "cases"
+    write_phantom(again, jobs=2, **json.loads((phantom_cases / "phantom.json").read_text()))
+    for path in phantom_cases.rglob("*"):
+        if path.suffix in (".npy", ".csv", ".json"):
+            assert path.read_bytes() == (again / path.relative_to(phantom_cases)).read_bytes(), path.name
+
+
+def test_raw_cohort_opens_with_the_real_reader(raw: Path) -> None:
+    cases = read_cohort(raw)
+    assert sorted(case.label for case in cases) == [0, 1]
+    for case in cases:
+        volumes = {role: read_volume(path, case.name, role) for role, path in case.images.items()}
+        assert len({tuple(np.round(v.spacing_mm, 3)) for v in volumes.values()}) == 3, "each scan has a grid of its own"
+        assert 30 < volumes["rd"].voxels.max() < 80
+
+
+def test_true_transform_maps_one_scan_onto_the_other(raw: Path) -> None:
+    """Outside the cavity and the lesion the two scans show the same head once event_from_post is applied."""
+    from ricenet.volume import resample
+
+    case = read_cohort(raw)[0]
+    truth = json.loads((raw / "truth" / f"{case.images['post'].parent.name}.json").read_text())
+    post, event = (read_volume(case.images[role], case.name, role) for role in ("post", "event"))
+    brain = read_volume(raw / truth["brain"], case.name, "brain").voxels > 0
+    grid = (post.voxels.shape, post.world_from_voxel)
+    aligned = resample(event, *grid, np.array(truth["event_from_post"]))
+    apart = resample(event, *grid)
+    together, before = (np.corrcoef(post.voxels[brain], image[brain])[0, 1] for image in (aligned, apart))
+    assert together > 0.6
+    assert together > before + 0.1
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ricenet.phantom", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_another_cohort_in_the_folder_is_refused(phantom_cases: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(phantom_cases, tmp_path / "cases")
+    same = ["patients=24", "size=16", "case_spacing_mm=12", "folds=2"]
+    assert run(f"out={out}", *same).returncode == 0
+    refused = run(f"out={out}", *same, "seed=1")
+    assert refused.returncode == 3
+    assert "seed: 0 there, 1 asked" in refused.stderr
+
+
+def test_unknown_format_is_a_usage_error(tmp_path: Path) -> None:
+    result = run(f"out={tmp_path / 'x'}", "format=dicm")
+    assert result.returncode == 2
+    assert "nifti or cases" in result.stderr
+    assert not (tmp_path / "x").exists()
