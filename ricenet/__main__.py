@@ -10,6 +10,7 @@ STAGES = {
     "evaluate": "folds -> out-of-fold tables, intervals, figures",
     "explain": "occlusion maps of a finished grid",
     "report": "one self-contained HTML page of a run",
+    "dashboard": "the W&B workspace that compares folds",
 }
 
 

@@ -19,7 +19,10 @@ Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
 
 FALL_OFF_MM = 4.0  # 80% to 20% of the dose over about 11 mm
-HOT_SPOT_EXCESS = 0.2
+HOT_SPOT_EXCESS, HOT_SPOT_EDGE_MM = 0.15, 2.0
+# Scattered dose far from the target; inside, target and bath add up to the prescription.
+BATH = 0.07
+NODULE_BRIGHTNESS, RIM_BRIGHTNESS, RIM_MM = 2.0, 1.3, 3.5  # contrast enhancement, relative to white matter
 EDGE_MM = 0.7  # half-width of every drawn border, so that borders are not aliased
 # From the brain's surface outwards (mm): CSF, inner table, marrow, outer table, skin fat; brightness of T1 relative to
 # white matter.
@@ -159,9 +162,9 @@ def _dose(
     """Dose relative to the prescription: `edge_mm` is the signed distance to the 50% isodose."""
     shift = rng.uniform(-6, 6, 3) / grid.spacing_mm
     hot_centre = tuple(round(float(c + s)) for c, s in zip(centre, shift, strict=True))
-    hot = HOT_SPOT_EXCESS * _inside(_ball(grid, hot_centre, hot_spot_mm), 2.0)  # type: ignore[arg-type]  # three numbers
-    plateau = 1 + 0.01 * smooth_noise(rng, grid.shape, 18 / grid.spacing_mm) + hot
-    bath = 0.07 * _inside(edge_mm - 35, 8.0) + 0.013 * _inside(outside_mm - 15, 4.0)
+    hot = HOT_SPOT_EXCESS * _inside(_ball(grid, hot_centre, hot_spot_mm), HOT_SPOT_EDGE_MM)  # type: ignore[arg-type]
+    plateau = 1 - BATH + 0.005 * smooth_noise(rng, grid.shape, 18 / grid.spacing_mm) + hot
+    bath = BATH * _inside(edge_mm - 35, 8.0) + 0.013 * _inside(outside_mm - 15, 4.0)
     return _inside(edge_mm, FALL_OFF_MM) * plateau + bath
 
 
@@ -181,11 +184,11 @@ def _with_cavity(head: Array, brain: Mask, cavity_mm: Array) -> Array:
 
 def _with_nodule(image: Array, brain: Mask, nodule_mm: Array) -> Array:
     share = _inside(nodule_mm) * brain
-    return image * (1 - share) + 1.6 * share
+    return image * (1 - share) + NODULE_BRIGHTNESS * share
 
 
 def _with_lesion(image: Array, brain: Mask, lesion_mm: Array, core_brightness: float) -> Array:
     core = _inside(lesion_mm) * brain
     oedema = _inside(lesion_mm - 8, 2.0) * (1 - core) * brain
-    rim = 0.7 * np.exp(-((lesion_mm / 2.5) ** 2)) * brain
+    rim = RIM_BRIGHTNESS * np.exp(-((lesion_mm / RIM_MM) ** 2)) * brain
     return image * (1 - 0.2 * oedema) * (1 - core) + core_brightness * core + rim

@@ -7,6 +7,7 @@ holds the table.
 
 import csv
 import hashlib
+import io
 import os
 import secrets
 from dataclasses import dataclass, field, fields
@@ -86,7 +87,7 @@ def read_cohort(root: Path) -> list[Case]:
         text = table.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise InvalidInput("cohort.csv is not UTF-8 text; save it as UTF-8 (in Excel: CSV UTF-8)") from None
-    reader = csv.DictReader(text.splitlines())
+    reader = csv.DictReader(io.StringIO(text))
     missing = {"patient_id", "label", "split", "post", "event"} - set(reader.fieldnames or ())
     if missing:
         raise InvalidInput(f"cohort.csv has no column {', '.join(sorted(missing))}; expected {', '.join(COLUMNS)}")
@@ -160,7 +161,10 @@ def _read_row(root: Path, key: bytes, number: int, row: dict[str, str], findings
 
 
 def _inside(root: Path, text: str, role: str, report) -> Path:  # type: ignore[no-untyped-def]  # a local closure
-    path = (root / text.replace("\0", "")).resolve()
+    if "\0" in text:
+        report("path.missing", f"the {role} path holds a null byte", "correct the path or set excluded_because")
+        return root
+    path = (root / text).resolve()
     if not path.is_relative_to(root.resolve()):
         report(
             "path.outside", f"the {role} path leaves the cohort folder", "copy the file into it and use a relative path"
@@ -184,7 +188,7 @@ def _check_together(cases: list[Case]) -> list[Finding]:
         if first.split != case.split:
             message = f"the patient is in split {case.split!r} here and in {first.split!r} in row {first.row}"
             findings.append(Finding("split.leak", case.name, message, "keep all events of a patient in one split"))
-        for role in common - case.images.keys():
+        for role in common - case.images.keys() - {"post", "event"}:  # these two are reported with their row
             message = f"modality {role} is missing although other cases have it"
             findings.append(
                 Finding("modality.missing", case.name, message, "add it, set excluded_because, or drop the column")
@@ -193,8 +197,11 @@ def _check_together(cases: list[Case]) -> list[Finding]:
 
 
 def pseudonym(key: bytes, text: str) -> str:
-    """Twelve hex digits that only the holder of `key` can link to `text` (keyed BLAKE2b)."""
-    return hashlib.blake2b(text.encode(), key=key, digest_size=6).hexdigest()
+    """c and twelve hex digits that only the holder of `key` can link to `text` (keyed BLAKE2b).
+
+    The letter in front keeps a command line from reading a pseudonym such as 12e345678901 as a number.
+    """
+    return "c" + hashlib.blake2b(text.encode(), key=key, digest_size=6).hexdigest()
 
 
 def _cohort_key(root: Path) -> bytes:

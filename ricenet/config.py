@@ -181,6 +181,12 @@ class ExplainConfig:
 
 
 @dataclass
+class DashboardConfig:
+    entity: str
+    project: str
+
+
+@dataclass
 class ReportConfig:
     run: str
     qc: str | None
@@ -282,6 +288,8 @@ class GridSummary(Callback):
         shutil.rmtree(_failure_mark(config.hydra.sweep.dir, "x").parent, ignore_errors=True)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        # Hydra's copy of the sweep holds the paths as they were typed; every run folder has its own config.yaml.
+        (Path(config.hydra.sweep.dir) / "multirun.yaml").unlink(missing_ok=True)
         marks = sorted(_failure_mark(config.hydra.sweep.dir, "x").parent.glob("*.txt"))
         if marks:
             lines = "\n".join(f"  {mark.stem}: {mark.read_text()}" for mark in marks)

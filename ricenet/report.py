@@ -1,6 +1,329 @@
-from ricenet.config import ReportConfig, stage
+"""One page about one grid: the files of a run folder in, <run>/report.html out. Run: python -m ricenet.report run=DIR
+
+The page is self-contained: pictures are inside it, it asks no address for anything and works from a file. It reads
+what the other stages wrote under the run folder (and, with qc=, the quality control of a cases folder) and computes no
+result itself. What is not there yet is said in words, with the command that makes it.
+"""
+
+import base64
+import csv
+import hashlib
+import io
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from ricenet import LABELS
+from ricenet.config import InvalidInput, ReportConfig, stage
+from ricenet.table import PAPER
+
+CHANNEL_NAMES = {"post": "post-OP MRI", "event": "event MRI", "rd": "dose"}
+SECTIONS = (
+    ("headline", "What this run shows"),
+    ("cohort", "Cohort"),
+    ("grid", "Grid"),
+    ("results", "Results"),
+    ("occlusion", "Occlusion maps"),
+    ("qc", "Quality control"),
+    ("provenance", "Provenance"),
+)
+BASELINES = {
+    "majority_class": "the training set's larger class",
+    "dose_volume": "logistic regression on dose-volume numbers",
+}
+FIGURES = {
+    "figure1": "Figure 1: axial slices of one case: post-OP MRI, event MRI and radiotherapy dose.",
+    "figure2": "Figure 2: macro F1 per input combination, validation beside test.",
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image inside the page: `source` is a data: address."""
+
+    source: str
+    alt: str
+    caption: str
+
+
 @stage("report", ReportConfig)
 def main(cfg: ReportConfig) -> None:
-    print(cfg)
+    page = write_report(Path(cfg.run), None if cfg.qc is None else Path(cfg.qc), cfg.pictures)
+    print(f"written: {page} ({page.stat().st_size / 1e6:.1f} MB)")
+
+
+def write_report(run: Path, qc: Path | None, pictures: int) -> Path:
+    """Write `run`/report.html and return its path.
+
+    Args:
+        qc: a cases folder with qc.csv, or None.
+        pictures: at most so many case pictures per section; the rest are counted in words.
+
+    Raises:
+        InvalidInput: `run` holds no run of a grid, or `qc` no qc.csv.
+    """
+    cells = read_cells(run)
+    if not cells:
+        raise InvalidInput(
+            "no <modalities>/fold<k> in the run folder; give the folder of a whole grid (outputs/<name>), "
+            "or train one with python -m ricenet.train"
+        )
+    evaluation = _json(run / "evaluation" / "summary.json")
+    page = run / "report.html"
+    content = render(
+        name=run.resolve().name,
+        run=f"outputs/{run.resolve().name}",  # as in a command; the page may be passed on, so no path of this machine
+        grid=grid_table(cells),
+        evaluation=None if evaluation is None else evaluation_view(evaluation),
+        figures={name: _figure(run / "evaluation", name, caption) for name, caption in FIGURES.items()},
+        occlusion=occlusion_view(run / "explanation", pictures),
+        qc=None if qc is None else qc_view(qc, pictures),
+        provenance=provenance(cells, evaluation),
+    )
+    temporary = page.with_name(f".report.html.{os.getpid()}")
+    temporary.write_text(content, encoding="utf-8")
+    temporary.replace(page)
+    return page
+
+
+def render(**view: Any) -> str:
+    """The page for what the functions below gathered. Everything that comes from a file is escaped."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": _number, "percent": _percent, "signed": _signed, "channels": _channels}
+    style = (Path(__file__).parent / "report.css").read_text()
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    fixed = {"style": style, "style_hash": digest, "labels": LABELS, "sections": SECTIONS, "baselines": BASELINES}
+    return environment.get_template("report.html.j2").render(**fixed, **view)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One fold of one set that was begun; `record` is its run.json once it is finished, else None."""
+
+    modalities: str
+    fold: int
+    record: dict[str, Any] | None
+
+
+def read_cells(run: Path) -> list[Cell]:
+    """Every <modalities>/fold<k> that was begun under `run`; only one with DONE is finished."""
+    folders = [path.parent for path in sorted(run.glob("*/fold*/config.yaml"))]
+    return [
+        Cell(
+            modalities=folder.parent.name,
+            fold=int(folder.name.removeprefix("fold")),
+            record=_json(folder / "run.json") if (folder / "DONE").is_file() else None,
+        )
+        for folder in folders
+    ]
+
+
+def grid_table(cells: Sequence[Cell]) -> dict[str, Any]:
+    """Rows (set, state per fold) of the whole grid, and the command that trains what is not finished."""
+    n_folds = max(cell.record["n_folds"] if cell.record else cell.fold + 1 for cell in cells)
+    state = {(cell.modalities, cell.fold): "done" if cell.record else "begun" for cell in cells}
+    names = list(dict.fromkeys([*PAPER, *(cell.modalities for cell in cells)]))
+    rows = [(name, [state.get((name, fold), "missing") for fold in range(n_folds)]) for name in names]
+    open_sets = [name for name, states in rows if set(states) != {"done"}]
+    command = f"python -m ricenet.train -m '+modalities={','.join(open_sets)}' 'fold=range({n_folds})'"
+    return {
+        "n_folds": n_folds,
+        "rows": rows,
+        "n_done": sum(states.count("done") for _, states in rows),
+        "n": len(rows) * n_folds,
+        "command": command if open_sets else None,
+    }
+
+
+def evaluation_view(summary: dict[str, Any]) -> dict[str, Any]:
+    """summary.json with one row per set in the paper's order, `found` None where no fold is finished."""
+    unpublished = {"validation": None, "test": None}
+    rows = []
+    for name in dict.fromkeys([*PAPER, *summary["sets"]]):
+        found = summary["sets"].get(name)
+        folds_done = sum(value is not None for value in found["folds"]) if found else 0
+        rows.append({"name": name, "found": found, "folds_done": folds_done, "paper": PAPER.get(name, unpublished)})
+    return summary | {
+        "rows": rows,
+        "is_phantom": any("bayes_macro_f1" in found for found in summary["sets"].values()),
+        "headline": headline(summary),
+    }
+
+
+def headline(summary: dict[str, Any]) -> list[str]:
+    """What the run shows, in sentences: the full set, the declared contrasts, the test set; never the best of seven."""
+    sentences = []
+    name, full = "rd_post_event", summary["sets"].get("rd_post_event")
+    if full:
+        sentences.append(
+            f"With all three inputs ({_channels(name)}) the models reach a pooled out-of-fold macro F1 of "
+            f"{_interval(full['oof_macro_f1'], full['oof_interval'])} over {full['n']} cases; the paper reports "
+            f"{_number(PAPER[name]['validation'])} as its mean over folds."
+        )
+    for pair, contrast in summary.get("contrasts", {}).items():
+        low, high = contrast["interval"]
+        verdict = "the interval includes zero" if low <= 0 <= high else "the interval does not include zero"
+        sentences.append(
+            f"{pair.replace(' - ', ' minus ')}: {_signed(contrast['difference'])} macro F1 "
+            f"(95% {_signed(low)} to {_signed(high)}) over {contrast['n']} common cases; {verdict}."
+        )
+    if full and full.get("test_vote_macro_f1") is not None:
+        sentences.append(
+            f"On the {full['n_test']} held-out test cases the majority vote of {_channels(name)} reaches "
+            f"{_interval(full['test_vote_macro_f1'], full.get('test_interval'))}. So few cases cannot rank the sets."
+        )
+    return sentences
+
+
+def occlusion_view(explanation: Path, pictures: int) -> list[dict[str, Any]]:
+    """Per explained modality set: its row of summary.json, the numbers of every case and some pictures."""
+    summary = _json(explanation / "summary.json")
+    sets = []
+    for name, found in (summary or {"sets": {}})["sets"].items():
+        records = [json.loads(path.read_text()) for path in sorted(explanation.glob(f"{name}/[!.]*/occlusion.json"))]
+        shown = _spread(records, key=lambda record: (record["label"], record["predicted"]))[:pictures]
+        figures = [_occlusion_picture(explanation / name / record["case_key"], record) for record in shown]
+        sets.append({"name": name, "summary": found, "records": records, "pictures": figures})
+    return sets
+
+
+def _occlusion_picture(folder: Path, record: dict[str, Any]) -> Picture:
+    where = record["drop_max_world_mm"]
+    place = "nowhere does blanking lower it" if where is None else "at ({:.0f}, {:.0f}, {:.0f}) mm".format(*where)
+    answer = "right" if record["label"] == record["predicted"] else "wrong"
+    caption = (
+        f"Case {record['case_key']}: {record['label']}, predicted {record['predicted']} "
+        f"({record['probability']:.2f}, {answer}). Largest probability drop {record['drop_max']:.2f}, {place}."
+    )
+    alt = f"Axial, coronal and sagittal slices of case {record['case_key']} with its occlusion map and dose contours"
+    return Picture(_jpeg(folder / "occlusion.png"), alt, caption)
+
+
+def qc_view(cases: Path, pictures: int) -> dict[str, Any]:
+    """The rows of qc.csv and the cases' qc.png.
+
+    Raises:
+        InvalidInput: there is no qc.csv.
+    """
+    table = cases / "qc.csv"
+    if not table.is_file():
+        raise InvalidInput("no qc.csv in the folder given as qc=; give a cases folder written by ricenet.preprocess")
+    with table.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    found = sorted(cases.glob("[!.]*/qc.png"))
+    shown = [
+        Picture(_jpeg(path), "Preprocessing overlay of one case", f"Case {_case_key(path.parent)}")
+        for path in found[:pictures]
+    ]
+    return {"columns": list(rows[0]) if rows else [], "rows": rows, "pictures": shown, "n_pictures": len(found)}
+
+
+def _case_key(folder: Path) -> str:
+    return (_json(folder / "case.json") or {"case_key": folder.name})["case_key"]
+
+
+def provenance(cells: Sequence[Cell], evaluation: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """What the finished runs were made with; where they differ, each value with the number of runs that have it."""
+    records = [cell.record for cell in cells if cell.record]
+    facts: dict[str, list[Any]] = {
+        "seed": [record["seed"] for record in records],
+        "epochs": [record["epochs"] for record in records],
+        "weights taken at epoch": [record["checkpoint"] for record in records],
+        "folds": [record["n_folds"] for record in records],
+        "folds hash": [record["folds_hash"] for record in records],
+    }
+    for group, title in (("model", "model"), ("versions", "made with")):
+        for name in dict.fromkeys(name for record in records for name in record[group]):
+            facts[f"{title} {name}"] = [record[group].get(name, "not recorded") for record in records]
+    rows = [(name, _values(values)) for name, values in facts.items() if values]
+    if records:
+        rows.append(("training time, all finished folds", _duration(sum(record["elapsed_s"] for record in records))))
+    if evaluation and "bootstrap" in evaluation:
+        settings = evaluation["bootstrap"]
+        rows.append(("bootstrap", f"{settings['draws']} draws, seed {settings['seed']}"))
+    return rows
+
+
+def _values(values: Sequence[Any]) -> str:
+    counts = Counter(map(str, values))
+    if len(counts) == 1:
+        return next(iter(counts))
+    return "; ".join(f"{value} ({count} runs)" for value, count in counts.items())
+
+
+def _spread(records: list[dict[str, Any]], key: Any) -> list[dict[str, Any]]:
+    """The same records with the groups of `key` taking turns, so that the first few show every kind."""
+    groups: dict[Any, list[dict[str, Any]]] = {}
+    for record in records:
+        groups.setdefault(key(record), []).append(record)
+    return [record for turn in zip_longest(*groups.values()) for record in turn if record is not None]
+
+
+def _figure(folder: Path, name: str, caption: str) -> Picture | None:
+    """A figure of the evaluation: the drawing if there is one, else the raster image."""
+    for suffix, kind in ((".svg", "image/svg+xml"), (".png", "image/png")):
+        path = folder / f"{name}{suffix}"
+        if path.is_file():
+            return Picture(_data(path.read_bytes(), kind), caption, caption)
+    return None
+
+
+def _jpeg(path: Path) -> str:
+    """A case picture, made small enough that a page holds many."""
+    from PIL import Image
+
+    with Image.open(path) as original:
+        image = original.convert("RGB")
+        image.thumbnail((1100, 1100))
+        stream = io.BytesIO()
+        image.save(stream, "JPEG", quality=85)
+    return _data(stream.getvalue(), "image/jpeg")
+
+
+def _data(content: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def _channels(modalities: str) -> str:
+    return " + ".join(CHANNEL_NAMES.get(part, part) for part in modalities.split("_"))
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _signed(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0%}"
+
+
+def _interval(value: float | None, interval: Sequence[float] | None) -> str:
+    return _number(value) + (f" (95% {_number(interval[0])} to {_number(interval[1])})" if interval else "")
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"
+
+
 if __name__ == "__main__":
     main()

@@ -11,7 +11,7 @@ import io
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -170,6 +170,21 @@ def case_hash(cases: Path, folds: Folds) -> str:
             )
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def require_same_inputs(runs: Sequence[FinishedRun], cases: Path, folds: Folds) -> None:
+    """Check that runs were trained on the folds and cases that are there now, so that unseen cases are unseen.
+
+    Raises:
+        InvalidInput: naming the run and what changed.
+    """
+    for key, now in {"folds_hash": folds.hash, "case_hash": case_hash(cases, folds)}.items():
+        for run in runs:
+            if run.record[key] != now:
+                raise InvalidInput(
+                    f"run {run.modalities}/fold{run.fold}: trained on cases or folds with {key} {run.record[key][:12]}, "
+                    f"the cases folder now has {now[:12]}; restore the cases folder as it was, or train the run again"
+                )
 
 
 def provenance() -> dict[str, Any]:

@@ -15,7 +15,7 @@ from ricenet.volume import Affine, Volume, resample
 HEAD_MM, HEAD_CENTRE_MM = (216, 256, 232), (0.0, -16.0, 20.0)  # what is drawn of a head, in MNI space
 FIELD_OF_VIEW_MM = (212, 252, 228)
 RICIAN_NOISE = 0.02  # of white matter
-BIAS = 0.18  # SD of the log of the receive field
+BIAS = 0.10  # SD of the log of the receive field
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,262 @@
+"""Maps of a real (tiny, untrained) grid: by the right models, on the case's grid, kept when nothing changed."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from tiny_grid import ORIGIN_MM, SHAPE, SPACING_MM, write_tiny_cases, write_tiny_fold, write_tiny_grid
+
+from ricenet.config import EXIT_DONE, EXIT_INVALID_INPUT, EXIT_USAGE, Incomplete, InvalidInput, WrongUsage
+from ricenet.datamodule import load_case
+from ricenet.explain import Settings, _device, _replacing, explain, finished_folds, select
+from ricenet.folds import Folds
+from ricenet.model import load_network
+from ricenet.occlusion import drop_map, occlude
+from ricenet.runs import read_predictions
+
+NAME = "rd_post_event"
+CHANNELS = ["post", "event", "rd"]
+
+
+@pytest.fixture
+def grid(tmp_path: Path) -> tuple[Path, Folds]:
+    return write_tiny_grid(tmp_path)
+
+
+def settings(**changed: Any) -> Settings:
+    """15 mm and 10 mm are 3 and 2 voxels of the tiny grid."""
+    plain = {"cube_mm": 15, "stride_mm": 10, "fill": 0.0, "per_channel": False, "batch_size": 8, "device": "cpu"}
+    return Settings(**{**plain, **changed})
+
+
+def command(run: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ricenet.explain", f"run={run}", "cube_mm=15", "stride_mm=10", *arguments],
+        capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False,
+    )  # fmt: skip
+
+
+def read_map(run: Path, key: str, name: str = "occlusion") -> nibabel.Nifti1Image:
+    return nibabel.load(run / "explanation" / NAME / key / f"{name}.nii.gz")
+
+
+def record_of(run: Path, key: str) -> dict:
+    return json.loads((run / "explanation" / NAME / key / "occlusion.json").read_text())
+
+
+def expected_map(run: Path, folds: Folds, key: str, members: list[int]) -> np.ndarray:
+    case = next(case for case in folds.cases if case.case_key == key)
+    volume = torch.from_numpy(load_case(run.parent / "cases", case, CHANNELS))
+    networks = [load_network(run / NAME / f"fold{fold}") for fold in members]
+    return drop_map([occlude(network, volume, (3, 3, 3), (2, 2, 2)) for network in networks])
+
+
+def test_every_case_is_explained_by_models_that_did_not_see_it(grid: tuple[Path, Folds]) -> None:
+    run, folds = grid
+    explain(run, NAME, "all", settings())
+    for case in folds.cases:
+        members = [0, 1] if case.split == "test" else [folds.fold_of[case.case_key]]
+        record, image = record_of(run, case.case_key), read_map(run, case.case_key)
+        assert record["folds"] == members
+        assert (record["cube_voxels"], record["stride_voxels"]) == ([3, 3, 3], [2, 2, 2])
+        assert image.shape == SHAPE
+        np.testing.assert_array_equal(image.affine[:3, 3], ORIGIN_MM)
+        np.testing.assert_array_equal(np.diag(image.affine), [SPACING_MM, SPACING_MM, SPACING_MM, 1])
+        expected = expected_map(run, folds, case.case_key, members)
+        assert np.abs(expected).max() > 1e-3, "a map of zeros would prove nothing"
+        np.testing.assert_allclose(image.get_fdata(), expected, atol=1e-6)
+        if case.split == "cv":
+            foreign = expected_map(run, folds, case.case_key, [1 - members[0]])
+            assert np.abs(image.get_fdata() - foreign).max() > 1e-3
+
+        answers = [row for fold in members for row in read_predictions(run / NAME / f"fold{fold}")]
+        rice = np.mean([row["prob_rice"] for row in answers if row["case_key"] == case.case_key])
+        assert record["predicted"] == ("rice" if rice > 0.5 else "recurrence")
+        assert record["probability"] == pytest.approx(max(rice, 1 - rice), abs=1e-5)
+        voxel = (np.array(record["drop_max_world_mm"]) - ORIGIN_MM) / SPACING_MM
+        assert image.get_fdata()[tuple(voxel.round().astype(int))] == pytest.approx(record["drop_max"], abs=1e-6)
+        assert (run / "explanation" / NAME / case.case_key / "occlusion.png").stat().st_size > 10_000
+
+    summary = json.loads((run / "explanation" / "summary.json").read_text())["sets"][NAME]
+    records = [record_of(run, case.case_key) for case in folds.cases]
+    assert summary["n"] == len(folds.cases) == summary["n_with_truth"]
+    assert summary["n_correct"] == sum(record["label"] == record["predicted"] for record in records)
+    assert summary["median_map_share"]["lesion"] == np.median([record["map_share"]["lesion"] for record in records])
+    assert not list((run / "explanation").rglob(".*")), "a temporary was left behind"
+    assert str(run) not in "".join(path.read_text() for path in run.rglob("explanation/**/*.json"))
+
+
+def test_what_did_not_change_is_kept_and_what_did_is_made_again(grid: tuple[Path, Folds]) -> None:
+    run, folds = grid
+    key = folds.validation(0)[0].case_key
+    folder = run / "explanation" / NAME / key
+
+    def explained_at(**changed: Any) -> int:
+        explain(run, NAME, key, settings(**changed))
+        return (folder / "occlusion.json").stat().st_mtime_ns
+
+    first = explained_at()
+    pictures = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert explained_at() == first
+    assert explained_at(batch_size=3) == first, "the batch size decides the speed, not the map"
+    assert explained_at(per_channel=True) > first
+    assert (folder / "occlusion_rd.nii.gz").exists()
+    before = explained_at(fill=1.0)
+    assert not (folder / "occlusion_rd.nii.gz").exists(), "a map of other settings was left beside the new one"
+    again = explained_at()
+    assert again > before
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == pictures, "the same input gave other bytes"
+
+    write_tiny_fold(run, run.parent / "cases", folds, CHANNELS, fold=0, seed=99)
+    retrained = explained_at()
+    assert retrained > again
+    path = run.parent / "cases" / folds.validation(0)[0].folder / "volume.npy"
+    np.save(path, np.load(path) * np.float16(0.5))
+    assert explained_at() > retrained
+
+
+def test_one_map_per_channel(grid: tuple[Path, Folds]) -> None:
+    run, folds = grid
+    case = folds.validation(1)[0]
+    path = run.parent / "cases" / case.folder / "volume.npy"
+    volume = np.load(path)
+    volume[2] = 0
+    np.save(path, volume)
+    explain(run, NAME, case.case_key, settings(per_channel=True))
+    maps = {name: read_map(run, case.case_key, f"occlusion_{name}").get_fdata() for name in CHANNELS}
+    assert not maps["rd"].any(), "a channel that is at the fill everywhere cannot be blanked"
+    assert all(np.abs(maps[name]).max() > 1e-4 for name in ("post", "event"))
+    assert np.abs(maps["post"] - maps["event"]).max() > 1e-4
+    record = record_of(run, case.case_key)
+    assert record["per_channel"].keys() == set(CHANNELS)
+    assert record["per_channel"]["rd"]["drop_max_world_mm"] is None
+    assert record["per_channel"]["event"]["drop_max"] == pytest.approx(maps["event"].max(), abs=1e-6)
+
+
+def test_a_missing_fold_fails_its_cases_and_no_other(tmp_path: Path) -> None:
+    folds = write_tiny_cases(tmp_path / "cases")
+    write_tiny_fold(tmp_path / "demo", tmp_path / "cases", folds, CHANNELS, fold=1)
+    with pytest.raises(Incomplete) as failure:
+        explain(tmp_path / "demo", NAME, "all", settings())
+    for case in (*folds.validation(0), *folds.test()):
+        assert f"case {case.case_key}: needs fold 0" in str(failure.value)
+    written = {path.name for path in (tmp_path / "demo" / "explanation" / NAME).iterdir()}
+    assert written == {case.case_key for case in folds.validation(1)}
+
+
+def test_an_unusable_volume_is_named_and_the_others_are_explained(grid: tuple[Path, Folds]) -> None:
+    run, folds = grid
+    broken, fine = folds.validation(0)[:2]
+    path = run.parent / "cases" / broken.folder / "volume.npy"
+    np.save(path, np.full((3, *SHAPE), np.nan, dtype=np.float16))
+    with pytest.raises(Incomplete, match=f"1 of 2 .*\n.*case {broken.case_key}: a model's answer is not finite"):
+        explain(run, NAME, [broken.case_key, fine.case_key], settings())
+    assert [path.name for path in (run / "explanation" / NAME).iterdir()] == [fine.case_key]
+    (run.parent / "cases" / broken.folder / "brain.npy").unlink()
+    np.save(path, np.ones((3, *SHAPE), dtype=np.float16))
+    (run / "explanation" / "summary.json").unlink()
+    with pytest.raises(FileNotFoundError):  # a damaged case folder stops the command: it was complete once
+        explain(run, NAME, [fine.case_key, broken.case_key], settings())
+    summary = json.loads((run / "explanation" / "summary.json").read_text())
+    assert summary["sets"][NAME]["cases"] == [fine.case_key]
+
+
+def test_the_command_line(grid: tuple[Path, Folds]) -> None:
+    run, folds = grid
+    for fold in range(folds.n_folds):
+        write_tiny_fold(run, run.parent / "cases", folds, ["event", "rd"], fold)
+    keys = [case.case_key for case in folds.cases[:2]]
+    answer = command(run, f"case=[{','.join(keys)}]", "+modalities=rd_event", "accelerator=cpu")
+    assert answer.returncode == EXIT_DONE, answer.stderr
+    assert sorted(path.name for path in (run / "explanation" / "rd_event").iterdir()) == sorted(keys)
+    assert not (run / "explanation" / NAME).exists()
+    answer = command(run, "case=nosuchcase")
+    assert answer.returncode == EXIT_INVALID_INPUT
+    assert "nosuchcase is none of the 6 cases" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("stride_mm=0", "stride_mm should be above 0, got 0"),
+        ("accelerator=tpu", "auto, cpu or gpu, got 'tpu'"),
+        ("cube=3", "cube"),
+    ],
+)
+def test_a_wrong_value_is_refused_before_anything_is_read(tmp_path: Path, argument: str, words: str) -> None:
+    answer = command(tmp_path, argument)
+    assert answer.returncode == EXIT_USAGE, answer.stderr
+    assert words in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("modalities", "case", "error", "words"),
+    [
+        (NAME, "nosuchcase", InvalidInput, r"nosuchcase is none of the 6 cases \(ccccccccccc0, "),
+        ("rd", "all", InvalidInput, r"modalities=rd .*\(finished: rd_post_event\)"),
+        (NAME, "test", Incomplete, "cube_mm=300 is larger than its volume"),
+    ],
+)
+def test_what_cannot_be_explained_is_named_and_nothing_written(
+    grid: tuple[Path, Folds], modalities: str, case: str, error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        explain(grid[0], modalities, case, settings(cube_mm=300))
+    assert not (grid[0] / "explanation").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_no_cpu() -> None:
+    with pytest.raises(WrongUsage, match="no CUDA device"):
+        _device("gpu", 1)
+
+
+def test_threads_are_those_of_the_config() -> None:
+    before = torch.get_num_threads()
+    try:
+        _device("cpu", before + 1)
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_runs_of_other_folds_are_refused(grid: tuple[Path, Folds]) -> None:
+    run, folds = grid
+    other = Folds(folds.n_folds, folds.seed, folds.cases, folds.fold_of, "f" * 64)
+    with pytest.raises(InvalidInput, match="the cases folder now has ffffffffffff"):
+        finished_folds(run, NAME, run.parent / "cases", other)
+    path = run.parent / "cases" / folds.cases[0].folder / "case.json"
+    path.write_text(path.read_text() + "\n")  # as another preprocessing would leave it
+    with pytest.raises(InvalidInput, match="case_hash"):
+        explain(run, NAME, "all", settings())
+
+
+def test_selection(tmp_path: Path) -> None:
+    folds = write_tiny_cases(tmp_path)
+    first, second = (case.case_key for case in folds.cases[:2])
+    assert select(folds, "all") == folds.cases
+    assert [case.split for case in select(folds, "test")] == ["test", "test"]
+    for several in (f"{second}, {first}", [second, first], [second, first, second]):
+        assert [case.case_key for case in select(folds, several)] == [second, first]
+    with pytest.raises(InvalidInput, match="needs quotes"):
+        select(folds, float("inf"))  # what the command line makes of the key 12345e678901
+    with pytest.raises(InvalidInput, match="no test split"):
+        select(write_tiny_cases(tmp_path / "cv", n_test=0), "test")
+
+
+def test_a_folder_that_fails_half_way_leaves_the_old_one(tmp_path: Path) -> None:
+    out = tmp_path / "case"
+    with _replacing(out) as temporary:
+        (temporary / "map").write_text("old")
+    with pytest.raises(RuntimeError), _replacing(out) as temporary:  # noqa: PT012
+        (temporary / "map").write_text("half")
+        raise RuntimeError
+    assert (out / "map").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["case"]

@@ -1,0 +1,110 @@
+"""The whole path by its commands: raw scans -> cases -> grid -> evaluation -> maps -> page; and the label's traces."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from ricenet.config import TrainConfig, compose
+from ricenet.datamodule import load_case
+from ricenet.folds import read_folds
+from ricenet.model import load_network
+from ricenet.phantom import write_phantom
+from ricenet.train import train
+
+pytestmark = pytest.mark.slow
+
+
+def stage(name: str, *arguments: str) -> str:
+    command = [sys.executable, "-m", f"ricenet.{name}", *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, f"{name}: {result.stderr[-2000:]}"
+    return result.stdout
+
+
+def test_raw_scans_to_page(tmp_path: Path) -> None:
+    """Eight raw phantoms in separate frames, two folds, two modality sets; every stage by its command line."""
+    cohort, cases, run = tmp_path / "cohort", tmp_path / "cases", tmp_path / "outputs" / "grid"
+    stage("phantom", f"out={cohort}", "format=nifti", "patients=8", "spacing_mm=4")
+    use_true_brain_masks(cohort)
+    coarse = ["brain=mask", "registration=quick", "spacing_mm=6", "size=36"]
+    stage("preprocess", f"cohort={cohort}", f"cases={cases}", *coarse, "folds=2")
+    grid = [f"cases={cases}", f"run={run}", "experiment=smoke", "+modalities=rd,rd_event", "fold=0,1"]
+    stage("train", "-m", *grid)
+    assert len(list(run.glob("*/fold*/DONE"))) == 4
+    stage("evaluate", f"run={run}", "bootstrap_draws=200")
+    summary = json.loads((run / "evaluation" / "summary.json").read_text())
+    assert {name: len(one["folds"]) for name, one in summary["sets"].items()} == {"rd": 2, "rd_event": 2}
+    stage("explain", f"run={run}", "case=test", "+modalities=rd_event", "cube_mm=36", "stride_mm=36")
+    assert list((run / "explanation" / "rd_event").glob("*/occlusion.nii.gz"))
+    stage("report", f"run={run}", f"qc={cases}")
+    page = (run / "report.html").read_text()
+    assert "Research use only" in page
+    assert_no_identifier(run, [b"phantom-", str(tmp_path).encode()])
+
+
+def use_true_brain_masks(cohort: Path) -> None:
+    """Fill the brain_mask column with the phantom's truth: HD-BET would take minutes here."""
+    with (cohort / "cohort.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    for row in rows:
+        row["brain_mask"] = f"truth/{Path(row['post']).parent.name}_brain.nii.gz"
+    with (cohort / "cohort.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def assert_no_identifier(folder: Path, forbidden: list[bytes]) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            assert not [word for word in forbidden if word in content], path.relative_to(folder)
+
+
+def test_answers_swap_with_the_effects_of_the_label(tmp_path: Path) -> None:
+    """Give each class the other's lesion and dose: a model that saw only these must answer the other way round.
+
+    Whatever else of the label had reached the images would keep its answers where they were.
+    """
+    parameters = {
+        "patients": 240, "format": "cases", "spacing_mm": 0, "size": 20, "case_spacing_mm": 9.8, "folds": 3, "seed": 3,
+    }  # fmt: skip
+    plain, swapped = tmp_path / "plain", tmp_path / "swapped"
+    write_phantom(plain, jobs=2, swap_label_effects=False, **parameters)
+    write_phantom(swapped, jobs=2, swap_label_effects=True, **parameters)
+    run = tmp_path / "run"
+    overrides = ["experiment=phantom_ablation", "epochs=12", f"cases={plain}", f"run={run}"]
+    train(compose("train", TrainConfig, overrides))
+    scores = [auroc(run / "rd_post_event" / "fold0", cases) for cases in (plain, swapped)]
+    assert scores[0] > 0.65
+    assert scores[1] < 0.35
+    assert abs(scores[0] + scores[1] - 1) < 0.15
+
+
+def auroc(folder: Path, cases: Path) -> float:
+    network, folds = load_network(folder), read_folds(cases)
+    unseen = folds.validation(0) + folds.test()
+    with torch.inference_mode():
+        volumes = [torch.from_numpy(load_case(cases, case, ("post", "event", "rd"))) for case in unseen]
+        scores = network(torch.stack(volumes)).softmax(1)[:, 1].numpy()
+    return float(roc_auc_score(np.array([case.label for case in unseen]), scores))
+
+
+def test_grid_can_be_moved_with_its_cases(phantom_cases: Path, tmp_path: Path) -> None:
+    """Nothing in a run folder holds an absolute path: grid and cases together may go to another place."""
+    here = tmp_path / "here"
+    shutil.copytree(phantom_cases, here / "cases")
+    for fold in (0, 1):
+        overrides = [f"cases={here / 'cases'}", f"run={here / 'outputs' / 'grid'}", f"fold={fold}", "experiment=smoke"]
+        train(compose("train", TrainConfig, overrides))
+    there = tmp_path / "there"
+    here.rename(there)
+    stage("evaluate", f"run={there / 'outputs' / 'grid'}", "bootstrap_draws=200")

@@ -1,0 +1,219 @@
+"""The page of a real evaluated grid: complete, self-contained, safe with any text, and honest about what is missing."""
+
+import base64
+import hashlib
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_grid import write_tiny_grid
+
+from ricenet.config import InvalidInput, ReportConfig, compose
+from ricenet.evaluate import evaluate
+from ricenet.explain import Settings, explain
+from ricenet.report import write_report
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and the text by section heading."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.sections: dict[str, str] = {}
+        self._section = "before"
+        self._silent = False
+        self.source = path.read_text(encoding="utf-8")
+        self.feed(self.source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._silent = tag == "style"
+        if tag == "h2":
+            self._section = dict(attrs)["id"] or ""
+
+    def handle_data(self, data: str) -> None:
+        if not self._silent:
+            self.sections[self._section] = f"{self.sections.get(self._section, '')} {' '.join(data.split())}"
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.sections.values())
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two of seven sets trained, evaluated, three cases explained."""
+    run, folds = write_tiny_grid(tmp_path_factory.mktemp("grid"), ("rd_post_event", "post_event"))
+    evaluate(run, draws=200, seed=0)
+    keys = [folds.validation(0)[0].case_key, folds.validation(1)[0].case_key, folds.test()[0].case_key]
+    explain(run, "rd_post_event", keys, Settings(15, 10, 0.0, False, 8, "cpu"))
+    return run
+
+
+@pytest.fixture
+def run(evaluated: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(evaluated, tmp_path / "demo")
+
+
+def page_of(run: Path, qc: Path | None = None, pictures: int = 24) -> Page:
+    return Page(write_report(run, qc, pictures))
+
+
+def test_numbers_of_the_page_are_those_of_the_files(run: Path) -> None:
+    page = page_of(run)
+    summary = json.loads((run / "evaluation" / "summary.json").read_text())
+    for name, found in summary["sets"].items():
+        row = page.sections["results"].split(f" {name} ", 1)[1]
+        low, high = found["oof_interval"]
+        assert f" {found['n']} {found['oof_macro_f1']:.2f} [{low:.2f}, {high:.2f}] " in row[:100]
+    assert "0.80" in page.sections["results"], "the paper's value for all three inputs"
+    contrast = summary["contrasts"]["rd_post_event - post_event"]
+    assert f"{contrast['difference']:+.2f}".replace("-", "−") in page.sections["headline"]
+    assert "4 of 14 trainings" in page.sections["headline"]
+    assert f"{summary['cohort']['validation']['recurrence']}" in page.sections["cohort"]
+    assert summary["folds_hash"] in page.sections["provenance"]
+    assert "6.0 min" in page.sections["provenance"], "4 folds of 90 s"
+    for path in run.glob("explanation/*/*/occlusion.json"):
+        record = json.loads(path.read_text())
+        assert (
+            f"Case {record['case_key']}: {record['label']}, predicted {record['predicted']}"
+            in page.sections["occlusion"]
+        )
+    assert "research use only" in page.text.lower()
+    assert "Phantom results are not clinical results" in page.text
+    assert "cohort is private" in page.text
+
+
+def test_the_page_asks_for_nothing_outside_itself(run: Path) -> None:
+    page = page_of(run)
+    policy = next(meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy")
+    style = re.search(r"<style>(.*?)</style>", page.source, re.DOTALL)
+    assert style is not None
+    digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
+    assert policy is not None
+    assert "default-src 'none'" in policy
+    assert f"style-src 'sha256-{digest}'" in policy
+    assert {image["src"].split(":")[0] for image in page.all("img") if image["src"]} == {"data"}
+    assert all(link["href"].startswith("#") for link in page.all("a") if link["href"])
+    assert not [tag for tag, _ in page.tags if tag in ("script", "link", "iframe", "object", "form")]
+    assert not [attributes for _, attributes in page.tags if "style" in attributes or "onclick" in attributes]
+    assert "url(" not in style[1]
+    assert str(run) not in page.source, "a path of this machine"
+
+
+def test_the_page_can_be_read_by_everyone(run: Path) -> None:
+    page = page_of(run)
+    assert page.all("html") == [{"lang": "en"}]
+    assert all(image["alt"] for image in page.all("img"))
+    assert len(page.all("img")) >= 5, "two figures and three maps"
+    assert len(page.all("caption")) == len(page.all("table")) > 5
+    assert all(cell.get("scope") in ("row", "col") for cell in page.all("th"))
+    levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h\d", tag)]
+    assert levels[0] == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+    identifiers = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
+    assert {link["href"][1:] for link in page.all("a") if link["href"]} <= identifiers
+    for word in ("outperform", "significan"):
+        assert word not in page.source.lower()
+
+
+def test_what_is_missing_is_said_with_its_command(run: Path) -> None:
+    whole = page_of(run)
+    assert "10 of 14 trainings are not finished" in whole.sections["grid"]
+    assert "'+modalities=event,post,rd,rd_post,rd_event'" in whole.sections["grid"]
+    assert "no finished fold" in whole.sections["results"]
+    assert "qc=CASES" in whole.sections["qc"]
+    shutil.rmtree(run / "explanation")
+    (run / "evaluation" / "figure1.svg").unlink()
+    (run / "evaluation" / "figure1.png").unlink()
+    partly = page_of(run)
+    assert "python -m ricenet.explain run=outputs/demo case=all" in partly.sections["occlusion"]
+    assert "Figure 1 is missing" in partly.sections["results"]
+    shutil.rmtree(run / "evaluation")
+    (run / "rd_post_event" / "fold1" / "DONE").unlink()
+    bare = page_of(run)
+    for section in ("headline", "cohort", "results"):
+        assert "python -m ricenet.evaluate run=outputs/demo" in bare.sections[section]
+    assert bare.sections["grid"].count("begun") == 1
+    assert bare.sections["grid"].count("done") == 3
+    for done in run.glob("*/*/DONE"):
+        done.unlink()
+    assert "No training is finished" in page_of(run).sections["provenance"]
+
+
+def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="outputs/<name>"):
+        write_report(tmp_path, None, 24)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_text_from_files_is_never_markup(run: Path) -> None:
+    evil = "<script>alert(1)</script>\"'"
+    summary = json.loads((run / "evaluation" / "summary.json").read_text())
+    summary["notes"].append(evil)
+    summary["baselines"][evil] = next(iter(summary["baselines"].values()))
+    (run / "evaluation" / "summary.json").write_text(json.dumps(summary))
+    path = next(run.glob("explanation/*/*/occlusion.json"))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"label": evil}))
+    page = page_of(run)
+    assert not page.all("script")
+    assert page.text.count("<script>alert(1)</script>") >= 3
+
+
+def test_pictures_are_limited_and_show_every_kind_of_answer(run: Path) -> None:
+    records = sorted(run.glob("explanation/rd_post_event/*/occlusion.json"))
+    for path, (label, predicted) in zip(
+        records, (("rice", "rice"), ("rice", "rice"), ("rice", "recurrence")), strict=True
+    ):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"label": label, "predicted": predicted}))
+    page = page_of(run, pictures=2)
+    assert "2 of 3 cases are shown" in page.sections["occlusion"]
+    shown = [image["alt"] for image in page.all("img") if image["alt"] and "occlusion map" in image["alt"]]
+    assert len(shown) == 2
+    assert records[0].parent.name in shown[0]
+    assert records[2].parent.name in shown[1], "the wrong answer comes before the second right one"
+
+
+def test_differences_between_runs_are_counted(run: Path) -> None:
+    path = run / "post_event" / "fold0" / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"seed": 7}))
+    assert "seed 7 (1 runs); 0 (3 runs)" in page_of(run).sections["provenance"]
+
+
+def test_quality_control_of_a_cases_folder(run: Path, tmp_path: Path) -> None:
+    cases = tmp_path / "cases"
+    for key in ("aaa", "bbb", "ccc"):
+        (cases / f"{key}-0").mkdir(parents=True)
+        (cases / f"{key}-0" / "case.json").write_text(json.dumps({"case_key": key}))
+        Image.fromarray(np.zeros((40, 2400, 3), dtype=np.uint8)).save(cases / f"{key}-0" / "qc.png")
+    with pytest.raises(InvalidInput, match=r"no qc\.csv"):
+        write_report(run, cases, 24)
+    (cases / "qc.csv").write_text("case_key,brain_ml\naaa,1234\nbbb,<b>\nccc,1500\n")
+    page = page_of(run, cases, pictures=2)
+    assert "aaa" in page.sections["qc"]
+    assert "1234" in page.sections["qc"]
+    assert "<b>" in page.sections["qc"]
+    assert "2 of 3 overlays are shown" in page.sections["qc"]
+    assert "Case aaa" in page.sections["qc"]
+    shown = next(image["src"] for image in page.all("img") if image["alt"] and "overlay" in image["alt"])
+    assert shown is not None
+    (tmp_path / "shown.jpg").write_bytes(base64.b64decode(shown.split(",")[1]))
+    assert Image.open(tmp_path / "shown.jpg").width == 1100, "large pictures are made smaller"
+
+
+def test_the_page_is_the_same_each_time(run: Path) -> None:
+    assert page_of(run).source == page_of(run).source
+
+
+def test_the_committed_config_composes() -> None:
+    assert compose("report", ReportConfig, ["run=x"]) == ReportConfig(run="x", qc=None, pictures=24)
