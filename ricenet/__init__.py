@@ -1,6 +1,7 @@
 """ricenet: radiation-induced contrast enhancement or glioblastoma recurrence, from two MRIs and the radiotherapy dose.
 
-Research use only. Every stage is a command, `python -m ricenet.<stage>`; stages meet at files and never import one another.
+Research use only. Every stage is a command, `python -m ricenet.<stage>`; stages meet at files and never import one
+another.
 """
 
 __version__ = "0.1.0"

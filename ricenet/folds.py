@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ricenet import LABELS
-from ricenet.cohort import ReadyCase, read_cases
+from ricenet.cohort import SPLITS, ReadyCase, read_cases
 from ricenet.config import InvalidInput
 
 
@@ -48,13 +48,15 @@ def write_folds(folder: Path, n_folds: int, seed: int) -> Folds:
         folds = read_folds(folder)
         if (folds.n_folds, folds.seed) != (n_folds, seed):
             raise InvalidInput(
-                f"folds.json was written with folds={folds.n_folds} seed={folds.seed}, asked for folds={n_folds} seed={seed}; "
+                f"folds.json: written with folds={folds.n_folds} seed={folds.seed}, asked folds={n_folds} seed={seed}; "
                 "use another cases folder, or delete folds.json knowing that finished runs no longer fit"
             )
         return folds
-    content = {"n_folds": n_folds, "seed": seed, "fold_of": _deal(read_cases(folder), n_folds, seed)}
+    cases = read_cases(folder)
+    fold_of = _deal(cases, n_folds, seed)
+    _check(cases, fold_of, n_folds)  # several events of one patient can leave a fold with one class: write no such file
+    content = {"n_folds": n_folds, "seed": seed, "fold_of": fold_of, "hash": _hash(cases, fold_of)}
     temporary = folder / f".folds.json.{os.getpid()}"
-    content["hash"] = _hash(read_cases(folder), content["fold_of"])
     temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
     try:
         os.link(temporary, path)  # fails where another process was first: written once means once
@@ -73,26 +75,36 @@ def read_folds(folder: Path) -> Folds:
     """
     path = folder / "folds.json"
     if not path.is_file():
-        raise InvalidInput("no folds.json in the cases folder; preprocess and phantom write it, run one of them to its end")
-    content = json.loads(path.read_text())
-    cases, fold_of = read_cases(folder), content["fold_of"]
-    if content["hash"] != _hash(cases, fold_of):
+        raise InvalidInput(
+            "no folds.json in the cases folder; preprocess and phantom write it, run one of them to its end"
+        )
+    cases = read_cases(folder)
+    try:
+        content = json.loads(path.read_text())
+        n_folds, seed, fold_of, written = (content[name] for name in ("n_folds", "seed", "fold_of", "hash"))
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidInput("folds.json cannot be read; restore it, or delete it and every run that used it") from error
+    if written != _hash(cases, fold_of):
         raise InvalidInput(
             "folds.json does not fit cases.csv: a case, label, split or fold was changed after the folds were written; "
             "restore both files, or delete folds.json and every run that used it"
         )
-    _check(cases, fold_of, content["n_folds"])
-    return Folds(content["n_folds"], content["seed"], cases, fold_of, content["hash"])
+    _check(cases, fold_of, n_folds)
+    return Folds(n_folds, seed, cases, fold_of, written)
 
 
 def _deal(cases: list[ReadyCase], n_folds: int, seed: int) -> dict[str, int]:
     from sklearn.model_selection import StratifiedGroupKFold  # a second to import, needed once
 
+    if n_folds < 2:
+        raise InvalidInput(f"folds={n_folds}: cross-validation needs at least 2")
     pool = [case for case in cases if case.split == "cv"]
     for label, name in enumerate(LABELS):
         patients = {case.patient_key for case in pool if case.label == label}
         if len(patients) < n_folds:
-            raise InvalidInput(f"{len(patients)} {name} patient(s) for {n_folds} folds: each fold needs one; lower folds=")
+            raise InvalidInput(
+                f"{len(patients)} {name} patient(s) for {n_folds} folds: each fold needs one; lower folds="
+            )
     splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
     labels, groups = [case.label for case in pool], [case.patient_key for case in pool]
     return {
@@ -104,21 +116,35 @@ def _deal(cases: list[ReadyCase], n_folds: int, seed: int) -> dict[str, int]:
 
 def _check(cases: list[ReadyCase], fold_of: dict[str, int], n_folds: int) -> None:
     fold_of_patient: dict[str, int] = {}
+    if len({case.case_key for case in cases}) < len(cases):
+        raise InvalidInput("cases.csv names a case twice; remove the second row")
     for case in cases:
+        if case.split not in SPLITS:
+            raise InvalidInput(f"case {case.case_key}: split should be {' or '.join(SPLITS)}, got {case.split!r}")
         if (case.split == "cv") != (case.case_key in fold_of):
-            raise InvalidInput(f"case {case.case_key}: split {case.split} but {'no' if case.split == 'cv' else 'a'} fold")
+            raise InvalidInput(
+                f"case {case.case_key}: split {case.split} but {'no' if case.split == 'cv' else 'a'} fold"
+            )
         if case.case_key in fold_of:
             fold = fold_of[case.case_key]
+            if fold not in range(n_folds):
+                raise InvalidInput(f"case {case.case_key}: in fold {fold}, but folds.json says n_folds={n_folds}")
             if fold_of_patient.setdefault(case.patient_key, fold) != fold:
-                raise InvalidInput(f"case {case.case_key}: its patient is in folds {fold} and {fold_of_patient[case.patient_key]}")
+                raise InvalidInput(
+                    f"case {case.case_key}: its patient is in folds {fold} and {fold_of_patient[case.patient_key]}"
+                )
     tested = {case.patient_key for case in cases if case.split == "test"} & fold_of_patient.keys()
     if tested:
-        raise InvalidInput(f"{len(tested)} patient(s) stand in the test split and in a fold: a leak; correct the split column")
+        raise InvalidInput(
+            f"{len(tested)} patient(s) stand in the test split and in a fold: a leak; correct the split column"
+        )
     for fold in range(n_folds):
         classes = {case.label for case in cases if fold_of.get(case.case_key) == fold}
         if len(classes) < len(LABELS):
             have = ", ".join(LABELS[label] for label in classes) or "no case"
-            raise InvalidInput(f"fold {fold} holds only {have}: it could not be scored; use fewer folds or more patients")
+            raise InvalidInput(
+                f"fold {fold} holds only {have}: it could not be scored; use fewer folds or more patients"
+            )
 
 
 def _hash(cases: list[ReadyCase], fold_of: dict[str, int]) -> str:

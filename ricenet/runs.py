@@ -180,10 +180,11 @@ def require_same_inputs(runs: Sequence[FinishedRun], cases: Path, folds: Folds) 
     """
     for key, now in {"folds_hash": folds.hash, "case_hash": case_hash(cases, folds)}.items():
         for run in runs:
-            if run.record[key] != now:
+            then = run.record[key]
+            if then != now:
                 raise InvalidInput(
-                    f"run {run.modalities}/fold{run.fold}: trained on cases or folds with {key} {run.record[key][:12]}, "
-                    f"the cases folder now has {now[:12]}; restore the cases folder as it was, or train the run again"
+                    f"run {run.modalities}/fold{run.fold}: trained on cases or folds with {key} {then[:12]}, the cases "
+                    f"folder now has {now[:12]}; restore the cases folder as it was, or train the run again"
                 )
 
 

@@ -245,8 +245,8 @@ def test_selection(tmp_path: Path) -> None:
     assert [case.split for case in select(folds, "test")] == ["test", "test"]
     for several in (f"{second}, {first}", [second, first], [second, first, second]):
         assert [case.case_key for case in select(folds, several)] == [second, first]
-    with pytest.raises(InvalidInput, match="needs quotes"):
-        select(folds, float("inf"))  # what the command line makes of the key 12345e678901
+    with pytest.raises(InvalidInput, match="none of the 6 cases"):
+        select(folds, "nobody")
     with pytest.raises(InvalidInput, match="no test split"):
         select(write_tiny_cases(tmp_path / "cv", n_test=0), "test")
 
