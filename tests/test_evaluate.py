@@ -1,0 +1,255 @@
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from make_grid import make_cases, write_cases_folder, write_grid, write_run
+from sklearn.metrics import f1_score
+
+from ricenet.config import EvaluateConfig, InvalidInput, WrongUsage, compose
+from ricenet.evaluate import CONTRASTS, evaluate
+from ricenet.table import PAPER
+
+DRAWS = 499
+
+
+def macro(pairs):
+    labels, decisions = np.array(list(pairs)).T
+    return f1_score(labels, decisions, average="macro", labels=[0, 1], zero_division=0)
+
+
+def wrong_for_some(modalities: str, fold: int, case) -> float:
+    """Right for most cases; which ones are missed differs between sets and folds, and nothing else does."""
+    share = {"rd": 0.2, "rd_event": 0.1, "event": 0.4, "post_event": 0.3}[modalities]
+    missed = np.random.default_rng([*case.case_key.encode(), *modalities.encode(), fold]).random() < share
+    # Misses are surer than hits, so that vote and mean probability can disagree.
+    return 0.6 - 0.2 * (case.label == 0) if not missed else 0.95 - 0.9 * case.label
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    cases = tmp_path_factory.mktemp("evaluate") / "cases"
+    return cases, write_cases_folder(cases, make_cases({"cv": (31, 24), "test": (7, 5)}))
+
+
+@pytest.fixture(scope="module")
+def half(cohort):
+    """A half-finished grid: two whole sets, two with some folds."""
+    cases, folds = cohort
+    run = cases.parent / "outputs" / "half"
+    write_grid(run, cases, folds, ("rd", "rd_event"), wrong_for_some)
+    write_grid(run, cases, folds, ("event",), wrong_for_some, only_folds=(1, 3))
+    write_grid(run, cases, folds, ("post_event",), wrong_for_some, only_folds=(0,))
+    (run / "post/fold0").mkdir(parents=True)  # started, no DONE
+    return run, folds, evaluate(run, DRAWS, seed=0)
+
+
+def test_pooled_and_fold_values_are_those_of_the_predictions(half):
+    run, _, summary = half
+    for modalities in ("rd", "rd_event", "event"):
+        found, pooled, by_fold = summary["sets"][modalities], [], []
+        for fold in range(5):
+            path = run / modalities / f"fold{fold}" / "predictions.csv"
+            rows = [row for row in csv.DictReader(path.open()) if row["split"] == "val"] if path.exists() else []
+            pairs = [(int(row["label"]), int(float(row["prob_rice"]) > 0.5)) for row in rows]
+            pooled += pairs
+            by_fold.append(macro(pairs) if pairs else None)
+        assert found["oof_macro_f1"] == pytest.approx(macro(pooled))
+        assert found["folds"] == pytest.approx(by_fold)
+        finished = [value for value in by_fold if value is not None]
+        assert found["folds_mean"] == pytest.approx(np.mean(finished))
+        assert found["folds_sd"] == pytest.approx(np.std(finished, ddof=1))
+        assert found["n"] == len(pooled)
+        assert found["oof_interval"][0] < found["oof_macro_f1"] < found["oof_interval"][1]
+        assert found["oof_interval_method"] == ("bootstrap" if len(pooled) >= 50 else "jeffreys")
+        assert 1 - found["oof"]["specificity"] == pytest.approx(np.mean([d for y, d in pooled if y == 0]))
+
+
+def test_ensembles_are_those_of_the_predictions(half):
+    run, _, summary = half
+    members = [list(csv.DictReader((run / f"rd/fold{fold}/predictions.csv").open())) for fold in range(5)]
+    members = [{row["case_key"]: row for row in rows if row["split"] == "test"} for rows in members]
+    labels = {key: int(row["label"]) for key, row in members[0].items()}
+    rice = {key: np.array([float(member[key]["prob_rice"]) for member in members]) for key in labels}
+    votes = [(labels[key], (rice[key] > 0.5).sum() > 2) for key in labels]
+    means = [(labels[key], rice[key].mean() > 0.5) for key in labels]
+    assert any(vote != mean for vote, mean in zip(votes, means, strict=True))
+    found = summary["sets"]["rd"]
+    assert found["test_vote_macro_f1"] == pytest.approx(macro(votes))
+    assert found["test_mean_macro_f1"] == pytest.approx(macro(means))
+    assert found["test_members"] == [0, 1, 2, 3, 4]
+    assert found["test_interval_method"] == "jeffreys"
+    assert found["n_test"] == 12
+
+
+def test_unfinished_grid_is_named_and_only_common_patients_are_compared(half):
+    _, folds, summary = half
+    assert set(summary["sets"]) == {"rd", "rd_event", "event", "post_event"}
+    assert len(summary["missing"]) == 35 - 13
+    assert {"event/fold0", "event/fold2", "post/fold0", "rd_post_event/fold4"} <= set(summary["missing"])
+    assert not any(cell.startswith(("rd/", "rd_event/")) for cell in summary["missing"])
+    assert any("different patients" in note for note in summary["notes"])
+    assert list(summary["contrasts"]) == ["rd_event - event"]
+    contrast = summary["contrasts"]["rd_event - event"]
+    common = [case for fold in (1, 3) for case in folds.validation(fold)]
+    values = [
+        macro((case.label, wrong_for_some(m, folds.fold_of[case.case_key], case) > 0.5) for case in common)
+        for m in ("rd_event", "event")
+    ]
+    assert contrast["folds"] == [1, 3]
+    assert contrast["n"] == len(common)
+    assert contrast["macro_f1"] == pytest.approx(values)
+    assert contrast["difference"] == pytest.approx(values[0] - values[1])
+    assert contrast["interval"][0] < contrast["difference"] < contrast["interval"][1]
+
+
+def test_bayes_is_scored_on_the_sets_own_cases(half):
+    _, folds, summary = half
+    every_tenth = {case.case_key for case in make_cases({"cv": (31, 24), "test": (7, 5)})[::10]}
+    for modalities, finished in (("rd", range(5)), ("event", (1, 3))):
+        cases = [case for fold in finished for case in folds.validation(fold)]
+        expected = macro((case.label, case.label ^ (case.case_key in every_tenth)) for case in cases)
+        assert summary["sets"][modalities]["bayes_macro_f1"] == pytest.approx(expected)
+
+
+def test_baselines(half):
+    _, folds, summary = half
+    dose, larger = summary["baselines"]["dose_volume"], summary["baselines"]["majority_class"]
+    # Half of the brain got 60 Gy in every RICE case and 30 Gy in every recurrence.
+    assert dose["oof_macro_f1"] == dose["test_vote_macro_f1"] == 1.0
+    assert larger["oof_macro_f1"] == pytest.approx(macro((case.label, 0) for case in folds.cases if case.split == "cv"))
+    assert larger["test_vote_macro_f1"] == pytest.approx(macro((case.label, 0) for case in folds.test()))
+    assert larger["oof"]["auroc"] == 0.5
+    assert dose["n"] == larger["n"] == 55
+
+
+def test_summary_and_table_hold_the_contract(half):
+    run, folds, summary = half
+    assert json.loads((run / "evaluation/summary.json").read_text()) == json.loads(json.dumps(summary))
+    assert summary["folds_hash"] == folds.hash
+    assert summary["cohort"] == {
+        "validation": {"cases": 55, "patients": 55, "recurrence": 31, "rice": 24},
+        "test": {"cases": 12, "patients": 12, "recurrence": 7, "rice": 5},
+    }
+    assert summary["paper"]["rd_post_event"] == {"validation": 0.804, "test": 0.916}
+    rows = {row["modalities"]: row for row in csv.DictReader((run / "evaluation/table.csv").open())}
+    assert list(rows) == [*PAPER, "majority_class", "dose_volume"]
+    assert rows["rd_post_event"]["paper_test"] == "0.9160"
+    assert rows["rd_post_event"]["oof_macro_f1"] == ""
+    assert float(rows["rd"]["oof_macro_f1"]) == pytest.approx(summary["sets"]["rd"]["oof_macro_f1"], abs=1e-4)
+    assert rows["event"]["folds_finished"] == "2"
+    for name in ("figure1.png", "figure1.svg", "figure2.png", "figure2.svg"):
+        assert (run / "evaluation" / name).stat().st_size > 5000
+    assert "patient-" not in (run / "evaluation/summary.json").read_text()
+
+
+def test_same_input_same_bytes_and_both_knobs_matter(half):
+    run, _, summary = half
+    before = {path.name: path.read_bytes() for path in (run / "evaluation").iterdir()}
+    evaluate(run, DRAWS, seed=0)
+    assert {path.name: path.read_bytes() for path in (run / "evaluation").iterdir()} == before
+    interval = summary["sets"]["rd"]["oof_interval"]
+    for draws, seed in ((DRAWS, 1), (DRAWS + 500, 0)):
+        other = evaluate(run, draws, seed)
+        assert other["sets"]["rd"]["oof_interval"] != interval
+        assert other["bootstrap"]["draws"] == draws
+        assert other["bootstrap"]["seed"] == seed
+
+
+def test_contrasts_are_with_dose_against_without():
+    assert [with_dose.removeprefix("rd_") for with_dose, _ in CONTRASTS] == [without for _, without in CONTRASTS]
+    assert all(with_dose.startswith("rd_") for with_dose, _ in CONTRASTS)
+
+
+@pytest.fixture
+def one(cohort, tmp_path):
+    """A grid of one finished run, to be broken."""
+    cases, folds = cohort
+    folder = write_run(tmp_path / "run", cases, folds, "rd", 0, lambda case: 0.9 if case.label else 0.1)
+    return tmp_path / "run", folder
+
+
+def refused(run: Path, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        evaluate(run, DRAWS, 0)
+    assert not (run / "evaluation").exists()
+
+
+def test_a_run_that_does_not_fit_is_refused_and_nothing_is_written(one):
+    run, folder = one
+    folder.rename(run / "rd/fold1")
+    refused(run, "run rd/fold1: run.json says rd/fold0")
+
+
+def test_one_fold_alone(one):
+    found = evaluate(one[0], DRAWS, 0)["sets"]["rd"]
+    assert found["oof_macro_f1"] == 1.0
+    assert found["folds"] == [1.0, None, None, None, None]
+    assert found["folds_sd"] is None
+
+
+def test_truth_of_another_cohort_is_refused(tmp_path):
+    folds = write_cases_folder(tmp_path / "cases", make_cases({"cv": (6, 6)}), n_folds=2)
+    write_grid(tmp_path / "run", tmp_path / "cases", folds, ("rd",), lambda *_: 0.3)
+    truth = tmp_path / "cases/truth.csv"
+    truth.write_text(truth.read_text().replace("rice", "recurrence", 1))
+    refused(tmp_path / "run", "expected rice in truth.csv, got recurrence")
+
+
+def test_runs_that_differ_are_named(one, cohort):
+    run, _ = one
+    cases, folds = cohort
+    write_run(run, cases, folds, "rd", 1, lambda case: 0.4, epochs=800, checkpoint="best")
+    notes = evaluate(run, DRAWS, 0)["notes"]
+    assert "the runs differ in epochs: 3, 800" in notes
+    assert any("chosen on the very fold" in note for note in notes)
+
+
+def test_without_truth_dose_or_test_split(tmp_path):
+    cases = make_cases({"cv": (10, 8)}, events_per_patient=2)
+    folds = write_cases_folder(tmp_path / "cases", cases, 3, ("post", "event"), truth=False)
+    write_grid(tmp_path / "run", tmp_path / "cases", folds, ("post_event",), lambda m, f, case: 0.4 + 0.2 * case.label)
+    summary = evaluate(tmp_path / "run", DRAWS, 0)
+    found = summary["sets"]["post_event"]
+    assert found["oof_macro_f1"] == 1.0
+    assert found["oof_interval_method"] == "jeffreys"
+    assert (found["n"], found["n_patients"], found["n_test"]) == (36, 18, 0)
+    assert found["test_vote_macro_f1"] is found["test_mean_macro_f1"] is found["test_interval"] is None
+    assert "bayes_macro_f1" not in found
+    assert list(summary["baselines"]) == ["majority_class"]
+    assert any("no dose in Gy" in note for note in summary["notes"])
+    assert summary["missing"] == [f"{name}/fold{fold}" for name in ("event", "post") for fold in range(3)]
+
+
+def test_z_scored_dose_gives_no_dose_volume_numbers(tmp_path):
+    folds = write_cases_folder(tmp_path / "cases", make_cases({"cv": (4, 4), "test": (1, 1)}), 2, dose_scale_gy=None)
+    write_grid(tmp_path / "run", tmp_path / "cases", folds, ("rd",), lambda *_: 0.3)
+    assert list(evaluate(tmp_path / "run", DRAWS, 0)["baselines"]) == ["majority_class"]
+
+
+def test_nothing_finished_is_refused(tmp_path):
+    (tmp_path / "rd/fold0").mkdir(parents=True)
+    refused(tmp_path, "no finished run")
+
+
+def test_command_line(one):
+    run, _ = one
+    command = [sys.executable, "-m", "ricenet.evaluate", f"run={run}", "bootstrap_draws=99"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "1/5" in done.stdout
+    assert "1.00 [" in done.stdout
+    assert json.loads((run / "evaluation/summary.json").read_text())["bootstrap"]["draws"] == 99
+
+
+def test_too_few_draws_are_refused(one):
+    with pytest.raises(WrongUsage, match="bootstrap_draws=9: "):
+        evaluate(one[0], 9, 0)
+
+
+def test_config():
+    config = compose("evaluate", EvaluateConfig, ["run=outputs/demo"])
+    assert (config.bootstrap_draws, config.seed) == (9999, 0)
