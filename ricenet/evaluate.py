@@ -55,7 +55,8 @@ def evaluate(run: Path, draws: int, seed: int) -> dict[str, Any]:
     from ricenet import figures
     from ricenet.runs import cases_folder, finished_runs, write_text
 
-    runs, cases = finished_runs(run), cases_folder(run)
+    runs = finished_runs(run)
+    cases = cases_folder(run, runs)
     folds = read_folds(cases)
     summary = summarise(cases, folds, read_grid(runs, cases, folds), draws, seed)
     summary["notes"] += _notes_on_runs(runs)

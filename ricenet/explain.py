@@ -82,15 +82,16 @@ def _check(cfg: ExplainConfig) -> None:
         raise WrongUsage(f"accelerator should be auto, cpu or gpu, got {cfg.accelerator!r}")
 
 
-def finished_folds(run: Path, modalities: str, cases: Path, folds: Folds) -> dict[int, "FinishedRun"]:
+def finished_folds(
+    runs: "Sequence[FinishedRun]", modalities: str, cases: Path, folds: Folds
+) -> dict[int, "FinishedRun"]:
     """The finished folds of one modality set, by fold.
 
     Raises:
         InvalidInput: none is finished, or one was trained on other cases or folds than the cases folder holds now.
     """
-    from ricenet.runs import finished_runs, require_same_inputs
+    from ricenet.runs import require_same_inputs
 
-    runs = finished_runs(run)
     mine = {one.fold: one for one in runs if one.modalities == modalities}
     if not mine:
         have = ", ".join(sorted({one.modalities for one in runs}))
@@ -132,11 +133,12 @@ def explain(run: Path, modalities: str, wanted: Any, settings: Settings) -> None
         InvalidInput: nothing can be explained (see finished_folds, select, ricenet.folds.read_folds).
         Incomplete: cases that could not be explained; the others are.
     """
-    from ricenet.runs import cases_folder
+    from ricenet.runs import cases_folder, finished_runs
 
-    cases = cases_folder(run)
+    runs = finished_runs(run)
+    cases = cases_folder(run, runs)
     folds = read_folds(cases)
-    finished = finished_folds(run, modalities, cases, folds)
+    finished = finished_folds(runs, modalities, cases, folds)
     chosen = select(folds, wanted)
     try:
         failed = _explain_each(run / "explanation" / modalities, cases, folds, finished, chosen, settings)

@@ -156,13 +156,13 @@ def _trainer(cfg: TrainConfig, folder: Path) -> "lightning.Trainer":
     import lightning
     from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
-    from ricenet import runs
+    from ricenet.checkpoint import MetricsTable, SafeCheckpointIO
 
     callbacks: list[Callback] = [
         ModelCheckpoint(
             folder, filename="last", every_n_epochs=cfg.checkpoint_every, save_top_k=1, enable_version_counter=False
         ),
-        runs.MetricsTable(folder / "metrics.csv"),
+        MetricsTable(folder / "metrics.csv"),
     ]
     if cfg.checkpoint == "best":
         callbacks.append(
@@ -180,7 +180,7 @@ def _trainer(cfg: TrainConfig, folder: Path) -> "lightning.Trainer":
         num_sanity_val_steps=0,
         log_every_n_steps=1,
         callbacks=callbacks,
-        plugins=[runs.SafeCheckpointIO()],
+        plugins=[SafeCheckpointIO()],
         logger=_logger(cfg.logger, Path(cfg.run), cfg),
     )
 

@@ -19,7 +19,7 @@ from ricenet.explain import Settings, _device, _replacing, explain, finished_fol
 from ricenet.folds import Folds
 from ricenet.model import load_network
 from ricenet.occlusion import drop_map, occlude
-from ricenet.runs import read_predictions
+from ricenet.runs import finished_runs, read_predictions
 
 NAME = "rd_post_event"
 CHANNELS = ["post", "event", "rd"]
@@ -231,7 +231,7 @@ def test_runs_of_other_folds_are_refused(grid: tuple[Path, Folds]) -> None:
     run, folds = grid
     other = Folds(folds.n_folds, folds.seed, folds.cases, folds.fold_of, "f" * 64)
     with pytest.raises(InvalidInput, match="the cases folder now has ffffffffffff"):
-        finished_folds(run, NAME, run.parent / "cases", other)
+        finished_folds(finished_runs(run), NAME, run.parent / "cases", other)
     path = run.parent / "cases" / folds.cases[0].folder / "case.json"
     path.write_text(path.read_text() + "\n")  # as another preprocessing would leave it
     with pytest.raises(InvalidInput, match="case_hash"):

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from ricenet import runs
 from ricenet.config import InvalidInput, WrongUsage
@@ -71,10 +70,10 @@ def test_numbers_of_predictions_read_back_exactly(folder: Path) -> None:
 def test_cases_folder_is_relative_to_the_grid(folder: Path) -> None:
     run = folder.parent.parent
     with pytest.raises(InvalidInput, match="moved or removed"):
-        runs.cases_folder(run)
+        runs.cases_folder(run, runs.finished_runs(run))
     (run / "cases").mkdir()
     (run / "cases" / "cases.csv").touch()
-    assert runs.cases_folder(run) == run / "cases"
+    assert runs.cases_folder(run, runs.finished_runs(run)) == run / "cases"
 
 
 def test_provenance_names_no_host(folder: Path) -> None:
@@ -84,23 +83,3 @@ def test_provenance_names_no_host(folder: Path) -> None:
     text = json.dumps(runs.provenance())
     assert socket.gethostname() not in text or len(socket.gethostname()) < 4
     assert getpass.getuser() not in text
-
-
-def test_checkpoint_replaces_the_old_one_and_loads_without_pickle(tmp_path: Path) -> None:
-    path, writer = tmp_path / "last.ckpt", runs.SafeCheckpointIO()
-    for value in (1.0, 2.0):
-        writer.save_checkpoint({"state_dict": {"w": torch.tensor([value])}}, path)
-    assert writer.load_checkpoint(path)["state_dict"]["w"].item() == 2.0
-    assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
-
-
-class NotPlain:
-    """Something that weights_only=True must refuse."""
-
-
-def test_checkpoint_that_could_not_be_read_safely_leaves_the_old_one(tmp_path: Path) -> None:
-    path, writer = tmp_path / "last.ckpt", runs.SafeCheckpointIO()
-    writer.save_checkpoint({"epoch": 1}, path)
-    with pytest.raises(Exception, match="NotPlain"):
-        writer.save_checkpoint({"epoch": 2, "extra": NotPlain()}, path)
-    assert writer.load_checkpoint(path) == {"epoch": 1}
