@@ -137,8 +137,6 @@ class CasesDataModule(lightning.LightningDataModule):
         seed: int,
     ) -> None:
         super().__init__()
-        if not 0 <= fold < folds.n_folds:
-            raise InvalidInput(f"fold should lie in 0 to {folds.n_folds - 1} (folds.json), got {fold}")
         self.cases, self.channels, self.augmentation = cases, channels, augmentation
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
         self.training, self.validation, self.held_out = folds.training(fold), folds.validation(fold), folds.test()

@@ -24,6 +24,11 @@ class Folds:
     fold_of: dict[str, int]
     hash: str
 
+    def require_fold(self, fold: int) -> None:
+        """Raise InvalidInput where there is no fold of that number."""
+        if not 0 <= fold < self.n_folds:
+            raise InvalidInput(f"fold should lie in 0 to {self.n_folds - 1} (folds.json), got {fold}")
+
     def validation(self, fold: int) -> list[ReadyCase]:
         """The cases that fold `fold` is scored on."""
         return [case for case in self.cases if self.fold_of.get(case.case_key) == fold]

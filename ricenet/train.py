@@ -42,6 +42,7 @@ def train(cfg: TrainConfig) -> None:
 
     cases, run = Path(cfg.cases), Path(cfg.run)
     folds = read_folds(cases)
+    folds.require_fold(cfg.fold)
     folder = runs.run_folder(run, cfg.modalities.name, cfg.fold)
     # A run is kept relative to its grid: no absolute path of the user's stands in any output.
     settings = asdict(cfg) | {"run": ".", "cases": os.path.relpath(cases, run)}

@@ -86,11 +86,6 @@ def test_unfinished_case_folder_is_refused(phantom_cases: Path, tmp_path: Path) 
         load_case(cases, case, ALL)
 
 
-def test_fold_out_of_range_is_refused(phantom_cases: Path) -> None:
-    with pytest.raises(InvalidInput, match="0 to 1"):
-        module(phantom_cases, fold=2)
-
-
 def test_different_grids_are_refused(phantom_cases: Path, tmp_path: Path) -> None:
     cases = shutil.copytree(phantom_cases, tmp_path / "cases")
     data = module(cases)

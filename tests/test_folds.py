@@ -1,3 +1,5 @@
+"""Folds: stratified, grouped, written once, and refused when anything under them was changed."""
+
 import json
 from collections import Counter
 
@@ -133,3 +135,9 @@ def test_broken_tables(tmp_path):
         (tmp_path / "folds.json").write_text(text)
         with pytest.raises(InvalidInput, match="cannot be read"):
             read_folds(tmp_path)
+
+
+@pytest.mark.parametrize("fold", [-1, 5])
+def test_a_fold_that_does_not_exist(tmp_path, fold):
+    with pytest.raises(InvalidInput, match=f"0 to 4 .*got {fold}"):
+        written(tmp_path, make_cases(PAPER_COHORT)).require_fold(fold)
