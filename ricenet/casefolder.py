@@ -1,0 +1,282 @@
+"""One case: its images in, model-ready arrays out, and the folder on disk that holds them.
+
+Every original image is interpolated once: grid voxel -> reference world -> the image's world -> its voxel.
+The 1 mm copies that registration and brain extraction see are thrown away.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ricenet import MODALITIES, brain, dose
+from ricenet.cohort import Case
+from ricenet.config import InvalidInput
+from ricenet.registration import rigid, rotation_degrees, translation_mm
+from ricenet.volume import Affine, Mask, Volume, Voxels, covered, isotropic, read_volume, resample
+
+# Part of every case folder's name: raise it when the same inputs and parameters give other volumes.
+PREPROCESSING_VERSION = 1
+COPY_SPACING_MM = 1.0  # of what the registration sees, or the grid's spacing where that is coarser
+MIN_MRI_COVERAGE = 0.95
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the content of a case folder; the keys of conf/preprocess.yaml."""
+
+    brain: str
+    hdbet_models: int
+    hdbet_tta: bool
+    device: str
+    reference: str
+    brain_on: str
+    registration: str
+    spacing_mm: float
+    size: int
+    dose_scaling: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """volume: (C, X, Y, Z) float16; brain: (X, Y, Z); view: unmasked MRI and Gy by role; record: case.json."""
+
+    volume: NDArray[np.float16]
+    brain: Mask
+    view: dict[str, Voxels]
+    record: dict[str, Any]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def input_hashes(case: Case) -> dict[str, str]:
+    """SHA-256 of every file of the case, by role."""
+    return {role: hashlib.sha256(path.read_bytes()).hexdigest() for role, path in _files(case).items()}
+
+
+def folder_name(case: Case, inputs: dict[str, str], settings: Settings) -> str:
+    """Case key and a digest of all that decides the content, so that nothing stale is ever reused."""
+    decides = [inputs, asdict(settings), case.prescription_gy, case.fractions, PREPROCESSING_VERSION]
+    return f"{case.key}-{hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]}"
+
+
+def _files(case: Case) -> dict[str, Path]:
+    extra = {"planning": case.planning, "brain_mask": case.brain_mask}
+    return {**case.images, **{role: path for role, path in extra.items() if path is not None}}
+
+
+def prepare(case: Case, inputs: dict[str, str], settings: Settings) -> Prepared:
+    """Read, register, extract, sample, normalise one case.
+
+    Raises:
+        InvalidInput: an image, the dose, the brain or its place on the grid breaks a rule.
+    """
+    seconds: dict[str, float] = {}
+    with _timed(seconds, "read"):
+        images = {role: read_volume(path, case.name, role) for role, path in _files(case).items()}
+        if "rd" in images:
+            images["rd"] = dose.check_dose(images["rd"], case.name, case.prescription_gy, case.fractions)
+    with _timed(seconds, "register"):
+        maps = _world_maps(images, inputs, settings)
+    with _timed(seconds, "brain"):
+        head = _brain(images, maps, settings, case.name)
+    with _timed(seconds, "sample"):
+        grid = _grid_around(head, images[settings.reference], settings)
+        shape = (settings.size,) * 3
+        inside = resample(head, shape, grid) >= 0.5
+        _check_fits(head, shape, grid, settings, case.name)
+        seen = {role: covered(images[role], shape, grid, maps[role]) for role in maps}
+        _check_coverage(inside, seen, case.name)
+        view = {role: resample(images[role], shape, grid, maps[role]) for role in maps}
+        channels = [_normalised(role, view[role], inside & seen[role], settings.dose_scaling) for role in view]
+    record = {
+        "version": PREPROCESSING_VERSION,
+        "case_key": case.key,
+        "channels": list(view),
+        "world_from_voxel": grid.tolist(),
+        "spacing_mm": settings.spacing_mm,
+        "dose_scale_gy": dose.DOSE_SCALE_GY if "rd" in view and settings.dose_scaling == "fixed" else None,
+        "inputs": inputs,
+        "parameters": asdict(settings),
+        "transforms": {f"{role}_from_{settings.reference}": world_map.tolist() for role, world_map in maps.items()},
+        "qc": _qc_numbers(view, inside, seen, maps, grid),
+    }
+    return Prepared(np.stack(channels).astype(np.float16), inside, view, record, seconds)
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], step: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[step] = round(time.perf_counter() - start, 2)
+
+
+def _world_maps(images: dict[str, Volume], inputs: dict[str, str], settings: Settings) -> dict[str, Affine]:
+    """For each modality, in MODALITIES order: the world map from the reference's frame to the frame of that image."""
+    scans: list[str] = [role for role in ("post", "event", "planning") if role in images]
+    copies = {role: isotropic(images[role], max(COPY_SPACING_MM, settings.spacing_mm)) for role in scans}
+    align = partial(rigid, schedule=settings.registration, seed=settings.seed)
+    other = "event" if settings.reference == "post" else "post"
+    maps = {settings.reference: np.eye(4), other: align(copies[settings.reference], copies[other])}
+    if "rd" in images:
+        # The dose lives in the frame of the planning image, else of the post-OP MRI; it is never registered itself.
+        maps["rd"] = maps["post"]
+        if "planning" in images and inputs["planning"] != inputs["post"]:
+            maps["rd"] = align(copies["post"], copies["planning"]) @ maps["post"]
+    return {role: maps[role] for role in MODALITIES if role in maps}
+
+
+def _brain(images: dict[str, Volume], maps: dict[str, Affine], settings: Settings, case: str) -> Volume:
+    """The brain as 0 and 1, in the reference's frame."""
+    find = partial(
+        brain.extract,
+        backend=settings.brain,
+        case=case,
+        models=settings.hdbet_models,
+        tta=settings.hdbet_tta,
+        device=settings.device,
+    )
+
+    def on(role: str) -> Volume:
+        image = isotropic(images[role], brain.HDBET_SPACING_MM) if settings.brain == "hdbet" else images[role]
+        return Volume(find(image, user_mask=images.get("brain_mask")).astype(np.float32), image.world_from_voxel)
+
+    first = on(settings.reference)
+    if settings.brain_on == "reference":
+        return first
+    (other,) = {"post", "event"} - {settings.reference}
+    second = resample(on(other), first.voxels.shape, first.world_from_voxel, maps[other]).round()
+    combine = np.maximum if settings.brain_on == "union" else np.minimum
+    return Volume(combine(first.voxels, second), first.world_from_voxel)
+
+
+def _grid_around(head: Volume, reference: Volume, settings: Settings) -> Affine:
+    """Cubic voxels along the reference's world axes, size^3 of them centred on the brain's box."""
+    places = np.argwhere(head.voxels) @ head.world_from_voxel[:3, :3].T + head.world_from_voxel[:3, 3]
+    centre = (places.min(axis=0) + places.max(axis=0)) / 2
+    first = centre - (settings.size - 1) / 2 * settings.spacing_mm
+    # Shifted by less than a voxel onto the reference's own voxels: where it is such a grid already, nothing is blurred.
+    anchor = reference.world_from_voxel[:3, 3]
+    first = anchor + np.round((first - anchor) / settings.spacing_mm) * settings.spacing_mm
+    grid = np.diag([settings.spacing_mm] * 3 + [1.0])
+    grid[:3, 3] = first
+    return grid
+
+
+def _check_fits(head: Volume, shape: tuple[int, ...], grid: Affine, settings: Settings, case: str) -> None:
+    index = np.linalg.inv(grid) @ head.world_from_voxel
+    places = np.argwhere(head.voxels) @ index[:3, :3].T + index[:3, 3]
+    lost = float(((places < -0.5) | (places > np.array(shape) - 0.5)).any(axis=1).mean())
+    if lost:
+        need = int(np.ceil((np.ptp(places, axis=0) + 1).max()))
+        raise InvalidInput(
+            f"{case}: expected the brain inside the grid of {settings.size}^3 voxels of {settings.spacing_mm:g} mm, "
+            f"{lost:.1%} of it would be lost; raise size to {need + 2}, or spacing_mm"
+        )
+
+
+def _check_coverage(inside: Mask, seen: dict[str, Mask], case: str) -> None:
+    for role, field_of_view in seen.items():
+        share = float(field_of_view[inside].mean())
+        if role == "rd":
+            dose.check_coverage(share, case)
+        elif share < MIN_MRI_COVERAGE:
+            raise InvalidInput(
+                f"{case}: {role} image covers {share:.0%} of the brain, at least {MIN_MRI_COVERAGE:.0%} expected; "
+                "is it a partial slab, or did the registration fail?"
+            )
+
+
+def _normalised(role: str, image: Voxels, where: Mask, dose_scaling: str) -> Voxels:
+    """Dose over 60 Gy, kept outside the brain too; anything else z-scored inside `where`, 0 elsewhere."""
+    if role == "rd" and dose_scaling == "fixed":
+        return image / np.float32(dose.DOSE_SCALE_GY)
+    values = image[where].astype(np.float64)
+    scored = np.zeros_like(image)
+    scored[where] = (values - values.mean()) / max(values.std(), 1e-6)
+    return scored
+
+
+def _qc_numbers(
+    view: dict[str, Voxels], inside: Mask, seen: dict[str, Mask], maps: dict[str, Affine], grid: Affine
+) -> dict[str, float]:
+    centre = grid[:3, :3] @ np.argwhere(inside).mean(axis=0) + grid[:3, 3]
+    event_from_post = maps["event"] @ np.linalg.inv(maps["post"])
+    numbers = {
+        "similarity": mutual_information(view["post"][inside], view["event"][inside]),
+        "rotation_degrees": rotation_degrees(event_from_post),
+        "translation_mm": translation_mm(event_from_post, centre),
+        "brain_ml": float(inside.sum() * np.linalg.det(grid[:3, :3]) / 1000),
+        "event_coverage": float(seen["event"][inside].mean()),
+    }
+    if "rd" in view:
+        dose_from_post = maps["rd"] @ np.linalg.inv(maps["post"])
+        numbers |= {
+            "dose_max_gy": float(view["rd"].max()),
+            "dose_mean_gy": float(view["rd"][inside].mean()),
+            "dose_coverage": float(seen["rd"][inside].mean()),
+            "planning_rotation_degrees": rotation_degrees(dose_from_post),
+            "planning_translation_mm": translation_mm(dose_from_post, centre),
+        }
+    return {name: round(value, 4) for name, value in numbers.items()}
+
+
+def mutual_information(a: Voxels, b: Voxels, bins: int = 64) -> float:
+    """Normalised mutual information (H(a) + H(b)) / H(a, b) of two lists of grey values: 1 unrelated, 2 equal."""
+
+    def entropy(counts: NDArray) -> float:
+        share = counts[counts > 0] / counts.sum()
+        return float(-(share * np.log(share)).sum())
+
+    limits = [np.percentile(values, (0.5, 99.5)) for values in (a, b)]
+    joint, _, _ = np.histogram2d(np.clip(a, *limits[0]), np.clip(b, *limits[1]), bins=bins)
+    return (entropy(joint.sum(axis=0)) + entropy(joint.sum(axis=1))) / entropy(joint)
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a case folder is complete: its case.json is written last."""
+    return (folder / "case.json").is_file()
+
+
+def write_case_folder(cases: Path, name: str, prepared: Prepared) -> None:
+    """Write `cases`/`name` under a temporary name, flush it to disk, rename it: it is there completely or not."""
+    from ricenet.qc import draw_case
+
+    temporary = cases / partial_name(name)
+    for unfinished in (temporary, cases / name):
+        shutil.rmtree(unfinished, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        np.save(temporary / "volume.npy", prepared.volume)
+        np.save(temporary / "brain.npy", prepared.brain)
+        draw_case(temporary / "qc.png", prepared.view, prepared.brain, prepared.record["case_key"])
+        (temporary / "case.json").write_text(json.dumps(prepared.record, indent=1) + "\n")
+        for path in (*temporary.iterdir(), temporary):
+            _fsync(path)
+        temporary.replace(cases / name)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    _fsync(cases)
+
+
+def partial_name(name: str) -> str:
+    """What a case folder is called until it is complete."""
+    return f".partial-{name}"
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
