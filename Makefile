@@ -55,7 +55,7 @@ smoke: install  ## every stage once on a tiny grid (CI)
 	$(BIN)/python -m ricenet.explain run=$(OUT)/smoke +modalities=rd_event case=test cube_mm=42 stride_mm=42
 	$(BIN)/python -m ricenet.report run=$(OUT)/smoke
 
-ablation: install  ## the seven sets on 600 phantom patients, three folds (about 12 minutes on two cores); SEED=0
+ablation: install  ## the seven sets on 600 phantom patients, three folds (about 10 minutes on two cores); SEED=0
 	$(BIN)/python -m ricenet.phantom out=$(OUT)/phantom600-seed$(SEED) format=cases patients=600 folds=3 seed=$(SEED) jobs=$(JOBS)
 	$(BIN)/python -m ricenet.train -m cases=$(OUT)/phantom600-seed$(SEED) experiment=phantom_ablation seed=$(SEED) \
 	  name=phantom_ablation-seed$(SEED) '+modalities=glob(*)' 'fold=range(3)' hydra.launcher.n_jobs=$(JOBS)

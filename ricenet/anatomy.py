@@ -19,9 +19,9 @@ Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
 
 FALL_OFF_MM = 4.0  # 80% to 20% of the dose over about 11 mm
-HOT_SPOT_EXCESS, HOT_SPOT_EDGE_MM = 0.15, 2.0
-# Scattered dose far from the target; inside, target and bath add up to the prescription.
-BATH = 0.07
+HOT_SPOT_EXCESS, HOT_SPOT_EDGE_MM = 0.22, 2.0
+# Dose inside the target, and scattered far from it: together 97% of the prescription.
+PLATEAU, BATH = 0.90, 0.07
 NODULE_BRIGHTNESS, RIM_BRIGHTNESS, RIM_MM = 2.0, 1.3, 3.5  # contrast enhancement, relative to white matter
 EDGE_MM = 0.7  # half-width of every drawn border, so that borders are not aliased
 # From the brain's surface outwards (mm): CSF, inner table, marrow, outer table, skin fat; brightness of T1 relative to
@@ -163,7 +163,7 @@ def _dose(
     shift = rng.uniform(-6, 6, 3) / grid.spacing_mm
     hot_centre = tuple(round(float(c + s)) for c, s in zip(centre, shift, strict=True))
     hot = HOT_SPOT_EXCESS * _inside(_ball(grid, hot_centre, hot_spot_mm), HOT_SPOT_EDGE_MM)  # type: ignore[arg-type]
-    plateau = 1 - BATH + 0.005 * smooth_noise(rng, grid.shape, 18 / grid.spacing_mm) + hot
+    plateau = PLATEAU + 0.005 * smooth_noise(rng, grid.shape, 18 / grid.spacing_mm) + hot
     bath = BATH * _inside(edge_mm - 35, 8.0) + 0.013 * _inside(outside_mm - 15, 4.0)
     return _inside(edge_mm, FALL_OFF_MM) * plateau + bath
 

@@ -25,8 +25,8 @@ from ricenet import MODALITIES
 
 # name: (mean, SD, shift of RICE against recurrence in SD); mm, core brightness in units of white matter
 QUANTITIES = {
-    "depth_mm": (0.0, 4.0, 2.0),
-    "hot_spot_mm": (13.0, 4.0, 1.2),
+    "depth_mm": (0.0, 4.0, 2.6),
+    "hot_spot_mm": (13.0, 4.0, 1.9),
     "residual_mm": (7.0, 2.5, -1.1),
     "core_brightness": (0.9, 0.25, -0.5),
     "cavity_mm": (14.0, 2.5, 0.0),

@@ -52,7 +52,7 @@ def test_planted_order_is_the_papers() -> None:
     scores = [bayes_sensitivity(modality_sets()[name]) for name in order]
     assert scores == sorted(scores)
     assert scores[0] < 0.62
-    assert 0.75 < scores[3] < 0.85
+    assert 0.75 < scores[3] < 0.9
     assert scores[5] - scores[0] > 0.25
 
 
