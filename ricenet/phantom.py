@@ -31,6 +31,7 @@ MARKER = "phantom.json"
 DOSE_SCALE_GY = 60.0
 SCANNER_UNITS = 800  # of white matter, stored as int16
 DOSE_SPACING_MM = (2.5, 2.5, 3.0)
+MAX_OVER_PRESCRIPTION = 1.19
 
 
 @stage("phantom", PhantomConfig)
@@ -170,7 +171,8 @@ def _write_scans(numbered: "tuple[int, Draw]", out: Path, spacing_mm: float) -> 
         scan = frame.scan(image, drawn_on)
         voxels = SCANNER_UNITS * with_noise(rng, scan.voxels, frame.spacing_mm[0])
         write_volume(out / name / f"{role}.nii.gz", np.round(voxels).astype(np.int16), scan.world_from_voxel)
-    dose = planning.scan(patient.dose_gy, drawn_on)
+    # No plan is delivered with more, and preprocessing would refuse it.
+    dose = planning.scan(np.minimum(patient.dose_gy, MAX_OVER_PRESCRIPTION * patient.prescription_gy), drawn_on)
     write_volume(out / name / "rd.nii.gz", dose.voxels, dose.world_from_voxel)
     masks = {mask: f"truth/{name}_{mask}.nii.gz" for mask in ("brain", "lesion", "cavity")}
     for mask, path in masks.items():
