@@ -27,7 +27,7 @@ demo: install  ## the whole study on phantoms: two raw patients preprocessed, 7 
 	$(BIN)/python -m ricenet.phantom out=$(OUT)/demo-cases format=cases patients=92 jobs=$(JOBS)
 	$(BIN)/python -m ricenet.train -m cases=$(OUT)/demo-cases experiment=demo $(GRID) hydra.launcher.n_jobs=$(JOBS)
 	$(BIN)/python -m ricenet.evaluate run=$(OUT)/demo
-	$(BIN)/python -m ricenet.explain run=$(OUT)/demo case=test cube_mm=21 stride_mm=14
+	$(BIN)/python -m ricenet.explain run=$(OUT)/demo case=test cube_mm=21 stride_mm=21
 	$(BIN)/python -m ricenet.report run=$(OUT)/demo qc=$(OUT)/demo-raw-cases
 	@echo "Open $(OUT)/demo/report.html"
 
