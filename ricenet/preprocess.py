@@ -20,11 +20,14 @@ from dataclasses import dataclass, fields
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ricenet.cohort import Case, ReadyCase, read_cohort, write_cases
 from ricenet.config import EXIT_SIGTERM, Incomplete, InvalidInput, PreprocessConfig, WrongUsage, stage
 from ricenet.folds import write_folds
+
+if TYPE_CHECKING:
+    from ricenet.casefolder import Settings
 
 log = logging.getLogger(__name__)
 
@@ -49,31 +52,51 @@ class Outcome:
 
 @stage("preprocess", PreprocessConfig)
 def main(cfg: PreprocessConfig) -> None:
-    """Check the whole cohort first, then do what is not done yet, then write the tables."""
+    """Turn the config into arguments."""
     from ricenet.brain import check_backend
-    from ricenet.casefolder import Settings, folder_name, input_hashes, is_finished
+    from ricenet.casefolder import Settings
 
     _check_values(cfg)
-    settings = Settings(**{field.name: getattr(cfg, field.name) for field in fields(Settings)})
     check_backend(cfg.brain, cfg.device)
-    cohort, output = read_cohort(Path(cfg.cohort)), Path(cfg.cases)
-    inputs = [input_hashes(case) for case in cohort]
-    tasks = [Task(case, sha, folder_name(case, sha, settings)) for case, sha in zip(cohort, inputs, strict=True)]
+    settings = Settings(**{field.name: getattr(cfg, field.name) for field in fields(Settings)})
+    preprocess_cohort(Path(cfg.cohort), Path(cfg.cases), settings, cfg.jobs, cfg.folds, cfg.fold_seed)
+
+
+def preprocess_cohort(cohort: Path, output: Path, settings: "Settings", jobs: int, folds: int, fold_seed: int) -> None:
+    """Check the whole cohort first, then do what is not done yet, then write the tables.
+
+    Args:
+        cohort: folder with cohort.csv.
+        output: the cases folder; made where it is not there, and removed again where nothing came of it.
+        settings: what decides the content of the case folders.
+        jobs: processes at a time.
+        folds: how many to deal; 0 writes no folds.json.
+        fold_seed: of the dealing.
+
+    Raises:
+        InvalidInput: the cohort, or every case that failed, breaks a rule.
+        Incomplete: a worker process failed or was killed; the others are finished.
+    """
+    from ricenet.casefolder import folder_name, input_hashes, is_finished
+
+    cases = read_cohort(cohort)
+    inputs = [input_hashes(case) for case in cases]
+    tasks = [Task(case, sha, folder_name(case, sha, settings)) for case, sha in zip(cases, inputs, strict=True)]
     _check_shared_images(tasks)
     ready = [ReadyCase(t.case.key, t.case.patient_key, t.case.label, t.case.split, t.folder) for t in tasks]
-    _check_folds(ready, cfg.folds, cfg.fold_seed)
+    _check_folds(ready, folds, fold_seed)
     created = not output.exists()
     try:
         output.mkdir(parents=True, exist_ok=True)
         with _only_here(output):
             todo = [task for task in tasks if not is_finished(output / task.folder)]
             log.info("%d cases: %d to do, %d finished before", len(tasks), len(todo), len(tasks) - len(todo))
-            outcomes = _run_all(todo, output, settings, cfg.jobs)
+            outcomes = _run_all(todo, output, settings, jobs)
             _raise_failures(outcomes, len(tasks))
             _write_tables(output, ready, outcomes)
-        if cfg.folds:
-            write_folds(output, cfg.folds, cfg.fold_seed)
-        log.info("done: cases.csv, qc.csv and %s", "folds.json" if cfg.folds else "no folds.json (folds=0)")
+        if folds:
+            write_folds(output, folds, fold_seed)
+        log.info("done: cases.csv, qc.csv and %s", "folds.json" if folds else "no folds.json (folds=0)")
     finally:
         if created and not any(output.glob("[!.]*")):
             shutil.rmtree(output, ignore_errors=True)
@@ -141,10 +164,15 @@ def _only_here(output: Path) -> Iterator[None]:
         yield
 
 
-def _run_all(todo: list[Task], output: Path, settings: Any, jobs: int) -> dict[str, Outcome]:
+def _run_all(todo: list[Task], output: Path, settings: "Settings", jobs: int) -> dict[str, Outcome]:
     """Do the tasks, `jobs` processes at a time; none ends the others, whatever happens to it."""
     from tqdm import tqdm
 
+    from ricenet.casefolder import partial_name
+
+    # Inherited by the workers: one core per case, and sums in one order.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
+        os.environ[name] = "1"
     context = multiprocessing.get_context("spawn")
     waiting, outcomes = list(todo), {}
     running: dict[Any, tuple[Task, SpawnProcess]] = {}
@@ -167,7 +195,7 @@ def _run_all(todo: list[Task], output: Path, settings: Any, jobs: int) -> dict[s
         for task, process in running.values():
             process.kill()
             process.join()
-            shutil.rmtree(output / f".partial-{task.folder}", ignore_errors=True)
+            shutil.rmtree(output / partial_name(task.folder), ignore_errors=True)
         signal.signal(signal.SIGTERM, before)
     return outcomes
 
@@ -187,11 +215,9 @@ def _outcome(case: Case, ours: Any, process: SpawnProcess) -> Outcome:
     return outcome
 
 
-def work(task: Task, output: Path, settings: Any, theirs: Connection) -> None:
+def work(task: Task, output: Path, settings: "Settings", theirs: Connection) -> None:
     """The life of one worker process: one case, one outcome."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C, and ends the workers
-    for name in ("OMP_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
-        os.environ[name] = "1"  # one case per core; and sums in one order
     from ricenet.casefolder import prepare, write_case_folder
 
     try:
