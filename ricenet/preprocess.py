@@ -191,6 +191,9 @@ def _run_all(todo: list[Task], output: Path, settings: "Settings", jobs: int) ->
                     task, process = running.pop(ready)
                     outcomes[task.case.key] = _outcome(task.case, ready, process)
                     bar.update()
+    except (SystemExit, KeyboardInterrupt):
+        log.warning("interrupted: finished cases are kept, the same command goes on with the others")
+        raise
     finally:
         for task, process in running.values():
             process.kill()
