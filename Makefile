@@ -6,6 +6,8 @@ BIN := .venv/bin
 SEED ?= 0
 JOBS ?= 2
 OUT := outputs
+# One process a core, a file of tests each, in the order of their names: the long ones then do not come last.
+PARALLEL := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 GRID := '+modalities=glob(*)' 'fold=range(5)'
 
 .DEFAULT_GOAL := help
@@ -32,10 +34,10 @@ demo: install  ## the whole study on phantoms: two raw patients preprocessed, 7 
 	@echo "Open $(OUT)/demo/report.html"
 
 test: install lint types  ## lint, types and all tests
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q $(PARALLEL)
 
 test-fast: install  ## the tests that take seconds
-	$(BIN)/pytest -q -m "not slow"
+	$(BIN)/pytest -q $(PARALLEL) -m "not slow"
 
 lint: install  ## ruff
 	$(BIN)/ruff check .

@@ -17,6 +17,7 @@ sees the depth blurred by both nuisances, the post-OP MRI takes away one, the ev
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,12 +87,17 @@ def bayes_llr(quantities: dict[str, float], modalities: tuple[str, ...]) -> floa
 
     Linear discriminant of two Gaussians with one covariance, in the space of the shown linear functions.
     """
+    centred = np.array([quantities[name] - mean for name, (mean, _, _) in QUANTITIES.items()])
+    return float(_discriminant(modalities) @ centred)
+
+
+@cache
+def _discriminant(modalities: tuple[str, ...]) -> NDArray[np.float64]:
+    """Weights of the centred quantities in the log-likelihood ratio."""
     shown = np.array([_row(function) for modality in modalities for function in SHOWN_BY[modality]])
-    means, sds, shifts = map(np.array, zip(*QUANTITIES.values(), strict=True))
+    _, sds, shifts = map(np.array, zip(*QUANTITIES.values(), strict=True))
     covariance = shown @ np.diag(sds**2) @ shown.T
-    difference = shown @ (shifts * sds)
-    centred = shown @ (np.array([quantities[name] for name in QUANTITIES]) - means)
-    return float(difference @ np.linalg.pinv(covariance) @ centred)
+    return (shown @ (shifts * sds)) @ np.linalg.pinv(covariance) @ shown
 
 
 def bayes_sensitivity(modalities: tuple[str, ...]) -> float:

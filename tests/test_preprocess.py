@@ -220,8 +220,13 @@ def test_nothing_stays_where_no_case_could_be_used(own, tmp_path):
 
 
 def workers(parent: int) -> list[int]:
-    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    return [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    """Case processes: children of the fork server, which is the child of `parent` that says so in its command line."""
+    servers = [pid for pid in children(parent) if b"forkserver" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [pid for server in servers for pid in children(server)]
+
+
+def children(parent: int) -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
 
 
 def start(cohort: Path, cases: Path) -> tuple[subprocess.Popen, int]:
