@@ -26,7 +26,7 @@ from ricenet.registration import rigid, rotation_degrees, translation_mm
 from ricenet.volume import Affine, Mask, Volume, Voxels, covered, isotropic, read_volume, resample
 
 # Part of every case folder's name: raise it when the same inputs and parameters give other volumes.
-PREPROCESSING_VERSION = 1
+PREPROCESSING_VERSION = 2
 COPY_SPACING_MM = 1.0  # of what the registration sees, or the grid's spacing where that is coarser
 MIN_MRI_COVERAGE = 0.95
 

@@ -25,7 +25,7 @@ import numpy as np
 from ricenet import LABELS
 from ricenet.cohort import ReadyCase
 from ricenet.config import ExplainConfig, Incomplete, InvalidInput, WrongUsage, stage
-from ricenet.folds import Folds, read_folds
+from ricenet.folds import Folds, read_folds, select
 
 if TYPE_CHECKING:
     import torch
@@ -82,58 +82,14 @@ def _check(cfg: ExplainConfig) -> None:
         raise WrongUsage(f"accelerator should be auto, cpu or gpu, got {cfg.accelerator!r}")
 
 
-def finished_folds(
-    runs: "Sequence[FinishedRun]", modalities: str, cases: Path, folds: Folds
-) -> dict[int, "FinishedRun"]:
-    """The finished folds of one modality set, by fold.
-
-    Raises:
-        InvalidInput: none is finished, or one was trained on other cases or folds than the cases folder holds now.
-    """
-    from ricenet.runs import require_same_inputs
-
-    mine = {one.fold: one for one in runs if one.modalities == modalities}
-    if not mine:
-        have = ", ".join(sorted({one.modalities for one in runs}))
-        raise InvalidInput(
-            f"no finished fold of modalities={modalities} in the run folder (finished: {have}); "
-            f"train it with python -m ricenet.train +modalities={modalities} fold=0"
-        )
-    require_same_inputs(list(mine.values()), cases, folds)
-    return mine
-
-
-def select(folds: Folds, wanted: Any) -> list[ReadyCase]:
-    """The cases that `case=` names: all, test, one key, or a list of keys.
-
-    Raises:
-        InvalidInput: a key that is not in the cases folder (with the first few that are), or an empty choice.
-    """
-    keys = [str(key) for key in wanted] if isinstance(wanted, list) else [key.strip() for key in str(wanted).split(",")]
-    if keys == ["all"]:
-        return folds.cases
-    if keys == ["test"]:
-        if not folds.test():
-            raise InvalidInput("case=test: the cases folder has no test split; use case=all")
-        return folds.test()
-    by_key = {case.case_key: case for case in folds.cases}
-    unknown = [key for key in keys if key not in by_key]
-    if unknown:
-        raise InvalidInput(
-            f"{', '.join(unknown)} is none of the {len(by_key)} cases ({', '.join(list(by_key)[:5])}, ...), nor all, "
-            "nor test"
-        )
-    return [by_key[key] for key in dict.fromkeys(keys)]
-
-
 def explain(run: Path, modalities: str, wanted: Any, settings: Settings) -> None:
     """Explain the `wanted` cases (see select) by the models of one modality set of the grid `run`, and sum them up.
 
     Raises:
-        InvalidInput: nothing can be explained (see finished_folds, select, ricenet.folds.read_folds).
+        InvalidInput: nothing can be explained (see ricenet.runs.finished_folds, ricenet.folds.read_folds, select).
         Incomplete: cases that could not be explained; the others are.
     """
-    from ricenet.runs import cases_folder, finished_runs
+    from ricenet.runs import cases_folder, finished_folds, finished_runs
 
     runs = finished_runs(run)
     cases = cases_folder(run, runs)

@@ -8,6 +8,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ricenet import LABELS
 from ricenet.cohort import SPLITS, ReadyCase, read_cases
@@ -96,6 +97,29 @@ def read_folds(folder: Path) -> Folds:
         )
     _check(cases, fold_of, n_folds)
     return Folds(n_folds, seed, cases, fold_of, written)
+
+
+def select(folds: Folds, wanted: Any) -> list[ReadyCase]:
+    """The cases that `case=` names: all, test, one key, or a list of keys.
+
+    Raises:
+        InvalidInput: a key that is not in the cases folder (with the first few that are), or an empty choice.
+    """
+    keys = [str(key) for key in wanted] if isinstance(wanted, list) else [key.strip() for key in str(wanted).split(",")]
+    if keys == ["all"]:
+        return folds.cases
+    if keys == ["test"]:
+        if not folds.test():
+            raise InvalidInput("case=test: the cases folder has no test split; use case=all")
+        return folds.test()
+    by_key = {case.case_key: case for case in folds.cases}
+    unknown = [key for key in keys if key not in by_key]
+    if unknown:
+        raise InvalidInput(
+            f"{', '.join(unknown)} is none of the {len(by_key)} cases ({', '.join(list(by_key)[:5])}, ...), nor all, "
+            "nor test"
+        )
+    return [by_key[key] for key in dict.fromkeys(keys)]
 
 
 def _deal(cases: list[ReadyCase], n_folds: int, seed: int) -> dict[str, int]:

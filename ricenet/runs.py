@@ -184,6 +184,23 @@ def require_same_inputs(runs: Sequence[FinishedRun], cases: Path, folds: Folds) 
                 )
 
 
+def finished_folds(runs: Sequence[FinishedRun], modalities: str, cases: Path, folds: Folds) -> dict[int, FinishedRun]:
+    """The finished folds of one modality set, by fold.
+
+    Raises:
+        InvalidInput: none is finished, or one was trained on other cases or folds than the cases folder holds now.
+    """
+    mine = {one.fold: one for one in runs if one.modalities == modalities}
+    if not mine:
+        have = ", ".join(sorted({one.modalities for one in runs}))
+        raise InvalidInput(
+            f"no finished fold of modalities={modalities} in the run folder (finished: {have}); "
+            f"train it with python -m ricenet.train +modalities={modalities} fold=0"
+        )
+    require_same_inputs(list(mine.values()), cases, folds)
+    return mine
+
+
 def provenance() -> dict[str, Any]:
     """What the result was made with: package versions and type of machine; neither its name nor the user."""
     import torch  # seconds to load, and only a training asks

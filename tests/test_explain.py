@@ -15,11 +15,11 @@ from tiny_grid import ORIGIN_MM, SHAPE, SPACING_MM, write_tiny_cases, write_tiny
 
 from ricenet.config import EXIT_DONE, EXIT_INVALID_INPUT, EXIT_USAGE, Incomplete, InvalidInput, WrongUsage
 from ricenet.datamodule import load_case
-from ricenet.explain import Settings, _device, _replacing, explain, finished_folds, select
+from ricenet.explain import Settings, _device, _replacing, explain
 from ricenet.folds import Folds
 from ricenet.model import load_network
 from ricenet.occlusion import drop_map, occlude
-from ricenet.runs import finished_runs, read_predictions
+from ricenet.runs import finished_folds, finished_runs, read_predictions
 
 NAME = "rd_post_event"
 CHANNELS = ["post", "event", "rd"]
@@ -236,19 +236,6 @@ def test_runs_of_other_folds_are_refused(grid: tuple[Path, Folds]) -> None:
     path.write_text(path.read_text() + "\n")  # as another preprocessing would leave it
     with pytest.raises(InvalidInput, match="case_hash"):
         explain(run, NAME, "all", settings())
-
-
-def test_selection(tmp_path: Path) -> None:
-    folds = write_tiny_cases(tmp_path)
-    first, second = (case.case_key for case in folds.cases[:2])
-    assert select(folds, "all") == folds.cases
-    assert [case.split for case in select(folds, "test")] == ["test", "test"]
-    for several in (f"{second}, {first}", [second, first], [second, first, second]):
-        assert [case.case_key for case in select(folds, several)] == [second, first]
-    with pytest.raises(InvalidInput, match="none of the 6 cases"):
-        select(folds, "nobody")
-    with pytest.raises(InvalidInput, match="no test split"):
-        select(write_tiny_cases(tmp_path / "cv", n_test=0), "test")
 
 
 def test_a_folder_that_fails_half_way_leaves_the_old_one(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from make_grid import make_cases
 
 from ricenet.cohort import ReadyCase, write_cases
 from ricenet.config import InvalidInput
-from ricenet.folds import read_folds, write_folds
+from ricenet.folds import read_folds, select, write_folds
 
 PAPER_COHORT = {"cv": (48, 32), "test": (7, 5)}
 
@@ -141,3 +141,16 @@ def test_broken_tables(tmp_path):
 def test_a_fold_that_does_not_exist(tmp_path, fold):
     with pytest.raises(InvalidInput, match=f"0 to 4 .*got {fold}"):
         written(tmp_path, make_cases(PAPER_COHORT)).require_fold(fold)
+
+
+def test_selection_by_word_key_and_list(tmp_path):
+    folds = written(tmp_path, make_cases({"cv": (4, 4), "test": (1, 1)}), n_folds=2)
+    first, second = (case.case_key for case in folds.cases[:2])
+    assert select(folds, "all") == folds.cases
+    assert [case.split for case in select(folds, "test")] == ["test", "test"]
+    for several in (f"{second}, {first}", [second, first], [second, first, second]):
+        assert [case.case_key for case in select(folds, several)] == [second, first]
+    with pytest.raises(InvalidInput, match="none of the 10 cases"):
+        select(folds, "nobody")
+    with pytest.raises(InvalidInput, match="no test split"):
+        select(written(tmp_path / "cv", make_cases({"cv": (4, 4)}), n_folds=2), "test")
