@@ -1,6 +1,7 @@
-"""Fixtures that several test files open: a small phantom cohort of model-ready cases, written once a session."""
+"""Fixtures that several test files open, written once a session: phantom cases, and the scans of analytic patients."""
 
 import os
+import shutil
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from analytic_patient import write_two
 
 from ricenet.config import PhantomConfig, compose
 from ricenet.phantom import write_phantom
@@ -25,3 +27,15 @@ def phantom_cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     del parameters["out"]
     write_phantom(out, **parameters)
     return out
+
+
+@pytest.fixture(scope="session")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cohort folder of two analytic patients. Read only: `own` is a copy to damage."""
+    return write_two(tmp_path_factory.mktemp("delivery"))
+
+
+@pytest.fixture
+def own(cohort: Path, tmp_path: Path) -> Path:
+    """A copy of the cohort that a test may damage."""
+    return shutil.copytree(cohort, tmp_path / "own")

@@ -1,5 +1,4 @@
 import re
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,23 +23,11 @@ from analytic_patient import (
     truncate,
     write_patient,
     write_table,
-    write_two,
 )  # fmt: skip
 
 from ricenet import MODALITIES
 from ricenet.casefolder import folder_name, input_hashes, is_finished, mutual_information, prepare, write_case_folder
 from ricenet.config import InvalidInput
-
-
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory) -> Path:
-    return write_two(tmp_path_factory.mktemp("delivery"))
-
-
-@pytest.fixture
-def own(cohort, tmp_path) -> Path:
-    """A copy of the cohort that a test may damage."""
-    return shutil.copytree(cohort, tmp_path / "own")
 
 
 @pytest.fixture(scope="module")

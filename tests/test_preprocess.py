@@ -26,7 +26,6 @@ from analytic_patient import (
     true_points,
     truncate,
     write_table,
-    write_two,
 )  # fmt: skip
 from scipy.spatial.transform import Rotation
 
@@ -48,17 +47,6 @@ def run_here(monkeypatch, capfd, cohort: Path, cases: Path, *keys: str) -> tuple
     with pytest.raises(SystemExit) as stop:
         preprocess.main()
     return stop.value.code, capfd.readouterr().err
-
-
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory) -> Path:
-    return write_two(tmp_path_factory.mktemp("delivery"))
-
-
-@pytest.fixture
-def own(cohort, tmp_path) -> Path:
-    """A copy of the cohort that a test may damage."""
-    return shutil.copytree(cohort, tmp_path / "own")
 
 
 @pytest.fixture(scope="module")
