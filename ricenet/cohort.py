@@ -21,17 +21,24 @@ COLUMNS = (
     "fractions", "prescription_gy", "label_source", "excluded_because",
 )  # fmt: skip
 SPLITS = ("cv", "test")
+KEY_FILE = "cohort.key"  # beside cohort.csv, never in an output
 MAX_PRESCRIPTION_GY = 100.0
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing wrong with one case: a stable code, where, what was expected and got, and what to do."""
+    """One thing to know about one case: a stable code, where, what was expected and got, and what to do.
+
+    `severity`: error (the case cannot be used as it is), warning (somebody should look), info. `channel`: the role of
+    the image concerned, empty where it is the whole case or the cohort.
+    """
 
     code: str
     case: str
     message: str
     hint: str
+    severity: str = "error"
+    channel: str = ""
 
     def __str__(self) -> str:
         return f"[{self.code}] {self.case}: {self.message}; {self.hint}"
@@ -75,8 +82,24 @@ def read_cohort(root: Path) -> list[Case]:
     """Read and check `root`/cohort.csv; rows with `excluded_because` are left out.
 
     Raises:
-        InvalidInput: with all findings at once: missing table or column, unknown label or split, duplicate event,
-            a path that is missing or leaves the folder, a dose that is not in Gy, cases with different modalities.
+        InvalidInput: as inspect_cohort, and with all its findings at once.
+    """
+    cases, findings = inspect_cohort(root)
+    if findings:
+        raise InvalidInput("\n".join(map(str, findings)), code="table.findings")
+    return cases
+
+
+def inspect_cohort(root: Path) -> tuple[list[Case], list[Finding]]:
+    """Read `root`/cohort.csv; rows with `excluded_because` are left out.
+
+    Returns:
+        Every case, also those with a finding (their label may be -1, an image may be missing); and the findings, all
+        errors: unknown label or split, duplicate event, a path that is missing or leaves the folder, a dose that is
+        not in Gy, cases with different modalities.
+
+    Raises:
+        InvalidInput: there is no table, or not one that can be read.
     """
     table = root / "cohort.csv"
     if not table.is_file():
@@ -94,19 +117,16 @@ def read_cohort(root: Path) -> list[Case]:
     rows = [(number, row) for number, row in enumerate(reader, start=2) if not row.get("excluded_because")]
     if not rows:
         raise InvalidInput("cohort.csv holds no case that is not excluded; nothing to do")
-    key = _cohort_key(root)
+    key = read_key(root / KEY_FILE)
     findings: list[Finding] = []
     cases = [_read_row(root, key, number, row, findings) for number, row in rows]
-    findings += _check_together(cases)
-    if findings:
-        raise InvalidInput("\n".join(map(str, findings)))
-    return cases
+    return cases, findings + _check_together(cases)
 
 
 def _read_row(root: Path, key: bytes, number: int, row: dict[str, str], findings: list[Finding]) -> Case:
     patient, event = (row["patient_id"] or "").strip(), (row.get("event_id") or "").strip()
-    case_key = pseudonym(key, f"{patient}\0{event}")
-    name = f"case {case_key} (row {number} of cohort.csv)"
+    mine = case_key(key, patient, event)
+    name = f"case {mine} (row {number} of cohort.csv)"
 
     def report(code: str, message: str, hint: str) -> None:
         findings.append(Finding(code, name, message, hint))
@@ -145,7 +165,7 @@ def _read_row(root: Path, key: bytes, number: int, row: dict[str, str], findings
         report("dose.fractions", f"fractions should be a whole number from 1, got {fractions:g}", "correct cohort.csv")
         fractions = None
     return Case(
-        key=case_key,
+        key=mine,
         patient_key=pseudonym(key, patient),
         row=number,
         label=LABELS.index(label) if label in LABELS else -1,
@@ -204,17 +224,31 @@ def pseudonym(key: bytes, text: str) -> str:
     return "c" + hashlib.blake2b(text.encode(), key=key, digest_size=6).hexdigest()
 
 
-def _cohort_key(root: Path) -> bytes:
-    path = root / "cohort.key"
+def case_key(key: bytes, patient_id: str, event_id: str) -> str:
+    """The pseudonym of one patient's one event."""
+    return pseudonym(key, f"{patient_id}\0{event_id}")
+
+
+def read_key(path: Path) -> bytes:
+    """The key of the pseudonyms in `path`; made there at random, mode 0600, where there is none yet.
+
+    Raises:
+        InvalidInput: the file holds something else.
+    """
     if not path.exists():
-        write_cohort_key(root, secrets.token_bytes(32))
-    return bytes.fromhex(path.read_text().strip())
-
-
-def write_cohort_key(root: Path, key: bytes) -> None:
-    """Create `root`/cohort.key, mode 0600; an existing one is kept, also when two processes race for it."""
+        write_key(path, secrets.token_bytes(32))
     try:
-        handle = os.open(root / "cohort.key", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        return bytes.fromhex(path.read_text().strip())
+    except ValueError:
+        raise InvalidInput(
+            "the key file of the pseudonyms should hold hexadecimal digits alone", "restore it", code="key.damaged"
+        ) from None
+
+
+def write_key(path: Path, key: bytes) -> None:
+    """Create the key file `path`, mode 0600; an existing one is kept, also when two processes race for it."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         return
     with os.fdopen(handle, "w") as stream:

@@ -8,9 +8,11 @@ Imports stay light (hydra, omegaconf): `--help` and every config error answer be
 """
 
 import logging
+import os
 import shutil
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +25,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-EXIT_DONE, EXIT_USAGE, EXIT_INVALID_INPUT, EXIT_INCOMPLETE, EXIT_SIGTERM = 0, 2, 3, 4, 143
+EXIT_DONE, EXIT_CRASHED, EXIT_USAGE, EXIT_INVALID_INPUT, EXIT_INCOMPLETE, EXIT_SIGTERM = 0, 1, 2, 3, 4, 143
 _PACKAGE = Path(__file__).resolve().parent
 # In a wheel conf/ lies inside the package, in a checkout beside it.
 CONF_DIR = next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if folder.is_dir())
@@ -37,9 +39,20 @@ class WrongUsage(Exception):
 
 
 class InvalidInput(Exception):
-    """Input that cannot be used: exit code 3, nothing written. The message says expected, got, which case, what
-    next.
+    """Input that cannot be used: exit code 3, nothing written.
+
+    Args:
+        message: expected, got, which case.
+        hint: what to do next.
+        code: stable name of the rule that is broken, `group.rule`; what `verify` reports it under.
     """
+
+    def __init__(self, message: str, hint: str = "", code: str = "input.invalid"):
+        super().__init__(f"{message}; {hint}" if hint else message)
+        self.message, self.hint, self.code = message, hint, code
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, str]]:  # it crosses process borders with all three
+        return type(self), (self.message, self.hint, self.code)
 
 
 class Incomplete(Exception):
@@ -58,6 +71,44 @@ class PhantomConfig:
     seed: int
     jobs: int
     swap_label_effects: bool
+
+
+@dataclass
+class SourceConfig:
+    name: str
+    layout: str
+    columns: dict[str, str]
+    label_map: dict[str, str]
+    label_source: str
+
+
+@dataclass
+class RuleConfig:
+    role: str
+    modality: str
+    matches: str
+    contrast: bool | None
+    when: str
+    min_slices: int
+    max_spacing_mm: float
+
+
+@dataclass
+class IngestConfig:
+    source: SourceConfig
+    delivery: str
+    labels: str
+    out: str
+    key: str | None
+    dose: bool
+    alpha_beta: float | None
+    keep: list[str]
+    test_share: float
+    event_tolerance_days: int
+    contrast_in_description: str
+    never: str
+    rules: list[RuleConfig]
+    jobs: int
 
 
 @dataclass
@@ -211,8 +262,13 @@ def compose(name: str, schema: type[Config], overrides: list[str]) -> Config:
         return typed_config(schema, hydra.compose(name, overrides))
 
 
-def stage(name: str, schema: type[Config]) -> Callable[[Callable[[Config], None]], Callable[[], NoReturn]]:
+def stage(
+    name: str, schema: type[Config], *, private: bool = False
+) -> Callable[[Callable[[Config], None]], Callable[[], NoReturn]]:
     """Turn `work(config)` into the command line `python -m ricenet.<name>`.
+
+    A `private` stage reads patients' files: an exception that nobody foresaw is told by its place alone, because its
+    text may hold a path, an id or a header. RICENET_TRACEBACK=1 shows all of it.
 
     In a single run the process ends with the exit codes above. In a multirun every job is tried: a failed one leaves
     its traceback in the log, and the process ends with 4 when all are through (conf/grid.yaml, GridSummary).
@@ -238,6 +294,10 @@ def stage(name: str, schema: type[Config]) -> Callable[[Callable[[Config], None]
                 _stop(EXIT_INVALID_INPUT, str(error))
             except Incomplete as error:
                 _stop(EXIT_INCOMPLETE, str(error))
+            except Exception as error:
+                if not private or "RICENET_TRACEBACK" in os.environ:
+                    raise
+                _stop(EXIT_CRASHED, f"{name} crashed: {without_private_text(error)}; RICENET_TRACEBACK=1 shows the rest")
 
         def main() -> NoReturn:
             try:
@@ -252,6 +312,14 @@ def stage(name: str, schema: type[Config]) -> Callable[[Callable[[Config], None]
         return main
 
     return decorate
+
+
+def without_private_text(error: BaseException) -> str:
+    """The type and place of an exception, and the system's word for it; not its message, which may name a patient."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
+    what = f" ({error.strerror})" if isinstance(error, OSError) and error.strerror else ""
+    return f"{type(error).__name__}{what}{where}"
 
 
 def _tolerant(job: Callable[[DictConfig], None]) -> Callable[[DictConfig], str]:
