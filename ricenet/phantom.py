@@ -1,9 +1,10 @@
-"""Write a synthetic cohort with known truth: a seed in; a cohort folder of NIfTI, or a cases folder, out.
+"""Write a synthetic cohort with known truth: a seed in; a delivery of DICOM, a cohort of NIfTI, or a cases folder out.
 
-`format=nifti` writes what a hospital would: scans with skull, in different scanner frames and voxel grids, dose in the
-planning frame, cohort.csv; truth (transforms, masks, quantities, Bayes scores) stands under truth/. `format=cases`
-draws model-ready volumes directly at a small size. The label reaches the images through ricenet.causal alone. Run:
-python -m ricenet.phantom out=DIR.
+`format=nifti` writes a cohort folder: scans with skull, in different scanner frames and voxel grids, dose in the
+planning frame, cohort.csv. `format=dicom` writes what a hospital would deliver: the same scans among others, a planning
+image, RTDOSE and RTPLAN under dicom/, and labels.csv; ricenet.ingest takes it. Both keep truth (transforms, masks,
+quantities, Bayes scores) under truth/. `format=cases` draws model-ready volumes directly at a small size. The label
+reaches the images through ricenet.causal alone. Run: python -m ricenet.phantom out=DIR.
 """
 
 import csv
@@ -19,26 +20,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ricenet import LABELS, MODALITIES
-from ricenet.cohort import COLUMNS, ReadyCase, pseudonym, write_cases, write_cohort_key
+from ricenet.cohort import COLUMNS, KEY_FILE, ReadyCase, pseudonym, write_cases, write_key
 from ricenet.config import InvalidInput, PhantomConfig, WrongUsage, stage
 from ricenet.folds import write_folds
 
 if TYPE_CHECKING:
     from ricenet.anatomy import Array, Mask
     from ricenet.causal import Draw
+    from ricenet.scanner import Scans
 
+FORMATS = ("nifti", "dicom", "cases")
+LABEL_COLUMNS = ("patient_id", "event_date", "label", "split", "label_source")
 MARKER = "phantom.json"
 DOSE_SCALE_GY = 60.0
-SCANNER_UNITS = 800  # of white matter, stored as int16
-DOSE_SPACING_MM = (2.5, 2.5, 3.0)
-MAX_OVER_PRESCRIPTION = 1.19
 
 
 @stage("phantom", PhantomConfig)
 def main(cfg: PhantomConfig) -> None:
     """Draw the cohort; one that is there already with the same parameters is kept."""
-    if cfg.format not in ("nifti", "cases"):
-        raise WrongUsage(f"format should be nifti or cases, got {cfg.format!r}")
+    if cfg.format not in FORMATS:
+        raise WrongUsage(f"format should be {' | '.join(FORMATS)}, got {cfg.format!r}")
     parameters = asdict(cfg)
     out = Path(parameters.pop("out"))
     if out.exists() and any(out.iterdir()):
@@ -58,8 +59,10 @@ def write_phantom(out: Path, *, jobs: int, **parameters: Any) -> None:
     key = hashlib.sha256(f"phantom {parameters['seed']}".encode()).digest()
     if parameters["format"] == "cases":
         _write_ready_cohort(partly, draws, key, jobs, parameters)
-    else:
+    elif parameters["format"] == "nifti":
         _write_raw_cohort(partly, draws, key, jobs, parameters["spacing_mm"])
+    else:
+        _write_delivery(partly, draws, jobs, parameters["spacing_mm"])
     (partly / MARKER).write_text(json.dumps(parameters, indent=1) + "\n")
     if out.exists():
         out.rmdir()  # empty, main has looked
@@ -94,12 +97,20 @@ def _write_ready_cohort(out: Path, draws: "list[Draw]", key: bytes, jobs: int, p
 
 
 def _write_raw_cohort(out: Path, draws: "list[Draw]", key: bytes, jobs: int, spacing_mm: float) -> None:
-    write_cohort_key(out, key)
+    write_key(out / KEY_FILE, key)
     (out / "truth").mkdir()
     rows = _draw_all(partial(_write_scans, out=out, spacing_mm=spacing_mm), draws, jobs)
-    _write_table(out / "cohort.csv", rows)
+    _write_table(out / "cohort.csv", COLUMNS, rows)
     keys = [pseudonym(key, f"{row['patient_id']}\0{row['event_id']}") for row in rows]
     _write_bayes_scores(out / "truth" / "truth.csv", draws, keys)
+
+
+def _write_delivery(out: Path, draws: "list[Draw]", jobs: int, spacing_mm: float) -> None:
+    (out / "truth").mkdir()
+    rows = _draw_all(partial(_deliver, out=out, spacing_mm=spacing_mm), draws, jobs)
+    _write_table(out / "labels.csv", LABEL_COLUMNS, rows)
+    # Pseudonyms are ingest's to give; until then a case is called by its patient.
+    _write_bayes_scores(out / "truth" / "truth.csv", draws, [row["patient_id"] for row in rows])
 
 
 def _draw_all(write: Callable[["tuple[int, Draw]"], Any], draws: "list[Draw]", jobs: int) -> list[Any]:
@@ -148,39 +159,20 @@ def _write_case(numbered: "tuple[int, Draw]", out: Path, key: bytes, size: int, 
 
 
 def _write_scans(numbered: "tuple[int, Draw]", out: Path, spacing_mm: float) -> dict[str, Any]:
-    """One patient as a hospital's files: post-OP and planning in one frame, event in another; the row of cohort.csv."""
+    """One patient as NIfTI: post-OP and dose in one frame, event in another; the row of cohort.csv."""
     import numpy as np
 
-    from ricenet.anatomy import Grid, draw_patient
-    from ricenet.scanner import HEAD_CENTRE_MM, HEAD_MM, Frame, random_pose, random_tilt, with_noise
+    from ricenet.scanner import calculate_dose, scan_patient
     from ricenet.volume import write_volume
 
     number, draw = numbered
-    x, y, z = (round(extent / spacing_mm) for extent in HEAD_MM)
-    drawn_on = Grid((x, y, z), spacing_mm, HEAD_CENTRE_MM)
-    patient = draw_patient(draw.quantities, draw.seed, drawn_on)
-    rng = np.random.default_rng([draw.seed, 2])
-    post_pose, event_pose = random_pose(rng), random_pose(rng)
-    flipped = np.diag([-1.0, 1.0, 1.0])  # the post-OP file is stored right to left
-    post = Frame(post_pose, flipped, (0.9 * spacing_mm, 0.9 * spacing_mm, 1.5 * spacing_mm))
-    event = Frame(event_pose, random_tilt(rng), (spacing_mm,) * 3)
-    planning = Frame(post_pose, np.eye(3), DOSE_SPACING_MM)
-    name = f"{number + 1:03d}"
+    scans, name = scan_patient(draw.quantities, draw.seed, spacing_mm), f"{number + 1:03d}"
     (out / name).mkdir()
-    for role, frame, image in (("post", post, patient.post), ("event", event, patient.event)):
-        scan = frame.scan(image, drawn_on)
-        voxels = SCANNER_UNITS * with_noise(rng, scan.voxels, frame.spacing_mm[0])
-        write_volume(out / name / f"{role}.nii.gz", np.round(voxels).astype(np.int16), scan.world_from_voxel)
-    # No plan is delivered with more, and preprocessing would refuse it.
-    dose = planning.scan(np.minimum(patient.dose_gy, MAX_OVER_PRESCRIPTION * patient.prescription_gy), drawn_on)
+    for role, scan in scans.volumes.items():
+        write_volume(out / name / f"{role}.nii.gz", scan.voxels.astype(np.int16), scan.world_from_voxel)
+    dose = calculate_dose(scans.patient, scans.frames["post"].world_from_patient, np.eye(3))
     write_volume(out / name / "rd.nii.gz", dose.voxels, dose.world_from_voxel)
-    masks = {mask: f"truth/{name}_{mask}.nii.gz" for mask in ("brain", "lesion", "cavity")}
-    for mask, path in masks.items():
-        scan = post.scan(getattr(patient, mask), drawn_on)
-        write_volume(out / path, scan.voxels > 0.5, scan.world_from_voxel)
-    event_from_post = (event_pose @ np.linalg.inv(post_pose)).tolist()
-    truth = {"label": LABELS[draw.label], "quantities": draw.quantities, "event_from_post": event_from_post, **masks}
-    (out / "truth" / f"{name}.json").write_text(json.dumps(truth, indent=1) + "\n")
+    _write_truth(out / "truth", name, draw, scans)
     return {
         "patient_id": f"phantom-{number}",
         "event_id": "e1",
@@ -188,8 +180,43 @@ def _write_scans(numbered: "tuple[int, Draw]", out: Path, spacing_mm: float) -> 
         "split": draw.split,
         **{role: f"{name}/{role}.nii.gz" for role in MODALITIES},
         "dose_unit": "Gy",
-        "fractions": patient.fractions,
-        "prescription_gy": patient.prescription_gy,
+        "fractions": scans.patient.fractions,
+        "prescription_gy": scans.patient.prescription_gy,
+        "label_source": "phantom",
+    }
+
+
+def _write_truth(folder: Path, name: str, draw: "Draw", scans: "Scans") -> None:
+    """Quantities, the true transform, and the masks on the post-OP scan's grid."""
+    from ricenet.volume import write_volume
+
+    masks = {mask: f"{name}_{mask}.nii.gz" for mask in ("brain", "lesion", "cavity")}
+    for mask, file in masks.items():
+        scan = scans.frames["post"].scan(getattr(scans.patient, mask), scans.patient.grid)
+        write_volume(folder / file, scan.voxels > 0.5, scan.world_from_voxel)
+    truth = {
+        "label": LABELS[draw.label],
+        "quantities": draw.quantities,
+        "event_from_post": scans.event_from_post.tolist(),
+        **{mask: f"{folder.name}/{file}" for mask, file in masks.items()},
+    }
+    (folder / f"{name}.json").write_text(json.dumps(truth, indent=1) + "\n")
+
+
+def _deliver(numbered: "tuple[int, Draw]", out: Path, spacing_mm: float) -> dict[str, Any]:
+    """One patient as DICOM; the row of labels.csv."""
+    from ricenet.delivery import deliver
+    from ricenet.scanner import scan_patient
+
+    number, draw = numbered
+    scans = scan_patient(draw.quantities, draw.seed, spacing_mm)
+    delivered = deliver(out / "dicom", scans, number + 1, draw.seed)
+    _write_truth(out / "truth", f"{number + 1:03d}", draw, scans)
+    return {
+        "patient_id": delivered.patient_id,
+        "event_date": delivered.event_date.isoformat(),
+        "label": LABELS[draw.label],
+        "split": draw.split,
         "label_source": "phantom",
     }
 
@@ -217,9 +244,9 @@ def _write_bayes_scores(path: Path, draws: "Iterable[Draw]", case_keys: list[str
             writer.writerow((case_key, LABELS[draw.label], *scores))
 
 
-def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
+def _write_table(path: Path, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
     with path.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, COLUMNS, restval="", lineterminator="\n")
+        writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 

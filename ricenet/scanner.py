@@ -9,13 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from ricenet.anatomy import Array, Grid, smooth_noise
+from ricenet.anatomy import Array, Grid, Patient, draw_patient, smooth_noise
 from ricenet.volume import Affine, Volume, resample
 
 HEAD_MM, HEAD_CENTRE_MM = (216, 256, 232), (0.0, -16.0, 20.0)  # what is drawn of a head, in MNI space
 FIELD_OF_VIEW_MM = (212, 252, 228)
 RICIAN_NOISE = 0.02  # of white matter
 BIAS = 0.10  # SD of the log of the receive field
+SCANNER_UNITS = 800  # of white matter; scanners store whole numbers
+DOSE_SPACING_MM = (2.5, 2.5, 3.0)
+MAX_OVER_PRESCRIPTION = 1.19  # no plan is delivered with more, and preprocessing would refuse it
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,49 @@ class Frame:
         source = Volume(image.astype(np.float32), drawn_on.world_from_voxel)
         patient_from_world = np.asarray(np.linalg.inv(self.world_from_patient), dtype=np.float64)
         return Volume(resample(source, shape, affine, patient_from_world), affine)
+
+
+@dataclass(frozen=True)
+class Scans:
+    """A drawn patient and its two MRIs by role (post, event), each in its own frame; voxels are whole numbers."""
+
+    patient: Patient
+    frames: dict[str, Frame]
+    volumes: dict[str, Volume]
+
+    @property
+    def event_from_post(self) -> Affine:
+        """The true world map from the post-OP scan to the event scan."""
+        post, event = (self.frames[role].world_from_patient for role in ("post", "event"))
+        return np.asarray(event @ np.linalg.inv(post), dtype=np.float64)
+
+
+def scan_patient(quantities: dict[str, float], seed: int, spacing_mm: float) -> Scans:
+    """Draw a head and scan it twice: thick slices, right to left, after surgery; cubic oblique voxels at the event."""
+    x, y, z = (round(extent / spacing_mm) for extent in HEAD_MM)
+    patient = draw_patient(quantities, seed, Grid((x, y, z), spacing_mm, HEAD_CENTRE_MM))
+    rng = np.random.default_rng([seed, 2])
+    post_pose, event_pose = random_pose(rng), random_pose(rng)
+    flipped = np.diag([-1.0, 1.0, 1.0])
+    frames = {
+        "post": Frame(post_pose, flipped, (0.9 * spacing_mm, 0.9 * spacing_mm, 1.5 * spacing_mm)),
+        "event": Frame(event_pose, random_tilt(rng), (spacing_mm,) * 3),
+    }
+    volumes = {role: scan_mri(rng, frame, getattr(patient, role), patient.grid) for role, frame in frames.items()}
+    return Scans(patient, frames, volumes)
+
+
+def scan_mri(rng: np.random.Generator, frame: Frame, image: Array, drawn_on: Grid) -> Volume:
+    """Brightness relative to white matter -> what an MR scanner stores of it."""
+    scan = frame.scan(image, drawn_on)
+    voxels = SCANNER_UNITS * with_noise(rng, scan.voxels, frame.spacing_mm[0])
+    return Volume(np.round(voxels), scan.world_from_voxel)
+
+
+def calculate_dose(patient: Patient, world_from_patient: Affine, axes: Affine) -> Volume:
+    """The dose in Gy on a planning system's grid; `axes` as of a Frame."""
+    capped = np.minimum(patient.dose_gy, MAX_OVER_PRESCRIPTION * patient.prescription_gy)
+    return Frame(world_from_patient, axes, DOSE_SPACING_MM).scan(capped, patient.grid)
 
 
 def random_pose(rng: np.random.Generator) -> Affine:

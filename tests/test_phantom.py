@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from ricenet.cohort import read_cases, read_cohort
+from ricenet.dicom import index_delivery, read_series
 from ricenet.folds import read_folds
 from ricenet.phantom import write_phantom
 from ricenet.volume import read_volume
@@ -80,6 +81,28 @@ def test_true_transform_maps_one_scan_onto_the_other(raw: Path) -> None:
     assert together > before + 0.1
 
 
+def test_delivery_holds_the_same_scans_as_the_nifti_cohort(raw: Path, tmp_path: Path) -> None:
+    out = tmp_path / "delivery"
+    write_phantom(out, jobs=1, swap_label_effects=False, **RAW | {"format": "dicom"})
+    with (out / "labels.csv").open() as stream:
+        labels = list(csv.DictReader(stream))
+    delivery = index_delivery(out / "dicom")
+    assert [row["patient_id"] for row in labels] == list(delivery.patients)
+    for case, row in zip(read_cohort(raw), labels, strict=True):
+        assert (row["label"], row["split"]) == (("recurrence", "rice")[case.label], case.split)
+        contrast = [one for one in delivery.patients[row["patient_id"]].series if one.contrast_agent]
+        assert [one.date.isoformat() == row["event_date"] for one in contrast] == [False, True]
+        for role, one in zip(("post", "event"), contrast, strict=True):
+            there, here = read_volume(case.images[role], case.name, role), read_series(one, case.name, tmp_path)
+            np.testing.assert_array_equal(here.voxels, there.voxels)
+            np.testing.assert_allclose(here.world_from_voxel, there.world_from_voxel, atol=1e-3)
+    truth = [path.relative_to(raw) for path in (raw / "truth").iterdir() if path.name != "truth.csv"]
+    assert len(truth) == 8
+    assert all((raw / path).read_bytes() == (out / path).read_bytes() for path in truth)
+    with (out / "truth" / "truth.csv").open() as stream:
+        assert [row["case_key"] for row in csv.DictReader(stream)] == list(delivery.patients)
+
+
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "ricenet.phantom", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
@@ -97,5 +120,5 @@ def test_another_cohort_in_the_folder_is_refused(phantom_cases: Path, tmp_path: 
 def test_unknown_format_is_a_usage_error(tmp_path: Path) -> None:
     result = run(f"out={tmp_path / 'x'}", "format=dicm")
     assert result.returncode == 2
-    assert "nifti or cases" in result.stderr
+    assert "nifti | dicom | cases" in result.stderr
     assert not (tmp_path / "x").exists()
