@@ -4,6 +4,7 @@ Pixels are not read. Nothing here prints, and pydicom's warnings, which quote he
 """
 
 import datetime
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,6 +43,9 @@ KEYWORDS = (
     "NumberOfFrames", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
 )  # fmt: skip
 TAGS = [Tag(keyword) for keyword in KEYWORDS]
+
+# What pydicom logs quotes header values and paths.
+logging.getLogger("pydicom").propagate = False
 
 
 @dataclass(frozen=True, slots=True, repr=False)  # no repr: it would print a patient

@@ -1,0 +1,192 @@
+"""RTDOSE and RTPLAN files from an analytic dose, in every variant that the standard allows; the real reader opens them.
+
+Pixels are placed one by one with DICOM PS3.3 equation C.7.6.2.1-1, in LPS, independently of ricenet.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless, generate_uid
+from pydicom.valuerep import DSfloat
+
+DOSE, PLAN = "1.2.840.10008.5.1.4.1.1.481.2", "1.2.840.10008.5.1.4.1.1.481.5"
+SYNTAXES = {
+    "implicit": ImplicitVRLittleEndian,
+    "explicit": ExplicitVRLittleEndian,
+    "big-endian": ExplicitVRBigEndian,
+    "rle": RLELossless,
+}
+AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+Dose = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+
+def uid(name: str) -> str:
+    return generate_uid(entropy_srcs=[name])
+
+
+def linear(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Gy at (..., 3) RAS+ mm; every direction has its own slope. Linear, so exact under trilinear interpolation."""
+    return 30 + points @ np.array([0.11, -0.17, 0.23])
+
+
+def positions(dataset: Dataset, offsets: Sequence[float]) -> NDArray[np.float64]:
+    """(frames, rows, columns, 3) RAS+ mm; offsets: of the planes from the first one along the normal."""
+    along_row, along_column = np.array(dataset.ImageOrientationPatient, dtype=float).reshape(2, 3)
+    between_rows, between_columns = (float(spacing) for spacing in dataset.PixelSpacing)
+    frame, row, column = np.meshgrid(
+        np.array(offsets, dtype=float), np.arange(dataset.Rows), np.arange(dataset.Columns), indexing="ij"
+    )
+    lps = (
+        np.array(dataset.ImagePositionPatient, dtype=float)
+        + column[..., None] * between_columns * along_row
+        + row[..., None] * between_rows * along_column
+        + frame[..., None] * np.cross(along_row, along_column)
+    )
+    return lps * (-1, -1, 1)
+
+
+def rtdose(
+    dose: Dose = linear,
+    *,
+    name: str = "dose",
+    summation: str = "PLAN",
+    plans: Sequence[str] = ("plan",),
+    fraction_group: int | None = None,
+    beams: Sequence[int] = (),
+    frame: str = "planning",
+    columns_rows: tuple[int, int] = (9, 8),
+    spacing: tuple[float, float] = (2.5, 3.0),
+    origin: tuple[float, float, float] = (-12.0, 7.0, -20.0),
+    orientation: Sequence[float] = AXIAL,
+    offsets: Sequence[float] = tuple(4.0 * plane for plane in range(10)),
+    absolute: bool = False,
+    bits: int = 32,
+    **attributes: Any,
+) -> Dataset:
+    """An RTDOSE dataset; `spacing` between columns and between rows, `offsets` from the first plane, mm.
+
+    `plans` are names of `rtplan`s. `attributes` are set last; None removes one.
+    """
+    dataset = _object(DOSE, name, "RTDOSE")
+    dataset.FrameOfReferenceUID = uid(frame)
+    dataset.Columns, dataset.Rows = columns_rows
+    dataset.NumberOfFrames = len(offsets)
+    dataset.ImagePositionPatient = [decimal(value) for value in origin]
+    dataset.ImageOrientationPatient = [decimal(value) for value in orientation]
+    dataset.PixelSpacing = [decimal(spacing[1]), decimal(spacing[0])]
+    dataset.GridFrameOffsetVector = [decimal(offset + (origin[2] if absolute else 0)) for offset in offsets]
+    dataset.FrameIncrementPointer = 0x3004000C
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PixelRepresentation = 1, "MONOCHROME2", 0
+    dataset.BitsAllocated = dataset.BitsStored = bits
+    dataset.HighBit = bits - 1
+    dataset.DoseUnits, dataset.DoseType, dataset.DoseSummationType = "GY", "PHYSICAL", summation
+    scaling = {16: 1e-3, 32: 1e-5}[bits]
+    dataset.DoseGridScaling = decimal(scaling)
+    stored = np.round(dose(positions(dataset, offsets)) / scaling)
+    assert stored.min() >= 0
+    assert stored.max() < 2**bits
+    dataset.PixelData = stored.astype(f"<u{bits // 8}").tobytes()
+    dataset["PixelData"].VR = "OW"
+    dataset.ReferencedRTPlanSequence = [_reference(plan, fraction_group, beams) for plan in plans]
+    for keyword, value in attributes.items():
+        setattr(dataset, keyword, value)
+        if value is None:
+            delattr(dataset, keyword)
+    return dataset
+
+
+def rtplan(
+    name: str = "plan",
+    *,
+    groups: dict[int, tuple[int | None, Sequence[int]]] | None = None,
+    targets_gy: Sequence[float] = (60.0,),
+    approval: str = "APPROVED",
+    setup_beams: Sequence[int] = (),
+) -> Dataset:
+    """An RTPLAN dataset; groups: fraction group number -> (fractions planned, beam numbers)."""
+    dataset = _object(PLAN, name, "RTPLAN")
+    dataset.RTPlanDate = "20200203"
+    dataset.ApprovalStatus = approval
+    dataset.DoseReferenceSequence = [
+        _item(DoseReferenceType=kind, **{keyword: decimal(dose)})
+        for kind, keyword, dose in [
+            *(("TARGET", "TargetPrescriptionDose", dose) for dose in targets_gy),
+            ("ORGAN_AT_RISK", "OrganAtRiskMaximumDose", 75.0),
+        ]
+    ]
+    dataset.FractionGroupSequence = [
+        _item(
+            FractionGroupNumber=number,
+            NumberOfFractionsPlanned=fractions,
+            ReferencedBeamSequence=[_item(ReferencedBeamNumber=beam) for beam in (*beams, *setup_beams)],
+        )
+        for number, (fractions, beams) in (groups or {1: (30, (1, 2))}).items()
+    ]
+    dataset.BeamSequence = [_item(BeamNumber=beam, TreatmentDeliveryType="SETUP") for beam in setup_beams]
+    return dataset
+
+
+def save(dataset: Dataset, path: Path, syntax: str = "explicit") -> Path:
+    """Write a real DICOM file, preamble and all; `dataset` is left as it is."""
+    dataset = Dataset(dataset)
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    dataset.file_meta.TransferSyntaxUID = SYNTAXES[syntax]
+    if syntax in ("rle", "big-endian"):
+        width = dataset.BitsAllocated // 8
+        dataset.PixelData = np.frombuffer(dataset.PixelData, f"<u{width}").astype(f">u{width}").tobytes()
+    if syntax == "rle":
+        frames = np.frombuffer(dataset.PixelData, np.uint8).reshape(-1, dataset.Rows, dataset.Columns, width)
+        dataset.PixelData = encapsulate([_run_lengths(frame) for frame in frames])
+        dataset["PixelData"].is_undefined_length = True
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+def _run_lengths(frame: NDArray[np.uint8]) -> bytes:
+    """PS3.5 annex G, literal runs alone (pydicom encodes no 32 bits): (rows, columns, bytes from the highest)."""
+    segments = []
+    for plane in np.moveaxis(frame, -1, 0):
+        rows = [bytes([len(row) - 1]) + row.tobytes() for row in plane]
+        segment = b"".join(rows)
+        segments.append(segment + b"\0" * (len(segment) % 2))
+    starts = 64 + np.cumsum([0, *map(len, segments)])[:-1]
+    header = np.zeros(16, "<u4")
+    header[: len(segments) + 1] = [len(segments), *starts]
+    return header.tobytes() + b"".join(segments)
+
+
+def decimal(value: float) -> DSfloat:
+    """DICOM decimal strings have at most 16 characters."""
+    return DSfloat(float(value), auto_format=True)
+
+
+def _object(sop_class: str, name: str, modality: str) -> Dataset:
+    dataset = Dataset()
+    dataset.SOPClassUID, dataset.SOPInstanceUID = sop_class, uid(name)
+    dataset.Modality, dataset.PatientID, dataset.PatientName = modality, "SECRET-ID", "SECRET^NAME"
+    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = uid("study"), uid(f"series of {name}")
+    return dataset
+
+
+def _reference(plan: str, fraction_group: int | None, beams: Sequence[int]) -> Dataset:
+    reference = _item(ReferencedSOPClassUID=PLAN, ReferencedSOPInstanceUID=uid(plan))
+    if fraction_group is not None:
+        group = _item(ReferencedFractionGroupNumber=fraction_group)
+        group.ReferencedBeamSequence = [_item(ReferencedBeamNumber=beam) for beam in beams]
+        reference.ReferencedFractionGroupSequence = [group]
+    return reference
+
+
+def _item(**elements: Any) -> Dataset:
+    item = Dataset()
+    for keyword, value in elements.items():
+        setattr(item, keyword, value)
+    return item
