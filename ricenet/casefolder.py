@@ -6,8 +6,7 @@ The 1 mm copies that registration and brain extraction see are thrown away.
 
 import hashlib
 import json
-import os
-import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,18 +21,23 @@ from numpy.typing import NDArray
 from ricenet import MODALITIES, brain, dose
 from ricenet.cohort import Case
 from ricenet.config import InvalidInput
+from ricenet.partial import partial_folder, publish
 from ricenet.registration import rigid, rotation_degrees, translation_mm
 from ricenet.volume import Affine, Mask, Volume, Voxels, covered, isotropic, read_volume, resample
 
 # Part of every case folder's name: raise it when the same inputs and parameters give other volumes.
 PREPROCESSING_VERSION = 2
+RECORD = "case.json"
 COPY_SPACING_MM = 1.0  # of what the registration sees, or the grid's spacing where that is coarser
 MIN_MRI_COVERAGE = 0.95
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides the content of a case folder; the keys of conf/preprocess.yaml."""
+    """What decides the content of a case folder; the keys of conf/preprocess.yaml.
+
+    `device`: cpu or cuda; `brain_software`: the extractor's package and version; `hdbet2_env`: where it is installed.
+    """
 
     brain: str
     hdbet_models: int
@@ -46,6 +50,17 @@ class Settings:
     size: int
     dose_scaling: str
     seed: int
+    brain_software: str = ""
+    hdbet2_env: str | None = None
+
+    def deciding(self) -> dict[str, Any]:
+        """The settings that are looked at: what the name and the record of a case folder hold."""
+        ignored = {"hdbet2_env"}
+        if self.brain != "hdbet":
+            ignored.add("hdbet_models")
+        if self.brain not in ("hdbet", "hdbet2"):
+            ignored |= {"hdbet_tta", "device", "brain_software"}
+        return {name: value for name, value in asdict(self).items() if name not in ignored}
 
 
 @dataclass(frozen=True)
@@ -61,12 +76,17 @@ class Prepared:
 
 def input_hashes(case: Case) -> dict[str, str]:
     """SHA-256 of every file of the case, by role."""
-    return {role: hashlib.sha256(path.read_bytes()).hexdigest() for role, path in _files(case).items()}
+
+    def sha256(path: Path) -> str:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+
+    return {role: sha256(path) for role, path in _files(case).items()}
 
 
 def folder_name(case: Case, inputs: dict[str, str], settings: Settings) -> str:
     """Case key and a digest of all that decides the content, so that nothing stale is ever reused."""
-    decides = [inputs, asdict(settings), case.prescription_gy, case.fractions, PREPROCESSING_VERSION]
+    decides = [inputs, settings.deciding(), case.prescription_gy, case.fractions, PREPROCESSING_VERSION]
     return f"{case.key}-{hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]}"
 
 
@@ -107,7 +127,7 @@ def prepare(case: Case, inputs: dict[str, str], settings: Settings) -> Prepared:
         "spacing_mm": settings.spacing_mm,
         "dose_scale_gy": dose.DOSE_SCALE_GY if "rd" in view and settings.dose_scaling == "fixed" else None,
         "inputs": inputs,
-        "parameters": asdict(settings),
+        "parameters": settings.deciding(),
         "transforms": {f"{role}_from_{settings.reference}": world_map.tolist() for role, world_map in maps.items()},
         "qc": _qc_numbers(view, inside, seen, maps, grid),
     }
@@ -145,6 +165,7 @@ def _brain(images: dict[str, Volume], maps: dict[str, Affine], settings: Setting
         models=settings.hdbet_models,
         tta=settings.hdbet_tta,
         device=settings.device,
+        hdbet2_env=None if settings.hdbet2_env is None else Path(settings.hdbet2_env),
     )
 
     def on(role: str) -> Volume:
@@ -181,7 +202,9 @@ def _check_fits(head: Volume, shape: tuple[int, ...], grid: Affine, settings: Se
         need = int(np.ceil((np.ptp(places, axis=0) + 1).max()))
         raise InvalidInput(
             f"{case}: expected the brain inside the grid of {settings.size}^3 voxels of {settings.spacing_mm:g} mm, "
-            f"{lost:.1%} of it would be lost; raise size to {need + 2}, or spacing_mm"
+            f"{lost:.1%} of it would be lost",
+            f"raise size to {need + 2}, or spacing_mm",
+            code="brain.size",
         )
 
 
@@ -192,8 +215,9 @@ def _check_coverage(inside: Mask, seen: dict[str, Mask], case: str) -> None:
             dose.check_coverage(share, case)
         elif share < MIN_MRI_COVERAGE:
             raise InvalidInput(
-                f"{case}: {role} image covers {share:.0%} of the brain, at least {MIN_MRI_COVERAGE:.0%} expected; "
-                "is it a partial slab, or did the registration fail?"
+                f"{case}: {role} image covers {share:.0%} of the brain, at least {MIN_MRI_COVERAGE:.0%} expected",
+                "is it a partial slab, or did the registration fail?",
+                code="image.coverage",
             )
 
 
@@ -243,40 +267,34 @@ def mutual_information(a: Voxels, b: Voxels, bins: int = 64) -> float:
     return (entropy(joint.sum(axis=0)) + entropy(joint.sum(axis=1))) / entropy(joint)
 
 
+def make_case_folder(
+    cases: Path, name: str, case: Case, inputs: dict[str, str], settings: Settings
+) -> dict[str, float]:
+    """The work of one process: prepare the case and write its folder. Returns the seconds of each step."""
+    # What ANTs and hd-bet leave in the temporary folder when they are killed then goes with the next run's start.
+    with partial_folder(cases, f"{name}-tmp") as folder:
+        before, tempfile.tempdir = tempfile.tempdir, str(folder.absolute())
+        try:
+            prepared = prepare(case, inputs, settings)
+        finally:
+            tempfile.tempdir = before
+    with _timed(prepared.seconds, "write"):
+        write_case_folder(cases, name, prepared)
+    return prepared.seconds
+
+
 def is_finished(folder: Path) -> bool:
-    """Whether a case folder is complete: its case.json is written last."""
-    return (folder / "case.json").is_file()
+    """Whether a case folder is complete: without its record it is not."""
+    return (folder / RECORD).is_file()
 
 
 def write_case_folder(cases: Path, name: str, prepared: Prepared) -> None:
-    """Write `cases`/`name` under a temporary name, flush it to disk, rename it: it is there completely or not."""
+    """Write the folder `cases`/`name`: it is there completely or not, and one that is complete stays."""
     from ricenet.qc import draw_case
 
-    temporary = cases / partial_name(name)
-    for unfinished in (temporary, cases / name):
-        shutil.rmtree(unfinished, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        np.save(temporary / "volume.npy", prepared.volume)
-        np.save(temporary / "brain.npy", prepared.brain)
-        draw_case(temporary / "qc.png", prepared.view, prepared.brain, prepared.record["case_key"])
-        (temporary / "case.json").write_text(json.dumps(prepared.record, indent=1) + "\n")
-        for path in (*temporary.iterdir(), temporary):
-            _fsync(path)
-        temporary.replace(cases / name)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    _fsync(cases)
-
-
-def partial_name(name: str) -> str:
-    """What a case folder is called until it is complete."""
-    return f".partial-{name}"
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    with partial_folder(cases, name) as folder:
+        np.save(folder / "volume.npy", prepared.volume)
+        np.save(folder / "brain.npy", prepared.brain)
+        draw_case(folder / "qc.png", prepared.view, prepared.brain, prepared.record["case_key"])
+        (folder / RECORD).write_text(json.dumps(prepared.record, indent=1) + "\n")
+        publish(folder, cases / name, last=RECORD)

@@ -112,11 +112,26 @@ class IngestConfig:
 
 
 @dataclass
+class VerifyConfig:
+    cohort: str
+    cases: str | None
+    out: str
+    jobs: int
+    limit_minutes: float
+    memory_gb: float
+    flip: bool
+    pictures: int
+
+
+@dataclass
 class PreprocessConfig:
     cohort: str
     cases: str
-    jobs: int
+    jobs: int | None
+    limit_minutes: float
+    memory_gb: float
     brain: str
+    hdbet2_env: str | None
     hdbet_models: int
     hdbet_tta: bool
     device: str
@@ -128,6 +143,8 @@ class PreprocessConfig:
     dose_scaling: str
     folds: int
     fold_seed: int
+    skip_failed: bool
+    prune: bool
     seed: int
 
 
@@ -297,7 +314,9 @@ def stage(
             except Exception as error:
                 if not private or "RICENET_TRACEBACK" in os.environ:
                     raise
-                _stop(EXIT_CRASHED, f"{name} crashed: {without_private_text(error)}; RICENET_TRACEBACK=1 shows the rest")
+                _stop(
+                    EXIT_CRASHED, f"{name} crashed: {without_private_text(error)}; RICENET_TRACEBACK=1 shows the rest"
+                )
 
         def main() -> NoReturn:
             try:

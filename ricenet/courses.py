@@ -121,7 +121,7 @@ def find_courses(patient: PatientDoses) -> list[Course]:
 def sum_if_known(numbers: Iterable[Number | None]) -> Number | None:
     """The sum, or None where one of the numbers is unknown or there is none."""
     known = list(numbers)
-    return sum(known) if known and None not in known else None  # type: ignore[arg-type, return-value]
+    return sum(known) if known and None not in known else None  # type: ignore[arg-type]
 
 
 def _usable(patient: PatientDoses) -> dict[int, DoseGrid]:
@@ -200,7 +200,7 @@ def _missing(patient: PatientDoses, summation: str, doses: dict[int, DoseGrid], 
     if plan is None:
         alone = summation == "FRACTION_SESSION" and len(doses) == 1
         return "" if alone else "without its RTPLAN nobody knows whether it is the whole dose"
-    wanted = {(number,) for number in plan.groups}
+    wanted: set[tuple[int, ...]] = {(number,) for number in plan.groups}
     if summation.startswith("BEAM"):
         wanted = {(number, beam) for number, group in plan.groups.items() for beam in group.beams}
     what = "beams" if summation.startswith("BEAM") else "fraction groups"

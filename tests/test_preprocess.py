@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from analytic_patient import (
     save,
     true_points,
     truncate,
+    write_patient,
     write_table,
 )  # fmt: skip
 from scipy.spatial.transform import Rotation
@@ -36,9 +38,12 @@ from ricenet.folds import read_folds
 KEYS = [f"spacing_mm={SPACING_MM}", f"size={SIZE}", "brain=none", "registration=quick"]
 
 
-def run(cohort: Path, cases: Path, *keys: str, **options) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "ricenet.preprocess", f"cohort={cohort}", f"cases={cases}", *KEYS, *keys]
-    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+def command(cohort: Path, cases: Path, *keys: str) -> list[str]:
+    return [sys.executable, "-m", "ricenet.preprocess", f"cohort={cohort}", f"cases={cases}", *KEYS, *keys]
+
+
+def run(cohort: Path, cases: Path, *keys: str) -> subprocess.CompletedProcess:
+    return subprocess.run(command(cohort, cases, *keys), capture_output=True, text=True, check=False)
 
 
 def run_here(monkeypatch, capfd, cohort: Path, cases: Path, *keys: str) -> tuple[int, str]:
@@ -194,9 +199,66 @@ def test_an_invalid_case_is_listed_the_others_finish_exit_3(own, tmp_path, damag
     assert says in result.stderr
     assert bad.name in result.stderr
     assert good.name not in result.stderr
-    (folder,) = (tmp_path / "cases").glob("[!.]*")
-    assert folder.name.startswith(good.key)
-    assert (folder / "case.json").is_file()
+    output = tmp_path / "cases"
+    (record,) = output.glob("*/case.json")
+    assert record.parent.name.startswith(good.key)
+    (row,) = read_rows(output / "failed.csv")
+    assert (row["case_key"], row["row"], row["kind"]) == (bad.key, str(bad.row), "invalid")
+    assert row["code"]
+    assert says in row["message"]
+    assert "MUSTERMANN" not in (output / "failed.csv").read_text()
+    assert not (output / "cases.csv").exists()
+
+
+@pytest.mark.slow
+def test_a_failed_case_is_left_out_by_name_or_for_a_reason(own, tmp_path):
+    truncate(own)
+    bad, good = sorted(read_cohort(own), key=lambda case: case.row)
+    result = run(own, tmp_path / "cases", "folds=0", "skip_failed=true")
+    assert result.returncode == 4
+    assert f"skip_failed: 1 cases are left out: {bad.key}" in result.stdout
+    assert "1 of 2 cases failed" in result.stderr
+    assert [case.case_key for case in read_cases(tmp_path / "cases")] == [good.key]
+    assert [row["case_key"] for row in read_rows(tmp_path / "cases" / "failed.csv")] == [bad.key]
+    exclude(own, bad.row, "event file is damaged")
+    result = run(own, tmp_path / "cases", "folds=0")
+    assert result.returncode == 0
+    assert "0 to do, 1 finished before" in result.stdout
+    assert not (tmp_path / "cases" / "failed.csv").exists()
+    assert [row["case_key"] for row in read_rows(tmp_path / "cases" / "timings.csv")] == [good.key]
+
+
+def exclude(root: Path, number: int, reason: str) -> None:
+    lines = (root / "cohort.csv").read_text().splitlines()
+    rows = [line + ("," + (reason if row == number else "")) for row, line in enumerate(lines[1:], start=2)]
+    (root / "cohort.csv").write_text("\n".join([lines[0] + ",excluded_because", *rows]) + "\n")
+
+
+def read_rows(table: Path) -> list[dict[str, str]]:
+    with table.open() as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.mark.slow
+def test_a_second_run_does_what_changed_and_prune_removes_what_it_replaced(own, tmp_path):
+    output = tmp_path / "cases"
+    assert run(own, output, "folds=0", "jobs=2").returncode == 0
+    first = {path.name for path in output.iterdir()}
+    again = run(own, output, "folds=0", "jobs=1", "limit_minutes=30", "memory_gb=5", "hdbet_models=5", "device=cpu")
+    assert "0 to do, 2 finished before" in again.stdout
+    assert {path.name for path in output.iterdir()} == first
+    rewrite("event", put(401.0))(own)  # one voxel of one image of one patient
+    changed = run(own, output, "folds=0")
+    assert "1 to do, 1 finished before" in changed.stdout
+    assert "1 case folders are no longer in cases.csv; prune=true removes them" in changed.stdout
+    (new,) = {path.name for path in output.iterdir()} - first
+    assert new.startswith(min(read_cohort(own), key=lambda case: case.row).key)
+    (output / "notes").mkdir()
+    named = {case.folder for case in read_cases(output)}
+    assert "prune: 1 superseded case folders removed" in run(own, output, "folds=0", "prune=true").stdout
+    assert {path.name for path in output.iterdir() if path.is_dir()} == {*named, "notes"}
+    assert all((output / name / "volume.npy").is_file() for name in named)
+    assert "2 to do, 0 finished before" in run(own, output, "folds=0", "seed=1").stdout
 
 
 def test_nothing_stays_where_no_case_could_be_used(own, tmp_path):
@@ -217,18 +279,14 @@ def children(parent: int) -> list[int]:
     return [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
 
 
-def start(cohort: Path, cases: Path) -> tuple[subprocess.Popen, int]:
-    command = [
-        sys.executable,
-        "-m",
-        "ricenet.preprocess",
-        f"cohort={cohort}",
-        f"cases={cases}",
-        *KEYS,
-        "jobs=1",
-        "folds=0",
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def launch(cohort: Path, cases: Path, *keys: str, **options) -> subprocess.Popen:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command(cohort, cases, *keys), **pipes, **options)
+
+
+def start(cohort: Path, cases: Path, *keys: str) -> tuple[subprocess.Popen, int]:
+    """A run with one worker at a time, when the first one is there."""
+    process = launch(cohort, cases, "jobs=1", "folds=0", *keys)
     deadline = time.monotonic() + 60
     while not (found := workers(process.pid)) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -238,17 +296,88 @@ def start(cohort: Path, cases: Path) -> tuple[subprocess.Popen, int]:
 needs_proc = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds worker processes through /proc")
 
 
+@pytest.fixture(scope="module")
+def twelve(tmp_path_factory) -> Path:
+    """Twelve analytic patients, six of each class, all in cv."""
+    root = tmp_path_factory.mktemp("twelve")
+    labels = ("rice", "recurrence")
+    return write_table(root, [write_patient(root, f"P{n}", n, label=labels[n % 2]) for n in range(12)])
+
+
 @needs_proc
 @pytest.mark.slow
-def test_a_killed_worker_is_listed_the_others_finish_exit_4(cohort, tmp_path):
-    process, worker = start(cohort, tmp_path / "cases")
-    os.kill(worker, signal.SIGKILL)
-    _, stderr = process.communicate(timeout=120)
+def test_a_worker_killed_in_case_3_of_12_is_named_and_the_others_finish_exit_4(twelve, tmp_path):
+    process, worker = start(twelve, tmp_path / "cases")
+    seen = {worker}
+    while len(seen) < 3:
+        seen |= (new := set(workers(process.pid)) - seen)
+        time.sleep(0.02)
+    os.kill(new.pop(), signal.SIGKILL)
+    stdout, stderr = process.communicate(timeout=300)
+    third = sorted(read_cohort(twelve), key=lambda case: case.row)[2]
     assert process.returncode == 4
-    assert "1 of 2 cases failed" in stderr
-    assert "killed by signal 9" in stderr
-    assert len(list((tmp_path / "cases").glob("*/case.json"))) == 1
+    assert "1 of 12 cases failed" in stderr
+    assert f"{third.name}: its process was killed by signal 9" in stderr
+    assert re.search(rf"3 of 12: case {third.key} failed after \d+ s, about 0:\d\d:\d\d left", stdout)
+    assert len(list((tmp_path / "cases").glob("*/case.json"))) == 11
+    assert not list((tmp_path / "cases").glob(f"{third.key}*"))
+    (row,) = read_rows(tmp_path / "cases" / "failed.csv")
+    assert (row["case_key"], row["row"], row["kind"], row["code"]) == (third.key, "4", "failed", "worker.killed")
     assert not (tmp_path / "cases" / "cases.csv").exists()
+
+
+@needs_proc
+@pytest.mark.slow
+def test_a_hanging_case_is_ended_by_its_time_limit(cohort, tmp_path):
+    process, worker = start(cohort, tmp_path / "cases", "limit_minutes=0.15")
+    os.kill(worker, signal.SIGSTOP)
+    _, stderr = process.communicate(timeout=120)
+    first, _ = sorted(read_cohort(cohort), key=lambda case: case.row)
+    assert process.returncode == 4
+    assert f"{first.name}: its process was ended after limit_minutes=0.15" in stderr
+    assert len(list((tmp_path / "cases").glob("*/case.json"))) == 1
+    assert not Path(f"/proc/{worker}").exists()
+
+
+def tree(output: Path) -> dict[str, bytes]:
+    """Every file but timings.csv, on which no two runs agree."""
+    files = {str(path.relative_to(output)): path for path in output.rglob("*") if path.is_file()}
+    return {name: path.read_bytes() for name, path in files.items() if name != "timings.csv"}
+
+
+@needs_proc
+@pytest.mark.slow
+def test_twenty_kills_at_random_moments_leave_the_tree_of_an_undisturbed_run(twelve, tmp_path, monkeypatch):
+    four, output, temporary = shutil.copytree(twelve, tmp_path / "four"), tmp_path / "cases", tmp_path / "tmp"
+    write_table(four, read_rows(four / "cohort.csv")[:4])
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    began = time.monotonic()
+    assert run(four, tmp_path / "undisturbed", "folds=2", "jobs=2").returncode == 0
+    duration, truth = time.monotonic() - began, tree(tmp_path / "undisturbed")
+    rng, kills = np.random.default_rng(7), 0
+    while kills < 20:
+        process = launch(four, output, "folds=2", "jobs=2", start_new_session=True)
+        try:
+            process.wait(timeout=rng.uniform(0, duration))
+        except subprocess.TimeoutExpired:
+            # The whole group with the fork server, or the parent alone.
+            (os.killpg if rng.random() < 0.5 else os.kill)(process.pid, signal.SIGKILL)
+            process.communicate()
+            kills += 1
+            for record in output.glob("*/case.json"):
+                for path in record.parent.iterdir():
+                    assert path.read_bytes() == truth[f"{record.parent.name}/{path.name}"]
+                assert len(list(record.parent.iterdir())) == 4
+        else:  # this time it came to its end
+            assert process.returncode == 0
+            assert tree(output) == truth
+            shutil.rmtree(output)
+        process.communicate()
+    assert run(four, output, "folds=2", "jobs=2").returncode == 0
+    assert tree(output) == truth
+    assert [path.name for path in output.glob(".*")] == [".lock"]
+    assert not list(temporary.glob("ricenet-*"))
 
 
 @needs_proc
@@ -268,7 +397,7 @@ def test_two_runs_do_not_write_into_one_folder(cohort, tmp_path):
     process, _ = start(cohort, tmp_path / "cases")
     second = run(cohort, tmp_path / "cases", "folds=0")
     assert second.returncode == 3
-    assert "another preprocess run" in second.stderr
+    assert "another run is writing to this folder" in second.stderr
     process.communicate(timeout=120)
     assert process.returncode == 0
 
@@ -297,7 +426,7 @@ def test_folds_are_dealt_when_all_cases_are_done(done, cohort, tmp_path):
 
 WRONG_VALUES = (
     "brain=hdbet2", "reference=rd", "brain_on=both", "registration=affine", "dose_scaling=max", "device=tpu", "jobs=0",
-    "hdbet_models=3", "spacing_mm=0", "folds=-1",
+    "hdbet_models=3", "spacing_mm=0", "folds=-1", "limit_minutes=0", "memory_gb=0.5",
 )  # fmt: skip
 
 

@@ -1,0 +1,311 @@
+"""Turn a delivery of any layout into a cohort folder: DICOM or NIfTI and a label table in; cohort.csv and NIfTI out.
+
+Run: python -m ricenet.ingest source=dicom|burdenko|cfb_gbm|lumiere delivery=DIR labels=FILE out=DIR
+A case that cannot be used does not stop the others: it is listed (exit code 4) and stands in cohort.csv with the reason
+under excluded_because. The delivery is only read. A second run does only what changed.
+
+Nothing of a header or path comes out: patients, events, series and scanners are called by pseudonyms, made with a key
+that lies beside the label table (mode 0600).
+"""
+
+import csv
+import hashlib
+import io
+import json
+import logging
+import os
+from collections import Counter
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ricenet.cohort import COLUMNS, KEY_FILE, case_key, pseudonym, read_key, write_key
+from ricenet.config import Incomplete, IngestConfig, InvalidInput, WrongUsage, stage
+from ricenet.labels import LabelRow, deal_test, read_labels
+from ricenet.partial import hold, partial_folder, publish, remove_folder
+from ricenet.workers import run_each
+
+if TYPE_CHECKING:
+    from ricenet.dicom import PatientFiles
+    from ricenet.intake import Intake, Settings
+    from ricenet.sources import Entry
+
+log = logging.getLogger(__name__)
+LAYOUTS = ("dicom", "lumiere", "cfb_gbm")
+MORE_COLUMNS = ("post_day", "event_day", "scanner_post", "scanner_event")
+RECORD = "ingest.json"
+LIMIT_MINUTES, MEMORY_GB = 30.0, 8.0  # of one case
+INGEST_VERSION = 1  # part of every case's digest: raise it when the same delivery gives other volumes
+
+
+@dataclass(frozen=True)
+class Keys:
+    """`secret` makes the pseudonyms and lies beside the label table; `cohort` is what read_cohort uses, one way from
+    it: who holds the cohort folder cannot get back.
+    """
+
+    secret: bytes
+
+    @property
+    def cohort(self) -> bytes:
+        return hashlib.blake2b(b"cohort", key=self.secret, digest_size=32).digest()
+
+
+@dataclass(frozen=True)
+class Task:
+    """One labelled event. `files`: a DICOM patient; `entry`: a case of a NIfTI cohort; one of them, or none found."""
+
+    label: LabelRow
+    patient: str
+    event: str
+    key: str
+    files: "PatientFiles | None" = None
+    entry: "Entry | None" = None
+
+    @property
+    def name(self) -> str:
+        """How messages call the case."""
+        return f"case {self.key} (row {self.label.row} of the label table)"
+
+    @property
+    def excluded_because(self) -> str:
+        """The reason of the label table, or of the layout."""
+        return self.label.excluded_because or (self.entry.excluded_because if self.entry else "")
+
+
+@stage("ingest", IngestConfig, private=True)
+def main(cfg: IngestConfig) -> None:
+    """Turn the config into arguments."""
+    from ricenet.intake import Settings
+    from ricenet.roles import Wording, check_pattern, check_rules
+
+    if cfg.source.layout not in LAYOUTS:
+        raise WrongUsage(f"source.layout should be {' | '.join(LAYOUTS)}, got {cfg.source.layout!r}")
+    check_rules(cfg.rules)
+    for name in ("contrast_in_description", "never"):
+        check_pattern(name, getattr(cfg, name))
+    if cfg.jobs < 1 or not 0 <= cfg.test_share < 1:
+        raise WrongUsage(f"jobs should be at least 1 and test_share in [0, 1), got {cfg.jobs} and {cfg.test_share}")
+    labels = Path(cfg.labels)
+    source = cfg.source
+    rows = read_labels(labels, source.columns, source.label_map, cfg.keep, source.label_source)
+    keys = Keys(read_key(Path(cfg.key) if cfg.key else labels.with_name(labels.name + ".key")))
+    settings = Settings(
+        tuple(cfg.rules),
+        Wording(cfg.contrast_in_description, cfg.never),
+        cfg.event_tolerance_days,
+        cfg.dose,
+        cfg.alpha_beta,
+    )
+    rows = deal_test(rows, cfg.test_share, keys.secret)
+    ingest(Path(cfg.delivery), rows, Path(cfg.out), source.layout, settings, keys, keep=cfg.keep, jobs=cfg.jobs)
+
+
+def ingest(
+    delivery: Path,
+    rows: list[LabelRow],
+    out: Path,
+    layout: str,
+    settings: "Settings",
+    keys: Keys,
+    *,
+    keep: list[str],
+    jobs: int,
+) -> None:
+    """Bring every labelled case in, then write cohort.csv, manifest.sha256 and ingest.json.
+
+    Args:
+        delivery: folder as it was delivered; only read.
+        rows: of the label table.
+        out: cohort folder; made where it is not there.
+        layout: one of LAYOUTS.
+        settings: what decides the content of a case.
+        keys: of the pseudonyms.
+        keep: further columns of the label table for cohort.csv.
+        jobs: processes at a time.
+
+    Raises:
+        InvalidInput: there is no delivery, or it does not have its layout.
+        Incomplete: some cases could not be used; the others are in, all are listed.
+    """
+    if not delivery.is_dir():
+        raise InvalidInput("the delivery folder does not exist", "correct delivery=", code="delivery.missing")
+    tasks, facts = _find(delivery, rows, layout, keys)
+    wanted = [task for task in tasks if not task.excluded_because]
+    out.mkdir(parents=True, exist_ok=True)
+    with hold(out):
+        write_key(out / KEY_FILE, keys.cohort)
+        records = _take_all_in(wanted, out, settings, keys, jobs)
+        _write_tables(out, [_row(task, records.get(task.key), keep) for task in tasks], records, facts, keep)
+    problems = [records[task.key]["problem"] for task in wanted if "problem" in records[task.key]]
+    log.info("%d cases ready, %d excluded by the label table", len(wanted) - len(problems), len(tasks) - len(wanted))
+    if problems:
+        lines = "\n".join(f"  [{one['code']}] {one['message']}; {one['hint']}" for one in problems)
+        raise Incomplete(
+            f"{len(problems)} of {len(wanted)} cases cannot be used as they are; the others are in. They stand in "
+            f"cohort.csv with the reason, and <case>/{RECORD} lists what there was to choose from:\n{lines}"
+        )
+
+
+def _find(delivery: Path, rows: list[LabelRow], layout: str, keys: Keys) -> tuple[list[Task], dict[str, Any]]:
+    """What there is for each row, and counts of what the delivery holds besides."""
+    if layout != "dicom":
+        from ricenet import sources
+
+        read = {"lumiere": sources.lumiere, "cfb_gbm": sources.cfb_gbm}[layout]
+        return [_task(entry.label, keys, entry=entry) for entry in read(delivery, rows)], {}
+    from ricenet.dicom import index_delivery
+
+    found = index_delivery(delivery)
+    unlabelled = found.patients.keys() - {row.patient_id for row in rows}
+    tasks = [_task(row, keys, files=found.patients.get(row.patient_id)) for row in rows]
+    return tasks, {"patients_without_a_label": len(unlabelled), "files_not_used": found.skipped}
+
+
+def _task(label: LabelRow, keys: Keys, **material: Any) -> Task:
+    """Name the case. The event's date goes in, so that a further event leaves the others' names alone."""
+    patient = "p" + pseudonym(keys.secret, label.patient_id)[1:]
+    event = "e" + pseudonym(keys.secret, f"{label.patient_id}\0{label.event_date or label.event_id}")[1:]
+    return Task(label, patient, event, case_key(keys.cohort, patient, event), **material)
+
+
+def _digest(task: Task, settings: "Settings", keys: Keys) -> str:
+    """Of all that decides the case: label row, rules, and size and time of change of every file."""
+    paths: list[Path] = []
+    if task.files is not None:
+        paths = [*(path for one in task.files.series for path in one.files), *task.files.doses, *task.files.plans]
+    elif task.entry is not None:
+        paths = [*task.entry.images.values(), *([task.entry.brain_mask] if task.entry.brain_mask else [])]
+    stamps = sorted((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths)
+    text = json.dumps([INGEST_VERSION, asdict(task.label), asdict(settings), stamps], sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), key=keys.secret, digest_size=16).hexdigest()
+
+
+def _take_all_in(
+    tasks: list[Task], out: Path, settings: "Settings", keys: Keys, jobs: int
+) -> dict[str, dict[str, Any]]:
+    """The record of every case by its key: from this run or, where nothing changed, from an earlier one."""
+    from tqdm import tqdm
+
+    digests = {task.key: _digest(task, settings, keys) for task in tasks}
+    records = {key: record for key, digest in digests.items() if (record := _finished(out / key, digest)) is not None}
+    todo = [task for task in tasks if task.key not in records]
+    log.info("%d cases: %d to do, %d finished before", len(tasks), len(todo), len(records))
+    work = {task.key: (task, digests[task.key], out, settings, keys) for task in todo}
+    names = {task.key: task.name for task in todo}
+    run = partial(run_each, limit_minutes=LIMIT_MINUTES, memory_gb=MEMORY_GB, preload=["ricenet.intake"])
+    with (
+        closing(run(take_in, work, jobs=jobs)) as ends,
+        tqdm(ends, total=len(todo), desc="ingest", unit="case") as bar,
+    ):
+        for key, ended in bar:
+            # What the worker did not foresee is this case's problem, not the others'.
+            problem = {"code": ended.code, "message": f"{names[key]}: {ended.message}", "hint": "run ingest again"}
+            records[key] = ended.value if ended.kind == "done" else {"case": key, "problem": problem}
+    return records
+
+
+def _finished(folder: Path, digest: str) -> dict[str, Any] | None:
+    path = folder / RECORD
+    record = json.loads(path.read_text()) if path.is_file() else {}
+    return record if record.get("digest") == digest and "problem" not in record else None
+
+
+def take_in(task: Task, digest: str, out: Path, settings: "Settings", keys: Keys) -> dict[str, Any]:
+    """Write the folder of one case, complete or not at all; returns its record, which says so if it has a problem."""
+    with partial_folder(out, task.key) as folder:
+        case = _read(task, settings, keys, folder)
+        record = {"version": INGEST_VERSION, "case": task.key, "digest": digest, **case.record}
+        if case.problem is None:
+            record |= {"columns": case.columns, "sha256": _write_volumes(case, folder)}
+        else:
+            problem = case.problem
+            record["problem"] = {"code": problem.code, "message": problem.message, "hint": problem.hint}
+        (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n")
+        remove_folder(out / task.key)  # an earlier state of the delivery, or an earlier failure
+        publish(folder, out / task.key, last=RECORD)
+    return record
+
+
+def _read(task: Task, settings: "Settings", keys: Keys, scratch: Path) -> "Intake":
+    from ricenet.intake import Intake, from_dicom, from_nifti
+
+    if task.entry is not None:
+        return from_nifti(task.entry, task.name, settings)
+    if task.files is not None:
+        return from_dicom(task.label, task.files, task.name, settings, keys.secret, scratch)
+    missing = InvalidInput(
+        f"{task.name}: the delivery holds no DICOM file of this patient",
+        "compare the table's patient ids with PatientID (0010,0020) in the files, or exclude the row",
+        code="patient.missing",
+    )
+    return Intake(problem=missing)
+
+
+def _write_volumes(case: "Intake", folder: Path) -> dict[str, str]:
+    """Write the volumes as <role>.nii.gz; returns the SHA-256 of each by file name."""
+    import numpy as np
+
+    from ricenet.volume import write_volume
+
+    hashes = {}
+    for role, volume in case.volumes.items():
+        path, voxels = folder / f"{role}.nii.gz", volume.voxels
+        whole = np.array_equal(voxels, voxels.astype(np.int16))
+        write_volume(path, voxels.astype(np.int16) if whole else voxels, volume.world_from_voxel)
+        hashes[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashes
+
+
+def _row(task: Task, record: dict[str, Any] | None, keep: list[str]) -> dict[str, Any]:
+    """The case's row of cohort.csv."""
+    label = task.label
+    row = {
+        "patient_id": task.patient,
+        "event_id": task.event,
+        "label": label.label,
+        "split": label.split,
+        "label_source": label.label_source,
+        "excluded_because": task.excluded_because,
+        **{name: label.extra.get(name, "") for name in keep},
+    }
+    if record is None:
+        return row
+    if "problem" in record:
+        return row | {"excluded_because": f"ingest: {record['problem']['code']}"}
+    images = {name.removesuffix(".nii.gz"): f"{record['case']}/{name}" for name in record["sha256"]}
+    return row | images | record["columns"] | ({"dose_unit": "Gy"} if "rd" in images else {})
+
+
+def _write_tables(
+    out: Path, rows: list[dict[str, Any]], records: dict[str, dict[str, Any]], facts: dict[str, Any], keep: list[str]
+) -> None:
+    """cohort.csv, manifest.sha256 (as sha256sum writes it) and ingest.json, each in one step."""
+    table = io.StringIO()
+    writer = csv.DictWriter(table, [*COLUMNS, *MORE_COLUMNS, *keep], restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    hashes = {f"{r['case']}/{name}": sha for r in records.values() for name, sha in r.get("sha256", {}).items()}
+    summary = {
+        "version": INGEST_VERSION,
+        "cases": len(rows),
+        "ready": sum("problem" not in record for record in records.values()),
+        "excluded": dict(Counter(row["excluded_because"] for row in rows if row["excluded_because"])),
+        "flags": {r["case"]: r["dose"]["flags"] for r in records.values() if r.get("dose", {}).get("flags")},
+        "delivery": facts,
+    }
+    _replace(out / "manifest.sha256", "".join(f"{sha}  {name}\n" for name, sha in sorted(hashes.items())))
+    _replace(out / RECORD, json.dumps(summary, indent=1) + "\n")
+    _replace(out / "cohort.csv", table.getvalue())
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,352 @@
+"""A delivery becomes a cohort: the right series and doses, broken patients named, nothing twice, no word of headers."""
+
+import csv
+import gzip
+import json
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from analytic_patient import write_patient
+from nifti_twin import write_twin
+
+from ricenet import ingest as module
+from ricenet.cohort import read_cohort
+from ricenet.phantom import write_phantom
+from ricenet.volume import read_volume
+
+PATIENTS, SPACING_MM, SEED = 3, 4.5, 5
+ROLES = ("post", "event", "rd", "planning")
+
+
+@pytest.fixture(scope="module")
+def delivered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three phantoms as DICOM, and labels.csv. Read only."""
+    out = tmp_path_factory.mktemp("hospital") / "phantoms"
+    write(out, PATIENTS)
+    return out
+
+
+def write(out: Path, patients: int) -> None:
+    keys = {"patients": patients, "format": "dicom", "spacing_mm": SPACING_MM, "seed": SEED}
+    write_phantom(out, jobs=1, size=0, case_spacing_mm=0, folds=0, swap_label_effects=False, **keys)
+
+
+@pytest.fixture
+def own(delivered: Path, tmp_path: Path) -> Path:
+    """A copy to damage."""
+    return shutil.copytree(delivered, tmp_path / "own")
+
+
+def run(home: Path, out: Path, *keys: str) -> subprocess.CompletedProcess:
+    command = [
+        sys.executable, "-m", "ricenet.ingest", f"delivery={home / 'dicom'}", f"labels={home / 'labels.csv'}",
+        f"out={out}", "jobs=1", *keys,
+    ]  # fmt: skip
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def done(delivered, tmp_path_factory):
+    out = tmp_path_factory.mktemp("cohort") / "c"
+    return out, run(delivered, out)
+
+
+def table(out: Path) -> list[dict[str, str]]:
+    with (out / "cohort.csv").open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def records(out: Path) -> list[dict]:
+    return [json.loads(path.read_text()) for path in sorted(out.glob("c*/ingest.json"))]
+
+
+def edit_labels(home: Path, change) -> None:
+    with (home / "labels.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    rows = change(rows) or rows
+    with (home / "labels.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(dict.fromkeys(name for row in rows for name in row)), restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def objects(home: Path, patient: str, modality: str, description: str = "") -> list[Path]:
+    """A patient's files of one kind, and with this word in the description; images in slice order."""
+    found = []
+    for path in (home / "dicom" / patient).rglob("*"):
+        if path.is_file():
+            header = pydicom.dcmread(path, stop_before_pixels=True)
+            if header.Modality == modality and description in header.SeriesDescription:
+                found.append((int(header.get("InstanceNumber") or 0), path))
+    return [path for _, path in sorted(found)]
+
+
+def rewrite(path: Path, **elements) -> None:
+    dataset = pydicom.dcmread(path)
+    for keyword, value in elements.items():
+        setattr(dataset, keyword, value)
+    dataset.save_as(path)
+
+
+def test_the_cohort_holds_what_the_same_patients_hold_as_nifti(done, tmp_path):
+    out, result = done
+    assert result.returncode == 0, result.stderr
+    write_twin(tmp_path / "twin", PATIENTS, SEED, SPACING_MM)
+    pairs = list(zip(read_cohort(out), read_cohort(tmp_path / "twin"), strict=True))  # rows in the table's order
+    for ours, twin in pairs:
+        assert (ours.label, ours.split, ours.prescription_gy, ours.fractions) == (
+            twin.label, twin.split, twin.prescription_gy, twin.fractions,
+        )  # fmt: skip
+        for role in ROLES:
+            paths = [case.planning if role == "planning" else case.images[role] for case in (ours, twin)]
+            assert None not in paths
+            mine, theirs = (read_volume(path, "case", role) for path in paths if path)
+            np.testing.assert_allclose(mine.world_from_voxel, theirs.world_from_voxel, atol=2e-3)
+            np.testing.assert_allclose(mine.voxels, theirs.voxels, atol=1e-3 * float(theirs.voxels.max()))
+
+
+def test_the_record_says_what_was_chosen_and_what_there_was(done):
+    out, _ = done
+    for record in records(out):
+        assert {role: image["reason"].split(": ")[1] for role, image in record["images"].items()} == {
+            "post": "before radiotherapy", "event": "event date", "planning": "same frame",
+        }  # fmt: skip
+        assert len(record["series"]) == 5
+        assert [one["series"] for one in record["series"] if one["in_the_frame_of_the_dose"]] == [
+            record["images"]["planning"]["series"]
+        ]
+        assert record["dose"]["lies_in_the_frame_of"] == "planning"
+        assert [used["summation"] for used in record["dose"]["used"]] == ["PLAN"]
+        assert record["dose"]["rejected"] == []
+        assert record["columns"]["post_day"] == -21
+        assert 120 < record["columns"]["event_day"] < 400
+
+
+def test_the_manifest_is_one_that_sha256sum_accepts(done):
+    out, _ = done
+    lines = (out / "manifest.sha256").read_text().splitlines()
+    assert len(lines) == PATIENTS * len(ROLES)
+    checked = subprocess.run(
+        ["sha256sum", "--quiet", "-c", "manifest.sha256"], cwd=out, capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_nothing_of_a_header_a_name_or_a_date_is_written(delivered, done):
+    out, result = done
+    years = {header[:4] for row in csv.DictReader((delivered / "labels.csv").open()) for header in [row["event_date"]]}
+    secrets = ["PHANTOM", "mprage", "Gadobutrol", "ricenet\0", "1.2.826", str(delivered), *(f"{y}-" for y in years)]
+    for path in out.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            content = gzip.decompress(content) if path.suffix == ".gz" else content
+            assert not [secret for secret in secrets if secret.encode() in content], path.name
+    assert not [secret for secret in secrets if secret in result.stdout + result.stderr]
+    key = delivered / "labels.csv.key"
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert key.read_bytes() != (out / "cohort.key").read_bytes()
+
+
+def test_a_second_run_does_only_what_changed_and_gives_the_same_names(delivered, done, own, tmp_path):
+    out, _ = done
+    again = run(delivered, out)
+    assert again.returncode == 0
+    assert "3 cases: 0 to do, 3 finished before" in again.stdout + again.stderr
+    shutil.copy(delivered / "labels.csv.key", own / "labels.csv.key")
+    mine = tmp_path / "mine"
+    assert run(own, mine).returncode == 0
+    assert table(mine) == table(out)
+    assert (mine / "manifest.sha256").read_bytes() == (out / "manifest.sha256").read_bytes()
+    (slice_path, *_) = objects(own, "PHANTOM-002", "MR", "t1_mpr_KM")
+    rewrite(slice_path, SeriesNumber=99)
+    changed = run(own, mine)
+    assert "3 cases: 1 to do, 2 finished before" in changed.stdout + changed.stderr
+
+
+def lose_a_slice(home: Path, patient: str) -> None:
+    objects(home, patient, "MR", "t1_mprage_Gd")[9].unlink()
+
+
+def move_the_dose(home: Path, patient: str) -> None:
+    (path,) = objects(home, patient, "RTDOSE")
+    rewrite(path, FrameOfReferenceUID="1.2.3.4")
+
+
+def scan_twice(home: Path, patient: str = "PHANTOM-001") -> None:
+    for path in objects(home, patient, "MR", "t1_mpr_KM"):
+        twin = path.with_name(path.name + "x")
+        shutil.copy(path, twin)
+        uid = str(pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID)[:50] + ".7"
+        rewrite(twin, SeriesInstanceUID="1.2.9", SOPInstanceUID=uid)
+
+
+def relative_dose(home: Path, patient: str) -> None:
+    (path,) = objects(home, patient, "RTDOSE")
+    rewrite(path, DoseUnits="RELATIVE")
+
+
+def in_cgy(home: Path, patient: str) -> None:
+    (path,) = objects(home, patient, "RTDOSE")
+    rewrite(path, DoseGridScaling=pydicom.dcmread(path).DoseGridScaling * 100)
+
+
+def no_dose(home: Path, patient: str) -> None:
+    for path in objects(home, patient, "RTDOSE"):
+        path.unlink()
+
+
+def nobody(home: Path, patient: str) -> None:
+    shutil.rmtree(home / "dicom" / patient)
+
+
+BROKEN = {
+    "series.gap": (lose_a_slice, "1 missing between them"),
+    "dose.frame": (move_the_dose, "no image of the delivery lies in the dose's frame of reference"),
+    "role.ambiguous": (scan_twice, "event: 2 series fit equally"),
+    "rtdose.units": (relative_dose, "RELATIVE"),
+    "dose.cgy": (in_cgy, "is it in cGy?"),
+    "dose.missing": (no_dose, "expected a radiotherapy dose, got none"),
+    "patient.missing": (nobody, "holds no DICOM file of this patient"),
+}
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory):
+    """Eight patients in one delivery, seven of them broken in seven ways."""
+    home = tmp_path_factory.mktemp("hospital") / "broken"
+    write(home, len(BROKEN) + 1)
+    for number, (damage, _) in enumerate(BROKEN.values(), start=1):
+        damage(home, f"PHANTOM-{number:03d}")
+    out = tmp_path_factory.mktemp("broken") / "out"
+    return out, run(home, out, "jobs=2")
+
+
+@pytest.mark.parametrize("code", BROKEN)
+def test_a_broken_patient_is_refused_by_name(broken, code):
+    out, result = broken
+    (line,) = (line for line in result.stderr.splitlines() if f"[{code}] case c" in line)
+    assert BROKEN[code][1] in line
+    row = 2 + list(BROKEN).index(code)
+    assert f"(row {row} of the label table)" in line
+    assert table(out)[row - 2]["excluded_because"] == f"ingest: {code}"
+
+
+def test_the_others_are_in(broken):
+    out, result = broken
+    assert result.returncode == 4
+    assert "7 of 8 cases cannot be used" in result.stderr
+    assert "PHANTOM" not in result.stderr + result.stdout
+    assert "Traceback" not in result.stderr
+    assert len(read_cohort(out)) == 1
+    assert json.loads((out / "ingest.json").read_text())["excluded"] == {f"ingest: {code}": 1 for code in BROKEN}
+
+
+def test_an_ambiguity_is_resolved_by_the_label_table(own, tmp_path):
+    scan_twice(own)
+    out = tmp_path / "out"
+    assert run(own, out).returncode == 4
+    (record,) = (record for record in records(out) if "problem" in record)
+    events = [one for one in record["series"] if one["day"] > 0 and one["contrast"]]
+    assert len(events) == 2
+    edit_labels(own, lambda rows: rows[0].update(event_series=events[1]["series"]))
+    assert run(own, out).returncode == 0
+    chosen = [record["images"]["event"] for record in records(out)]
+    assert [one["reason"] for one in chosen if one["series"] == events[1]["series"]] == ["named in the label table"]
+
+
+def test_without_doses_the_cohort_is_one_of_mri(own, tmp_path):
+    for number in range(1, PATIENTS + 1):
+        no_dose(own, f"PHANTOM-{number:03d}")
+    assert run(own, tmp_path / "out", "dose=false").returncode == 0
+    cases = read_cohort(tmp_path / "out")
+    assert [set(case.images) for case in cases] == [{"post", "event"}] * PATIENTS
+
+
+def test_excluded_rows_stay_in_the_table_and_unknown_patients_are_counted(own, tmp_path):
+    def change(rows: list[dict]) -> list[dict]:
+        return [{**rows[0], "excluded_because": "no consent"}, {**rows[1], "site": "north", "note": "PHANTOM"}]
+
+    edit_labels(own, change)
+    assert run(own, tmp_path / "out").returncode == 0
+    rows = table(tmp_path / "out")
+    assert [(row["excluded_because"], row["site"]) for row in rows] == [("no consent", ""), ("", "north")]
+    assert "note" not in rows[0]
+    summary = json.loads((tmp_path / "out" / "ingest.json").read_text())
+    assert summary["delivery"]["patients_without_a_label"] == 1
+    assert (summary["cases"], summary["ready"]) == (2, 1)
+
+
+def test_a_crash_says_nothing_of_a_patient(own, tmp_path, monkeypatch, capfd):
+    """An exception that nobody foresaw: its text would have shown the folder of a patient."""
+    (own / "PHANTOM-001-labels.csv").write_text("patient_id,label\n")
+    (own / "PHANTOM-001-labels.csv.key").mkdir()
+    labels = f"labels={own / 'PHANTOM-001-labels.csv'}"
+    (own / "PHANTOM-001-labels.csv").write_text((own / "labels.csv").read_text())
+    monkeypatch.setattr(sys, "argv", ["ingest", f"delivery={own / 'dicom'}", labels, f"out={tmp_path / 'out'}"])
+    with pytest.raises(SystemExit) as stop:
+        module.main()
+    assert stop.value.code == 1
+    stderr = capfd.readouterr().err
+    assert "ingest crashed: IsADirectoryError" in stderr
+    assert "PHANTOM" not in stderr
+
+
+WRONG_RULE = "{role: rd, modality: MR, matches: x, contrast: null, when: post_date, min_slices: 1, max_spacing_mm: 1}"
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        (["source=dicm"], "dicm"),
+        (["jobs=0"], "jobs"),
+        (["test_share=1"], "test_share"),
+        (["never='('"], "never"),
+        (["colour=red"], "colour"),
+        ([f"rules=[{WRONG_RULE}]"], "rules[0]"),
+    ],
+)  # fmt: skip
+def test_wrong_keys_are_a_usage_error(delivered, tmp_path, keys, says):
+    result = run(delivered, tmp_path / "out", *keys)
+    assert result.returncode == 2, result.stderr
+    assert says in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_delivery_is_invalid_input(delivered, tmp_path):
+    result = run(delivered, tmp_path / "out", f"delivery={tmp_path / 'absent'}")
+    assert result.returncode == 3
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_public_cohort_of_nifti(tmp_path):
+    """LUMIERE's layout with real images in it: header text goes, voxels stay."""
+    write_patient(tmp_path, "a", 0)
+    home = tmp_path / "lumiere"
+    for week, role in (("week-000", "post"), ("week-044", "event")):
+        folder = home / "Imaging" / "Patient-001" / week
+        folder.mkdir(parents=True)
+        shutil.copy(tmp_path / "a" / f"{role}.nii.gz", folder / "CT1.nii.gz")
+    header = "Patient,Date,LessThan3M,NonMeasurableLesions,Rating (according to RANO),Rating rationale (x)\n"
+    rows = "Patient-001,week-000,,,Post-Op,\nPatient-001,week-044,,,PD,\n"
+    (home / "LUMIERE-ExpertRating-v202211.csv").write_text(header + rows)
+    out = tmp_path / "out"
+    command = [
+        sys.executable, "-m", "ricenet.ingest", "source=lumiere", "dose=false", f"delivery={home}",
+        f"labels={home / 'LUMIERE-ExpertRating-v202211.csv'}", f"out={out}", "jobs=1",
+    ]  # fmt: skip
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    (case,) = read_cohort(out)
+    assert case.extra["event_day"] == "308"
+    for role, path in case.images.items():
+        original = read_volume(tmp_path / "a" / f"{role}.nii.gz", "case", role)
+        np.testing.assert_array_equal(read_volume(path, "case", role).voxels, original.voxels)
+    assert "Patient-001" not in (out / "cohort.csv").read_text()
+    rated = [row["excluded_because"] for row in table(out)]
+    assert rated == ["rating Post-Op is no event of this study", ""]
