@@ -6,12 +6,14 @@ BIN := .venv/bin
 SEED ?= 0
 JOBS ?= 2
 OUT := outputs
+STUDY ?= $(OUT)/study
+SOURCE ?= dicom
 # One process a core, a file of tests each, in the order of their names: the long ones then do not come last.
 PARALLEL := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 GRID := '+modalities=glob(*)' 'fold=range(5)'
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast lint format types smoke ablation clean
+.PHONY: help install demo cases test test-fast lint format types smoke ablation clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -48,6 +50,11 @@ format: install  ## let ruff format the code
 
 types: install  ## mypy
 	$(BIN)/mypy
+
+cases: install  ## your delivery to model-ready cases: DELIVERY=DIR LABELS=FILE [STUDY=outputs/study SOURCE=dicom INGEST=keys PREPROCESS=keys]
+	$(BIN)/python -m ricenet.ingest source=$(SOURCE) "delivery=$(DELIVERY)" "labels=$(LABELS)" out=$(STUDY)/cohort $(INGEST) || test $$? -eq 4
+	$(BIN)/python -m ricenet.verify cohort=$(STUDY)/cohort out=$(STUDY)/verify
+	$(BIN)/python -m ricenet.preprocess cohort=$(STUDY)/cohort cases=$(STUDY)/cases $(PREPROCESS)
 
 smoke: install  ## every stage once on a tiny grid (CI)
 	rm -rf $(OUT)/smoke $(OUT)/smoke-cases
