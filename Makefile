@@ -52,7 +52,8 @@ types: install  ## mypy
 	$(BIN)/mypy
 
 cases: install  ## your delivery to model-ready cases: DELIVERY=DIR LABELS=FILE [STUDY=outputs/study SOURCE=dicom INGEST=keys PREPROCESS=keys]
-	$(BIN)/python -m ricenet.ingest source=$(SOURCE) "delivery=$(DELIVERY)" "labels=$(LABELS)" out=$(STUDY)/cohort $(INGEST) || test $$? -eq 4
+	@# Not echoed: the paths of a delivery may name a patient.
+	@$(BIN)/python -m ricenet.ingest source=$(SOURCE) "delivery=$(DELIVERY)" "labels=$(LABELS)" out=$(STUDY)/cohort $(INGEST) || test $$? -eq 4
 	$(BIN)/python -m ricenet.verify cohort=$(STUDY)/cohort out=$(STUDY)/verify
 	$(BIN)/python -m ricenet.preprocess cohort=$(STUDY)/cohort cases=$(STUDY)/cases $(PREPROCESS)
 

@@ -5,8 +5,8 @@ import sys
 
 STAGES = {
     "phantom": "write a synthetic cohort with known truth",
-    "verify": "a cohort's findings: files, geometry, dose, roles, duplicates",
     "ingest": "a delivery of DICOM or NIfTI and a label table -> cohort folder",
+    "verify": "a cohort's findings: files, geometry, dose, roles, duplicates",
     "preprocess": "cohort folder -> model-ready case folders",
     "train": "one fold of one modality set, or with -m a grid",
     "evaluate": "folds -> out-of-fold tables, intervals, figures",

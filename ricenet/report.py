@@ -5,12 +5,8 @@ what the other stages wrote under the run folder (and, with qc=, the quality con
 result itself. What is not there yet is said in words, with the command that makes it.
 """
 
-import base64
 import csv
-import hashlib
-import io
 import json
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +16,7 @@ from typing import Any
 
 from ricenet import LABELS
 from ricenet.config import InvalidInput, ReportConfig, stage
+from ricenet.page import Picture, data_address, jpeg, render, write_page
 from ricenet.table import PAPER
 
 CHANNEL_NAMES = {"post": "post-OP MRI", "event": "event MRI", "rd": "dose"}
@@ -40,15 +37,6 @@ FIGURES = {
     "figure1": "Figure 1: axial slices of one case: post-OP MRI, event MRI and radiotherapy dose.",
     "figure2": "Figure 2: macro F1 per input combination, validation beside test.",
 }
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An image inside the page: `source` is a data: address."""
-
-    source: str
-    alt: str
-    caption: str
 
 
 @stage("report", ReportConfig)
@@ -76,6 +64,11 @@ def write_report(run: Path, qc: Path | None, pictures: int) -> Path:
     evaluation = _json(run / "evaluation" / "summary.json")
     page = run / "report.html"
     content = render(
+        "report.html.j2",
+        {"number": _number, "percent": _percent, "signed": _signed, "channels": _channels},
+        labels=LABELS,
+        sections=SECTIONS,
+        baselines=BASELINES,
         name=run.resolve().name,
         run=f"outputs/{run.resolve().name}",  # as in a command; the page may be passed on, so no path of this machine
         grid=grid_table(cells),
@@ -85,28 +78,8 @@ def write_report(run: Path, qc: Path | None, pictures: int) -> Path:
         qc=None if qc is None else qc_view(qc, pictures),
         provenance=provenance(cells, evaluation),
     )
-    temporary = page.with_name(f".report.html.{os.getpid()}")
-    temporary.write_text(content, encoding="utf-8")
-    temporary.replace(page)
+    write_page(page, content)
     return page
-
-
-def render(**view: Any) -> str:
-    """The page for what the functions below gathered. Everything that comes from a file is escaped."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": _number, "percent": _percent, "signed": _signed, "channels": _channels}
-    style = (Path(__file__).parent / "report.css").read_text()
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    fixed = {"style": style, "style_hash": digest, "labels": LABELS, "sections": SECTIONS, "baselines": BASELINES}
-    return environment.get_template("report.html.j2").render(**fixed, **view)
 
 
 @dataclass(frozen=True)
@@ -209,7 +182,7 @@ def _occlusion_picture(folder: Path, record: dict[str, Any]) -> Picture:
         f"({record['probability']:.2f}, {answer}). Largest probability drop {record['drop_max']:.2f}, {place}."
     )
     alt = f"Axial, coronal and sagittal slices of case {record['case_key']} with its occlusion map and dose contours"
-    return Picture(_jpeg(folder / "occlusion.png"), alt, caption)
+    return Picture(jpeg(folder / "occlusion.png"), alt, caption)
 
 
 def qc_view(cases: Path, pictures: int) -> dict[str, Any]:
@@ -225,7 +198,7 @@ def qc_view(cases: Path, pictures: int) -> dict[str, Any]:
         rows = list(csv.DictReader(stream))
     found = sorted(cases.glob("[!.]*/qc.png"))
     shown = [
-        Picture(_jpeg(path), "Preprocessing overlay of one case", f"Case {_case_key(path.parent)}")
+        Picture(jpeg(path), "Preprocessing overlay of one case", f"Case {_case_key(path.parent)}")
         for path in found[:pictures]
     ]
     return {"columns": list(rows[0]) if rows else [], "rows": rows, "pictures": shown, "n_pictures": len(found)}
@@ -277,24 +250,8 @@ def _figure(folder: Path, name: str, caption: str) -> Picture | None:
     for suffix, kind in ((".svg", "image/svg+xml"), (".png", "image/png")):
         path = folder / f"{name}{suffix}"
         if path.is_file():
-            return Picture(_data(path.read_bytes(), kind), caption, caption)
+            return Picture(data_address(path.read_bytes(), kind), caption, caption)
     return None
-
-
-def _jpeg(path: Path) -> str:
-    """A case picture, made small enough that a page holds many."""
-    from PIL import Image
-
-    with Image.open(path) as original:
-        image = original.convert("RGB")
-        image.thumbnail((1100, 1100))
-        stream = io.BytesIO()
-        image.save(stream, "JPEG", quality=85)
-    return _data(stream.getvalue(), "image/jpeg")
-
-
-def _data(content: bytes, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _json(path: Path) -> Any:

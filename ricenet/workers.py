@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import suppress
@@ -20,8 +21,9 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-from ricenet.config import EXIT_SIGTERM, Incomplete, InvalidInput, without_private_text
+from ricenet.config import EXIT_SIGTERM, Incomplete, InvalidInput, WrongUsage, without_private_text
 
+MAX_TMPDIR = 70  # characters: the fork server's sockets lie in it, and their paths may have 107
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc", "Failed to allocate memory")  # torch, CUDA, ITK
 KILL_TIMEOUT_S = 10
 
@@ -61,9 +63,17 @@ def run_each(
         memory_gb: that a process may allocate.
         preload: modules that the server imports once, so that not every process has to.
 
+    Raises:
+        WrongUsage: the path of the folder for temporary files is too long for sockets.
+
     SIGTERM ends the workers, and this process with exit code 143. So that an exception in the caller's loop ends them
     too, iterate inside contextlib.closing.
     """
+    length = len(tempfile.gettempdir())
+    if length > MAX_TMPDIR:
+        raise WrongUsage(
+            f"TMPDIR should have {MAX_TMPDIR} characters at most, got {length}; set it to a shorter folder"
+        )
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(preload)
     waiting, running = list(tasks.items()), dict[Any, _Worker]()

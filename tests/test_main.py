@@ -32,4 +32,4 @@ def test_unknown_stage_names_the_known_ones() -> None:
 def test_arguments_reach_the_stage() -> None:
     result = run("phantom", "out=x", "format=nothing")
     assert result.returncode == 2
-    assert "format should be nifti or cases, got 'nothing'" in result.stderr
+    assert "format should be nifti | dicom | cases, got 'nothing'" in result.stderr

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ricenet.config import InvalidInput
-from ricenet.volume import Volume, covered, isotropic, read_volume, resample, write_volume
+from ricenet.volume import Volume, covered, frames_apart_mm, isotropic, read_volume, resample, write_volume
 
 CASE = "case 0123456789ab (row 2 of cohort.csv)"
 SHAPE = (12, 10, 9)
@@ -76,28 +76,29 @@ def infinity(voxels):
 
 
 REFUSED = {
-    "NaN": (nan, None, "NaN"),
-    "infinity": (infinity, None, "infinity"),
-    "constant": (lambda voxels: np.full_like(voxels, 7), None, "constant"),
-    "4D": (lambda voxels: np.stack([voxels] * 3, axis=-1), None, "3D"),
-    "2D": (lambda voxels: voxels[:, :, 0], None, "3D"),
-    "complex": (lambda voxels: voxels.astype(np.complex64), None, "real numbers"),
-    "thin": (lambda voxels: voxels[:, :, :3], None, "voxels or more"),
-    "singular": (lambda voxels: voxels, np.diag([1.0, 0.0, 1.0, 1.0]), "affine"),
-    "metres": (lambda voxels: voxels, np.diag([0.001, 0.001, 0.001, 1.0]), "affine"),
-    "sheared": (lambda voxels: voxels, np.eye(4) + np.eye(4, k=1) * [[0.3], [0], [0], [0]], "sheared"),
+    "NaN": (nan, None, "NaN", "image.not_finite"),
+    "infinity": (infinity, None, "infinity", "image.not_finite"),
+    "constant": (lambda voxels: np.full_like(voxels, 7), None, "constant", "image.constant"),
+    "4D": (lambda voxels: np.stack([voxels] * 3, axis=-1), None, "3D", "image.dimensions"),
+    "2D": (lambda voxels: voxels[:, :, 0], None, "3D", "image.dimensions"),
+    "complex": (lambda voxels: voxels.astype(np.complex64), None, "real numbers", "image.data_type"),
+    "thin": (lambda voxels: voxels[:, :, :3], None, "voxels or more", "image.size"),
+    "singular": (lambda voxels: voxels, np.diag([1.0, 0.0, 1.0, 1.0]), "affine", "affine.spacing"),
+    "metres": (lambda voxels: voxels, np.diag([0.001, 0.001, 0.001, 1.0]), "affine", "affine.spacing"),
+    "sheared": (lambda v: v, np.eye(4) + np.eye(4, k=1) * [[0.3], [0], [0], [0]], "sheared", "affine.sheared"),
 }
 
 
 @pytest.mark.parametrize("damage", REFUSED)
 def test_unusable_content_is_refused_with_case_and_role(tmp_path, damage):
-    change, affine, says = REFUSED[damage]
+    change, affine, says, code = REFUSED[damage]
     path = save(tmp_path / "SECRET.nii.gz", change(scan()), affine)
     with pytest.raises(InvalidInput, match=says) as caught:
         read_volume(path, CASE, "event")
     assert str(caught.value).startswith(f"{CASE}: event image: ")
     assert "expected" in str(caught.value)
     assert "SECRET" not in str(caught.value)
+    assert (caught.value.code, str(caught.value).endswith(caught.value.hint)) == (code, True)
 
 
 def test_trailing_axis_of_one_is_a_volume(tmp_path):
@@ -116,6 +117,20 @@ def test_no_affine(tmp_path):
     nib.save(image, tmp_path / "x.nii.gz")
     with pytest.raises(InvalidInput, match="qform or sform"):
         read_volume(tmp_path / "x.nii.gz", CASE, "post")
+
+
+def test_a_qform_that_disagrees_is_measured_at_the_corners(tmp_path):
+    image = nib.Nifti1Image(scan(), None)
+    image.set_sform(oblique_affine(), code=1)
+    nib.save(image, tmp_path / "one.nii.gz")
+    image.set_qform(oblique_affine(), code=1)
+    nib.save(image, tmp_path / "same.nii.gz")
+    turned = oblique_affine()
+    turned[0, 3] += 7
+    image.set_qform(turned, code=1)
+    nib.save(image, tmp_path / "moved.nii.gz")
+    apart = {name: frames_apart_mm(tmp_path / f"{name}.nii.gz") for name in ("one", "same", "moved")}
+    assert apart == pytest.approx({"one": 0, "same": 0, "moved": 7}, abs=1e-3)
 
 
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.7, 0.999])

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import closing
 from pathlib import Path
@@ -12,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ricenet.config import Incomplete, InvalidInput
-from ricenet.workers import Ended, available_gb, fitting_jobs, run_each
+from ricenet.config import Incomplete, InvalidInput, WrongUsage
+from ricenet.workers import MAX_TMPDIR, Ended, available_gb, fitting_jobs, run_each
 
 MACHINE_GB = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
 
@@ -180,3 +181,9 @@ def test_jobs_fit_the_cores_and_the_memory():
         assert fitting_jobs(0.001) == 1
     finally:
         os.sched_setaffinity(0, before)
+
+
+def test_a_tmpdir_too_long_for_sockets_is_a_usage_error(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("x" * MAX_TMPDIR)))
+    with pytest.raises(WrongUsage, match="TMPDIR should have 70 characters at most"):
+        next(run_each(print, {"a": ()}, jobs=1, limit_minutes=1, memory_gb=4, preload=[]))

@@ -1,0 +1,65 @@
+"""The shell of our HTML pages: a template and what it shows in, one self-contained page out.
+
+A page carries its style and its pictures inside, asks no address for anything, runs no script and escapes whatever
+comes from a file. Templates extend page.html.j2.
+"""
+
+import base64
+import hashlib
+import io
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image inside the page: `source` is a data: address."""
+
+    source: str
+    alt: str
+    caption: str
+
+
+def render(template: str, filters: Mapping[str, Callable[..., str]], **view: Any) -> str:
+    """The page that `template`, a file beside this module, makes of `view`."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    folder = Path(__file__).parent
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= filters
+    style = (folder / "report.css").read_text()
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return environment.get_template(template).render(style=style, style_hash=digest, **view)
+
+
+def write_page(path: Path, content: str) -> None:
+    """Write `path` in one step."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(content, encoding="utf-8")
+    temporary.replace(path)
+
+
+def jpeg(image: Path | BinaryIO) -> str:
+    """The data: address of a picture, made small enough that a page holds many."""
+    from PIL import Image
+
+    with Image.open(image) as original:
+        small = original.convert("RGB")
+        small.thumbnail((1100, 1100))
+        stream = io.BytesIO()
+        small.save(stream, "JPEG", quality=85)
+    return data_address(stream.getvalue(), "image/jpeg")
+
+
+def data_address(content: bytes, kind: str) -> str:
+    """`content` of the media type `kind` as a data: address."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

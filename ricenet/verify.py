@@ -1,0 +1,243 @@
+"""Look a cohort over without changing it: cohort.csv and its images in, verify.json and verify.html out.
+
+Run: python -m ricenet.verify cohort=DIR. Every case is read in a process of its own and every finding is reported, none
+stops the others. Exit code 3 where there is an error, 0 otherwise. The one thing made in the cohort folder is the key
+of the pseudonyms, where there is none yet: every later stage has to call the cases the same.
+"""
+
+import io
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ricenet import LABELS, __version__
+from ricenet.cohort import Case, Finding, inspect_cohort, read_cases
+from ricenet.config import InvalidInput, VerifyConfig, WrongUsage, stage
+from ricenet.page import Picture, jpeg, render, write_page
+
+if TYPE_CHECKING:
+    from ricenet.confounding import Table
+    from ricenet.examination import Examined
+
+log = logging.getLogger(__name__)
+SEVERITIES = ("error", "warning", "info")
+SECTIONS = (
+    ("summary", "Summary"),
+    ("findings", "Findings"),
+    ("cases", "Cases"),
+    ("labels", "Labels"),
+    ("pictures", "Pictures"),
+    ("provenance", "Provenance"),
+)
+PACKAGES = ("antspyx", "nibabel", "numpy", "scipy")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the run may take: `jobs` processes at a time, each with its minutes and its memory."""
+
+    jobs: int
+    limit_minutes: float
+    memory_gb: float
+
+
+@stage("verify", VerifyConfig, private=True)
+def main(cfg: VerifyConfig) -> None:
+    """Turn the config into arguments; an error among the findings is exit code 3."""
+    for key, lowest in {"jobs": 1, "limit_minutes": 0.01, "memory_gb": 1, "pictures": 0}.items():
+        if getattr(cfg, key) < lowest:
+            raise WrongUsage(f"{key} should be at least {lowest}, got {getattr(cfg, key)}")
+    cohort, out = Path(cfg.cohort), Path(cfg.out)
+    if out.resolve().is_relative_to(cohort.resolve()):
+        raise WrongUsage("out lies in the cohort folder, which is not to be changed; choose another")
+    limits = Limits(cfg.jobs, cfg.limit_minutes, cfg.memory_gb)
+    cases = None if cfg.cases is None else Path(cfg.cases)
+    findings = verify_cohort(cohort, cases, out, limits, flip=cfg.flip, pictures=cfg.pictures)
+    for severity, code, count in count_codes(findings):
+        print(f"{severity} {code}: {count}")
+    print(f"{len(findings)} findings")
+    print("written: verify.json and verify.html in the out folder")
+    wrong = {found.case for found in findings if found.severity == "error"}
+    if wrong:
+        named = "; ".join(sorted(wrong))
+        raise InvalidInput(f"errors in {named}", "verify.html in the out folder lists them all", "cohort.findings")
+
+
+def verify_cohort(
+    cohort: Path, ready: Path | None, out: Path, limits: Limits, *, flip: bool, pictures: int
+) -> list[Finding]:
+    """Examine every case of `cohort` and write `out`/verify.json and `out`/verify.html.
+
+    Args:
+        cohort: folder with cohort.csv; read only.
+        ready: the cases folder that preprocess made of it, or None.
+        out: made where it is not there.
+        limits: what the run may take.
+        flip: compare left and right of the two MRIs.
+        pictures: at most so many on the page.
+
+    Returns:
+        Every finding, errors first.
+
+    Raises:
+        InvalidInput: there is no table, or not one that can be read.
+    """
+    from ricenet.confounding import check_class_sizes, check_tables, count_excluded, label_tables
+    from ricenet.duplicates import find_duplicates
+    from ricenet.manifest import check_manifest
+
+    cases, findings = inspect_cohort(cohort)
+    folders = {} if ready is None else {each.case_key: ready / each.folder for each in read_cases(ready)}
+    tasks = {case.name: (_readable(case, cohort), folders.get(case.key), flip) for case in cases}
+    examined, failed = _examine_all(tasks, limits)
+    findings += failed
+    for each in examined:
+        findings += each.findings
+    traces = [each.traces for each in examined]
+    findings += find_duplicates(traces)
+    findings += check_manifest(cohort, _files(examined))
+    tables, excluded = label_tables(cases), count_excluded(cohort)
+    findings += check_tables(tables) + check_class_sizes(cases)
+    findings.sort(key=lambda found: (SEVERITIES.index(found.severity), found.code, found.case, found.channel))
+    out.mkdir(parents=True, exist_ok=True)
+    report = _report(findings, cases, examined, tables, excluded)
+    _replace(out / "verify.json", json.dumps(report, indent=1) + "\n")
+    shown = _draw_all(_to_draw(findings, tasks, pictures), limits)
+    write_page(out / "verify.html", _page(findings, tables, shown, report))
+    return findings
+
+
+def count_codes(findings: Sequence[Finding]) -> list[tuple[str, str, int]]:
+    """(severity, code, how many), errors first."""
+    counts = Counter((SEVERITIES.index(found.severity), found.code) for found in findings)
+    return [(SEVERITIES[severity], code, count) for (severity, code), count in sorted(counts.items())]
+
+
+def _readable(case: Case, cohort: Path) -> Case:
+    """The case without the files that are missing or lie elsewhere: the table's findings name those."""
+    root = cohort.resolve()
+
+    def good(path: Path | None) -> Path | None:
+        return path if path and path.is_file() and path.is_relative_to(root) else None
+
+    images = {role: path for role, path in case.images.items() if good(path)}
+    return replace(case, images=images, planning=good(case.planning), brain_mask=good(case.brain_mask))
+
+
+def _examine_all(
+    tasks: dict[str, tuple[Case, Path | None, bool]], limits: Limits
+) -> tuple[list["Examined"], list[Finding]]:
+    """Every case that could be examined, in the table's order; and a finding for each process that ended otherwise."""
+    from ricenet.examination import examine
+
+    done, failed = {}, []
+    for name, end in _run_all("examine", examine, tasks, limits):
+        if end.kind == "done":
+            done[name] = end.value
+        else:
+            message = end.message.removeprefix(f"{name}: ")
+            failed.append(Finding(end.code, name, message, "nothing else is known of this case"))
+    return [done[name] for name in tasks if name in done], failed
+
+
+def _draw_all(cases: dict[str, tuple[Case]], limits: Limits) -> list[Picture]:
+    from ricenet.examination import draw
+
+    drawn = dict(_run_all("draw", draw, cases, limits))
+    shown = []
+    for name in cases:
+        if drawn[name].kind != "done":
+            log.warning("no picture of %s", drawn[name].message)
+        elif drawn[name].value:
+            alt = "Axial, coronal and sagittal slices of the MRIs and the dose, each in its own frame"
+            shown.append(Picture(jpeg(io.BytesIO(drawn[name].value)), alt, name))
+    return shown
+
+
+def _run_all(what: str, work: Any, tasks: dict[str, Any], limits: Limits) -> Any:
+    from tqdm import tqdm
+
+    from ricenet.workers import run_each
+
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
+        os.environ[name] = "1"  # inherited by the workers: one core per case
+    with closing(run_each(work, tasks, **asdict(limits), preload=["ants", "ricenet.examination"])) as ends:
+        yield from tqdm(ends, total=len(tasks), unit="case", desc=what, disable=None)
+
+
+def _files(examined: Sequence["Examined"]) -> dict[Path, tuple[Case, str, str]]:
+    from ricenet.examination import case_files
+
+    return {
+        path: (each.traces.case, role, each.traces.files[role])
+        for each in examined
+        for role, path in case_files(each.traces.case).items()
+    }
+
+
+def _to_draw(findings: Sequence[Finding], tasks: dict[str, Any], pictures: int) -> dict[str, tuple[Case]]:
+    """The cases with findings first, then others."""
+    named = [found.case for found in findings if found.case in tasks]
+    return {name: tasks[name][:1] for name in list(dict.fromkeys([*named, *tasks]))[:pictures]}
+
+
+def _report(
+    findings: Sequence[Finding],
+    cases: Sequence[Case],
+    examined: Sequence["Examined"],
+    tables: Sequence["Table"],
+    excluded: dict[str, int],
+) -> dict[str, Any]:
+    """The content of verify.json."""
+    of_case = {each.traces.case.row: each for each in examined}
+    return {
+        "findings": [asdict(found) for found in findings],
+        "counts": {severity: sum(found.severity == severity for found in findings) for severity in SEVERITIES},
+        "cases": [
+            {
+                "case_key": case.key,
+                "row": case.row,
+                "label": LABELS[case.label] if case.label >= 0 else None,
+                "sha256": dict(of_case[case.row].traces.files) if case.row in of_case else {},
+                "facts": of_case[case.row].facts if case.row in of_case else {"images": {}},
+            }
+            for case in cases
+        ],
+        "label_tables": [table.as_json() for table in tables],
+        "excluded": excluded,
+        "versions": {"ricenet": __version__, **{package: version(package) for package in PACKAGES}},
+    }
+
+
+def _page(
+    findings: Sequence[Finding], tables: Sequence["Table"], pictures: Sequence[Picture], report: dict[str, Any]
+) -> str:
+    labels = [table.as_json() | {"p": "not tested" if table.p is None else f"p = {table.p:.2g}"} for table in tables]
+    return render(
+        "verify.html.j2",
+        filters={},
+        sections=SECTIONS,
+        classes=LABELS,
+        codes=count_codes(findings),
+        labels=labels,
+        pictures=pictures,
+        n_cases=len(report["cases"]),
+        **report,
+    )
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,248 @@
+"""A canary: a marker in every header, path, file name and id of a delivery, and in no file or line of a full run.
+
+The run is the one that docs/your_cohort.md describes: two commands from twelve delivered patients, two of them broken,
+to trained folds; then evaluation, maps and page; and crashes. Its volumes equal those of the same patients as NIfTI.
+"""
+
+import csv
+import gzip
+import io
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from analytic_patient import flip_bit, truncate, write_two
+
+from ricenet import LABELS
+from ricenet.causal import draw_cohort
+from ricenet.cohort import COLUMNS, read_cases, read_cohort
+from ricenet.delivery import deliver, planning_scan
+from ricenet.scanner import Scans, scan_patient
+from ricenet.volume import Volume, write_volume
+
+pytestmark = pytest.mark.slow
+MARKER = "Zqxcanary"
+PATIENTS, SEED, SPACING_MM = 12, 8, 4.5
+COARSE = ["brain=none", "registration=quick", "spacing_mm=6", "size=36", "folds=2"]
+TEXTS = {"LO", "SH", "PN", "ST", "LT", "UT", "AE"}
+ROOT = Path(__file__).parents[1]
+
+
+class World:
+    """Everything a run may write to: outputs, home, temporary files, and what it said."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.said = root, list[str]()
+        self.short = Path(tempfile.mkdtemp(prefix="world-"))  # sockets want short paths
+        for folder in (root / "outputs", self.short / "home", self.short / "tmp"):
+            folder.mkdir()
+        private = {"HOME": "home", "TMPDIR": "tmp", "XDG_CACHE_HOME": "home", "XDG_CONFIG_HOME": "home"}
+        self.env = os.environ | {name: str(self.short / folder) for name, folder in private.items()}
+
+    def run(self, *command: str, expect: int = 0) -> str:
+        result = subprocess.run(command, cwd=self.root, env=self.env, capture_output=True, text=True, check=False)
+        self.said.append(result.stdout + result.stderr)
+        assert result.returncode == expect, f"{command}: {result.stderr[-3000:]}"
+        return self.said[-1]
+
+    def stage(self, name: str, *keys: str, expect: int = 0) -> str:
+        return self.run(sys.executable, "-m", f"ricenet.{name}", *keys, expect=expect)
+
+    def holds(self, secrets: set[bytes]) -> list[str]:
+        """Where one of the words stands."""
+        found = [f"{path.name}: {word!r}" for path, content in self.contents() for word in secrets if word in content]
+        names = [str(path) for path in self.paths() for word in secrets if word in path.name.encode()]
+        said = [f"said {word!r}" for text in self.said for word in secrets if word in text.encode()]
+        return found + names + said
+
+    def paths(self) -> list[Path]:
+        return [*self.root.rglob("*"), *self.short.rglob("*")]
+
+    def contents(self) -> Iterator[tuple[Path, bytes]]:
+        for path in self.paths():
+            if path.is_file():
+                content = path.read_bytes()
+                yield path, content
+                if path.suffix == ".gz":
+                    yield path, gzip.decompress(content)
+                elif zipfile.is_zipfile(io.BytesIO(content)):
+                    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                        yield from ((path, archive.read(name)) for name in archive.namelist())
+
+
+def stripped(scans: Scans) -> Scans:
+    """The patient without a skull, in both scans and in all that is drawn of it."""
+    patient = scans.patient
+    bare = replace(patient, post=patient.post * patient.brain, event=patient.event * patient.brain)
+    volumes = {}
+    for role, volume in scans.volumes.items():
+        inside = scans.frames[role].scan(patient.brain, patient.grid).voxels > 0.5
+        volumes[role] = Volume(volume.voxels * inside, volume.world_from_voxel)
+    return Scans(bare, scans.frames, volumes)
+
+
+def write_both(home: Path, twin: Path) -> None:
+    """The same patients as a marked delivery of DICOM with its label table, and as a cohort of NIfTI."""
+    labels, rows = [], []
+    for number, draw in enumerate(draw_cohort(PATIENTS, SEED, swap_label_effects=False), start=1):
+        scans = stripped(scan_patient(draw.quantities, draw.seed, SPACING_MM))
+        delivered = deliver(home / "export", scans, number, draw.seed)
+        mine = {"label": LABELS[draw.label], "split": draw.split}
+        labels.append({"patient_id": f"{MARKER}-{delivered.patient_id}", "event_date": delivered.event_date, **mine})
+        _, planning, dose = planning_scan(scans, number, draw.seed)
+        (twin / f"{number}").mkdir(parents=True)
+        images = {**scans.volumes, "planning": planning, "rd": dose}
+        for role, volume in images.items():
+            stored = volume.voxels if role == "rd" else volume.voxels.astype(np.int16)
+            write_volume(twin / f"{number}" / f"{role}.nii.gz", stored, volume.world_from_voxel)
+        treatment = {"fractions": scans.patient.fractions, "prescription_gy": scans.patient.prescription_gy}
+        paths = {role: f"{number}/{role}.nii.gz" for role in images}
+        rows.append({"patient_id": number, "event_id": "e1", "dose_unit": "Gy", **mine, **treatment, **paths})
+    write_rows(home / f"{MARKER} labels.csv", list(labels[0]), labels)
+    write_rows(twin / "cohort.csv", list(COLUMNS), rows)
+
+
+def write_rows(path: Path, columns: list[str], rows: list[dict]) -> None:
+    with path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, columns, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def mark(delivery: Path) -> set[bytes]:
+    """Put the marker into every text of every header, into names and folders; returns the UIDs and dates besides."""
+    words = set()
+    for path in sorted(path for path in delivery.rglob("*") if path.is_file()):
+        dataset = pydicom.dcmread(path)
+        dataset.InstitutionName = dataset.StationName = dataset.StudyDescription = dataset.PatientComments = ""
+        for element in dataset.iterall():
+            if element.VR in TEXTS and element.keyword != "PatientID":
+                element.value = f"{element.value} {MARKER}".strip()[: 64 if element.VR != "SH" else 16]
+            if element.VR == "UI" and element.keyword not in ("SOPClassUID",):
+                words.add(str(element.value).encode())
+            if element.VR == "DA":
+                words.add(str(element.value).encode())
+        dataset.PatientID = f"{MARKER}-{dataset.PatientID}"
+        dataset.save_as(path)
+        path.rename(path.with_name(f"{MARKER}-{path.name}.dcm"))
+    for folder in sorted((path for path in delivery.rglob("*") if path.is_dir()), reverse=True):
+        folder.rename(folder.with_name(f"{MARKER} {folder.name}"))
+    return {word for word in words if len(word) >= 8}
+
+
+def break_two(home: Path) -> None:
+    """The first patient loses a slice of the post-OP MRI, the second its planning image."""
+    for path in sorted((home / "export").rglob("*.dcm")):
+        header = pydicom.dcmread(path, stop_before_pixels=True)
+        is_slice = "Gd" in header.SeriesDescription and header.get("InstanceNumber") == 9
+        is_planning = "planning" in header.SeriesDescription
+        if (header.PatientID.endswith("001") and is_slice) or (header.PatientID.endswith("002") and is_planning):
+            path.unlink()
+
+
+@pytest.fixture(scope="module")
+def hospital(tmp_path_factory) -> tuple[Path, Path, set[bytes]]:
+    home = tmp_path_factory.mktemp("hospital") / MARKER
+    twin = tmp_path_factory.mktemp("twin") / "cohort"
+    write_both(home, twin)
+    secrets = mark(home / "export")
+    break_two(home)
+    return home, twin, secrets | {MARKER.encode(), MARKER.lower().encode(), b"PHANTOM"}
+
+
+@pytest.fixture(scope="module")
+def world(hospital, tmp_path_factory) -> Iterator[World]:
+    """Two commands, as in docs/your_cohort.md; then the rest of the way."""
+    home, _, _ = hospital
+    world = World(tmp_path_factory.mktemp("world"))
+    outputs = world.root / "outputs"
+    world.run(
+        "make", "-C", str(ROOT), "-o", "install", "cases", f"BIN={Path(sys.executable).parent}",
+        f"DELIVERY={home / 'export'}", f"LABELS={home / f'{MARKER} labels.csv'}", f"STUDY={outputs}",
+        "INGEST=jobs=2", f"PREPROCESS={' '.join(COARSE)}",
+    )  # fmt: skip
+    grid = [f"cases={outputs / 'cases'}", f"run={outputs / 'grid'}", "experiment=smoke", "epochs=1", "logger=wandb"]
+    world.stage("train", "-m", *grid, "+modalities=rd_event", "fold=0,1")
+    world.stage("evaluate", f"run={outputs / 'grid'}", "bootstrap_draws=200")
+    world.stage("explain", f"run={outputs / 'grid'}", "case=all", "+modalities=rd_event", "cube_mm=60", "stride_mm=60")
+    world.stage("report", f"run={outputs / 'grid'}", f"qc={outputs / 'cases'}")
+    yield world
+    shutil.rmtree(world.short)
+
+
+def test_two_commands_from_a_delivery_to_trained_folds(world):
+    ingest = world.said[0]
+    assert "2 of 12 cases cannot be used" in ingest
+    assert "[series.gap] case c" in ingest
+    assert "[dose.frame] case c" in ingest
+    assert len(read_cases(world.root / "outputs" / "cases")) == PATIENTS - 2
+    assert len(list((world.root / "outputs" / "grid").glob("rd_event/fold*/DONE"))) == 2
+
+
+def test_volumes_equal_those_of_the_same_patients_as_nifti(world, hospital, tmp_path):
+    _, twin, _ = hospital
+    command = [sys.executable, "-m", "ricenet.preprocess", f"cohort={twin}", f"cases={tmp_path / 'cases'}", *COARSE]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    ours, theirs = world.root / "outputs" / "cases", tmp_path / "cases"
+    delivered = {case.key: case.row for case in read_cohort(world.root / "outputs" / "cohort")}
+    by_row = {case.row: case.key for case in read_cohort(twin)}
+    folder = {case.case_key: theirs / case.folder for case in read_cases(theirs)}
+    for case in read_cases(ours):
+        mine = np.load(ours / case.folder / "volume.npy").astype(np.float32)
+        same = np.load(folder[by_row[delivered[case.case_key]]] / "volume.npy").astype(np.float32)
+        for channel in range(3):
+            assert abs(mine[channel] - same[channel]).max() <= 1e-3 * np.ptp(same[channel])
+
+
+def test_nothing_of_a_patient_is_in_any_file_or_line(world, hospital):
+    _, _, secrets = hospital
+    assert len(secrets) > 100
+    assert list((world.root / "outputs" / "grid").glob("wandb/**/*.wandb")), "the tracker's file must be searched too"
+    assert world.holds(secrets) == []
+
+
+def test_the_canary_would_be_heard(world, hospital, tmp_path):
+    """The search itself: one header in one compressed file is enough."""
+    _, _, secrets = hospital
+    other = World(tmp_path)
+    with gzip.open(other.root / "outputs" / "x.nii.gz", "wb") as stream:
+        stream.write(f"descrip {MARKER}".encode())
+    assert other.holds(secrets)
+    shutil.rmtree(other.short)
+
+
+def test_a_crash_tells_nothing_either(hospital, tmp_path):
+    """Damaged images, a killed run, an exception that nobody foresaw: what is left behind, and what is said."""
+    (tmp_path / "world").mkdir()
+    world = World(tmp_path / "world")
+    cohort = write_two(tmp_path / MARKER)
+    truncate(cohort)
+    keys = [f"cohort={cohort}", f"cases={world.root / 'outputs' / 'cases'}", *COARSE[:-1], "folds=0", "jobs=1"]
+    assert "expected an intact NIfTI" in world.stage("preprocess", *keys, expect=3)
+    flip_bit(cohort)
+    world.stage("verify", f"cohort={cohort}", f"out={world.root / 'outputs' / 'verify'}", expect=3)
+    killed = subprocess.Popen(
+        [sys.executable, "-m", "ricenet.preprocess", *keys], env=world.env, stderr=subprocess.PIPE, text=True
+    )
+    time.sleep(4)
+    killed.send_signal(signal.SIGKILL)
+    world.said.append(killed.communicate()[1])
+    (cohort / "cohort.key").unlink()
+    (cohort / "cohort.key").mkdir()
+    for stage in ("preprocess", "verify"):
+        more = keys if stage == "preprocess" else [f"cohort={cohort}", f"out={world.root / 'outputs' / 'v'}"]
+        assert "IsADirectoryError" in world.stage(stage, *more, expect=1)
+    shutil.rmtree(cohort / "cohort.key")
+    assert world.holds({MARKER.encode(), b"MUSTERMANN"}) == []
+    shutil.rmtree(world.short)
