@@ -246,11 +246,21 @@ def read_key(path: Path) -> bytes:
 
 
 def write_key(path: Path, key: bytes) -> None:
-    """Create the key file `path`, mode 0600; an existing one is kept, also when two processes race for it."""
+    """Create the key file `path`, mode 0600; an existing one is kept, also when two processes race for it.
+
+    Raises:
+        InvalidInput: its folder does not let us.
+    """
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         return
+    except OSError as error:
+        raise InvalidInput(
+            f"the key file of the pseudonyms cannot be written ({error.strerror})",
+            "make its folder writable, or put a key file of 64 hexadecimal digits there",
+            code="key.unwritable",
+        ) from None
     with os.fdopen(handle, "w") as stream:
         stream.write(key.hex())
 

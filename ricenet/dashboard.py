@@ -6,7 +6,8 @@ Run: python -m ricenet.dashboard entity=YOU project=ricenet
 
 from typing import TYPE_CHECKING
 
-from ricenet.config import DashboardConfig, InvalidInput, stage
+from ricenet.config import DashboardConfig, InvalidInput
+from ricenet.stage import stage
 
 if TYPE_CHECKING:
     from wandb_workspaces.reports.v2 import BarPlot, LinePlot

@@ -18,9 +18,10 @@ import numpy as np
 
 from ricenet import LABELS
 from ricenet.cohort import ReadyCase
-from ricenet.config import EvaluateConfig, WrongUsage, stage
+from ricenet.config import EvaluateConfig, WrongUsage
 from ricenet.folds import Folds, read_folds
 from ricenet.grid import Answers, Grid, labels_of, out_of_fold, patients_of, read_grid
+from ricenet.stage import stage
 from ricenet.table import PAPER, as_csv, as_text
 
 if TYPE_CHECKING:

@@ -24,8 +24,9 @@ import numpy as np
 
 from ricenet import LABELS
 from ricenet.cohort import ReadyCase
-from ricenet.config import ExplainConfig, Incomplete, InvalidInput, WrongUsage, stage
+from ricenet.config import ExplainConfig, Incomplete, InvalidInput, WrongUsage
 from ricenet.folds import Folds, read_folds, select
+from ricenet.stage import stage
 
 if TYPE_CHECKING:
     import torch

@@ -13,7 +13,6 @@ import hashlib
 import io
 import json
 import logging
-import os
 from collections import Counter
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -22,9 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ricenet.cohort import COLUMNS, KEY_FILE, case_key, pseudonym, read_key, write_key
-from ricenet.config import Incomplete, IngestConfig, InvalidInput, WrongUsage, stage
+from ricenet.config import Incomplete, IngestConfig, InvalidInput, WrongUsage
 from ricenet.labels import LabelRow, deal_test, read_labels
-from ricenet.partial import hold, partial_folder, publish, remove_folder
+from ricenet.partial import hold, partial_folder, publish, remove_folder, replace_file
+from ricenet.stage import stage
 from ricenet.workers import run_each
 
 if TYPE_CHECKING:
@@ -296,15 +296,9 @@ def _write_tables(
         "flags": {r["case"]: r["dose"]["flags"] for r in records.values() if r.get("dose", {}).get("flags")},
         "delivery": facts,
     }
-    _replace(out / "manifest.sha256", "".join(f"{sha}  {name}\n" for name, sha in sorted(hashes.items())))
-    _replace(out / RECORD, json.dumps(summary, indent=1) + "\n")
-    _replace(out / "cohort.csv", table.getvalue())
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    replace_file(out / "manifest.sha256", "".join(f"{sha}  {name}\n" for name, sha in sorted(hashes.items())))
+    replace_file(out / RECORD, json.dumps(summary, indent=1) + "\n")
+    replace_file(out / "cohort.csv", table.getvalue())
 
 
 if __name__ == "__main__":

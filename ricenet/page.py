@@ -7,7 +7,6 @@ comes from a file. Templates extend page.html.j2.
 import base64
 import hashlib
 import io
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,13 +38,6 @@ def render(template: str, filters: Mapping[str, Callable[..., str]], **view: Any
     style = (folder / "report.css").read_text()
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return environment.get_template(template).render(style=style, style_hash=digest, **view)
-
-
-def write_page(path: Path, content: str) -> None:
-    """Write `path` in one step."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(content, encoding="utf-8")
-    temporary.replace(path)
 
 
 def jpeg(image: Path | BinaryIO) -> str:

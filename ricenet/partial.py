@@ -1,4 +1,4 @@
-"""Folders that are there completely or not at all, whatever kills the process that writes them.
+"""Folders and files that are there completely or not at all, whatever kills the process that writes them.
 
 What is unfinished stands beside its target under a name that begins with `.partial-` and that no other process has. The
 next holder of the parent folder removes it: `remove_leftovers`.
@@ -48,6 +48,13 @@ def publish(folder: Path, target: Path, last: str) -> None:
         if not (target / last).is_file():
             raise
     _fsync(target.parent)
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write `path` in one step, UTF-8; whoever reads it sees the old text or the new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
 
 
 def remove_folder(folder: Path) -> None:

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 from ricenet import LABELS, MODALITIES
 from ricenet.cohort import COLUMNS, KEY_FILE, ReadyCase, pseudonym, write_cases, write_key
-from ricenet.config import InvalidInput, PhantomConfig, WrongUsage, stage
+from ricenet.config import InvalidInput, PhantomConfig, WrongUsage
 from ricenet.folds import write_folds
+from ricenet.stage import stage
 
 if TYPE_CHECKING:
     from ricenet.anatomy import Array, Mask

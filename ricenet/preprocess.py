@@ -6,7 +6,6 @@ its content: a finished one is not done again, and whatever changes is. Cases th
 """
 
 import logging
-import os
 import re
 import shutil
 import time
@@ -17,13 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ricenet.cohort import Case, ReadyCase, read_cohort, write_cases
-from ricenet.config import Incomplete, InvalidInput, PreprocessConfig, WrongUsage, stage
+from ricenet.config import Incomplete, InvalidInput, PreprocessConfig, WrongUsage
 from ricenet.folds import write_folds
 from ricenet.partial import hold, partial_folder, remove_folder
+from ricenet.stage import stage
+from ricenet.workers import Ended, Limits, fitting_jobs, run_each
 
 if TYPE_CHECKING:
     from ricenet.casefolder import Settings
-    from ricenet.workers import Ended
 
 log = logging.getLogger(__name__)
 CASE_FOLDER = re.compile("c[0-9a-f]{12}-[0-9a-f]{12}")  # what prune may remove
@@ -43,21 +43,11 @@ class Task:
         return ReadyCase(self.case.key, self.case.patient_key, self.case.label, self.case.split, self.folder)
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What the run may take: `jobs` processes at a time, each with its minutes and its memory."""
-
-    jobs: int
-    limit_minutes: float
-    memory_gb: float
-
-
 @stage("preprocess", PreprocessConfig, private=True)
 def main(cfg: PreprocessConfig) -> None:
     """Turn the config into arguments."""
     from ricenet.brain import check_backend
     from ricenet.casefolder import Settings
-    from ricenet.workers import fitting_jobs
 
     _check_values(cfg)
     env = None if cfg.hdbet2_env is None else Path(cfg.hdbet2_env).absolute()
@@ -208,20 +198,16 @@ def _tasks(cases: list[Case], settings: "Settings") -> list[Task]:
         return [Task(case, sha, folder_name(case, sha, settings)) for case, sha in zip(cases, hashes, strict=True)]
 
 
-def _run_all(todo: list[Task], output: Path, settings: "Settings", limits: Limits) -> dict[str, "Ended"]:
+def _run_all(todo: list[Task], output: Path, settings: "Settings", limits: Limits) -> dict[str, Ended]:
     """Do the tasks and tell of each one as it ends."""
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
 
     from ricenet.casefolder import make_case_folder
-    from ricenet.workers import run_each
 
     if not todo:
         return {}
     log.info("%d at a time, each with %g minutes and %g GB", limits.jobs, limits.limit_minutes, limits.memory_gb)
-    # Inherited by the workers: one core per case, and sums in one order.
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
-        os.environ[name] = "1"
     named = {task.case.name: task for task in todo}
     tasks = {name: (output, task.folder, task.case, task.inputs, settings) for name, task in named.items()}
     # Loaded once (ANTs alone takes five seconds).
@@ -248,7 +234,7 @@ def _run_all(todo: list[Task], output: Path, settings: "Settings", limits: Limit
     return ended
 
 
-def _failure(failed: dict[str, "Ended"], total: int, skipped: bool) -> InvalidInput | Incomplete:
+def _failure(failed: dict[str, Ended], total: int, skipped: bool) -> InvalidInput | Incomplete:
     text = f"{len(failed)} of {total} cases failed:\n" + "\n".join(f"  {failed[key].message}" for key in sorted(failed))
     if len(failed) < total:
         text += (

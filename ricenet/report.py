@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from ricenet import LABELS
-from ricenet.config import InvalidInput, ReportConfig, stage
-from ricenet.page import Picture, data_address, jpeg, render, write_page
+from ricenet.config import InvalidInput, ReportConfig
+from ricenet.page import Picture, data_address, jpeg, render
+from ricenet.partial import replace_file
+from ricenet.stage import stage
 from ricenet.table import PAPER
 
 CHANNEL_NAMES = {"post": "post-OP MRI", "event": "event MRI", "rd": "dose"}
@@ -78,7 +80,7 @@ def write_report(run: Path, qc: Path | None, pictures: int) -> Path:
         qc=None if qc is None else qc_view(qc, pictures),
         provenance=provenance(cells, evaluation),
     )
-    write_page(page, content)
+    replace_file(page, content)
     return page
 
 

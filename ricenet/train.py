@@ -15,7 +15,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ricenet.config import EXIT_SIGTERM, LoggerConfig, TrainConfig, WrongUsage, stage
+from ricenet.config import LoggerConfig, TrainConfig, WrongUsage
+from ricenet.stage import EXIT_SIGTERM, stage
 
 if TYPE_CHECKING:
     import lightning

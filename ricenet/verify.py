@@ -8,19 +8,21 @@ of the pseudonyms, where there is none yet: every later stage has to call the ca
 import io
 import json
 import logging
-import os
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ricenet import LABELS, __version__
 from ricenet.cohort import Case, Finding, inspect_cohort, read_cases
-from ricenet.config import InvalidInput, VerifyConfig, WrongUsage, stage
-from ricenet.page import Picture, jpeg, render, write_page
+from ricenet.config import InvalidInput, VerifyConfig, WrongUsage
+from ricenet.page import Picture, jpeg, render
+from ricenet.partial import replace_file
+from ricenet.stage import stage
+from ricenet.workers import Limits, run_each
 
 if TYPE_CHECKING:
     from ricenet.confounding import Table
@@ -37,15 +39,6 @@ SECTIONS = (
     ("provenance", "Provenance"),
 )
 PACKAGES = ("antspyx", "nibabel", "numpy", "scipy")
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What the run may take: `jobs` processes at a time, each with its minutes and its memory."""
-
-    jobs: int
-    limit_minutes: float
-    memory_gb: float
 
 
 @stage("verify", VerifyConfig, private=True)
@@ -108,9 +101,9 @@ def verify_cohort(
     findings.sort(key=lambda found: (SEVERITIES.index(found.severity), found.code, found.case, found.channel))
     out.mkdir(parents=True, exist_ok=True)
     report = _report(findings, cases, examined, tables, excluded)
-    _replace(out / "verify.json", json.dumps(report, indent=1) + "\n")
+    replace_file(out / "verify.json", json.dumps(report, indent=1) + "\n")
     shown = _draw_all(_to_draw(findings, tasks, pictures), limits)
-    write_page(out / "verify.html", _page(findings, tables, shown, report))
+    replace_file(out / "verify.html", _page(findings, tables, shown, report))
     return findings
 
 
@@ -164,10 +157,6 @@ def _draw_all(cases: dict[str, tuple[Case]], limits: Limits) -> list[Picture]:
 def _run_all(what: str, work: Any, tasks: dict[str, Any], limits: Limits) -> Any:
     from tqdm import tqdm
 
-    from ricenet.workers import run_each
-
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
-        os.environ[name] = "1"  # inherited by the workers: one core per case
     with closing(run_each(work, tasks, **asdict(limits), preload=["ants", "ricenet.examination"])) as ends:
         yield from tqdm(ends, total=len(tasks), unit="case", desc=what, disable=None)
 
@@ -231,12 +220,6 @@ def _page(
         n_cases=len(report["cases"]),
         **report,
     )
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 if __name__ == "__main__":

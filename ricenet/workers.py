@@ -21,11 +21,21 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-from ricenet.config import EXIT_SIGTERM, Incomplete, InvalidInput, WrongUsage, without_private_text
+from ricenet.config import Incomplete, InvalidInput, WrongUsage
+from ricenet.stage import EXIT_SIGTERM, without_private_text
 
 MAX_TMPDIR = 70  # characters: the fork server's sockets lie in it, and their paths may have 107
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc", "Failed to allocate memory")  # torch, CUDA, ITK
 KILL_TIMEOUT_S = 10
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a run may take: `jobs` processes at a time, each with its minutes and its memory."""
+
+    jobs: int
+    limit_minutes: float
+    memory_gb: float
 
 
 @dataclass(frozen=True)
@@ -74,6 +84,9 @@ def run_each(
         raise WrongUsage(
             f"TMPDIR should have {MAX_TMPDIR} characters at most, got {length}; set it to a shorter folder"
         )
+    # Inherited by the workers: one core for each, and sums in one order.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
+        os.environ[name] = "1"
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(preload)
     waiting, running = list(tasks.items()), dict[Any, _Worker]()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ricenet.cohort import Case, ReadyCase, pseudonym, read_cases, read_cohort, write_cases
+from ricenet.cohort import Case, ReadyCase, pseudonym, read_cases, read_cohort, read_key, write_cases
 from ricenet.config import InvalidInput
 
 COLUMNS = (
@@ -143,3 +143,11 @@ def test_cases_table_there_and_back(tmp_path):
     (tmp_path / "cases.csv").write_text((tmp_path / "cases.csv").read_text().replace("rice", "RICE"))
     with pytest.raises(InvalidInput, match="case b: label 'RICE'"):
         read_cases(tmp_path)
+
+
+def test_a_key_that_is_none_or_cannot_be_written(tmp_path):
+    (tmp_path / "cohort.key").write_text("not hexadecimal")
+    with pytest.raises(InvalidInput, match="hexadecimal digits alone"):
+        read_cohort(table(tmp_path, {}))
+    with pytest.raises(InvalidInput, match=r"cannot be written \(No such file or directory\)"):
+        read_key(tmp_path / "absent" / "labels.csv.key")

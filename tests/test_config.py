@@ -1,9 +1,7 @@
-"""The stage wrapper: exit codes, re-merge, and what a multirun does with a broken job."""
+"""Typed configs and the errors of stages."""
 
-import subprocess
-import sys
+import pickle
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
@@ -43,44 +41,7 @@ def test_what_the_schema_does_not_hold_is_an_error(raw: dict) -> None:
         config.typed_config(Outer, OmegaConf.create(raw))
 
 
-STAGE = """
-import sys
-from ricenet import config
-from ricenet.config import Incomplete, InvalidInput, ReportConfig, WrongUsage, stage
-
-@stage("report", ReportConfig)
-def main(cfg: ReportConfig) -> None:
-    error = {"usage": WrongUsage, "input": InvalidInput, "incomplete": Incomplete, "bug": RuntimeError}.get(cfg.run)
-    if cfg.run == "interrupt":
-        raise KeyboardInterrupt
-    if error:
-        raise error("case 17: expected this, got that; do so")
-
-main()
-"""
-
-
-@pytest.mark.parametrize(
-    ("run", "code"),
-    [("fine", 0), ("usage", 2), ("input", 3), ("incomplete", 4), ("bug", 1), ("interrupt", 130)],
-)
-def test_exit_codes(tmp_path: Path, run: str, code: int) -> None:
-    script = tmp_path / "stage.py"
-    script.write_text(STAGE)
-    result = subprocess.run([sys.executable, str(script), f"run={run}"], capture_output=True, text=True, check=False)
-    assert result.returncode == code, result.stderr
-    if code in (2, 3, 4):
-        assert result.stderr.strip() == "ricenet: case 17: expected this, got that; do so"
-
-
-@pytest.mark.parametrize("argument", ["runn=x", "+runn=x", "run=[", "--nonsense", ""])
-def test_wrong_command_lines_end_with_2(argument: str) -> None:
-    line = [sys.executable, "-m", "ricenet.report", *filter(None, [argument])]
-    assert subprocess.run(line, capture_output=True, check=False).returncode == 2
-
-
-def test_stage_leaves_no_file_of_hydras(tmp_path: Path) -> None:
-    subprocess.run(
-        [sys.executable, "-m", "ricenet.report", "run=nothing"], cwd=tmp_path, capture_output=True, check=False
-    )
-    assert not list(tmp_path.iterdir())
+def test_an_error_keeps_its_parts_across_processes() -> None:
+    error = pickle.loads(pickle.dumps(config.InvalidInput("expected this, got that", "do so", "group.rule")))
+    assert (error.message, error.hint, error.code) == ("expected this, got that", "do so", "group.rule")
+    assert str(error) == "expected this, got that; do so"

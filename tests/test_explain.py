@@ -13,13 +13,14 @@ import pytest
 import torch
 from tiny_grid import ORIGIN_MM, SHAPE, SPACING_MM, write_tiny_cases, write_tiny_fold, write_tiny_grid
 
-from ricenet.config import EXIT_DONE, EXIT_INVALID_INPUT, EXIT_USAGE, Incomplete, InvalidInput, WrongUsage
+from ricenet.config import Incomplete, InvalidInput, WrongUsage
 from ricenet.datamodule import load_case
 from ricenet.explain import Settings, _device, _replacing, explain
 from ricenet.folds import Folds
 from ricenet.model import load_network
 from ricenet.occlusion import drop_map, occlude
 from ricenet.runs import finished_folds, finished_runs, read_predictions
+from ricenet.stage import EXIT_DONE, EXIT_INVALID_INPUT, EXIT_USAGE
 
 NAME = "rd_post_event"
 CHANNELS = ["post", "event", "rd"]

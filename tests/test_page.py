@@ -9,7 +9,7 @@ import pytest
 from jinja2 import UndefinedError
 from PIL import Image
 
-from ricenet.page import Picture, data_address, jpeg, render, write_page
+from ricenet.page import Picture, data_address, jpeg, render
 
 VIEW = {
     "sections": [("summary", "Summary")],
@@ -60,10 +60,3 @@ def test_a_picture_is_made_small_and_keeps_its_shape() -> None:
     with Image.open(io.BytesIO(base64.b64decode(source.split(",")[1]))) as image:
         assert image.size == (1100, 550)
         assert image.getpixel((5, 5))[0] > 250
-
-
-def test_a_page_replaces_the_old_one_and_leaves_nothing_else(tmp_path) -> None:
-    for content in ("old", "neu – ✓"):
-        write_page(tmp_path / "x.html", content)
-    assert [path.name for path in tmp_path.iterdir()] == ["x.html"]
-    assert (tmp_path / "x.html").read_text("utf-8") == "neu – ✓"

@@ -1,6 +1,6 @@
 import pytest
 
-from ricenet.partial import partial_folder, publish, remove_folder, remove_leftovers
+from ricenet.partial import partial_folder, publish, remove_folder, remove_leftovers, replace_file
 
 
 def fill(folder, content: str) -> None:
@@ -51,3 +51,10 @@ def test_leftovers_go_and_finished_folders_stay(tmp_path):
     remove_folder(tmp_path / "x")
     remove_folder(tmp_path / "x")  # nothing there is nothing to do
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_replaces_the_old_one_and_leaves_nothing_else(tmp_path) -> None:
+    for content in ("old", "neu – ✓"):
+        replace_file(tmp_path / "x.txt", content)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.txt"]
+    assert (tmp_path / "x.txt").read_text("utf-8") == "neu – ✓"
