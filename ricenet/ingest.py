@@ -139,6 +139,7 @@ def ingest(
         write_key(out / KEY_FILE, keys.cohort)
         records = _take_all_in(wanted, out, settings, keys, jobs)
         _write_tables(out, [_row(task, records.get(task.key), keep) for task in tasks], records, facts, keep)
+        _remove_others(out, set(records))
     problems = [records[task.key]["problem"] for task in wanted if "problem" in records[task.key]]
     log.info("%d cases ready, %d excluded by the label table", len(wanted) - len(problems), len(tasks) - len(wanted))
     if problems:
@@ -299,6 +300,15 @@ def _write_tables(
     replace_file(out / "manifest.sha256", "".join(f"{sha}  {name}\n" for name, sha in sorted(hashes.items())))
     replace_file(out / RECORD, json.dumps(summary, indent=1) + "\n")
     replace_file(out / "cohort.csv", table.getvalue())
+
+
+def _remove_others(out: Path, keys: set[str]) -> None:
+    """Who left the label table, or was excluded, leaves the cohort folder: consent can be withdrawn."""
+    others = [path.parent for path in out.glob(f"c*/{RECORD}") if path.parent.name not in keys]
+    for folder in others:
+        remove_folder(folder)
+    if others:
+        log.info("%d case folders removed that the label table no longer asks for", len(others))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from typing import Any
 from ricenet.config import Incomplete, InvalidInput, WrongUsage
 from ricenet.stage import EXIT_SIGTERM, without_private_text
 
-MAX_TMPDIR = 70  # characters: the fork server's sockets lie in it, and their paths may have 107
+MAX_TMPDIR = 75  # characters: the fork server's sockets lie in it, and their paths may have 107
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc", "Failed to allocate memory")  # torch, CUDA, ITK
 KILL_TIMEOUT_S = 10
 

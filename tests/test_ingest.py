@@ -272,8 +272,11 @@ def test_excluded_rows_stay_in_the_table_and_unknown_patients_are_counted(own, t
     def change(rows: list[dict]) -> list[dict]:
         return [{**rows[0], "excluded_because": "no consent"}, {**rows[1], "site": "north", "note": "PHANTOM"}]
 
+    assert run(own, tmp_path / "out").returncode == 0
+    assert len(records(tmp_path / "out")) == PATIENTS
     edit_labels(own, change)
     assert run(own, tmp_path / "out").returncode == 0
+    assert len(records(tmp_path / "out")) == 1, "who withdraws leaves the folder too"
     rows = table(tmp_path / "out")
     assert [(row["excluded_because"], row["site"]) for row in rows] == [("no consent", ""), ("", "north")]
     assert "note" not in rows[0]

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -348,9 +349,9 @@ def tree(output: Path) -> dict[str, bytes]:
 @needs_proc
 @pytest.mark.slow
 def test_twenty_kills_at_random_moments_leave_the_tree_of_an_undisturbed_run(twelve, tmp_path, monkeypatch):
-    four, output, temporary = shutil.copytree(twelve, tmp_path / "four"), tmp_path / "cases", tmp_path / "tmp"
+    four, output = shutil.copytree(twelve, tmp_path / "four"), tmp_path / "cases"
     write_table(four, read_rows(four / "cohort.csv")[:4])
-    temporary.mkdir()
+    temporary = Path(tempfile.mkdtemp(prefix="kills-"))  # sockets want short paths
     monkeypatch.setenv("TMPDIR", str(temporary))
     began = time.monotonic()
     assert run(four, tmp_path / "undisturbed", "folds=2", "jobs=2").returncode == 0
@@ -378,6 +379,7 @@ def test_twenty_kills_at_random_moments_leave_the_tree_of_an_undisturbed_run(twe
     assert tree(output) == truth
     assert [path.name for path in output.glob(".*")] == [".lock"]
     assert not list(temporary.glob("ricenet-*"))
+    shutil.rmtree(temporary)
 
 
 @needs_proc

@@ -208,8 +208,9 @@ def packed(content: bytes) -> bytes:
     return squeeze.compress(content) + squeeze.flush()
 
 
+# VmHWM, for ru_maxrss would begin with what the process that starts this one holds.
 READ = """
-import resource, sys, time
+import sys, time
 from pathlib import Path
 from ricenet.config import InvalidInput
 from ricenet.volume import read_volume
@@ -217,10 +218,13 @@ start = time.perf_counter()
 try:
     read_volume(Path(sys.argv[1]), "case", "post")
 except InvalidInput as error:
-    print(error.code, time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+    seconds = time.perf_counter() - start
+    (peak,) = (line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    print(error.code, seconds, int(peak.split()[1]) / 2**20)
 """
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="reads its memory from /proc")
 @pytest.mark.parametrize("hostile", ["30,000^3", "4 GB of zeros behind a small header", "zeros as announced"])
 def test_hostile_files_are_refused_in_5_s_and_1_gb(tmp_path: Path, hostile: str) -> None:
     zeros = packed(bytes(2**26))

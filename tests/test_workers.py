@@ -185,5 +185,5 @@ def test_jobs_fit_the_cores_and_the_memory():
 
 def test_a_tmpdir_too_long_for_sockets_is_a_usage_error(monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("x" * MAX_TMPDIR)))
-    with pytest.raises(WrongUsage, match="TMPDIR should have 70 characters at most"):
+    with pytest.raises(WrongUsage, match="TMPDIR should have 75 characters at most"):
         next(run_each(print, {"a": ()}, jobs=1, limit_minutes=1, memory_gb=4, preload=[]))
