@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ricenet import MODALITIES, brain, dose
-from ricenet.cohort import Case
+from ricenet.cohort import Case, file_hash
 from ricenet.config import InvalidInput
 from ricenet.partial import partial_folder, publish
 from ricenet.registration import rigid, rotation_degrees, translation_mm
@@ -76,23 +76,13 @@ class Prepared:
 
 def input_hashes(case: Case) -> dict[str, str]:
     """SHA-256 of every file of the case, by role."""
-
-    def sha256(path: Path) -> str:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-
-    return {role: sha256(path) for role, path in _files(case).items()}
+    return {role: file_hash(path) for role, path in case.files.items()}
 
 
 def folder_name(case: Case, inputs: dict[str, str], settings: Settings) -> str:
     """Case key and a digest of all that decides the content, so that nothing stale is ever reused."""
     decides = [inputs, settings.deciding(), case.prescription_gy, case.fractions, PREPROCESSING_VERSION]
     return f"{case.key}-{hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]}"
-
-
-def _files(case: Case) -> dict[str, Path]:
-    extra = {"planning": case.planning, "brain_mask": case.brain_mask}
-    return {**case.images, **{role: path for role, path in extra.items() if path is not None}}
 
 
 def prepare(case: Case, inputs: dict[str, str], settings: Settings) -> Prepared:
@@ -103,7 +93,7 @@ def prepare(case: Case, inputs: dict[str, str], settings: Settings) -> Prepared:
     """
     seconds: dict[str, float] = {}
     with _timed(seconds, "read"):
-        images = {role: read_volume(path, case.name, role) for role, path in _files(case).items()}
+        images = {role: read_volume(path, case.name, role) for role, path in case.files.items()}
         if "rd" in images:
             images["rd"] = dose.check_dose(images["rd"], case.name, case.prescription_gy, case.fractions)
     with _timed(seconds, "register"):

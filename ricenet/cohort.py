@@ -22,6 +22,7 @@ COLUMNS = (
 )  # fmt: skip
 SPLITS = ("cv", "test")
 KEY_FILE = "cohort.key"  # beside cohort.csv, never in an output
+MANIFEST = "manifest.sha256"  # of a cohort folder, as sha256sum writes it
 MAX_PRESCRIPTION_GY = 100.0
 
 
@@ -65,6 +66,12 @@ class Case:
     def name(self) -> str:
         """How messages call the case: findable in the table, without the patient's id."""
         return f"case {self.key} (row {self.row} of cohort.csv)"
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """Every file of the case by role."""
+        extra = {"planning": self.planning, "brain_mask": self.brain_mask}
+        return {**self.images, **{role: path for role, path in extra.items() if path is not None}}
 
 
 @dataclass(frozen=True)
@@ -222,6 +229,12 @@ def pseudonym(key: bytes, text: str) -> str:
     The letter in front keeps a command line from reading a pseudonym such as 12e345678901 as a number.
     """
     return "c" + hashlib.blake2b(text.encode(), key=key, digest_size=6).hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, read in pieces."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def case_key(key: bytes, patient_id: str, event_id: str) -> str:

@@ -12,11 +12,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ricenet import checks
-from ricenet.cohort import Case, Finding
+from ricenet.cohort import Case, Finding, file_hash
 from ricenet.config import InvalidInput
 from ricenet.duplicates import Traces, thumbnail, voxel_hash
 from ricenet.laterality import check_sides, compare_sides
-from ricenet.manifest import file_hash
 from ricenet.qc import ISODOSES, PLANES
 from ricenet.volume import Volume, frames_apart_mm, isotropic, read_volume, resample
 
@@ -32,12 +31,6 @@ class Examined:
     facts: dict[str, Any]
 
 
-def case_files(case: Case) -> dict[str, Path]:
-    """The files of a case by role."""
-    extra = {"planning": case.planning, "brain_mask": case.brain_mask}
-    return {**case.images, **{role: path for role, path in extra.items() if path is not None}}
-
-
 def examine(case: Case, ready: Path | None, flip: bool) -> Examined:
     """Read every file of `case` and check what can be checked of it alone.
 
@@ -46,7 +39,7 @@ def examine(case: Case, ready: Path | None, flip: bool) -> Examined:
         ready: its case folder, where the cohort has been preprocessed.
         flip: compare left and right of the two MRIs.
     """
-    files = {role: file_hash(path) for role, path in case_files(case).items()}
+    files = {role: file_hash(path) for role, path in case.files.items()}
     images, findings = _read(case)
     findings += checks.check_days(case.extra, case.name)
     for role in ("post", "event", "planning"):
@@ -75,7 +68,7 @@ def examine(case: Case, ready: Path | None, flip: bool) -> Examined:
 
 def _read(case: Case) -> tuple[dict[str, Volume], list[Finding]]:
     images, findings = {}, []
-    for role, path in case_files(case).items():
+    for role, path in case.files.items():
         try:
             images[role] = read_volume(path, case.name, role)
         except InvalidInput as error:

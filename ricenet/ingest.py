@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ricenet.cohort import COLUMNS, KEY_FILE, case_key, pseudonym, read_key, write_key
+from ricenet.cohort import COLUMNS, KEY_FILE, MANIFEST, case_key, file_hash, pseudonym, read_key, write_key
 from ricenet.config import Incomplete, IngestConfig, InvalidInput, WrongUsage
 from ricenet.labels import LabelRow, deal_test, read_labels
 from ricenet.partial import hold, partial_folder, publish, remove_folder, replace_file
@@ -253,10 +253,10 @@ def _write_volumes(case: "Intake", folder: Path) -> dict[str, str]:
 
     hashes = {}
     for role, volume in case.volumes.items():
-        path, voxels = folder / f"{role}.nii.gz", volume.voxels
-        whole = np.array_equal(voxels, voxels.astype(np.int16))
-        write_volume(path, voxels.astype(np.int16) if whole else voxels, volume.world_from_voxel)
-        hashes[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+        path, whole = folder / f"{role}.nii.gz", volume.voxels.astype(np.int16)
+        stored = whole if np.array_equal(whole, volume.voxels) else volume.voxels
+        write_volume(path, stored, volume.world_from_voxel)
+        hashes[path.name] = file_hash(path)
     return hashes
 
 
@@ -297,7 +297,7 @@ def _write_tables(
         "flags": {r["case"]: r["dose"]["flags"] for r in records.values() if r.get("dose", {}).get("flags")},
         "delivery": facts,
     }
-    replace_file(out / "manifest.sha256", "".join(f"{sha}  {name}\n" for name, sha in sorted(hashes.items())))
+    replace_file(out / MANIFEST, "".join(f"{sha}  {name}\n" for name, sha in sorted(hashes.items())))
     replace_file(out / RECORD, json.dumps(summary, indent=1) + "\n")
     replace_file(out / "cohort.csv", table.getvalue())
 

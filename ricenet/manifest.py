@@ -3,22 +3,14 @@
 ricenet.ingest writes one; for other cohorts: cd COHORT && find . -name '*.nii*' | xargs sha256sum > manifest.sha256
 """
 
-import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from ricenet.checks import COHORT
-from ricenet.cohort import Case, Finding
+from ricenet.cohort import MANIFEST, Case, Finding, file_hash
 
-NAME = "manifest.sha256"
 LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, read in pieces."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def check_manifest(root: Path, files: Mapping[Path, tuple[Case, str, str]]) -> list[Finding]:
@@ -28,11 +20,11 @@ def check_manifest(root: Path, files: Mapping[Path, tuple[Case, str, str]]) -> l
         root: the cohort folder.
         files: of the table: path -> its case, its role and its SHA-256 now.
     """
-    if not (root / NAME).is_file():
+    if not (root / MANIFEST).is_file():
         return []
     findings, listed = [], set()
-    for number, line in enumerate((root / NAME).read_text("utf-8", errors="replace").splitlines(), start=1):
-        where = f"line {number} of {NAME}"
+    for number, line in enumerate((root / MANIFEST).read_text("utf-8", errors="replace").splitlines(), start=1):
+        where = f"line {number} of {MANIFEST}"
         match = LINE.fullmatch(line)
         path = (root / match[2]).resolve() if match else root
         if match is None or not path.is_relative_to(root.resolve()):
@@ -50,7 +42,7 @@ def check_manifest(root: Path, files: Mapping[Path, tuple[Case, str, str]]) -> l
             hint = "restore it; where the change is meant, write its line again with sha256sum"
             findings.append(Finding("manifest.changed", name, message, hint, channel=role))
     for case, role, _ in (files[path] for path in files.keys() - listed):
-        message = f"its {role} file does not stand in {NAME}"
+        message = f"its {role} file does not stand in {MANIFEST}"
         hint = "add its line with sha256sum, so that a change will be seen"
         findings.append(Finding("manifest.unlisted", case.name, message, hint, "warning", role))
     return sorted(findings, key=lambda found: (found.case, found.channel))

@@ -162,12 +162,10 @@ def _run_all(what: str, work: Any, tasks: dict[str, Any], limits: Limits) -> Any
 
 
 def _files(examined: Sequence["Examined"]) -> dict[Path, tuple[Case, str, str]]:
-    from ricenet.examination import case_files
-
     return {
         path: (each.traces.case, role, each.traces.files[role])
         for each in examined
-        for role, path in case_files(each.traces.case).items()
+        for role, path in each.traces.case.files.items()
     }
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ricenet.cohort import inspect_cohort
+from ricenet.cohort import file_hash, inspect_cohort
 from ricenet.config import InvalidInput
-from ricenet.manifest import check_manifest, file_hash
+from ricenet.manifest import check_manifest
 from ricenet.volume import read_volume
 
 

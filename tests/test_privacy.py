@@ -4,7 +4,6 @@ The run is the one that docs/your_cohort.md describes: two commands from twelve 
 to trained folds; then evaluation, maps and page; and crashes. Its volumes equal those of the same patients as NIfTI.
 """
 
-import csv
 import gzip
 import io
 import os
@@ -23,13 +22,14 @@ import numpy as np
 import pydicom
 import pytest
 from analytic_patient import flip_bit, truncate, write_two
+from nifti_twin import write_patient, write_rows
 
 from ricenet import LABELS
 from ricenet.causal import draw_cohort
 from ricenet.cohort import COLUMNS, read_cases, read_cohort
-from ricenet.delivery import deliver, planning_scan
+from ricenet.delivery import deliver
 from ricenet.scanner import Scans, scan_patient
-from ricenet.volume import Volume, write_volume
+from ricenet.volume import Volume
 
 pytestmark = pytest.mark.slow
 MARKER = "Zqxcanary"
@@ -100,24 +100,9 @@ def write_both(home: Path, twin: Path) -> None:
         delivered = deliver(home / "export", scans, number, draw.seed)
         mine = {"label": LABELS[draw.label], "split": draw.split}
         labels.append({"patient_id": f"{MARKER}-{delivered.patient_id}", "event_date": delivered.event_date, **mine})
-        _, planning, dose = planning_scan(scans, number, draw.seed)
-        (twin / f"{number}").mkdir(parents=True)
-        images = {**scans.volumes, "planning": planning, "rd": dose}
-        for role, volume in images.items():
-            stored = volume.voxels if role == "rd" else volume.voxels.astype(np.int16)
-            write_volume(twin / f"{number}" / f"{role}.nii.gz", stored, volume.world_from_voxel)
-        treatment = {"fractions": scans.patient.fractions, "prescription_gy": scans.patient.prescription_gy}
-        paths = {role: f"{number}/{role}.nii.gz" for role in images}
-        rows.append({"patient_id": number, "event_id": "e1", "dose_unit": "Gy", **mine, **treatment, **paths})
-    write_rows(home / f"{MARKER} labels.csv", list(labels[0]), labels)
-    write_rows(twin / "cohort.csv", list(COLUMNS), rows)
-
-
-def write_rows(path: Path, columns: list[str], rows: list[dict]) -> None:
-    with path.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, columns, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
+        rows.append(write_patient(twin, number, draw, scans))
+    write_rows(home / f"{MARKER} labels.csv", labels[0], labels)
+    write_rows(twin / "cohort.csv", COLUMNS, rows)
 
 
 def mark(delivery: Path) -> set[bytes]:
