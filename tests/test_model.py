@@ -1,90 +1,93 @@
-"""The network is MONAI's ResNet-18 by default; each setting changes what it names; weights reload without pickle."""
+"""The LightningModule: stops at a loss that is not finite, drops channels, and has the optimiser asked for."""
 
-import json
-from pathlib import Path
+from typing import Any
 
 import lightning
 import pytest
 import torch
-from monai.networks.nets import resnet18
-from safetensors.torch import save_file
+from test_network import TINY
 
 from ricenet.config import InvalidInput
-from ricenet.model import RiceClassifier, build_network, load_network
+from ricenet.model import RiceClassifier, channels_kept, shown
+from ricenet.network import build_network
 
-PAPER = {"width": 64, "conv1_size": 7, "conv1_stride": 1, "max_pool": True, "dropout": 0.0}
-TINY = PAPER | {"width": 4, "conv1_size": 3}
-
-
-def test_default_is_monais_resnet18() -> None:
-    """Same parameter names and shapes, and the same logits with the same weights."""
-    ours, theirs = build_network(3, **PAPER), resnet18(spatial_dims=3, n_input_channels=3, num_classes=2)
-    ours.load_state_dict(theirs.state_dict())
-    volume = torch.randn(1, 3, 16, 16, 16)
-    assert torch.equal(ours.eval()(volume), theirs.eval()(volume))
+SETTINGS: dict[str, Any] = {
+    "learning_rate": 1e-3,
+    "weight_decay": 0.0,
+    "schedule": "constant",
+    "fused": True,
+    "seed": 0,
+}
 
 
-@pytest.mark.parametrize(
-    ("setting", "changed"),
-    [({"width": 6}, True), ({"conv1_size": 5}, True), ({"conv1_stride": 2}, False), ({"max_pool": False}, False)],
-)
-def test_each_setting_changes_what_it_names(setting: dict[str, int], changed: bool) -> None:
-    plain, other = build_network(2, **TINY), build_network(2, **(TINY | setting))
-    shapes = [[p.shape for p in network.parameters()] for network in (plain, other)]
-    assert (shapes[0] != shapes[1]) == changed
-    if not changed:  # the same weights, another function
-        other.load_state_dict(plain.state_dict())
-        volume = torch.randn(1, 2, 16, 16, 16)
-        assert not torch.allclose(plain.eval()(volume), other.eval()(volume))
+def module(channels: int = 1, **changes: Any) -> RiceClassifier:
+    return RiceClassifier(build_network(channels, **TINY), **(SETTINGS | changes))
 
 
-def test_dropout_acts_in_training_only() -> None:
-    network = build_network(1, **(TINY | {"dropout": 0.5}))
-    volume = torch.randn(4, 1, 16, 16, 16)
-    network.eval()
-    assert torch.equal(network(volume), network(volume))
-    network.train()
-    assert not torch.equal(network(volume), network(volume))
-
-
-def write_run(folder: Path, weights: dict[str, torch.Tensor]) -> None:
-    record = {
-        "modalities": {"name": "rd_event", "channels": ["event", "rd"]},
-        "fold": 1,
-        "model": {"name": "x", **TINY},
-    }
-    (folder / "run.json").write_text(json.dumps(record))
-    save_file(weights, folder / "weights.safetensors")
-
-
-def test_weights_reload_to_the_same_answers(tmp_path: Path) -> None:
-    network = build_network(2, **TINY).eval()
-    write_run(tmp_path, network.state_dict())
-    volume = torch.randn(1, 2, 16, 16, 16)
-    assert torch.equal(load_network(tmp_path)(volume), network(volume))
-
-
-def test_weights_of_another_network_are_refused_by_name(tmp_path: Path) -> None:
-    write_run(tmp_path, build_network(3, **TINY).state_dict())
-    with pytest.raises(InvalidInput, match=r"run rd_event fold 1: weights\.safetensors cannot be used"):
-        load_network(tmp_path)
-
-
-def test_non_finite_loss_names_the_cases() -> None:
-    module = RiceClassifier(build_network(1, **TINY), 1e-3, 0.0, "constant", seed=0)
-    batch = {"volume": torch.full((2, 1, 16, 16, 16), torch.nan), "label": torch.tensor([0, 1]), "case": ["aa", "bb"]}
-    with pytest.raises(InvalidInput, match="aa, bb"):
-        module.training_step(batch, 0)
-
-
-@pytest.mark.parametrize(("schedule", "schedulers"), [("constant", 0), ("one_cycle", 1)])
-def test_optimiser_is_adam_with_the_schedule_asked_for(schedule: str, schedulers: int) -> None:
-    module = RiceClassifier(build_network(1, **TINY), 1e-3, 0.01, schedule, seed=0)
-    data = [{"volume": torch.randn(2, 1, 8, 8, 8), "label": torch.tensor([0, 1]), "case": ["a", "b"]}] * 2
+def fit(model: RiceClassifier, data: list[dict[str, Any]], validation: bool = False) -> lightning.Trainer:
     trainer = lightning.Trainer(
         max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False
     )
-    trainer.fit(module, torch.utils.data.DataLoader(data, batch_size=None))
+    loader = torch.utils.data.DataLoader(data, batch_size=None)  # type: ignore[arg-type]
+    trainer.fit(model, loader, loader if validation else None)
+    return trainer
+
+
+def batch(value: float, *cases: str) -> dict[str, Any]:
+    return {"volume": torch.full((2, 1, 16, 16, 16), float(value)), "label": torch.tensor([0, 1]), "case": list(cases)}
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["in an epoch", "at its end"])
+def test_non_finite_loss_names_the_cases(last: bool) -> None:
+    batches = [batch(1, "aa", "bb"), batch(torch.nan, "cc", "dd"), *([] if last else [batch(1, "ee", "ff")])]
+    with pytest.raises(InvalidInput, match="the loss is nan on the cases cc, dd; lower"):
+        fit(module(), batches, validation=last)
+
+
+@pytest.mark.parametrize(("schedule", "schedulers"), [("constant", 0), ("one_cycle", 1)])
+@pytest.mark.parametrize("fused", [False, True])
+def test_optimiser_is_adam_as_asked_for(schedule: str, schedulers: int, fused: bool) -> None:
+    model = module(weight_decay=0.01, schedule=schedule, fused=fused)
+    trainer = fit(model, [batch(0.1, "a", "b"), batch(0.2, "c", "d")])
     assert isinstance(trainer.optimizers[0], torch.optim.Adam)
-    assert trainer.optimizers[0].param_groups[0]["weight_decay"] == 0.01
+    group = trainer.optimizers[0].param_groups[0]
+    assert (group["weight_decay"], group["fused"]) == (0.01, fused)
     assert len(trainer.lr_scheduler_configs) == schedulers
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_layout_of_weights_and_volumes(channels_last: bool) -> None:
+    model = module(channels=2, channels_last=channels_last)
+    seen: list[bool] = []
+    model.network.register_forward_pre_hook(
+        lambda _, inputs: seen.append(inputs[0].is_contiguous(memory_format=torch.channels_last_3d))
+    )
+    model(torch.randn(2, 2, 16, 16, 16))
+    assert seen == [channels_last]
+    assert model.network.layer1[0].conv1.weight.is_contiguous(memory_format=torch.channels_last_3d) == channels_last
+
+
+def test_channels_are_dropped_as_often_as_asked_and_never_all() -> None:
+    torch.manual_seed(0)
+    kept = channels_kept(20_000, 3, 0.5)
+    assert kept.any(1).all()
+    # Of the eight patterns the empty one is drawn again: each channel stays in 4 of 7.
+    assert kept.float().mean(0).tolist() == pytest.approx([4 / 7] * 3, abs=0.01)
+
+
+def test_dropped_channels_are_blank_and_the_others_untouched() -> None:
+    volume = torch.randn(2, 3, 4, 4, 4)
+    left = shown(volume, torch.tensor([[True, False, True], [False, True, True]]))
+    assert torch.equal(left[0, [0, 2]], volume[0, [0, 2]])
+    assert not left[0, 1].any()
+    assert not left[1, 0].any()
+
+
+def test_a_model_shown_some_channels_does_not_see_the_others() -> None:
+    model = module(channels=3).eval()
+    one, other = torch.randn(2, 2, 3, 16, 16, 16)
+    other[:, 1] = one[:, 1]
+    model.present = (1,)
+    assert torch.equal(model(one), model(other))
+    model.present = None
+    assert not torch.equal(model(one), model(other))
