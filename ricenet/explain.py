@@ -117,8 +117,8 @@ def _explain_each(
 
     @cache
     def member(fold: int) -> Member:
-        from ricenet.model import load_network
-        from ricenet.runs import file_hash
+        from ricenet.cohort import file_hash
+        from ricenet.network import load_network
 
         folder = finished[fold].folder
         return Member(
@@ -271,7 +271,7 @@ def _device(accelerator: str, threads: int) -> str:
 
 
 def _fingerprint(settings: Settings, members: Sequence[Member], folder: Path) -> str:
-    from ricenet.runs import file_hash
+    from ricenet.cohort import file_hash
 
     inputs = [folder / name for name in ("volume.npy", "brain.npy", "case.json", "truth.npz")]
     parts = {

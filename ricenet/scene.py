@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ricenet.casevolumes import load_case
 from ricenet.cohort import ReadyCase
-from ricenet.datamodule import load_case
 
 
 @dataclass(frozen=True)

@@ -1,24 +1,42 @@
-"""The six augmentations: each does what its name says, alone; dose is moved and never re-scaled."""
+"""The six augmentations: each does what its name says, alone, and all of them what TorchIO does."""
+
+from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from scipy import ndimage
+import torchio
+from scipy import ndimage, stats
 
-from ricenet.augment import Augmentation
+from ricenet.augment import Augmentation, Draw, apply
 
 OFF = {
     "probability": 1.0, "rotation_degrees": 0.0, "scaling": 0.0, "elastic_mm": 0.0, "elastic_grid": 7, "flip": False,
     "noise": 0.0, "brightness": 0.0, "gamma": 0.0,
 }  # fmt: skip
+ALL = {
+    **OFF, "rotation_degrees": 20.0, "scaling": 0.2, "elastic_mm": 6.0, "flip": True, "noise": 0.3, "brightness": 0.3,
+    "gamma": 0.4,
+}  # fmt: skip
+SPACING_MM = 2.0
 
 
 def augment(
     volume: torch.Tensor, seed: int = 0, intensity: list[bool] | None = None, **strengths: float
 ) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
+    """A whole volume, augmented as if all of it were content."""
     applies = intensity or [True] * len(volume)
-    return Augmentation(**{**OFF, **strengths})(volume, 2.0, applies, generator)  # type: ignore[arg-type]
+    augmentation = Augmentation(**{**OFF, **strengths})  # type: ignore[arg-type]
+    return augmentation(volume, (0, 0, 0), volume.shape[1:], SPACING_MM, applies, torch.Generator().manual_seed(seed))
+
+
+def cut(volume: torch.Tensor, margin: int) -> tuple[torch.Tensor, tuple[int, int, int]]:
+    """The content of a volume with a margin of 0 around it, and where it begins."""
+    occupied = (volume != 0).any(0).nonzero()
+    first = (occupied.amin(0) - margin).clamp(min=0).tolist()
+    x, y, z = (slice(a, b + 1 + margin) for a, b in zip(first, occupied.amax(0).tolist(), strict=True))
+    return volume[:, x, y, z].clone(), tuple(first)
 
 
 @pytest.fixture
@@ -82,7 +100,7 @@ def test_elastic_moves_less_than_its_largest_displacement() -> None:
     ramp = torch.arange(1.0, 41.0).view(40, 1, 1).expand(1, 40, 40, 40).contiguous()
     moved = augment(ramp, 3, elastic_mm=6.0)
     shift = (moved - ramp)[:, 8:-8, 8:-8, 8:-8].abs()
-    assert 0.2 < shift.max() <= 6.0 / 2.0 + 1e-3  # 2 mm voxels
+    assert 0.2 < shift.max() <= 6.0 / SPACING_MM + 1e-3
 
 
 def test_channels_move_together_and_dose_keeps_its_values(head: torch.Tensor) -> None:
@@ -120,3 +138,193 @@ def test_gamma_keeps_range_and_order(head: torch.Tensor) -> None:
 def test_flip_mirrors_left_right_only_half_the_time(head: torch.Tensor) -> None:
     flipped = [torch.equal(augment(head, seed, flip=True), head.flip(1)) for seed in range(40)]
     assert 10 < sum(flipped) < 30
+
+
+def test_half_precision_content_is_read_and_left_as_it_is(head: torch.Tensor) -> None:
+    half = head.half()
+    before = half.clone()
+    assert torch.equal(augment(half, 1, **ALL), augment(half.float(), 1, **ALL))
+    assert torch.equal(half, before)
+
+
+@pytest.mark.parametrize("margin", [0, 1, 3])
+@pytest.mark.parametrize("seed", range(4))
+def test_cropped_content_gives_the_whole_volumes_result(head: torch.Tensor, margin: int, seed: int) -> None:
+    content, start = cut(head, margin)
+    shape = tuple(head.shape[1:])
+    augmentation = Augmentation(**ALL)  # type: ignore[arg-type]
+    result = augmentation(content, start, shape, SPACING_MM, [True, True], torch.Generator().manual_seed(seed))
+    torch.testing.assert_close(result, augment(head, seed, **ALL), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_dose_that_fills_the_volume_changes_nothing_for_the_other_channels(head: torch.Tensor, seed: int) -> None:
+    shape = tuple(head.shape[1:])
+    wide = torch.cat([head, torch.linspace(1, 2, head[0].numel()).view(1, *shape)])
+    draw = Augmentation(**ALL).draw(3, torch.Generator().manual_seed(seed))  # type: ignore[arg-type]
+    result = apply(draw, wide, (0, 0, 0), shape, SPACING_MM, [True, True, False])
+    assert torch.equal(result[:2], apply(draw, head, (0, 0, 0), shape, SPACING_MM, [True, True]))
+    assert torch.equal(result[2:], apply(draw, wide[2:], (0, 0, 0), shape, SPACING_MM, [False]))
+    assert 1 <= result[2, 6:-6, 6:-6, 6:-6].min() < result[2].max() <= 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_a_batch_is_each_sample_alone(head: torch.Tensor, dtype: torch.dtype) -> None:
+    augmentation = Augmentation(**{**ALL, "probability": 0.6})  # type: ignore[arg-type]
+    volumes = torch.stack([head, head.flip(1), 0.5 * head, head.roll(3, 2), head]).to(dtype)
+    seeds, applies = [3, 1, 4, 15, 9], [True, False]
+    together = augmentation.batch(volumes, SPACING_MM, applies, seeds)
+    assert together.dtype == torch.float32
+    for volume, seed, result in zip(volumes, seeds, together, strict=True):
+        generator = torch.Generator().manual_seed(seed)
+        alone = augmentation(volume, (0, 0, 0), tuple(head.shape[1:]), SPACING_MM, applies, generator)
+        torch.testing.assert_close(result, alone, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            result, augmentation.batch(volume[None], SPACING_MM, applies, [seed])[0], rtol=1e-6, atol=1e-6
+        )
+
+
+def test_content_that_leaves_the_volume_and_empty_channels_are_zero() -> None:
+    corner = torch.zeros(2, 24, 24, 24)
+    corner[0, :2, :2, :2] = 1
+    results = [
+        augment(
+            corner,
+            seed,
+            **ALL,
+        )
+        for seed in range(20)
+    ]
+    assert not any(result[1].any() for result in results)
+    assert any(not result.any() for result in results)
+
+
+def test_too_few_control_points_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"at least 5 control points per axis expected.*got 4"):
+        Augmentation(**{**OFF, "elastic_grid": 4})  # type: ignore[arg-type]
+
+
+# --- against TorchIO ---
+
+
+@pytest.fixture(scope="module")
+def anisotropic() -> torch.Tensor:
+    """(1, 40, 36, 28): texture of SD 1 in an ellipsoid off the centre."""
+    texture = ndimage.gaussian_filter(np.random.default_rng(0).standard_normal((40, 36, 28)), 1.5)
+    x, y, z = np.indices(texture.shape)
+    inside = (x - 18) ** 2 / 14**2 + (y - 17) ** 2 / 12**2 + (z - 13) ** 2 / 9**2 < 1
+    return torch.from_numpy((texture / texture.std() * inside).astype(np.float32))[None]
+
+
+def moves(seed: int) -> Draw:
+    """Draw of rotation, scaling and elastic deformation without intensity operations."""
+    strengths = {**OFF, "rotation_degrees": 25.0, "scaling": 0.2, "elastic_mm": 6.0}
+    return Augmentation(**strengths).draw(1, torch.Generator().manual_seed(seed))  # type: ignore[arg-type]
+
+
+def affine_arguments(draw: Draw) -> dict:
+    return {
+        "scales": draw.scales.tolist(), "degrees": draw.degrees.tolist(), "translation": (0, 0, 0),
+        "default_pad_value": 0,
+    }  # fmt: skip
+
+
+def elastic_arguments(draw: Draw) -> dict:
+    """ITK's axes x and y run the other way: both the order of control points and the sign of displacements."""
+    lps = draw.displacements_mm.flip(1, 2) * torch.tensor([-1.0, -1.0, 1.0]).view(3, 1, 1, 1)
+    return {"control_points": lps.movedim(0, -1).numpy(), "max_displacement": (6.0, 6.0, 6.0)}
+
+
+def by_torchio(transform: torchio.Transform, volume: torch.Tensor) -> torch.Tensor:
+    affine = np.diag([SPACING_MM] * 3 + [1])
+    return transform(torchio.ScalarImage(tensor=volume, affine=affine)).data
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_sampling_is_torchios_voxel_by_voxel(anisotropic: torch.Tensor, seed: int) -> None:
+    draw = moves(seed)
+    still = torch.zeros_like(draw.displacements_mm)
+    pairs = {
+        torchio.Affine(**affine_arguments(draw)): replace(draw, displacements_mm=still),
+        torchio.ElasticDeformation(**elastic_arguments(draw)): replace(
+            draw, scales=torch.ones(3), degrees=torch.zeros(3)
+        ),
+        torchio.AffineElasticDeformation(True, affine_arguments(draw), elastic_arguments(draw)): draw,
+    }
+    for transform, ours in pairs.items():
+        result = apply(ours, anisotropic, (0, 0, 0), (40, 36, 28), SPACING_MM, [True])
+        expected = by_torchio(transform, anisotropic)
+        # ElasticDeformation fills in the minimum where a voxel is read from outside, and only there.
+        expected[expected == anisotropic.min()] = 0
+        torch.testing.assert_close(result, expected, rtol=0, atol=5e-5)
+        assert (result - anisotropic).abs().max() > 1
+
+
+def drawn(n: int, **strengths: float) -> Iterator[Draw]:
+    generator = torch.Generator().manual_seed(0)
+    augmentation = Augmentation(**{**OFF, **strengths})  # type: ignore[arg-type]
+    return (augmentation.draw(1, generator) for _ in range(n))
+
+
+def assert_same_distribution(ours: object, theirs: object) -> None:
+    assert stats.ks_2samp(np.ravel(ours), np.ravel(theirs)).pvalue > 0.01
+
+
+def test_affine_parameters_are_distributed_as_torchios() -> None:
+    torch.manual_seed(1)
+    random = torchio.RandomAffine(scales=0.15, degrees=15)
+    theirs = [random.get_params(random.scales, random.degrees, random.translation, False) for _ in range(1500)]
+    ours = list(drawn(1500, scaling=0.15, rotation_degrees=15.0))
+    for axis in range(3):
+        assert_same_distribution([draw.scales[axis] for draw in ours], [scales[axis] for scales, _, _ in theirs])
+        assert_same_distribution([draw.degrees[axis] for draw in ours], [degrees[axis] for _, degrees, _ in theirs])
+
+
+def test_control_points_are_distributed_and_locked_as_torchios() -> None:
+    torch.manual_seed(1)
+    theirs = np.stack([torchio.RandomElasticDeformation.get_params((7, 7, 7), (7.5, 7.5, 7.5), 2) for _ in range(30)])
+    ours = np.stack([draw.displacements_mm.movedim(0, -1).numpy() for draw in drawn(30, elastic_mm=7.5)])
+    free = (theirs != 0).any(0)
+    assert np.array_equal((ours != 0).any(0), free)
+    assert free.mean() == pytest.approx((3 / 7) ** 2)
+    for axis in range(3):
+        assert_same_distribution(ours[:, free[..., axis], axis], theirs[:, free[..., axis], axis])
+
+
+def test_intensity_parameters_are_distributed_as_torchios() -> None:
+    torch.manual_seed(1)
+    noise, gamma = torchio.RandomNoise(std=(0, 0.1)), torchio.RandomGamma(log_gamma=0.3)
+    ours = list(drawn(3000, noise=0.1, gamma=0.3, brightness=0.25))
+    deviations = [noise.get_params(noise.mean_range, noise.std_range)[1] for _ in ours]
+    assert_same_distribution([draw.deviations[0] for draw in ours], deviations)
+    assert_same_distribution([draw.exponents[0] for draw in ours], [gamma.get_params((-0.3, 0.3)) for _ in ours])
+    assert stats.kstest([draw.factors[0] for draw in ours], stats.uniform(0.75, 0.5).cdf).pvalue > 0.01
+
+
+def test_each_augmentation_is_applied_with_its_own_probability() -> None:
+    strengths = {name: value for name, value in ALL.items() if name != "probability"}
+    ours = list(drawn(2000, probability=0.3, **strengths))
+    applied = np.array(
+        [
+            [
+                bool(draw.degrees.any()), bool(draw.displacements_mm.any()), draw.exponents[0] != 1,
+                draw.factors[0] != 1, draw.deviations[0] != 0,
+            ]
+            for draw in ours
+        ]
+    )  # fmt: skip
+    assert applied.mean(0) == pytest.approx(0.3, abs=0.03)
+    assert np.corrcoef(applied.T) == pytest.approx(np.eye(5), abs=0.08)
+
+
+def test_displacement_at_the_centre_spreads_as_torchios() -> None:
+    """Three ramps tell the displacement along each axis."""
+    ramps = 100 + torch.stack(torch.meshgrid(*[torch.arange(15.0)] * 3, indexing="ij"))
+    strengths = {"max_displacement": 3.0, "num_control_points": 7}
+    torch.manual_seed(1)
+    theirs = [by_torchio(torchio.RandomElasticDeformation(**strengths), ramps) for _ in range(200)]
+    ours = [augment(ramps, seed, [False] * 3, elastic_mm=3.0) for seed in range(200)]
+    ours_at, theirs_at = ((torch.stack(many)[:, :, 7, 7, 7] - ramps[:, 7, 7, 7]).numpy() for many in (ours, theirs))
+    assert ours_at.std(0) == pytest.approx(theirs_at.std(0), rel=0.15)
+    for axis in range(3):
+        assert_same_distribution(ours_at[:, axis], theirs_at[:, axis])

@@ -1,38 +1,43 @@
 """Batches: right channels, balanced classes, one answer whatever the workers, no case of another split."""
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import lightning
 import numpy as np
 import pytest
 import torch
 
 from ricenet.augment import Augmentation
-from ricenet.config import InvalidInput
-from ricenet.datamodule import BalancedOrder, CasesDataModule, draw_seed, load_case
+from ricenet.casevolumes import load_case
+from ricenet.datamodule import BalancedOrder, CasesDataModule, draw_seed
 from ricenet.folds import read_folds
 
 ALL = ("post", "event", "rd")
 AUGMENTATION = Augmentation(0.5, 15, 0.1, 7.5, 7, False, 0.1, 0.2, 0.2)
 
 
-def module(cases: Path, channels: Sequence[str] = ALL, workers: int = 0, fold: int = 0) -> CasesDataModule:
-    return CasesDataModule(cases, read_folds(cases), fold, channels, AUGMENTATION, 4, workers, seed=1)
+def module(cases: Path, channels: Sequence[str] = ALL, workers: int = 0, fold: int = 0, **keys: str) -> CasesDataModule:
+    return CasesDataModule(cases, read_folds(cases), fold, channels, AUGMENTATION, 4, workers, seed=1, **keys)
 
 
-def test_channels_are_read_by_name(phantom_cases: Path) -> None:
-    case = read_folds(phantom_cases).cases[0]
-    stored = np.load(phantom_cases / case.folder / "volume.npy").astype(np.float32)
-    np.testing.assert_array_equal(load_case(phantom_cases, case, ["event", "rd"]), stored[1:])
-    np.testing.assert_array_equal(load_case(phantom_cases, case, ["post"]), stored[:1])
+def on_device(data: CasesDataModule, batch: dict[str, Any], training: bool) -> dict[str, Any]:
+    """The batch as the model gets it."""
+    data.trainer = lightning.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
+    data.trainer.training = training
+    return data.on_after_batch_transfer(batch, 0)
 
 
-def test_batch_has_named_fields_and_shapes(phantom_cases: Path) -> None:
-    batch = next(iter(module(phantom_cases).train_dataloader()))
+def test_batch_has_named_fields_shapes_and_types(phantom_cases: Path) -> None:
+    data = module(phantom_cases)
+    loaded = next(iter(data.val_dataloader()))
+    assert loaded["volume"].dtype == torch.float16  # until it is on the device
+    batch = on_device(data, loaded, training=False)
     assert batch["volume"].shape == (4, 3, 16, 16, 16)
     assert batch["volume"].dtype == torch.float32
-    assert len(batch["label"]) == len(batch["case"]) == 4
+    assert batch["label"].tolist() == [case.label for case in data.validation[:4]]
+    assert batch["case"] == [case.case_key for case in data.validation[:4]]
 
 
 def test_two_workers_give_the_batches_of_none(phantom_cases: Path) -> None:
@@ -42,6 +47,29 @@ def test_two_workers_give_the_batches_of_none(phantom_cases: Path) -> None:
         assert torch.equal(first["volume"], second["volume"])
 
 
+@pytest.mark.parametrize("cache", ["none", "ram", "device"])
+@pytest.mark.parametrize("part", ["val_dataloader", "predict_dataloader"])
+def test_every_cache_serves_the_same_volumes(phantom_cases: Path, cache: str, part: str) -> None:
+    data, plain = module(phantom_cases, cache=cache, augment_on="device"), module(phantom_cases)
+    for first, second in zip(getattr(data, part)(), getattr(plain, part)(), strict=True):
+        assert ("volume" in first) == (cache != "device")
+        got, expected = (on_device(d, b, training=False) for d, b in ((data, first), (plain, second)))
+        assert torch.equal(got["volume"], expected["volume"])
+
+
+@pytest.mark.parametrize("cache", ["none", "device"])
+def test_augmented_on_the_device_as_in_a_worker(phantom_cases: Path, cache: str) -> None:
+    there, here = module(phantom_cases, cache=cache, augment_on="device"), module(phantom_cases)
+    changed = 0.0
+    for first, second in zip(there.train_dataloader(), here.train_dataloader(), strict=True):
+        assert first["case"] == second["case"]
+        got, expected = (on_device(d, b, training=True) for d, b in ((there, first), (here, second)))
+        torch.testing.assert_close(got["volume"], expected["volume"], rtol=1e-4, atol=1e-4)
+        plain = torch.stack([there.volumes.read(there.place[key]).whole() for key in first["case"]])
+        changed = max(changed, (got["volume"] - plain).abs().max().item())
+    assert changed > 0.1
+
+
 def test_training_validation_and_test_cases_do_not_overlap(phantom_cases: Path) -> None:
     for fold in range(2):
         data = module(phantom_cases, fold=fold)
@@ -49,11 +77,22 @@ def test_training_validation_and_test_cases_do_not_overlap(phantom_cases: Path) 
         assert sum(map(len, parts)) == len(set.union(*parts)) == 24
 
 
-def test_validation_is_every_case_once_and_not_augmented(phantom_cases: Path) -> None:
+def test_training_batches_hold_training_cases_alone(phantom_cases: Path) -> None:
     data = module(phantom_cases)
-    batches = list(data.val_dataloader())
-    assert [key for batch in batches for key in batch["case"]] == [case.case_key for case in data.validation]
-    assert torch.equal(batches[0]["volume"][0], torch.from_numpy(load_case(phantom_cases, data.validation[0], ALL)))
+    drawn = {key for batch in data.train_dataloader() for key in batch["case"]}
+    assert drawn <= {case.case_key for case in data.training}
+
+
+def test_validation_and_prediction_are_every_case_once_and_not_augmented(phantom_cases: Path) -> None:
+    data = module(phantom_cases)
+    for loader, table in (
+        (data.val_dataloader(), data.validation),
+        (data.predict_dataloader(), data.validation + data.held_out),
+    ):
+        batches = list(loader)
+        assert [key for batch in batches for key in batch["case"]] == [case.case_key for case in table]
+        stored = torch.from_numpy(load_case(phantom_cases, table[0], ALL))
+        assert torch.equal(batches[0]["volume"][0].float(), stored)
 
 
 def test_classes_are_drawn_equally_often() -> None:
@@ -72,23 +111,9 @@ def test_order_depends_on_seed_and_epoch_only() -> None:
     assert draw_seed(0, 1) != draw_seed(1, 0)
 
 
-def test_missing_modality_names_the_case(phantom_cases: Path) -> None:
-    case = read_folds(phantom_cases).cases[0]
-    with pytest.raises(InvalidInput, match=f"case {case.case_key}: has no channel flair"):
-        load_case(phantom_cases, case, ["flair"])
-
-
-def test_unfinished_case_folder_is_refused(phantom_cases: Path, tmp_path: Path) -> None:
-    cases = shutil.copytree(phantom_cases, tmp_path / "cases")
-    case = read_folds(cases).cases[0]
-    (cases / case.folder / "case.json").unlink()
-    with pytest.raises(InvalidInput, match="unfinished"):
-        load_case(cases, case, ALL)
-
-
-def test_different_grids_are_refused(phantom_cases: Path, tmp_path: Path) -> None:
-    cases = shutil.copytree(phantom_cases, tmp_path / "cases")
-    data = module(cases)
-    np.save(cases / data.training[0].folder / "volume.npy", np.zeros((3, 8, 8, 8), np.float16))
-    with pytest.raises(InvalidInput, match="different grids"):
-        data.train_dataloader()
+def test_processes_share_out_the_order_of_one() -> None:
+    labels = [0, 1] * 10 + [1]
+    whole = list(BalancedOrder(labels, 0, lambda: 3))
+    shares = [list(BalancedOrder(labels, 0, lambda: 3, rank, world=2)) for rank in range(2)]
+    assert [len(share) for share in shares] == [10, 10]
+    assert [item for pair in zip(*shares, strict=True) for item in pair] == whole[:20]

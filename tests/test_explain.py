@@ -14,10 +14,10 @@ import torch
 from tiny_grid import ORIGIN_MM, SHAPE, SPACING_MM, write_tiny_cases, write_tiny_fold, write_tiny_grid
 
 from ricenet.config import Incomplete, InvalidInput, WrongUsage
-from ricenet.datamodule import load_case
+from ricenet.casevolumes import load_case
 from ricenet.explain import Settings, _device, _replacing, explain
 from ricenet.folds import Folds
-from ricenet.model import load_network
+from ricenet.network import load_network
 from ricenet.occlusion import drop_map, occlude
 from ricenet.runs import finished_folds, finished_runs, read_predictions
 from ricenet.stage import EXIT_DONE, EXIT_INVALID_INPUT, EXIT_USAGE

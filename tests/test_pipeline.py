@@ -13,9 +13,9 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from ricenet.config import TrainConfig, compose
-from ricenet.datamodule import load_case
+from ricenet.casevolumes import load_case
 from ricenet.folds import read_folds
-from ricenet.model import load_network
+from ricenet.network import load_network
 from ricenet.phantom import write_phantom
 from ricenet.train import train
 

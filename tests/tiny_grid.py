@@ -9,13 +9,16 @@ from safetensors.torch import save_file
 
 from ricenet import MODALITIES
 from ricenet.cohort import ReadyCase, write_cases
-from ricenet.datamodule import load_case
+from ricenet.casevolumes import load_case
 from ricenet.folds import Folds, write_folds
-from ricenet.model import build_network
+from ricenet.network import build_network
 from ricenet.runs import case_hash, finish, run_folder, write_predictions
 
 SHAPE, SPACING_MM, ORIGIN_MM = (14, 12, 10), 5.0, (-31.0, -40.0, -12.0)
-MODEL = {"width": 4, "conv1_size": 3, "conv1_stride": 1, "max_pool": True, "dropout": 0.0}
+MODEL = {
+    "architecture": "resnet18", "width": 4, "conv1_size": 3, "conv1_stride": 1, "max_pool": True, "dropout": 0.0,
+    "pretrained": None,
+}  # fmt: skip
 
 
 def write_tiny_cases(cases: Path, n_cv: int = 4, n_test: int = 2, n_folds: int = 2) -> Folds:
