@@ -3,15 +3,15 @@
 The values live in conf/<stage>.yaml, the types here. Nothing in any config is instantiated by Hydra: a key that is not
 a field of the schema, `_target_` included, is an error.
 
-Imports stay light (hydra, omegaconf): `--help` and every config error answer before torch is loaded.
+Imports stay light: `--help` answers before Hydra is loaded, every config error before torch is.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import hydra
-from omegaconf import DictConfig, OmegaConf
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 _PACKAGE = Path(__file__).resolve().parent
 # In a wheel conf/ lies inside the package, in a checkout beside it.
@@ -143,17 +143,22 @@ class ModalitiesConfig:
 @dataclass
 class ModelConfig:
     name: str
+    architecture: str
     width: int
     conv1_size: int
     conv1_stride: int
     max_pool: bool
     dropout: float
+    channel_dropout: float
+    pretrained: str | None
 
 
 @dataclass
 class DataConfig:
     batch_size: int
     workers: int
+    cache: str
+    augment_on: str
 
 
 @dataclass
@@ -174,6 +179,7 @@ class AugmentationConfig:
 class TrainerConfig:
     accelerator: str
     devices: int
+    strategy: str
     precision: str
     threads: int
     limit_batches: int | None
@@ -181,10 +187,20 @@ class TrainerConfig:
 
 
 @dataclass
+class StepConfig:
+    pool_first: bool
+    recompute_stem: bool
+    channels_last: bool
+    compile: bool
+    accumulate: int
+
+
+@dataclass
 class OptimizerConfig:
     learning_rate: float
     weight_decay: float
     schedule: str
+    fused: bool
 
 
 @dataclass
@@ -210,7 +226,13 @@ class TrainConfig:
     augmentation: AugmentationConfig
     trainer: TrainerConfig
     optimizer: OptimizerConfig
+    step: StepConfig
     logger: LoggerConfig
+
+
+@dataclass
+class StatusConfig:
+    run: str
 
 
 @dataclass
@@ -247,7 +269,7 @@ class ReportConfig:
     pictures: int
 
 
-def typed_config(schema: type[Config], raw: DictConfig) -> Config:
+def typed_config(schema: type[Config], raw: "DictConfig") -> Config:
     """Merge a composed config into its schema once more, so that a key nobody declared is an error.
 
     Hydra accepts `+modalties=rd_event` in silence, with schemas in the defaults list too; only this merge catches it.
@@ -255,11 +277,15 @@ def typed_config(schema: type[Config], raw: DictConfig) -> Config:
     Raises:
         omegaconf.errors.OmegaConfBaseException: unknown key, wrong type, or a mandatory value that was not given.
     """
+    from omegaconf import OmegaConf
+
     plain = OmegaConf.to_container(raw, resolve=True, throw_on_missing=True)
     return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain))  # type: ignore[return-value]
 
 
 def compose(name: str, schema: type[Config], overrides: list[str]) -> Config:
     """The config that `python -m ricenet.<name> <overrides>` would run, for tests and notebooks."""
+    import hydra
+
     with hydra.initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         return typed_config(schema, hydra.compose(name, overrides))

@@ -8,13 +8,16 @@ import fcntl
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from ricenet.config import InvalidInput
 
 PREFIX = ".partial-"
+POLL_S = 0.2
 
 
 @contextmanager
@@ -66,18 +69,18 @@ def remove_folder(folder: Path) -> None:
 
 
 @contextmanager
-def hold(folder: Path) -> Iterator[None]:
+def hold(folder: Path, patience_s: float = 0, name: str = "this folder") -> Iterator[None]:
     """Be the only process that writes to `folder`; what killed ones left unfinished there is removed first.
 
     Raises:
-        InvalidInput: another process holds it.
+        InvalidInput: another process holds it, and has not let go within `patience_s`.
     """
     with (folder / ".lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            message = "another run is writing to this folder"
-            raise InvalidInput(message, "wait for it", code="folder.locked") from None
+        give_up = time.monotonic() + patience_s
+        while not _locked(handle):
+            if time.monotonic() >= give_up:
+                raise InvalidInput(f"another run is writing to {name}", "wait for it", code="folder.locked")
+            time.sleep(POLL_S)
         remove_leftovers(folder)
         try:
             yield
@@ -85,11 +88,19 @@ def hold(folder: Path) -> Iterator[None]:
             remove_leftovers(folder)  # of workers that were killed
 
 
+def _locked(handle: IO[str]) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def remove_leftovers(parent: Path) -> None:
     """Remove what killed processes left unfinished in `parent`; only for who knows that nobody else writes there."""
     for leftover in parent.glob(f"{PREFIX}*"):
         shutil.rmtree(leftover, ignore_errors=True)
-    for suffix in ("csv", "json", "sha256"):  # tables on their way: .<name>.<pid>
+    for suffix in ("csv", "json", "yaml", "sha256", "ckpt"):  # files on their way: .<name>.<pid>
         for table in parent.glob(f".*.{suffix}.*"):
             table.unlink()
 

@@ -1,8 +1,9 @@
 """Run folders: what one training leaves behind, and what a repeated or later command may reuse.
 
-outputs/<name>/<modalities>/fold<k>/ holds config.yaml, run.json, last.ckpt, weights.safetensors, metrics.csv,
-predictions.csv and, last, DONE with the hash of every other result. A folder with DONE is finished; without, it is
-resumed at its last epoch border.
+outputs/<name>/<row>/fold<k>/ holds config.yaml, run.json (from the start: how it stands and what it is made with),
+last.ckpt, previous.ckpt, weights.safetensors, metrics.csv, predictions.csv and, last, DONE with the hash of every
+result. A folder with DONE is finished; without, it is resumed at its last epoch border. The row is the modality set's
+name, or the model's where one model serves all sets.
 """
 
 import csv
@@ -10,7 +11,9 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -19,13 +22,19 @@ from typing import Any
 import yaml
 
 from ricenet import __version__
-from ricenet.config import InvalidInput, WrongUsage
+from ricenet.cohort import file_hash
+from ricenet.config import Incomplete, InvalidInput, WrongUsage
 from ricenet.folds import Folds
+from ricenet.partial import hold
 
 RESULTS = ("weights.safetensors", "predictions.csv", "metrics.csv", "run.json")
 PREDICTION_COLUMNS = ("case_key", "patient_key", "split", "label", "logit_recurrence", "logit_rice", "prob_rice")
+# Of a model that serves every modality set: its answers with the other channels blanked.
+BY_SET = "predictions_by_set.csv"
+PROGRESS = "progress.json"
 # How a run is watched, and where its cases lie, does not change its result; the cases' hash is part of run.json.
-WITHOUT_EFFECT = ("run", "cases", "logger", "trainer.progress", "data.workers", "checkpoint_every")
+WITHOUT_EFFECT = ("run", "cases", "logger", "trainer.progress", "data.workers", "data.cache", "checkpoint_every")
+PATIENCE_S = 30  # for a process that was killed a moment ago and still holds the folder
 
 
 @dataclass(frozen=True)
@@ -44,33 +53,92 @@ def run_folder(run: Path, modalities: str, fold: int) -> Path:
     return run / modalities / f"fold{fold}"
 
 
-def claim(folder: Path, config: Mapping[str, Any], inputs: Mapping[str, str]) -> bool:
-    """Take `folder` for a training with this config and these input hashes; False where it is finished already.
+def identity(config: Mapping[str, Any], inputs: Mapping[str, str]) -> dict[str, Any]:
+    """What decides a run's result: its settings, and the hashes of what it reads."""
+    flat = {**_flat(config), **inputs}
+    return {name: value for name, value in flat.items() if not name.startswith(WITHOUT_EFFECT)}
+
+
+def owner(run_identity: Mapping[str, Any]) -> str:
+    """A digest of a run's identity, by which it knows its checkpoints."""
+    return hashlib.sha256(json.dumps(run_identity, sort_keys=True).encode()).hexdigest()
+
+
+def is_finished(folder: Path, run_identity: Mapping[str, Any]) -> bool:
+    """Whether the run folder is finished, with just this identity.
 
     Raises:
-        WrongUsage: the folder holds another config or was made from other cases or folds; says each difference.
+        WrongUsage: it was started with another: other settings, cases or folds; says each difference.
     """
-    identity = {**_flat(config), **inputs}
-    for name in [name for name in identity if name.startswith(WITHOUT_EFFECT)]:
-        del identity[name]
     path = folder / "identity.json"
     if path.is_file():
         before = json.loads(path.read_text())
         changed = [
-            f"{k}: {before.get(k)} before, {identity.get(k)} now"
-            for k in sorted(before | identity)
-            if before.get(k) != identity.get(k)
+            f"{name}: {before.get(name)} before, {run_identity.get(name)} now"
+            for name in sorted(before | run_identity)
+            if before.get(name) != run_identity.get(name)
         ]
         if changed:
             raise WrongUsage(
                 f"{folder.parent.name} {folder.name} was started with other settings:\n  " + "\n  ".join(changed)
                 + "\ngive another name=, or remove that run folder"
             )  # fmt: skip
-    else:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps(identity, indent=1) + "\n")
+    return is_done(folder)
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Be the only process that trains into `folder`; its run.json then tells how that ended, if it did not finish.
+
+    Raises:
+        InvalidInput: another process does, and goes on doing so for PATIENCE_S.
+        Incomplete: the folder cannot be written to.
+    """
+    with ExitStack() as stack:
+        with writing(folder, "the run folder"):
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(hold(folder, PATIENCE_S, f"{folder.parent.name} {folder.name}"))
+        try:
+            yield
+        except BaseException as error:
+            with suppress(OSError):  # what ended the run may be a full disk; that error is the one to report
+                _note_end(folder, error)
+            raise
+
+
+def _note_end(folder: Path, error: BaseException) -> None:
+    path = folder / "run.json"
+    if not path.is_file() or (folder / "DONE").is_file():
+        return
+    stopped = isinstance(error, (SystemExit, KeyboardInterrupt))
+    lines = str(error).splitlines()
+    message = "" if stopped or not lines else lines[0]
+    record = json.loads(path.read_text()) | {"status": "interrupted" if stopped else "failed", "message": message}
+    write_text(path, json.dumps(record, indent=1) + "\n")
+
+
+def begin(folder: Path, config: Mapping[str, Any], run_identity: Mapping[str, Any], record: dict[str, Any]) -> None:
+    """Write what the run is: identity.json, config.yaml and run.json with `status` running."""
+    with writing(folder, "the run folder"):
+        write_text(folder / "identity.json", json.dumps(run_identity, indent=1) + "\n")
         write_text(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
-    return not is_done(folder)
+        write_text(folder / "run.json", json.dumps({"status": "running", **record}, indent=1) + "\n")
+
+
+@contextmanager
+def writing(folder: Path, what: str) -> Iterator[None]:
+    """Turn a disk that is full or read-only into a run that stopped, with what was there kept.
+
+    Raises:
+        Incomplete: naming the run and the system's reason.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise Incomplete(
+            f"{folder.parent.name} {folder.name}: {what} cannot be written ({error.strerror}); what was there is kept: "
+            "make room, or the folder writable, and give the same command again"
+        ) from error
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -99,8 +167,10 @@ def is_done(folder: Path) -> bool:
 
 def finish(folder: Path, record: dict[str, Any]) -> None:
     """Write run.json, then DONE with the hashes of all results: from here on the run counts."""
-    write_text(folder / "run.json", json.dumps(record, indent=1) + "\n")
-    write_text(folder / "DONE", json.dumps({name: file_hash(folder / name) for name in RESULTS}, indent=1) + "\n")
+    write_text(folder / "run.json", json.dumps({"status": "done", **record}, indent=1) + "\n")
+    results = [name for name in (*RESULTS, BY_SET) if name in RESULTS or (folder / name).is_file()]
+    write_text(folder / "DONE", json.dumps({name: file_hash(folder / name) for name in results}, indent=1) + "\n")
+    (folder / PROGRESS).unlink(missing_ok=True)
 
 
 def finished_runs(run: Path) -> list[FinishedRun]:
@@ -138,19 +208,37 @@ def cases_folder(run: Path, finished: Sequence[FinishedRun]) -> Path:
 
 def write_predictions(folder: Path, rows: list[dict[str, Any]]) -> None:
     """Write predictions.csv: one row per validation and test case; numbers read back as they were."""
-    with (folder / "predictions.csv").open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, PREDICTION_COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    _write_rows(folder / "predictions.csv", PREDICTION_COLUMNS, rows)
+
+
+def write_predictions_by_set(folder: Path, rows: list[dict[str, Any]]) -> None:
+    """Write predictions_by_set.csv: the rows of predictions.csv for every modality set, named in `modalities`."""
+    _write_rows(folder / BY_SET, ("modalities", *PREDICTION_COLUMNS), rows)
 
 
 def read_predictions(folder: Path) -> list[dict[str, Any]]:
     """The rows of predictions.csv with label as int, logits and probability as float."""
-    with (folder / "predictions.csv").open(newline="") as stream:
+    return _read_rows(folder / "predictions.csv")
+
+
+def read_predictions_by_set(folder: Path) -> list[dict[str, Any]]:
+    """The rows of predictions_by_set.csv, as those of read_predictions; none where the run has no such file."""
+    return _read_rows(folder / BY_SET) if (folder / BY_SET).is_file() else []
+
+
+def _write_rows(path: Path, columns: Sequence[str], rows: list[dict[str, Any]]) -> None:
+    with writing(path.parent, path.name), path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    with path.open(newline="") as stream:
         rows: list[dict[str, Any]] = list(csv.DictReader(stream))
     for row in rows:
         row["label"] = int(row["label"])
-        for column in PREDICTION_COLUMNS[4:]:
+        for column in ("logit_recurrence", "logit_rice", "prob_rice"):
             row[column] = float(row[column])
     return rows
 
@@ -202,12 +290,13 @@ def finished_folds(runs: Sequence[FinishedRun], modalities: str, cases: Path, fo
 
 
 def provenance() -> dict[str, Any]:
-    """What the result was made with: package versions and type of machine; neither its name nor the user."""
+    """What the result was made with: code, package versions and type of machine; neither its name nor the user."""
     import torch  # seconds to load, and only a training asks
 
     packages = ("torch", "lightning", "monai", "numpy", "torchmetrics")
     return {
         "ricenet": __version__,
+        "commit": _commit(),
         **{package: version(package) for package in packages},
         "python": platform.python_version(),
         "machine": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
@@ -215,16 +304,26 @@ def provenance() -> dict[str, Any]:
     }
 
 
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _commit() -> str | None:
+    """The commit of the checkout that this code runs from, with `+` where it was changed since; None without one."""
+    here = Path(__file__).resolve().parents[1]
+    if not (here / ".git").exists():
+        return None
+    command = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):  # no git on this machine, or a checkout of somebody else's
+        return None
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a small file so that either the old or the new content is there, never a part."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("w") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

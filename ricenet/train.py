@@ -10,21 +10,17 @@ import os
 import signal
 import sys
 import time
-import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ricenet.config import LoggerConfig, TrainConfig, WrongUsage
+from ricenet.config import TrainConfig, WrongUsage
 from ricenet.stage import EXIT_SIGTERM, stage
 
 if TYPE_CHECKING:
-    import lightning
-    from lightning.pytorch.loggers import Logger
-
-    from ricenet.datamodule import CasesDataModule
-    from ricenet.folds import Folds
-    from ricenet.model import RiceClassifier
+    pass
 
 log = logging.getLogger(__name__)
 
@@ -33,42 +29,86 @@ log = logging.getLogger(__name__)
 def main(cfg: TrainConfig) -> None:
     """Train the fold and modality set that the config names."""
     _check(cfg)
-    train(cfg)
+    train(cfg, _number_in_grid())
 
 
-def train(cfg: TrainConfig) -> None:
-    """Claim the run folder, train, predict the validation and test cases, mark the run finished."""
+def _number_in_grid() -> int:
+    """The place of this job in a multirun, by which the runs of a grid are dealt out to the GPUs."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    hydra = HydraConfig.get()
+    return int(hydra.job.num) if hydra.mode == RunMode.MULTIRUN else 0
+
+
+def train(cfg: TrainConfig, number: int = 0) -> None:
+    """Claim the run folder, train, predict the validation and test cases, mark the run finished.
+
+    Args:
+        number: of this run in its grid.
+    """
     from ricenet import runs
+    from ricenet.fit import fit
     from ricenet.folds import read_folds
 
     cases, run = Path(cfg.cases), Path(cfg.run)
     folds = read_folds(cases)
     folds.require_fold(cfg.fold)
-    folder = runs.run_folder(run, cfg.modalities.name, cfg.fold)
-    # A run is kept relative to its grid: no absolute path of the user's stands in any output.
+    folder = runs.run_folder(run, row_name(cfg), cfg.fold)
+    # A run is kept relative to its grid, and weights by their hash: no path of the user's stands in any output.
     settings = asdict(cfg) | {"run": ".", "cases": os.path.relpath(cases, run)}
+    settings["model"] |= {"pretrained": _hash_of(cfg.model.pretrained)}
     hashes = {"folds_hash": folds.hash, "case_hash": runs.case_hash(cases, folds)}
-    if not runs.claim(folder, settings, hashes):
-        log.info("%s fold %d is finished already", cfg.modalities.name, cfg.fold)
+    identity = runs.identity(settings, hashes)
+    if runs.is_finished(folder, identity):
+        log.info("%s fold %d is finished already", row_name(cfg), cfg.fold)
         return
-    started = time.monotonic()
-    _train(cfg, cases, folds, folder)
-    record = {
-        "status": "done",
-        "modalities": asdict(cfg.modalities),
-        "fold": cfg.fold,
-        "n_folds": folds.n_folds,
-        "seed": cfg.seed,
-        "epochs": cfg.epochs,
-        "checkpoint": cfg.checkpoint,
-        "model": asdict(cfg.model),
-        "cases": settings["cases"],
-        **hashes,
-        "versions": runs.provenance(),
-        "elapsed_s": round(time.monotonic() - started, 1),
-    }
-    runs.finish(folder, record)
-    log.info("%s fold %d finished in %.0f s", cfg.modalities.name, cfg.fold, record["elapsed_s"])
+    with _sigterm_ends_this(), runs.claimed(folder):
+        if runs.is_finished(folder, identity):  # by the process that held it until now
+            return
+        started = time.monotonic()
+        record = {
+            "modalities": {"name": row_name(cfg), "channels": cfg.modalities.channels},
+            "fold": cfg.fold,
+            "n_folds": folds.n_folds,
+            "seed": cfg.seed,
+            "epochs": cfg.epochs,
+            "checkpoint": cfg.checkpoint,
+            "model": settings["model"],
+            "cases": settings["cases"],
+            **hashes,
+            "versions": runs.provenance(),
+        }
+        runs.begin(folder, settings, identity, record)
+        fit(cfg, cases, folds, folder, runs.owner(identity), number)
+        runs.finish(folder, record | {"elapsed_s": round(time.monotonic() - started, 1)})
+    log.info("%s fold %d finished in %.0f s", row_name(cfg), cfg.fold, time.monotonic() - started)
+
+
+def row_name(cfg: TrainConfig) -> str:
+    """The row of the grid that a run belongs to: its modality set, or the one model that serves all sets."""
+    return "modality_dropout" if cfg.model.channel_dropout else cfg.modalities.name
+
+
+def _hash_of(weights: str | None) -> str | None:
+    from ricenet.cohort import file_hash
+    from ricenet.config import InvalidInput
+
+    if weights is None:
+        return None
+    if not Path(weights).is_file():
+        raise InvalidInput("model.pretrained: there is no such file", "download MedicalNet's weights and name the .pth")
+    return file_hash(Path(weights))
+
+
+@contextmanager
+def _sigterm_ends_this() -> Iterator[None]:
+    """SIGTERM (SLURM's preemption too) ends this process at once with 143: the last epoch border is on disk."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _check(cfg: TrainConfig) -> None:
@@ -77,6 +117,9 @@ def _check(cfg: TrainConfig) -> None:
         "checkpoint": (cfg.checkpoint, ("last", "best")),
         "optimizer.schedule": (cfg.optimizer.schedule, ("constant", "one_cycle")),
         "logger.name": (cfg.logger.name, ("csv", "tensorboard", "wandb")),
+        "data.cache": (cfg.data.cache, ("none", "ram", "device")),
+        "data.augment_on": (cfg.data.augment_on, ("worker", "device")),
+        "trainer.strategy": (cfg.trainer.strategy, ("auto", "ddp_spawn")),
     }
     for key, (value, allowed) in choices.items():
         if value not in allowed:
@@ -85,158 +128,26 @@ def _check(cfg: TrainConfig) -> None:
         "epochs": cfg.epochs,
         "data.batch_size": cfg.data.batch_size,
         "model.width": cfg.model.width,
+        "step.accumulate": cfg.step.accumulate,
+        "checkpoint_every": cfg.checkpoint_every,
     }.items():
         if number < 1:
             raise WrongUsage(f"{key} should be at least 1, got {number}")
+    if not 0 <= cfg.model.channel_dropout < 1:
+        raise WrongUsage(f"model.channel_dropout should lie in [0, 1), got {cfg.model.channel_dropout:g}")
+    _check_together(cfg)
 
 
-def _train(cfg: TrainConfig, cases: Path, folds: "Folds", folder: Path) -> None:
-    import lightning
-    import torch
-    from safetensors.torch import save_file
-
-    from ricenet.augment import Augmentation
-    from ricenet.datamodule import CasesDataModule
-    from ricenet.model import RiceClassifier, build_network
-
-    _quiet_lightning()
-    if cfg.trainer.threads:
-        torch.set_num_threads(cfg.trainer.threads)
-    lightning.seed_everything(cfg.seed, verbose=False)
-    strengths = {name: value for name, value in asdict(cfg.augmentation).items() if name != "name"}
-    data = CasesDataModule(
-        cases, folds, cfg.fold, cfg.modalities.channels,
-        None if cfg.augmentation.name == "none" else Augmentation(**strengths),
-        cfg.data.batch_size, cfg.data.workers, cfg.seed,
-    )  # fmt: skip
-    shape = {name: value for name, value in asdict(cfg.model).items() if name != "name"}
-    network = build_network(len(cfg.modalities.channels), **shape)
-    model = RiceClassifier(network, **asdict(cfg.optimizer), seed=cfg.seed)
-    trainer = _trainer(cfg, folder)
-    _fit(trainer, model, data, folder)
-    if cfg.checkpoint == "best":
-        best = torch.load(folder / "best.ckpt", map_location="cpu", weights_only=True)
-        model.load_state_dict(best["state_dict"])
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.network.state_dict().items()}
-    save_file(weights, folder / "weights.safetensors")
-    _predict(trainer, model, data, folder)
-
-
-def _quiet_lightning() -> None:
-    """Leave warnings that a user can act on; Lightning prints each of its own lines twice under Hydra's logging."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).handlers.clear()
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for harmless in (".*LeafSpec.*", "Checkpoint directory .* exists", ".*does not have many workers.*"):
-        warnings.filterwarnings("ignore", message=harmless)
-
-
-def _fit(trainer: "lightning.Trainer", model: "RiceClassifier", data: "CasesDataModule", folder: Path) -> None:
-    """Fit from the last epoch border, and turn Lightning's quiet ends after a signal into the shell's exit codes."""
-    last = folder / "last.ckpt"
-    if last.is_file():
-        log.info("%s %s: going on from its last checkpoint", folder.parent.name, folder.name)
-    try:
-        trainer.fit(model, datamodule=data, ckpt_path=last if last.is_file() else None, weights_only=True)
-    except SystemExit:  # Lightning's answer to a signal
-        sys.exit(EXIT_SIGTERM if trainer.received_sigterm else 128 + signal.SIGINT)
-    finally:
-        for logger in trainer.loggers:
-            logger.finalize("success")
-        _finish_wandb()
-    if trainer.received_sigterm:
-        sys.exit(EXIT_SIGTERM)
-
-
-def _finish_wandb() -> None:
-    """Close the tracker's run: without it, the runs of a grid in one process collapse into one."""
-    if "wandb" in sys.modules:
-        sys.modules["wandb"].finish()
-
-
-def _trainer(cfg: TrainConfig, folder: Path) -> "lightning.Trainer":
-    import lightning
-    from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-
-    from ricenet.checkpoint import MetricsTable, SafeCheckpointIO
-
-    callbacks: list[Callback] = [
-        ModelCheckpoint(
-            folder, filename="last", every_n_epochs=cfg.checkpoint_every, save_top_k=1, enable_version_counter=False
-        ),
-        MetricsTable(folder / "metrics.csv"),
-    ]
-    if cfg.checkpoint == "best":
-        callbacks.append(
-            ModelCheckpoint(folder, filename="best", monitor="val/macro_f1", mode="max", enable_version_counter=False)
-        )
-    return lightning.Trainer(
-        accelerator=cfg.trainer.accelerator,
-        devices=cfg.trainer.devices,
-        precision=cfg.trainer.precision,  # type: ignore[arg-type]  # Lightning checks it
-        max_epochs=cfg.epochs,
-        limit_train_batches=cfg.trainer.limit_batches,
-        enable_progress_bar=cfg.trainer.progress,
-        enable_model_summary=False,
-        deterministic="warn",
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,
-        callbacks=callbacks,
-        plugins=[SafeCheckpointIO()],
-        logger=_logger(cfg.logger, Path(cfg.run), cfg),
-    )
-
-
-def _logger(choice: LoggerConfig, run: Path, cfg: TrainConfig) -> "Logger | bool":
-    """The tracker chosen besides metrics.csv, which is always written."""
-    name = f"{cfg.modalities.name}-fold{cfg.fold}"
-    if choice.name == "tensorboard":
-        from lightning.pytorch.loggers import TensorBoardLogger
-
-        return TensorBoardLogger(run / "tensorboard", name=cfg.modalities.name, version=f"fold{cfg.fold}")
-    if choice.name == "wandb":
-        return _wandb_logger(choice, run, cfg, name)
-    return False
-
-
-def _wandb_logger(choice: LoggerConfig, run: Path, cfg: TrainConfig, name: str) -> "Logger":
-    """One W&B run per fold, group = modality set; nothing about machine, user or the code's place is recorded."""
-    import wandb
-    from lightning.pytorch.loggers import WandbLogger
-
-    settings = wandb.Settings(
-        x_disable_meta=True, x_disable_machine_info=True, x_disable_stats=True, x_save_requirements=False,
-        disable_git=True, disable_code=True, console="off", host="anon", silent=True,
-    )  # fmt: skip
-    private = ("run", "cases", "logger")
-    config: dict[str, Any] = {key: value for key, value in asdict(cfg).items() if key not in private}
-    return WandbLogger(
-        name=name, save_dir=run, offline=not choice.online, project=choice.project, group=cfg.modalities.name,
-        job_type="train", tags=[cfg.name, cfg.modalities.name, f"fold{cfg.fold}"], config=config, settings=settings,
-    )  # fmt: skip
-
-
-def _predict(trainer: "lightning.Trainer", model: "RiceClassifier", data: "CasesDataModule", folder: Path) -> None:
-    import torch
-
-    from ricenet import runs
-
-    batches: Any = trainer.predict(model, dataloaders=data.predict_dataloader())
-    logits = torch.cat([batch_logits for _, batch_logits in batches]).cpu()
-    table = [(case, "val") for case in data.validation] + [(case, "test") for case in data.held_out]
-    rows = [
-        {
-            "case_key": case.case_key,
-            "patient_key": case.patient_key,
-            "split": split,
-            "label": case.label,
-            "logit_recurrence": pair[0].item(),
-            "logit_rice": pair[1].item(),
-            "prob_rice": pair.softmax(0)[1].item(),
-        }
-        for (case, split), pair in zip(table, logits, strict=True)
-    ]
-    runs.write_predictions(folder, rows)
+def _check_together(cfg: TrainConfig) -> None:
+    augmented = cfg.augmentation.name != "none"
+    if augmented and cfg.data.cache == "device" and cfg.data.augment_on == "worker":
+        raise WrongUsage("data.cache=device leaves the workers nothing to augment; add data.augment_on=device")
+    if cfg.augmentation.name == "torchio" and cfg.data.augment_on == "device":
+        raise WrongUsage("augmentation=torchio runs in workers alone; use data=cohort, or augmentation=paper")
+    if cfg.step.recompute_stem and not (cfg.step.pool_first and cfg.model.max_pool):
+        raise WrongUsage("step.recompute_stem needs step.pool_first=true and model.max_pool=true")
+    if cfg.trainer.devices != 1 and cfg.trainer.strategy == "auto":
+        raise WrongUsage(f"trainer.devices={cfg.trainer.devices} for one run needs trainer=ddp")
 
 
 if __name__ == "__main__":

@@ -2,18 +2,26 @@
 
 import csv
 import json
+import multiprocessing
 import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from ricenet.checkpoint import read_checkpoint, resumable
+from ricenet.cohort import file_hash
 from ricenet.config import TrainConfig, compose
-from ricenet.runs import file_hash
+from ricenet.runs import owner, read_predictions, read_predictions_by_set
 from ricenet.train import train
 
 QUICK = ["experiment=smoke", "epochs=2", "trainer.limit_batches=null", "data.batch_size=4"]
@@ -54,9 +62,11 @@ def test_run_folder_holds_what_design_promises(finished: Path) -> None:
     assert all(0 < float(row["prob_rice"]) < 1 for row in rows)
 
 
-@pytest.mark.parametrize("changed", [[], ["data.workers=2"], ["checkpoint_every=1"], ["logger=tensorboard"]])
+@pytest.mark.parametrize(
+    "changed", [[], ["data.workers=2"], ["checkpoint_every=1"], ["logger=tensorboard"], ["data.cache=none"]]
+)
 def test_same_seed_gives_the_same_bits(finished: Path, phantom_cases: Path, tmp_path: Path, changed: list[str]) -> None:
-    """Again, with two loader workers, with other checkpoints and with a tracker."""
+    """Again, with two loader workers, with other checkpoints, with a tracker, and read from the files each time."""
     train(config(phantom_cases, tmp_path, *changed))
     assert results(tmp_path) == results(finished)
 
@@ -65,7 +75,8 @@ def test_same_seed_gives_the_same_bits(finished: Path, phantom_cases: Path, tmp_
     "changed",
     [["seed=1"], ["fold=1"], ["epochs=3"], ["optimizer.learning_rate=0.01"], ["optimizer.weight_decay=0.5"],
      ["optimizer.schedule=one_cycle"], ["augmentation=none"], ["data.batch_size=8"], ["model.dropout=0.5"],
-     ["trainer.limit_batches=1"]],
+     ["trainer.limit_batches=1"], ["step.accumulate=2"], ["augmentation=torchio"], ["model.channel_dropout=0.5"],
+     ["trainer.precision=bf16-mixed"]],
 )  # fmt: skip
 def test_each_setting_changes_the_weights(
     finished: Path, phantom_cases: Path, tmp_path: Path, changed: list[str]
@@ -75,25 +86,141 @@ def test_each_setting_changes_the_weights(
     assert file_hash(weights) != results(finished)["weights.safetensors"]
 
 
-def test_resumed_run_ends_with_the_same_bits(phantom_cases: Path, tmp_path: Path) -> None:
-    """Stop after two of four epochs by taking away what came after them, then go on."""
-    overrides = ["epochs=4", "checkpoint_every=2", "model.dropout=0.3", "optimizer.schedule=one_cycle"]
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    train(config(phantom_cases, whole, *overrides))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ricenet.train", f"cases={phantom_cases}", f"run={broken}", *QUICK, *overrides],
-        stderr=subprocess.DEVNULL,
-    )
-    checkpoint = broken / "rd_post_event" / "fold0" / "last.ckpt"
-    deadline = time.monotonic() + 120
-    while not checkpoint.is_file() and time.monotonic() < deadline:
-        time.sleep(0.01)
+HARD_TO_RESUME = [
+    "checkpoint_every=1",
+    "model.dropout=0.3",
+    "model.channel_dropout=0.3",
+    "optimizer.schedule=one_cycle",
+]
+
+
+def killed_while_writing(cfg: TrainConfig, folder: Path, delay_s: float) -> bool:
+    """Train in a process of its own and SIGKILL it a moment after it began to write a checkpoint; False: it was done."""
+    process = multiprocessing.get_context("fork").Process(target=train, args=(cfg,))
+    process.start()
+    while process.is_alive() and not list(folder.glob(".last.ckpt.*")):
+        time.sleep(0.0005)
+    time.sleep(delay_s)
     process.kill()
-    process.wait()
-    assert checkpoint.is_file()
-    assert not (checkpoint.parent / "DONE").exists()
-    train(config(phantom_cases, broken, *overrides))
-    assert results(broken) == results(whole)
+    process.join()
+    return process.exitcode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_kills_while_checkpoints_are_written_lose_nothing(
+    phantom_cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    """SIGKILL at twenty random moments, $TMPDIR on another file system: the run ends with the bits of an undisturbed one."""
+    monkeypatch.setenv("TMPDIR", "/dev/shm")
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    kills = 20 if workers == 0 else 4
+    overrides = [*HARD_TO_RESUME, f"epochs={kills + 10}"]
+    whole, broken = (
+        tmp_path / "whole",
+        config(phantom_cases, tmp_path / "broken", *overrides, f"data.workers={workers}"),
+    )
+    train(config(phantom_cases, whole, *overrides))
+    row = "modality_dropout/fold0"
+    folder, moments = tmp_path / "broken" / row, random.Random(0)
+    for _ in range(kills):
+        assert killed_while_writing(broken, folder, moments.uniform(0, 0.03))
+        assert not (folder / "DONE").exists()
+        last = resumable(folder, owner(json.loads((folder / "identity.json").read_text())))
+        assert last is None or read_checkpoint(last)["epoch"] >= 0
+    train(broken)
+    assert results(tmp_path / "broken", row) == results(whole, row)
+    assert not [path for path in folder.iterdir() if path.name.startswith(".last")]
+
+
+def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(
+    phantom_cases: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    overrides = [*HARD_TO_RESUME, "epochs=5"]
+    train(config(phantom_cases, tmp_path / "whole", *overrides))
+    cfg, row = config(phantom_cases, tmp_path / "broken", *overrides), "modality_dropout/fold0"
+    while not (tmp_path / "broken" / row / "previous.ckpt").is_file():
+        assert killed_while_writing(cfg, tmp_path / "broken" / row, 0.05)
+    last = tmp_path / "broken" / row / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:-1000])
+    train(cfg)
+    assert "last.ckpt is damaged" in caplog.text
+    assert results(tmp_path / "broken", row) == results(tmp_path / "whole", row)
+
+
+def test_a_checkpoint_with_a_pickle_payload_is_refused_and_kept(phantom_cases: Path, tmp_path: Path) -> None:
+    cfg = config(phantom_cases, tmp_path, "checkpoint_every=1", "epochs=9")
+    folder = tmp_path / "rd_post_event" / "fold0"
+    assert killed_while_writing(cfg, folder, 0.05)
+    torch.save({"state_dict": Path("a class that torch does not know")}, folder / "last.ckpt")
+    result = command(phantom_cases, tmp_path, "checkpoint_every=1", "epochs=9")
+    assert result.returncode == 3
+    assert "rd_post_event fold0: last.ckpt holds more than tensors and plain values" in result.stderr
+    assert json.loads((folder / "run.json").read_text())["status"] == "failed"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MB: less than a checkpoint."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", disk], check=False).returncode:
+        pytest.skip("mounting a small file system needs root")
+    yield disk
+    subprocess.run(["umount", "-l", disk], check=True)
+
+
+def test_a_full_disk_stops_the_run_at_its_first_checkpoint(phantom_cases: Path, small_disk: Path) -> None:
+    result = command(phantom_cases, small_disk / "run", "checkpoint_every=1", "epochs=3")
+    assert result.returncode == 4, result.stderr
+    assert "rd_post_event fold0: last.ckpt cannot be written (No space left on device)" in result.stderr
+    folder = small_disk / "run" / "rd_post_event" / "fold0"
+    assert json.loads((folder / "run.json").read_text())["status"] == "failed"
+    assert len((folder / "metrics.csv").read_text().splitlines()) == 2
+    assert not list(folder.glob(".last*"))
+
+
+def test_a_read_only_folder_stops_the_run_and_stays_as_it_was(phantom_cases: Path, small_disk: Path) -> None:
+    command(phantom_cases, small_disk / "run", "checkpoint_every=1", "epochs=3")
+    before = {path: path.read_bytes() for path in (small_disk / "run").rglob("*") if path.is_file()}
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    result = command(phantom_cases, small_disk / "run", "checkpoint_every=1", "epochs=3")
+    assert result.returncode == 4, result.stderr
+    assert "the run folder cannot be written (Read-only file system); what was there is kept" in result.stderr
+    assert before == {path: path.read_bytes() for path in (small_disk / "run").rglob("*") if path.is_file()}
+
+
+def test_a_resume_with_another_learning_rate_is_refused_with_the_difference(
+    phantom_cases: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "rd_post_event" / "fold0"
+    assert killed_while_writing(config(phantom_cases, tmp_path, "checkpoint_every=1", "epochs=9"), folder, 0.02)
+    result = command(phantom_cases, tmp_path, "checkpoint_every=1", "epochs=9", "optimizer.learning_rate=0.5")
+    assert result.returncode == 2
+    assert "rd_post_event fold0 was started with other settings" in result.stderr
+    assert "optimizer.learning_rate: 0.0001 before, 0.5 now" in result.stderr
+
+
+def test_an_edited_folds_json_is_refused(phantom_cases: Path, tmp_path: Path) -> None:
+    cases = shutil.copytree(phantom_cases, tmp_path / "cases")
+    content = json.loads((cases / "folds.json").read_text())
+    key = next(iter(content["fold_of"]))
+    content["fold_of"][key] = 1 - content["fold_of"][key]
+    (cases / "folds.json").write_text(json.dumps(content))
+    result = command(cases, tmp_path / "run")
+    assert (result.returncode, "folds.json does not fit cases.csv" in result.stderr) == (3, True)
+
+
+def test_one_model_for_all_sets_answers_for_each(phantom_cases: Path, tmp_path: Path) -> None:
+    train(config(phantom_cases, tmp_path, "model.channel_dropout=0.5"))
+    folder = tmp_path / "modality_dropout" / "fold0"
+    record = json.loads((folder / "run.json").read_text())
+    assert record["modalities"] == {"name": "modality_dropout", "channels": ["post", "event", "rd"]}
+    rows = read_predictions_by_set(folder)
+    by_set = {name: [row for row in rows if row["modalities"] == name] for name in {row["modalities"] for row in rows}}
+    assert set(by_set) == {"rd", "post", "event", "rd_post", "rd_event", "post_event", "rd_post_event"}
+    whole = [{name: row[name] for name in row if name != "modalities"} for row in by_set["rd_post_event"]]
+    assert whole == read_predictions(folder)
+    assert len({tuple(row["logit_rice"] for row in answers) for answers in by_set.values()}) == 7
 
 
 def test_best_checkpoint_is_the_best_epochs_weights(phantom_cases: Path, tmp_path: Path) -> None:
@@ -111,7 +238,6 @@ def test_best_checkpoint_is_the_best_epochs_weights(phantom_cases: Path, tmp_pat
     )
 
 
-@pytest.mark.slow
 def test_terminated_run_says_so_and_can_go_on(phantom_cases: Path, tmp_path: Path) -> None:
     arguments = ["epochs=500", "checkpoint_every=1"]
     line = [sys.executable, "-m", "ricenet.train", f"cases={phantom_cases}", f"run={tmp_path}", *QUICK, *arguments]
@@ -121,6 +247,8 @@ def test_terminated_run_says_so_and_can_go_on(phantom_cases: Path, tmp_path: Pat
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 143
+    assert json.loads((checkpoint.parent / "run.json").read_text())["status"] == "interrupted"
+    assert json.loads((checkpoint.parent / "progress.json").read_text())["epochs"] == 500
     assert not (checkpoint.parent / "DONE").exists()
 
 
@@ -144,6 +272,15 @@ def test_grid_skips_what_is_finished_and_lists_what_failed(phantom_cases: Path, 
         (["+modalities=rd_evnt"], 2, "rd_evnt"),
         (["optimizer.lr=1"], 2, "lr"),
         (["+model._target_=builtins.open"], 2, "_target_"),
+        (["+augmentation.noise._target_=builtins.open"], 2, "noise"),
+        (["+optimizer._partial_=true"], 2, "_partial_"),
+        (["trainer.devices=2"], 2, "trainer=ddp"),
+        (["data.cache=device"], 2, "data.augment_on=device"),
+        (["data.cache=gpu"], 2, "none, ram, device"),
+        (["step.recompute_stem=true", "model.max_pool=false"], 2, "model.max_pool=true"),
+        (["model.channel_dropout=1"], 2, "[0, 1)"),
+        (["model=densenet121", "model.conv1_stride=1"], 2, "use model=densenet121"),
+        (["model=medicalnet", "model.pretrained=/nowhere.pth"], 3, "no such file"),
         (["checkpoint=first"], 2, "last, best"),
         (["optimizer.schedule=cosine"], 2, "constant, one_cycle"),
         (["fold=9"], 3, "0 to 1"),

@@ -1,0 +1,45 @@
+"""The tracker of a run besides metrics.csv: a training's config in, a Lightning logger out (TensorBoard, W&B)."""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import Logger
+
+from ricenet.config import LoggerConfig, TrainConfig
+
+
+def tracker(choice: LoggerConfig, run: Path, cfg: TrainConfig) -> Logger | bool:
+    """The tracker chosen besides metrics.csv, which is always written."""
+    name = f"{cfg.modalities.name}-fold{cfg.fold}"
+    if choice.name == "tensorboard":
+        from lightning.pytorch.loggers import TensorBoardLogger
+
+        return TensorBoardLogger(run / "tensorboard", name=cfg.modalities.name, version=f"fold{cfg.fold}")
+    if choice.name == "wandb":
+        return _wandb_logger(choice, run, cfg, name)
+    return False
+
+
+def _wandb_logger(choice: LoggerConfig, run: Path, cfg: TrainConfig, name: str) -> Logger:
+    """One W&B run per fold, group = modality set; nothing about machine, user or the code's place is recorded."""
+    import wandb
+    from lightning.pytorch.loggers import WandbLogger
+
+    settings = wandb.Settings(
+        x_disable_meta=True, x_disable_machine_info=True, x_disable_stats=True, x_save_requirements=False,
+        disable_git=True, disable_code=True, console="off", host="anon", silent=True,
+    )  # fmt: skip
+    private = ("run", "cases", "logger")
+    config: dict[str, Any] = {key: value for key, value in asdict(cfg).items() if key not in private}
+    return WandbLogger(
+        name=name, save_dir=run, offline=not choice.online, project=choice.project, group=cfg.modalities.name,
+        job_type="train", tags=[cfg.name, cfg.modalities.name, f"fold{cfg.fold}"], config=config, settings=settings,
+    )  # fmt: skip
+
+
+def finish_tracking() -> None:
+    """Close the tracker's run: without it, the runs of a grid in one process collapse into one."""
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].finish()
