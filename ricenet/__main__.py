@@ -9,6 +9,7 @@ STAGES = {
     "verify": "a cohort's findings: files, geometry, dose, roles, duplicates",
     "preprocess": "cohort folder -> model-ready case folders",
     "train": "one fold of one modality set, or with -m a grid",
+    "status": "how a grid stands, while it is trained and after",
     "evaluate": "folds -> out-of-fold tables, intervals, figures",
     "explain": "occlusion maps of a finished grid",
     "report": "one self-contained HTML page of a run",

@@ -99,7 +99,7 @@ class Augmentation:
         return apply(self.draw(len(content), generator), content, start, shape, spacing_mm, intensity)
 
     def batch(self, volumes: Tensor, spacing_mm: float, intensity: Sequence[bool], seeds: Sequence[int]) -> Tensor:
-        """Augment whole volumes on their device, each as a call with a generator of its own seed would.
+        """Augment whole volumes on their device, each as a call with a generator of its seed does, up to rounding.
 
         Args:
             volumes: (B, C, X, Y, Z) float16 or float32, left as it is.

@@ -51,7 +51,7 @@ class CaseVolumes:
         self.places = [find_case(cases, case, channels) for case in table]
         self.boxes: dict[int, tuple[slice, ...]] = {}
         self.kept: list[Content] = []
-        self._check_one_grid(table)
+        self.shape = self._one_grid(table)
         if cache == "ram":
             self._check_memory()
             self.kept = [self.read(i) for i in tqdm(range(len(table)), "cases into memory", leave=False, disable=None)]
@@ -72,12 +72,13 @@ class CaseVolumes:
         x, y, z = (side.start for side in box)
         return Content(torch.from_numpy(voxels), (x, y, z), volume.shape[1:])
 
-    def _check_one_grid(self, table: Sequence[ReadyCase]) -> None:
+    def _one_grid(self, table: Sequence[ReadyCase]) -> Triple:
         maps = [np.load(path, mmap_mode="r") for path, _ in self.places]
         shapes = {volume.shape[1:]: case.case_key for volume, case in zip(maps, table, strict=True)}
         if len(shapes) > 1:
             found = "; ".join(f"{shape} (e.g. case {key})" for shape, key in shapes.items())
             raise InvalidInput(f"cases have different grids: {found}; preprocess all with one size and spacing")
+        return next(iter(shapes))
 
     def _check_memory(self) -> None:
         path, rows = self.places[0]

@@ -20,7 +20,7 @@ from ricenet import LABELS
 from ricenet.cohort import ReadyCase
 from ricenet.config import EvaluateConfig, WrongUsage
 from ricenet.folds import Folds, read_folds
-from ricenet.grid import Answers, Grid, labels_of, out_of_fold, patients_of, read_grid
+from ricenet.grid import Answers, Grid, labels_of, out_of_fold, patients_of, read_grid, read_one_model
 from ricenet.stage import stage
 from ricenet.table import PAPER, as_csv, as_text
 
@@ -60,6 +60,8 @@ def evaluate(run: Path, draws: int, seed: int) -> dict[str, Any]:
     cases = cases_folder(run, runs)
     folds = read_folds(cases)
     summary = summarise(cases, folds, read_grid(runs, cases, folds), draws, seed)
+    one_model = read_one_model(runs, folds)
+    summary["one_model"] = {name: score(folds, answers, draws, seed) for name, answers in one_model.items()}
     summary["notes"] += _notes_on_runs(runs)
 
     folder = run / "evaluation"

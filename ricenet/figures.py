@@ -34,7 +34,11 @@ VALIDATION: dict[str, Any] = {"facecolor": "#f6d18a", "hatch": "////", "edgecolo
 TEST: dict[str, Any] = {"facecolor": "#a9cbe3", "hatch": "...", "edgecolor": "#333333", "linewidth": 0.8}
 INTERVAL = "#a0004a"
 CHANNEL_LABELS = {"post": "post-OP MRI", "event": "event MRI", "rd": "dose"}
-BASELINE_LABELS = {"dose_volume": "dose-volume\nregression", "majority_class": "larger\nclass"}
+LABELS_IN_WORDS = {
+    "dose_volume": "dose-volume\nregression",
+    "majority_class": "larger\nclass",
+    "modality_dropout": "one model\nfor all sets",
+}
 WIDTH = 0.36
 LABEL_TEXT = ("recurrence", "RICE")
 HALO = [withStroke(linewidth=3, foreground="black")]
@@ -126,7 +130,7 @@ def _legend(groups: Sequence[tuple[str, dict[str, Any]]]) -> list[Any]:
 
 def _group_label(name: str, found: dict[str, Any], n_folds: int) -> str:
     finished = sum(value is not None for value in found["folds"])
-    label = BASELINE_LABELS.get(name) or " +\n".join(CHANNEL_LABELS.get(part, part) for part in name.split("_"))
+    label = LABELS_IN_WORDS.get(name) or " +\n".join(CHANNEL_LABELS.get(part, part) for part in name.split("_"))
     return label if finished == n_folds else f"{label}\n({finished} of {n_folds} folds)"
 
 

@@ -12,7 +12,7 @@ import lightning
 import torch
 from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from ricenet import runs
 from ricenet.augment import Augmentation
@@ -29,7 +29,7 @@ from ricenet.config import TrainConfig, TrainerConfig
 from ricenet.datamodule import DOSE, Augmenting, CasesDataModule
 from ricenet.folds import Folds
 from ricenet.model import RiceClassifier
-from ricenet.network import LeanResNet, build_network, load_pretrained, network_settings
+from ricenet.network import LeanResNet, build_network, load_pretrained, network_settings, require_size
 from ricenet.trackers import finish_tracking, tracker
 
 log = logging.getLogger(__name__)
@@ -48,13 +48,14 @@ def fit(cfg: TrainConfig, cases: Path, folds: Folds, folder: Path, owner: str, n
         torch.set_num_threads(cfg.trainer.threads)
     lightning.seed_everything(cfg.seed, verbose=False)
     data = build_data(cfg, cases, folds)
+    require_size(cfg.model.architecture, data.volumes.shape)
     model = build_model(cfg)
     _run_epochs(_trainer(cfg, folder, owner, number), model, data, resumable(folder, owner))
     if cfg.checkpoint == "best":
         model.load_state_dict(read_checkpoint(folder / BEST)["state_dict"])
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.network.state_dict().items()}
     with runs.writing(folder, "weights.safetensors"):
-        save_file(weights, folder / "weights.safetensors")
+        (folder / "weights.safetensors").write_bytes(save(weights))
     _predict(cfg, model, data, folder, number)
 
 
@@ -100,7 +101,12 @@ def _quiet_lightning() -> None:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).setLevel(logging.WARNING)
-    for harmless in (".*LeafSpec.*", "Checkpoint directory .* exists", ".*does not have many workers.*"):
+    for harmless in (
+        ".*LeafSpec.*",
+        "Checkpoint directory .* exists",
+        ".*does not have many workers.*",
+        ".*sync_dist.*",
+    ):
         warnings.filterwarnings("ignore", message=harmless)
 
 

@@ -47,14 +47,40 @@ def read_grid(runs: "Sequence[FinishedRun]", cases: Path, folds: Folds) -> Grid:
             raise InvalidInput(f"{name}: run.json says {run.modalities}/fold{run.fold}; a copied folder? remove it")
         if run.fold not in range(folds.n_folds):
             raise InvalidInput(f"{name}: the cases folder has folds 0 to {folds.n_folds - 1}; remove the run")
-        rows = read_predictions(run.folder)
-        val, test = ([row for row in rows if row["split"] == split] for split in ("val", "test"))
-        grid.setdefault(run.modalities, {})[run.fold] = Answers(
-            _probabilities(f"{name}, split val", val, folds.validation(run.fold)),
-            _probabilities(f"{name}, split test", test, folds.test()),
-        )
+        grid.setdefault(run.modalities, {})[run.fold] = _answers(name, read_predictions(run.folder), folds, run.fold)
+    return _ordered(grid)
+
+
+def read_one_model(runs: "Sequence[FinishedRun]", folds: Folds) -> Grid:
+    """Of runs whose one model serves every modality set (model=modality_dropout): its answers by set.
+
+    Raises:
+        InvalidInput: as read_grid.
+    """
+    from ricenet.runs import read_predictions_by_set
+
+    grid: Grid = {}
+    for run in runs:
+        by_set: dict[str, list[dict[str, Any]]] = {}
+        for row in read_predictions_by_set(run.folder):
+            by_set.setdefault(row["modalities"], []).append(row)
+        for modalities, rows in by_set.items():
+            name = f"run {run.modalities}/fold{run.fold}, shown {modalities}"
+            grid.setdefault(modalities, {})[run.fold] = _answers(name, rows, folds, run.fold)
+    return _ordered(grid)
+
+
+def _ordered(grid: Grid) -> Grid:
     order = [*PAPER, *sorted(grid.keys() - PAPER.keys())]
     return {modalities: dict(sorted(grid[modalities].items())) for modalities in order if modalities in grid}
+
+
+def _answers(name: str, rows: list[dict[str, Any]], folds: Folds, fold: int) -> Answers:
+    val, test = ([row for row in rows if row["split"] == split] for split in ("val", "test"))
+    return Answers(
+        _probabilities(f"{name}, split val", val, folds.validation(fold)),
+        _probabilities(f"{name}, split test", test, folds.test()),
+    )
 
 
 def _probabilities(name: str, rows: list[dict[str, Any]], cases: list[ReadyCase]) -> np.ndarray:

@@ -75,7 +75,8 @@ class RiceClassifier(lightning.LightningModule):
         loss = functional.cross_entropy(self(volume), batch["label"])
         self._require_finite()
         self._last_loss = loss.detach(), batch["case"]
-        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch["label"]))
+        size = len(batch["label"])
+        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=size, sync_dist=True)
         return loss
 
     def on_validation_start(self) -> None:

@@ -6,7 +6,7 @@ here are MONAI's with the same parameter names and the same function; only the o
 
 import json
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ RESNETS = {
 }
 DENSENETS = {"densenet121": [6, 12, 24, 16]}
 ARCHITECTURES = (*RESNETS, *DENSENETS)
+DENSENET_SIDE = 32  # voxels: it halves the volume five times
 # MedicalNet trained these with parameter-free shortcuts; its others have shortcuts without a bias.
 _PLAIN_SHORTCUTS = ("resnet18", "resnet34")
 _NOT_OF_THE_NETWORK = ("name", "channel_dropout")
@@ -115,6 +116,20 @@ def _require_densenets_stem(architecture: str, size: int, stride: int, max_pool:
             f"model.architecture={architecture} has conv1_size 7, conv1_stride 2, max_pool true, pretrained null; got "
             f"{size}, {stride}, {str(max_pool).lower()}, {'null' if pretrained is None else 'a file'}; "
             f"use model={architecture}"
+        )
+
+
+def require_size(architecture: str, shape: Sequence[int]) -> None:
+    """Refuse volumes of (X, Y, Z) that are smaller than the architecture can halve.
+
+    Raises:
+        WrongUsage: saying both sizes.
+    """
+    if architecture in DENSENETS and min(shape) < DENSENET_SIDE:
+        size = " x ".join(map(str, shape))
+        raise WrongUsage(
+            f"model.architecture={architecture} needs {DENSENET_SIDE} voxels a side, the cases have {size}; "
+            "preprocess with a finer spacing_mm, or choose a ResNet"
         )
 
 

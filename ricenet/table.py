@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Sequence
 from typing import Any
 
 # Macro-F1 (validation: mean over 5 folds; test: majority vote) as published; also the order of tables and figures.
@@ -40,6 +41,10 @@ def as_text(summary: dict[str, Any]) -> str:
     for name, contrast in summary["contrasts"].items():
         low, high = contrast["interval"]
         text.append(f"{name}: {contrast['difference']:+.2f} [{low:+.2f}, {high:+.2f}], {contrast['n']} common cases")
+    if summary.get("one_model"):
+        of_sets = summary["one_model"].items()
+        shown = [f"{name} {_estimate(found['oof_macro_f1'], found['oof_interval'])}" for name, found in of_sets]
+        text.append(f"modality_dropout, shown these channels alone: {'; '.join(shown)}")
     if summary["missing"]:
         text.append(f"not finished: {_cells(summary)}")
     return "\n".join([*text, *summary["notes"]])
@@ -107,4 +112,8 @@ def _number(value: float | None) -> str:
 def _with_interval(row: dict[str, Any], what: str) -> str:
     if row[f"{what}_macro_f1"] is None:
         return ""
-    return f"{row[f'{what}_macro_f1']:.2f} [{row[f'{what}_low']:.2f}, {row[f'{what}_high']:.2f}]"
+    return _estimate(row[f"{what}_macro_f1"], (row[f"{what}_low"], row[f"{what}_high"]))
+
+
+def _estimate(value: float, interval: Sequence[float]) -> str:
+    return f"{value:.2f} [{interval[0]:.2f}, {interval[1]:.2f}]"

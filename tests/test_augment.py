@@ -140,11 +140,13 @@ def test_flip_mirrors_left_right_only_half_the_time(head: torch.Tensor) -> None:
     assert 10 < sum(flipped) < 30
 
 
-def test_half_precision_content_is_read_and_left_as_it_is(head: torch.Tensor) -> None:
+@pytest.mark.parametrize("seed", range(3))
+def test_content_of_either_precision_is_left_as_it_is(head: torch.Tensor, seed: int) -> None:
     half = head.half()
-    before = half.clone()
-    assert torch.equal(augment(half, 1, **ALL), augment(half.float(), 1, **ALL))
-    assert torch.equal(half, before)
+    single = half.float()
+    assert torch.equal(augment(half, seed, **ALL), augment(single, seed, **ALL))
+    assert torch.equal(half, head.half())
+    assert torch.equal(single, half.float())
 
 
 @pytest.mark.parametrize("margin", [0, 1, 3])

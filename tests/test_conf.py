@@ -1,12 +1,15 @@
 """Every committed config composes; every training config runs a batch; modality files cannot leak into each other."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import yaml
+from test_network import medicalnet
 
 from ricenet import config
 from ricenet.config import CONF_DIR, TrainConfig, compose
+from ricenet.phantom import write_phantom
 from ricenet.train import train
 
 STAGES = sorted(path.stem for path in CONF_DIR.glob("*.yaml") if path.stem != "quiet")
@@ -19,6 +22,16 @@ ONE_BATCH = [
     "epochs=1", "trainer.limit_batches=1", "trainer.accelerator=cpu", "trainer.precision=32-true",
     "trainer.progress=false", "data.workers=0", "data.batch_size=2", "model.width=4", "logger.online=false",
 ]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def larger_cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Phantoms of 32^3 voxels, the least that a DenseNet-121 takes."""
+    out = tmp_path_factory.mktemp("larger") / "cases"
+    keys = [f"out={out}", "format=cases", "patients=24", "size=32", "case_spacing_mm=6", "folds=2", "jobs=1"]
+    parameters = asdict(config.compose("phantom", config.PhantomConfig, keys))
+    write_phantom(Path(parameters.pop("out")), **parameters)
+    return out
 
 
 def overrides(cases: Path, run: Path, *chosen: str) -> list[str]:
@@ -40,9 +53,18 @@ def test_every_config_says_what_it_is_for(path: Path) -> None:
 
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
-def test_every_training_config_runs_one_batch(group: str, choice: str, phantom_cases: Path, tmp_path: Path) -> None:
-    train(compose("train", TrainConfig, overrides(phantom_cases, tmp_path, f"{group}={choice}")))
-    assert list(tmp_path.glob("*/fold0/DONE"))
+def test_every_training_config_runs_one_batch(
+    group: str, choice: str, phantom_cases: Path, larger_cases: Path, tmp_path: Path
+) -> None:
+    chosen = [f"{group}={choice}"]
+    if choice == "medicalnet":
+        medicalnet(tmp_path / "weights.pth")
+        chosen += [f"model.pretrained={tmp_path}/weights.pth", "model.conv1_size=3"]
+    if choice == "ddp":  # tests/test_fit.py runs it with two processes
+        chosen += ["trainer.devices=1", "trainer.strategy=auto"]
+    cases = larger_cases if choice == "densenet121" else phantom_cases
+    train(compose("train", TrainConfig, overrides(cases, tmp_path / "run", *chosen)))
+    assert list((tmp_path / "run").glob("*/fold0/DONE"))
 
 
 @pytest.mark.parametrize("name", MODALITIES)

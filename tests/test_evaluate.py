@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from make_grid import make_cases, write_cases_folder, write_grid, write_run
+from make_grid import finish_run, make_cases, write_cases_folder, write_grid, write_run
 from sklearn.metrics import f1_score
 
+from ricenet import runs
 from ricenet.config import EvaluateConfig, InvalidInput, WrongUsage, compose
 from ricenet.evaluate import CONTRASTS, evaluate
-from ricenet.table import PAPER
+from ricenet.table import PAPER, as_text
 
 DRAWS = 499
 
@@ -253,3 +254,25 @@ def test_too_few_draws_are_refused(one):
 def test_config():
     config = compose("evaluate", EvaluateConfig, ["run=outputs/demo"])
     assert (config.bootstrap_draws, config.seed) == (9999, 0)
+
+
+def test_one_model_for_all_sets_is_the_eighth_row(cohort, tmp_path):
+    """Its own row with all channels, and what it answers when it is shown some of them."""
+    cases, folds = cohort
+    for fold in range(5):
+        folder = write_run(tmp_path, cases, folds, "modality_dropout", fold, lambda case: 0.9 if case.label else 0.1)
+        rows = runs.read_predictions(folder)
+        right = [row | {"modalities": "rd"} for row in rows]
+        wrong = [
+            row | {"logit_rice": -row["logit_rice"], "prob_rice": 1 - row["prob_rice"], "modalities": "post"}
+            for row in rows
+        ]
+        runs.write_predictions_by_set(folder, [*right, *wrong])
+        finish_run(folder, rows, json.loads((folder / "run.json").read_text()))
+    summary = evaluate(tmp_path, DRAWS, seed=0)
+    assert summary["sets"]["modality_dropout"]["oof_macro_f1"] == 1
+    assert {name: found["oof_macro_f1"] for name, found in summary["one_model"].items()} == {"post": 0, "rd": 1}
+    table = list(csv.DictReader((tmp_path / "evaluation" / "table.csv").open()))
+    assert [row["modalities"] for row in table[:8]] == [*PAPER, "modality_dropout"]
+    assert "shown these channels alone: post 0.00" in as_text(summary)
+    assert "one model" in (tmp_path / "evaluation" / "figure2.svg").read_text()

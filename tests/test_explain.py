@@ -13,8 +13,8 @@ import pytest
 import torch
 from tiny_grid import ORIGIN_MM, SHAPE, SPACING_MM, write_tiny_cases, write_tiny_fold, write_tiny_grid
 
-from ricenet.config import Incomplete, InvalidInput, WrongUsage
 from ricenet.casevolumes import load_case
+from ricenet.config import Incomplete, InvalidInput, WrongUsage
 from ricenet.explain import Settings, _device, _replacing, explain
 from ricenet.folds import Folds
 from ricenet.network import load_network

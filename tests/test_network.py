@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from ricenet.config import InvalidInput, WrongUsage
-from ricenet.network import LeanResNet, build_network, load_network, load_pretrained, network_settings
+from ricenet.network import LeanResNet, build_network, load_network, load_pretrained, network_settings, require_size
 
 PAPER: dict[str, Any] = {
     "architecture": "resnet18", "width": 64, "conv1_size": 7, "conv1_stride": 1, "max_pool": True, "dropout": 0.0,
@@ -102,6 +102,13 @@ def test_dropout_acts_in_training_only(setting: dict[str, Any]) -> None:
 def test_what_an_architecture_does_not_have_is_refused(setting: dict[str, Any], says: str) -> None:
     with pytest.raises(WrongUsage, match=says):
         build_network(3, **(PAPER | setting))
+
+
+def test_a_volume_too_small_for_a_densenet_is_refused() -> None:
+    require_size("densenet121", (32, 40, 32))
+    require_size("resnet18", (16, 16, 16))
+    with pytest.raises(WrongUsage, match="needs 32 voxels a side, the cases have 40 x 31 x 40"):
+        require_size("densenet121", (40, 31, 40))
 
 
 def write_run(folder: Path, weights: dict[str, torch.Tensor], settings: dict[str, Any] = TINY) -> None:

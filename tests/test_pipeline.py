@@ -12,8 +12,8 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from ricenet.config import TrainConfig, compose
 from ricenet.casevolumes import load_case
+from ricenet.config import TrainConfig, compose
 from ricenet.folds import read_folds
 from ricenet.network import load_network
 from ricenet.phantom import write_phantom

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from ricenet.__main__ import STAGES
+
 STAGE = """
 import sys
 from ricenet.config import Incomplete, InvalidInput, ReportConfig, WrongUsage
@@ -41,6 +43,16 @@ def test_exit_codes(tmp_path: Path, run: str, code: int) -> None:
 def test_wrong_command_lines_end_with_2(argument: str) -> None:
     line = [sys.executable, "-m", "ricenet.report", *filter(None, [argument])]
     assert subprocess.run(line, capture_output=True, check=False).returncode == 2
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_wrong_key_is_refused_before_anything_heavy_is_loaded(stage: str) -> None:
+    line = [sys.executable, "-X", "importtime", "-m", f"ricenet.{stage}", "no.such=key"]
+    result = subprocess.run(line, capture_output=True, text=True, check=False)
+    modules = {entry.rpartition("|")[2].strip() for entry in result.stderr.splitlines()}
+    assert result.returncode == 2
+    assert "hydra" in modules
+    assert not {"torch", "lightning", "monai", "wandb", "pandas", "matplotlib"} & modules
 
 
 def test_stage_leaves_no_file_of_hydras(tmp_path: Path) -> None:

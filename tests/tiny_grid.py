@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from ricenet import MODALITIES
-from ricenet.cohort import ReadyCase, write_cases
 from ricenet.casevolumes import load_case
+from ricenet.cohort import ReadyCase, write_cases
 from ricenet.folds import Folds, write_folds
 from ricenet.network import build_network
 from ricenet.runs import case_hash, finish, run_folder, write_predictions
