@@ -13,7 +13,7 @@ PARALLEL := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 GRID := '+modalities=glob(*)' 'fold=range(5)'
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo cases test test-fast lint format types smoke ablation clean
+.PHONY: help install demo cases test test-fast lint format types smoke ablation bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -71,6 +71,18 @@ ablation: install  ## the seven sets on 600 phantom patients, three folds (about
 	  name=phantom_ablation-seed$(SEED) '+modalities=glob(*)' 'fold=range(3)' hydra.launcher.n_jobs=$(JOBS)
 	$(BIN)/python -m ricenet.evaluate run=$(OUT)/phantom_ablation-seed$(SEED)
 	$(BIN)/python -m ricenet.report run=$(OUT)/phantom_ablation-seed$(SEED)
+
+.venv/.bench: .venv/.installed
+	$(BIN)/pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev,hdbet,bench]'
+	touch $@
+
+bench: .venv/.bench  ## ours against its peers, interleaved: one JSON each under outputs/bench/ (half an hour, nothing else running)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/augmentation.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/loading.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python -m ricenet.phantom out=$(OUT)/bench-raw format=nifti patients=2 spacing_mm=1 seed=21
+	$(BIN)/python benchmarks/preprocess.py $(OUT)/bench-raw rounds=1
 
 clean:  ## remove everything that ricenet wrote under outputs/ (not .venv)
 	find $(OUT) -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +

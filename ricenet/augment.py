@@ -69,7 +69,7 @@ class Augmentation:
     gamma: float
 
     def __post_init__(self) -> None:
-        if self.elastic_grid < 5:
+        if self.elastic_mm and self.elastic_grid < 5:
             raise ValueError(
                 f"elastic_grid: at least 5 control points per axis expected (4 are locked), got {self.elastic_grid}"
             )

@@ -133,6 +133,8 @@ def _check(cfg: TrainConfig) -> None:
     }.items():
         if number < 1:
             raise WrongUsage(f"{key} should be at least 1, got {number}")
+    if cfg.augmentation.elastic_mm and cfg.augmentation.elastic_grid < 5:
+        raise WrongUsage(f"augmentation.elastic_grid should be at least 5, got {cfg.augmentation.elastic_grid}")
     if not 0 <= cfg.model.channel_dropout < 1:
         raise WrongUsage(f"model.channel_dropout should lie in [0, 1), got {cfg.model.channel_dropout:g}")
     _check_together(cfg)

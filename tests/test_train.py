@@ -95,7 +95,7 @@ HARD_TO_RESUME = [
 
 
 def killed_while_writing(cfg: TrainConfig, folder: Path, delay_s: float) -> bool:
-    """Train in a process of its own and SIGKILL it a moment after it began to write a checkpoint; False: it was done."""
+    """Train in a process, SIGKILL it a moment after it began to write a checkpoint; False where it was done before."""
     process = multiprocessing.get_context("fork").Process(target=train, args=(cfg,))
     process.start()
     while process.is_alive() and not list(folder.glob(".last.ckpt.*")):
@@ -110,7 +110,7 @@ def killed_while_writing(cfg: TrainConfig, folder: Path, delay_s: float) -> bool
 def test_kills_while_checkpoints_are_written_lose_nothing(
     phantom_cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
-    """SIGKILL at twenty random moments, $TMPDIR on another file system: the run ends with the bits of an undisturbed one."""
+    """SIGKILL at twenty random moments, $TMPDIR on another file system: in the end the bits of an undisturbed run."""
     monkeypatch.setenv("TMPDIR", "/dev/shm")
     monkeypatch.setattr(tempfile, "tempdir", None)
     kills = 20 if workers == 0 else 4
@@ -275,6 +275,7 @@ def test_grid_skips_what_is_finished_and_lists_what_failed(phantom_cases: Path, 
         (["+augmentation.noise._target_=builtins.open"], 2, "noise"),
         (["+optimizer._partial_=true"], 2, "_partial_"),
         (["trainer.devices=2"], 2, "trainer=ddp"),
+        (["augmentation.elastic_grid=4"], 2, "at least 5"),
         (["data.cache=device"], 2, "data.augment_on=device"),
         (["data.cache=gpu"], 2, "none, ram, device"),
         (["step.recompute_stem=true", "model.max_pool=false"], 2, "model.max_pool=true"),
