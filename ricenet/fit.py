@@ -48,8 +48,8 @@ def fit(cfg: TrainConfig, cases: Path, folds: Folds, folder: Path, owner: str, n
         torch.set_num_threads(cfg.trainer.threads)
     lightning.seed_everything(cfg.seed, verbose=False)
     data = build_data(cfg, cases, folds)
-    require_size(cfg.model.architecture, data.volumes.shape)
     model = build_model(cfg)
+    require_size(cfg.model.architecture, data.volumes.shape)
     _run_epochs(_trainer(cfg, folder, owner, number), model, data, resumable(folder, owner))
     if cfg.checkpoint == "best":
         model.load_state_dict(read_checkpoint(folder / BEST)["state_dict"])

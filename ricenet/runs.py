@@ -167,6 +167,8 @@ def is_done(folder: Path) -> bool:
 
 def finish(folder: Path, record: dict[str, Any]) -> None:
     """Write run.json, then DONE with the hashes of all results: from here on the run counts."""
+    if (folder / PROGRESS).is_file():
+        record |= {"seconds_per_epoch": json.loads((folder / PROGRESS).read_text())["seconds_per_epoch"]}
     write_text(folder / "run.json", json.dumps({"status": "done", **record}, indent=1) + "\n")
     results = [name for name in (*RESULTS, BY_SET) if name in RESULTS or (folder / name).is_file()]
     write_text(folder / "DONE", json.dumps({name: file_hash(folder / name) for name in results}, indent=1) + "\n")

@@ -79,6 +79,7 @@ def stage(
 
         def main() -> NoReturn:
             if {"-h", "--help"} & set(sys.argv[1:]):
+                signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `--help | head` is no error
                 print(usage(name, (sys.modules[work.__module__].__doc__ or "").split("\n")[0]))
                 sys.exit(EXIT_DONE)
             try:

@@ -93,7 +93,7 @@ def _read_cell(folder: Path, row: str, fold: int) -> Cell:
     record, progress = _read_json(folder / "run.json"), _read_json(folder / PROGRESS)
     epochs = record.get("epochs", 0)
     if (folder / "DONE").is_file():
-        return Cell(row, fold, "done", epochs, epochs, record["elapsed_s"] / epochs)
+        return Cell(row, fold, "done", epochs, epochs, record.get("seconds_per_epoch"))
     state = _state(held, record.get("status"))
     epoch, pace = progress.get("epoch", 0), progress.get("seconds_per_epoch")
     return Cell(row, fold, state, epoch, epochs, pace, record.get("message", ""))

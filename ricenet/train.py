@@ -48,7 +48,6 @@ def train(cfg: TrainConfig, number: int = 0) -> None:
         number: of this run in its grid.
     """
     from ricenet import runs
-    from ricenet.fit import fit
     from ricenet.folds import read_folds
 
     cases, run = Path(cfg.cases), Path(cfg.run)
@@ -63,6 +62,8 @@ def train(cfg: TrainConfig, number: int = 0) -> None:
     if runs.is_finished(folder, identity):
         log.info("%s fold %d is finished already", row_name(cfg), cfg.fold)
         return
+    from ricenet.fit import fit  # seconds, which a grid does not spend on what is finished
+
     with _sigterm_ends_this(), runs.claimed(folder):
         if runs.is_finished(folder, identity):  # by the process that held it until now
             return

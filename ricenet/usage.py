@@ -26,6 +26,7 @@ Grid: -m runs every combination of '+modalities=glob(*)' 'fold=range(5)' seed=0,
   hydra/launcher=
     basic             one run after the other
     joblib            side by side, as many as hydra.launcher.n_jobs=2 says
+    slurm             one job of the cluster each (docs/slurm.md; submitit_local: all at once on this machine)
 """
 EXIT_CODES = """\
 Exit codes: 0 done | 1 crashed | 2 usage or config | 3 invalid input, nothing written

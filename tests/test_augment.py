@@ -203,7 +203,7 @@ def test_content_that_leaves_the_volume_and_empty_channels_are_zero() -> None:
 
 def test_too_few_control_points_are_refused() -> None:
     with pytest.raises(ValueError, match=r"at least 5 control points per axis expected.*got 4"):
-        Augmentation(**{**OFF, "elastic_grid": 4})  # type: ignore[arg-type]
+        Augmentation(**{**OFF, "elastic_mm": 5.0, "elastic_grid": 4})  # type: ignore[arg-type]
 
 
 # --- against TorchIO ---

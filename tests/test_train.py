@@ -75,8 +75,7 @@ def test_same_seed_gives_the_same_bits(finished: Path, phantom_cases: Path, tmp_
     "changed",
     [["seed=1"], ["fold=1"], ["epochs=3"], ["optimizer.learning_rate=0.01"], ["optimizer.weight_decay=0.5"],
      ["optimizer.schedule=one_cycle"], ["augmentation=none"], ["data.batch_size=8"], ["model.dropout=0.5"],
-     ["trainer.limit_batches=1"], ["step.accumulate=2"], ["augmentation=torchio"], ["model.channel_dropout=0.5"],
-     ["trainer.precision=bf16-mixed"]],
+     ["trainer.limit_batches=1"], ["step.accumulate=2"], ["augmentation=torchio"], ["model.channel_dropout=0.5"]],
 )  # fmt: skip
 def test_each_setting_changes_the_weights(
     finished: Path, phantom_cases: Path, tmp_path: Path, changed: list[str]
@@ -84,6 +83,18 @@ def test_each_setting_changes_the_weights(
     train(config(phantom_cases, tmp_path, *changed))
     weights = next(tmp_path.glob("*/*/weights.safetensors"))
     assert file_hash(weights) != results(finished)["weights.safetensors"]
+
+
+def test_bfloat16_changes_the_weights_and_little_of_the_answers(phantom_cases: Path, tmp_path: Path) -> None:
+    # With stride 2 the last stage would be a single voxel, where oneDNN's bfloat16 gradients are garbage (torch 2.13).
+    for precision in ("32-true", "bf16-mixed"):
+        overrides = ["model.conv1_stride=1", f"trainer.precision={precision}"]
+        train(config(phantom_cases, tmp_path / precision, *overrides))
+    whole, half = (results(tmp_path / precision) for precision in ("32-true", "bf16-mixed"))
+    assert whole["weights.safetensors"] != half["weights.safetensors"]
+    folders = [tmp_path / precision / "rd_post_event" / "fold0" for precision in ("32-true", "bf16-mixed")]
+    pairs = zip(*map(read_predictions, folders), strict=True)
+    assert max(abs(one["prob_rice"] - other["prob_rice"]) for one, other in pairs) < 0.1
 
 
 HARD_TO_RESUME = [
