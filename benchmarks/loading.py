@@ -3,7 +3,7 @@
 python benchmarks/loading.py        (two minutes, 4 GB of memory)
 
 Writes outputs/bench/loading.json. Ours is what training calls for every case and epoch: the content box of the memory
-map, float16; everything around it is 0 and comes into being on the device. Peers hand out the whole volume in float32,
+map, float16; what is around it is 0, and the augmentation makes the whole of it. Peers hand out the whole in float32,
 and so does the row `ours, whole in float32`. `in_ram` names those that need no file any more, because they keep every
 case in memory.
 """

@@ -23,7 +23,7 @@ def test_our_own_configs_are_fine() -> None:
 @pytest.mark.parametrize(
     "argument",
     ["+model._target_=builtins.open", "hydra.callbacks.summary._target_=os.system", "+x={_target_: builtins.open}",
-     "+hydra.job_logging.handlers.x.()=os.getcwd", "hydra.searchpath=[file:///tmp]", "+optimizer={a: {_target_: open}}"],
+     "+hydra.job_logging.handlers.x.()=os.getcwd", "hydra.searchpath=[file:///tmp]", "+x={a: {_target_: open}}"],
 )  # fmt: skip
 def test_calls_on_the_command_line_are_refused(argument: str) -> None:
     with pytest.raises(WrongUsage) as refused:
