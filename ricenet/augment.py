@@ -7,22 +7,16 @@ sign(v) |v|^gamma would bend z-scores about their mean; what comes from outside 
 elastic deformation fills in the minimum, and content at the border fades over the first voxel outside.
 """
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-Box = tuple[slice, slice, slice]
+from ricenet.warp import Box, Part, Warp, parts_of, sample_whole, size_of
 
-_CELL = 8  # voxels: where content is, and where it can land, is known by cells and slabs of this size
 _LOCKED = [0, 1, -2, -1]  # control points at rest, TorchIO's locked_borders=2
-_TURNS = torch.tensor(  # generators of the rotations about x, y, z
-    [[[0, 0, 0], [0, 0, -1], [0, 1, 0]], [[0, 0, 1], [0, 0, 0], [-1, 0, 0]], [[0, -1, 0], [1, 0, 0], [0, 0, 0]]]
-)
 
 
 @dataclass(frozen=True)
@@ -42,10 +36,9 @@ class Draw:
     deviations: list[float]
     noise_seed: int
 
-    @property
-    def moves(self) -> bool:
-        """Whether anything is sampled anew, which a mirror image is not."""
-        return bool((self.scales != 1).any() or self.degrees.any() or self.displacements_mm.any())
+    def warp(self, spacing_mm: float, shape: Sequence[int]) -> Warp:
+        """Where the voxels of a volume (X, Y, Z) come from, mirroring apart."""
+        return Warp(self.scales, self.degrees, self.displacements_mm / spacing_mm, shape)
 
 
 @dataclass(frozen=True)
@@ -111,15 +104,15 @@ class Augmentation:
             (B, C, X, Y, Z) float32.
         """
         draws = [self.draw(volumes.shape[1], torch.Generator().manual_seed(seed)) for seed in seeds]
-        warps = [Warp(draw, spacing_mm, volumes.shape[2:]) for draw in draws]
+        warps = [draw.warp(spacing_mm, volumes.shape[2:]) for draw in draws]
         result = volumes.to(torch.float32, copy=True)
         for index, draw in enumerate(draws):
             if draw.mirrored:
                 result[index] = result[index].flip(1)
-        parts = [_parts(volume, (0, 0, 0), intensity, warp) for volume, warp in zip(result, warps, strict=True)]
-        moving = [index for index, draw in enumerate(draws) if draw.moves]
+        parts = [parts_of(volume, (0, 0, 0), intensity, warp) for volume, warp in zip(result, warps, strict=True)]
+        moving = [index for index, warp in enumerate(warps) if warp.moves]
         if moving:
-            result[moving] = _sample_whole(result[moving], [warps[index] for index in moving])
+            result[moving] = sample_whole(result[moving], [warps[index] for index in moving])
         for index, draw in enumerate(draws):
             _change_intensities(result[index], parts[index], draw)
         return result
@@ -157,158 +150,13 @@ def apply(
     """Augment one case as drawn; arguments and result as of Augmentation."""
     if draw.mirrored:
         content, start = content.flip(1), (shape[0] - start[0] - content.shape[1], *start[1:])
-    warp = Warp(draw, spacing_mm, shape)
-    parts = _parts(content, start, intensity, warp)
+    warp = draw.warp(spacing_mm, shape)
+    parts = parts_of(content, start, intensity, warp)
     volume = torch.zeros(len(content), *shape)
     for part in parts:
         warp.move(content[part.channels], start, part, volume[part.channels])
     _change_intensities(volume, parts, draw)
     return volume
-
-
-@dataclass(frozen=True)
-class Part:
-    """Neighbouring channels that are treated alike, the box in which they are not 0, and boxes where they can land."""
-
-    channels: slice
-    intensity: bool
-    source: Box
-    targets: list[Box]
-
-
-class Warp:
-    """Where each voxel of the augmented volume is read: at A (p + d(p)), offsets p from the centre, d a cubic B-spline.
-
-    This is TorchIO's one-step RandomAffineElasticDeformation, and its RandomAffine followed by its
-    RandomElasticDeformation; A undoes the scaling, then the rotation.
-    """
-
-    def __init__(self, draw: Draw, spacing_mm: float, shape: Sequence[int]) -> None:
-        self.moves, self.shape = draw.moves, shape
-        grid = draw.displacements_mm.shape[1]
-        displacements = draw.displacements_mm.double() / spacing_mm
-        self.centre = (torch.tensor(shape, dtype=torch.float64) - 1) / 2
-        self.output_from_content = draw.scales.double()[:, None] * _rotation(draw.degrees)
-        # Half a cell with its trilinear rim, and the displacement, which keeps within that of the control points.
-        self.reach = self.output_from_content.abs().sum(1) * (_CELL + 1) / 2 + displacements.abs().amax((1, 2, 3))
-        self.weights = [_bspline_weights(length, grid) for length in shape]
-        # A cubic B-spline reproduces linear functions, so the affine map rides in the control points.
-        at_rest = torch.stack(torch.meshgrid(*(_control_positions(length, grid) for length in shape), indexing="ij"))
-        offsets = at_rest + displacements - self.centre.view(3, 1, 1, 1)
-        moved = torch.linalg.solve(self.output_from_content, offsets.flatten(1)).view_as(offsets)
-        self.control_points = moved + self.centre.view(3, 1, 1, 1)
-
-    def targets(self, cells: Tensor) -> list[Box]:
-        """Slab by slab along x, the voxels that the content of the cells (K, 3) can reach."""
-        centres = cells * _CELL + (_CELL - 1) / 2 - self.centre
-        landed = centres @ self.output_from_content.T + self.centre
-        least, largest = landed - self.reach, landed + self.reach
-        boxes = []
-        for first in range(0, self.shape[0], _CELL):
-            near = (least[:, 0] < first + _CELL) & (largest[:, 0] > first)
-            slab = slice(first, min(first + _CELL, self.shape[0]))
-            boxes.append((slab, *_box(least[near], largest[near], self.shape)[1:]))
-        return [box for box in boxes if all(_size(box))]
-
-    def move(self, content: Tensor, start: Sequence[int], part: Part, out: Tensor) -> None:
-        """Write the moved content (C, x, y, z) of a part into `out` (C, X, Y, Z), which is 0."""
-        x, y, z = (slice(s.start - first, s.stop - first) for s, first in zip(part.source, start, strict=True))
-        content = content[:, x, y, z]
-        if not self.moves:
-            out[(slice(None), *part.source)] = content
-            return
-        content, control_points = content.float(), self.normalised(part.source)
-        for box in part.targets:
-            grid = _spline(control_points, [weights[s] for weights, s in zip(self.weights, box, strict=True)])
-            out[(slice(None), *box)] = _trilinear(content[None], grid[None])[0]
-
-    def normalised(self, source: Box) -> Tensor:
-        """Control points in grid_sample's coordinates of a part of the volume, its axes last to first."""
-        first = torch.tensor([side.start for side in source], dtype=torch.float64).view(3, 1, 1, 1)
-        size = torch.tensor(_size(source)).view(3, 1, 1, 1)
-        return ((2 * (self.control_points - first) + 1) / size - 1).flip(0)
-
-
-def _parts(content: Tensor, start: Sequence[int], intensity: Sequence[bool], warp: Warp) -> list[Part]:
-    """Split channels by `intensity`: a dose reaches beyond the brain, and must not cost the rest their small boxes."""
-    parts, channel = [], 0
-    first, last = torch.tensor(start), torch.tensor(start) + torch.tensor(content.shape[1:]) - 1
-    for applies, run in itertools.groupby(intensity):
-        channels = slice(channel, channel + len(list(run)))
-        cells = _occupied_cells(content[channels], start)
-        source = _box((cells * _CELL).clamp(min=first), (cells * _CELL + _CELL - 1).clamp(max=last), warp.shape)
-        parts.append(Part(channels, applies, source, warp.targets(cells)))
-        channel = channels.stop
-    return [part for part in parts if part.targets]
-
-
-def _occupied_cells(content: Tensor, start: Sequence[int]) -> Tensor:
-    """Cells (K, 3) of the whole volume in which any channel of its content is not 0."""
-    occupied = (content != 0).any(0)
-    for axis, first in enumerate(start):
-        before, after = first % _CELL, -(first + occupied.shape[axis]) % _CELL
-        padding = [0, 0] * (2 - axis) + [before, after]
-        occupied = functional.pad(occupied, padding).unflatten(axis, (-1, _CELL)).any(axis + 1)
-    return occupied.nonzero().cpu() + torch.tensor(start) // _CELL
-
-
-def _box(least: Tensor, largest: Tensor, shape: Sequence[int]) -> Box:
-    """The voxels of a volume of `shape` between the least and the largest of (K, 3) coordinates; none for none."""
-    if not len(least):
-        return (slice(0, 0),) * 3
-    first = least.amin(0).floor().int().tolist()
-    last = largest.amax(0).ceil().int().tolist()
-    x, y, z = (slice(max(min(a, n), 0), max(min(b + 1, n), 0)) for a, b, n in zip(first, last, shape, strict=True))
-    return x, y, z
-
-
-def _size(box: Box) -> tuple[int, int, int]:
-    x, y, z = (side.stop - side.start for side in box)
-    return x, y, z
-
-
-def _sample_whole(volumes: Tensor, warps: list[Warp]) -> Tensor:
-    """Sample (B, C, X, Y, Z), each by its own warp."""
-    whole = (slice(0, volumes.shape[2]), slice(0, volumes.shape[3]), slice(0, volumes.shape[4]))
-    control_points = torch.stack([warp.normalised(whole) for warp in warps]).to(volumes.device)
-    x, y, z = (weights.to(volumes.device) for weights in warps[0].weights)
-    grid = torch.cat([_spline(control_points, [slab, y, z]) for slab in x.split(_CELL)], 2)
-    return _trilinear(volumes, grid)
-
-
-def _spline(control_points: Tensor, weights: list[Tensor]) -> Tensor:
-    """Evaluate a B-spline: control points (..., G, G, G) and weights (x, G), (y, G), (z, G) to (..., x, y, z) float32.
-
-    In float64 until then: neither TF32 nor autocast may touch coordinates.
-    """
-    return torch.einsum("...ijk,xi,yj,zk->...xyz", control_points, *weights).float()
-
-
-def _trilinear(volumes: Tensor, grid: Tensor) -> Tensor:
-    """Sample (B, C, ...) at grid (B, 3, x, y, z), 0 outside."""
-    return functional.grid_sample(volumes, grid.movedim(1, -1), "bilinear", "zeros", align_corners=False)
-
-
-def _control_positions(length: int, grid: int) -> Tensor:
-    """Voxel coordinates (G,) of an axis' control points, one beyond either end of the mesh of G - 3 cells.
-
-    ITK's mesh spans the image's outline and 1/8 voxel more at either end.
-    """
-    return (length + 0.25) / (grid - 3) * (torch.arange(grid, dtype=torch.float64) - 1) - 0.625
-
-
-def _bspline_weights(length: int, grid: int) -> Tensor:
-    """Weight (length, G) of each control point at each voxel of an axis."""
-    positions = _control_positions(length, grid)
-    voxels = torch.arange(length, dtype=torch.float64)
-    distance = (voxels[:, None] - positions).abs() / (positions[1] - positions[0])
-    return torch.where(distance < 1, 2 / 3 - distance**2 + distance**3 / 2, (2 - distance).clamp(min=0) ** 3 / 6)
-
-
-def _rotation(degrees: Tensor) -> Tensor:
-    """Rotation (3, 3) about y, then x, then z: ITK's Euler angles."""
-    x, y, z = torch.linalg.matrix_exp(degrees.double().deg2rad().view(3, 1, 1) * _TURNS)
-    return z @ x @ y
 
 
 def _change_intensities(volume: Tensor, parts: list[Part], draw: Draw) -> None:
@@ -332,7 +180,7 @@ def _change_intensity(image: Tensor, boxes: list[Box], draw: Draw, channel: int,
         standard = torch.randn(len(flat), generator=noise, device=flat.device)
         values.add_(standard[inside], alpha=draw.deviations[channel])
     flat[inside] = values
-    sizes = [_size(box) for box in boxes]
+    sizes = [size_of(box) for box in boxes]
     for box, size, changed in zip(boxes, sizes, flat.split([math.prod(size) for size in sizes]), strict=True):
         image[box] = changed.view(size)
 

@@ -11,20 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ricenet.augment import Augmentation
+
 
 @dataclass(frozen=True)
 class TorchioAugmentation:
-    """Strengths of the augmentations, as of Augmentation."""
+    """TorchIO's transforms with the strengths of an Augmentation."""
 
-    probability: float
-    rotation_degrees: float
-    scaling: float
-    elastic_mm: float
-    elastic_grid: int
-    flip: bool
-    noise: float
-    brightness: float
-    gamma: float
+    strengths: Augmentation
 
     def __call__(
         self,
@@ -53,19 +47,19 @@ class TorchioAugmentation:
 
         transform = torchio.Compose(
             [
-                torchio.RandomFlip(axes=0, flip_probability=0.5 if self.flip else 0),
+                torchio.RandomFlip(axes=0, flip_probability=0.5 if self.strengths.flip else 0),
                 torchio.RandomAffine(
-                    scales=self.scaling,
-                    degrees=self.rotation_degrees,
+                    scales=self.strengths.scaling,
+                    degrees=self.strengths.rotation_degrees,
                     default_pad_value=0,
                     # Resampling in place would leave 1e-16 around the brain, which is not 0.
-                    p=self.probability if self.scaling or self.rotation_degrees else 0,
+                    p=self.strengths.probability if self.strengths.scaling or self.strengths.rotation_degrees else 0,
                 ),
                 torchio.RandomElasticDeformation(
-                    num_control_points=self.elastic_grid,
-                    max_displacement=self.elastic_mm,
+                    num_control_points=self.strengths.elastic_grid,
+                    max_displacement=self.strengths.elastic_mm,
                     locked_borders=2,
-                    p=self.probability,
+                    p=self.strengths.probability,
                 ),
             ]
         )
@@ -85,17 +79,20 @@ class TorchioAugmentation:
         span = (high - low).clamp(min=torch.finfo(images.dtype).tiny)
         # On z-scores RandomGamma would be sign(v) |v|^gamma.
         unit = ((images - low) / span).where(inside, 0)
-        bent = _one_by_one(torchio.RandomGamma(log_gamma=(-self.gamma, self.gamma), p=self.probability), unit)
+        bent = _one_by_one(
+            torchio.RandomGamma(log_gamma=(-self.strengths.gamma, self.strengths.gamma), p=self.strengths.probability),
+            unit,
+        )
         transform = torchio.Compose(
             [
-                torchio.Lambda(self._brighten, p=self.probability),
-                torchio.RandomNoise(std=(0, self.noise), p=self.probability),
+                torchio.Lambda(self._brighten, p=self.strengths.probability),
+                torchio.RandomNoise(std=(0, self.strengths.noise), p=self.strengths.probability),
             ]
         )
         return _one_by_one(transform, bent * span + low).where(inside, 0)
 
     def _brighten(self, image: Tensor) -> Tensor:
-        return image * (1 + self.brightness * (2 * torch.rand(()) - 1))
+        return image * (1 + self.strengths.brightness * (2 * torch.rand(()) - 1))
 
 
 def _one_by_one(transform: Any, images: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ from ricenet.datamodule import DOSE, Augmenting, CasesDataModule
 from ricenet.folds import Folds
 from ricenet.model import RiceClassifier
 from ricenet.network import LeanResNet, build_network, load_pretrained, network_settings, require_size
+from ricenet.predictions import BY_SET, PREDICTIONS, write_predictions, write_predictions_by_set
 from ricenet.trackers import finish_tracking, tracker
 
 log = logging.getLogger(__name__)
@@ -92,7 +93,7 @@ def _augmentation(cfg: TrainConfig) -> Augmenting | None:
     if cfg.augmentation.name == "torchio":
         from ricenet.augment_torchio import TorchioAugmentation
 
-        return TorchioAugmentation(**strengths)
+        return TorchioAugmentation(Augmentation(**strengths))
     return Augmentation(**strengths)
 
 
@@ -165,7 +166,9 @@ def _where(trainer: TrainerConfig, number: int) -> dict[str, Any]:
 
 def _predict(cfg: TrainConfig, model: RiceClassifier, data: CasesDataModule, folder: Path, number: int) -> None:
     """Write the answers for the validation and test cases, of a model for all sets also those for each set."""
-    runs.write_predictions(folder, _answers(cfg, model, data, number))
+    answers = _answers(cfg, model, data, number)
+    with runs.writing(folder, PREDICTIONS):
+        write_predictions(folder, answers)
     if not cfg.model.channel_dropout:
         return
     channels = cfg.modalities.channels
@@ -175,7 +178,8 @@ def _predict(cfg: TrainConfig, model: RiceClassifier, data: CasesDataModule, fol
             model.present = kept
             name = "_".join(sorted((channels[index] for index in kept), key=lambda channel: channel != DOSE))
             rows += [{"modalities": name, **row} for row in _answers(cfg, model, data, number)]
-    runs.write_predictions_by_set(folder, rows)
+    with runs.writing(folder, BY_SET):
+        write_predictions_by_set(folder, rows)
 
 
 def _answers(cfg: TrainConfig, model: RiceClassifier, data: CasesDataModule, number: int) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from ricenet import LABELS
 from ricenet.cohort import ReadyCase
 from ricenet.config import InvalidInput
 from ricenet.folds import Folds
+from ricenet.predictions import read_predictions, read_predictions_by_set
 from ricenet.table import PAPER
 
 if TYPE_CHECKING:  # it imports torch
@@ -37,7 +38,7 @@ def read_grid(runs: "Sequence[FinishedRun]", cases: Path, folds: Folds) -> Grid:
     Raises:
         InvalidInput: naming the run whose folds, cases, labels or numbers do not fit.
     """
-    from ricenet.runs import read_predictions, require_same_inputs
+    from ricenet.runs import require_same_inputs
 
     require_same_inputs(runs, cases, folds)
     grid: Grid = {}
@@ -57,8 +58,6 @@ def read_one_model(runs: "Sequence[FinishedRun]", folds: Folds) -> Grid:
     Raises:
         InvalidInput: as read_grid.
     """
-    from ricenet.runs import read_predictions_by_set
-
     grid: Grid = {}
     for run in runs:
         by_set: dict[str, list[dict[str, Any]]] = {}

@@ -6,7 +6,6 @@ result. A folder with DONE is finished; without, it is resumed at its last epoch
 name, or the model's where one model serves all sets.
 """
 
-import csv
 import hashlib
 import json
 import os
@@ -26,11 +25,9 @@ from ricenet.cohort import file_hash
 from ricenet.config import Incomplete, InvalidInput, WrongUsage
 from ricenet.folds import Folds
 from ricenet.partial import hold
+from ricenet.predictions import BY_SET, PREDICTIONS
 
-RESULTS = ("weights.safetensors", "predictions.csv", "metrics.csv", "run.json")
-PREDICTION_COLUMNS = ("case_key", "patient_key", "split", "label", "logit_recurrence", "logit_rice", "prob_rice")
-# Of a model that serves every modality set: its answers with the other channels blanked.
-BY_SET = "predictions_by_set.csv"
+RESULTS = ("weights.safetensors", PREDICTIONS, "metrics.csv", "run.json")
 PROGRESS = "progress.json"
 # How a run is watched, and where its cases lie, does not change its result; the cases' hash is part of run.json.
 WITHOUT_EFFECT = ("run", "cases", "logger", "trainer.progress", "data.workers", "data.cache", "checkpoint_every")
@@ -206,43 +203,6 @@ def cases_folder(run: Path, finished: Sequence[FinishedRun]) -> Path:
     if not (folder / "cases.csv").is_file():
         raise InvalidInput("the cases folder of this grid has been moved or removed; put it back where it was")
     return folder
-
-
-def write_predictions(folder: Path, rows: list[dict[str, Any]]) -> None:
-    """Write predictions.csv: one row per validation and test case; numbers read back as they were."""
-    _write_rows(folder / "predictions.csv", PREDICTION_COLUMNS, rows)
-
-
-def write_predictions_by_set(folder: Path, rows: list[dict[str, Any]]) -> None:
-    """Write predictions_by_set.csv: the rows of predictions.csv for every modality set, named in `modalities`."""
-    _write_rows(folder / BY_SET, ("modalities", *PREDICTION_COLUMNS), rows)
-
-
-def read_predictions(folder: Path) -> list[dict[str, Any]]:
-    """The rows of predictions.csv with label as int, logits and probability as float."""
-    return _read_rows(folder / "predictions.csv")
-
-
-def read_predictions_by_set(folder: Path) -> list[dict[str, Any]]:
-    """The rows of predictions_by_set.csv, as those of read_predictions; none where the run has no such file."""
-    return _read_rows(folder / BY_SET) if (folder / BY_SET).is_file() else []
-
-
-def _write_rows(path: Path, columns: Sequence[str], rows: list[dict[str, Any]]) -> None:
-    with writing(path.parent, path.name), path.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def _read_rows(path: Path) -> list[dict[str, Any]]:
-    with path.open(newline="") as stream:
-        rows: list[dict[str, Any]] = list(csv.DictReader(stream))
-    for row in rows:
-        row["label"] = int(row["label"])
-        for column in ("logit_recurrence", "logit_rice", "prob_rice"):
-            row[column] = float(row[column])
-    return rows
 
 
 def case_hash(cases: Path, folds: Folds) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ricenet import LABELS, runs
+from ricenet import LABELS, predictions, runs
 from ricenet.cohort import ReadyCase, write_cases
 from ricenet.folds import Folds, write_folds
 from ricenet.table import PAPER
@@ -134,7 +134,7 @@ def write_run(
 
 def finish_run(folder: Path, rows: list[dict], record: dict) -> None:
     """Write predictions, the files beside them and, last, DONE."""
-    runs.write_predictions(folder, rows)
+    predictions.write_predictions(folder, rows)
     (folder / "weights.safetensors").write_bytes(b"")
     (folder / "metrics.csv").write_text("epoch\n")
     runs.finish(folder, record)

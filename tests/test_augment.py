@@ -1,13 +1,13 @@
 """The six augmentations: each does what its name says, alone, and all of them what TorchIO does."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import torchio
 from scipy import ndimage, stats
+from test_warp import SPACING_MM, by_torchio
 
 from ricenet.augment import Augmentation, Draw, apply
 
@@ -19,7 +19,6 @@ ALL = {
     **OFF, "rotation_degrees": 20.0, "scaling": 0.2, "elastic_mm": 6.0, "flip": True, "noise": 0.3, "brightness": 0.3,
     "gamma": 0.4,
 }  # fmt: skip
-SPACING_MM = 2.0
 
 
 def augment(
@@ -204,62 +203,6 @@ def test_content_that_leaves_the_volume_and_empty_channels_are_zero() -> None:
 def test_too_few_control_points_are_refused() -> None:
     with pytest.raises(ValueError, match=r"at least 5 control points per axis expected.*got 4"):
         Augmentation(**{**OFF, "elastic_mm": 5.0, "elastic_grid": 4})  # type: ignore[arg-type]
-
-
-# --- against TorchIO ---
-
-
-@pytest.fixture(scope="module")
-def anisotropic() -> torch.Tensor:
-    """(1, 40, 36, 28): texture of SD 1 in an ellipsoid off the centre."""
-    texture = ndimage.gaussian_filter(np.random.default_rng(0).standard_normal((40, 36, 28)), 1.5)
-    x, y, z = np.indices(texture.shape)
-    inside = (x - 18) ** 2 / 14**2 + (y - 17) ** 2 / 12**2 + (z - 13) ** 2 / 9**2 < 1
-    return torch.from_numpy((texture / texture.std() * inside).astype(np.float32))[None]
-
-
-def moves(seed: int) -> Draw:
-    """Draw of rotation, scaling and elastic deformation without intensity operations."""
-    strengths = {**OFF, "rotation_degrees": 25.0, "scaling": 0.2, "elastic_mm": 6.0}
-    return Augmentation(**strengths).draw(1, torch.Generator().manual_seed(seed))  # type: ignore[arg-type]
-
-
-def affine_arguments(draw: Draw) -> dict:
-    return {
-        "scales": draw.scales.tolist(), "degrees": draw.degrees.tolist(), "translation": (0, 0, 0),
-        "default_pad_value": 0,
-    }  # fmt: skip
-
-
-def elastic_arguments(draw: Draw) -> dict:
-    """ITK's axes x and y run the other way: both the order of control points and the sign of displacements."""
-    lps = draw.displacements_mm.flip(1, 2) * torch.tensor([-1.0, -1.0, 1.0]).view(3, 1, 1, 1)
-    return {"control_points": lps.movedim(0, -1).numpy(), "max_displacement": (6.0, 6.0, 6.0)}
-
-
-def by_torchio(transform: torchio.Transform, volume: torch.Tensor) -> torch.Tensor:
-    affine = np.diag([SPACING_MM] * 3 + [1])
-    return transform(torchio.ScalarImage(tensor=volume, affine=affine)).data
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_sampling_is_torchios_voxel_by_voxel(anisotropic: torch.Tensor, seed: int) -> None:
-    draw = moves(seed)
-    still = torch.zeros_like(draw.displacements_mm)
-    pairs = {
-        torchio.Affine(**affine_arguments(draw)): replace(draw, displacements_mm=still),
-        torchio.ElasticDeformation(**elastic_arguments(draw)): replace(
-            draw, scales=torch.ones(3), degrees=torch.zeros(3)
-        ),
-        torchio.AffineElasticDeformation(True, affine_arguments(draw), elastic_arguments(draw)): draw,
-    }
-    for transform, ours in pairs.items():
-        result = apply(ours, anisotropic, (0, 0, 0), (40, 36, 28), SPACING_MM, [True])
-        expected = by_torchio(transform, anisotropic)
-        # ElasticDeformation fills in the minimum where a voxel is read from outside, and only there.
-        expected[expected == anisotropic.min()] = 0
-        torch.testing.assert_close(result, expected, rtol=0, atol=5e-5)
-        assert (result - anisotropic).abs().max() > 1
 
 
 def drawn(n: int, **strengths: float) -> Iterator[Draw]:

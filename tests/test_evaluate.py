@@ -9,7 +9,7 @@ import pytest
 from make_grid import finish_run, make_cases, write_cases_folder, write_grid, write_run
 from sklearn.metrics import f1_score
 
-from ricenet import runs
+from ricenet import predictions
 from ricenet.config import EvaluateConfig, InvalidInput, WrongUsage, compose
 from ricenet.evaluate import CONTRASTS, evaluate
 from ricenet.table import PAPER, as_text
@@ -261,13 +261,13 @@ def test_one_model_for_all_sets_is_the_eighth_row(cohort, tmp_path):
     cases, folds = cohort
     for fold in range(5):
         folder = write_run(tmp_path, cases, folds, "modality_dropout", fold, lambda case: 0.9 if case.label else 0.1)
-        rows = runs.read_predictions(folder)
+        rows = predictions.read_predictions(folder)
         right = [row | {"modalities": "rd"} for row in rows]
         wrong = [
             row | {"logit_rice": -row["logit_rice"], "prob_rice": 1 - row["prob_rice"], "modalities": "post"}
             for row in rows
         ]
-        runs.write_predictions_by_set(folder, [*right, *wrong])
+        predictions.write_predictions_by_set(folder, [*right, *wrong])
         finish_run(folder, rows, json.loads((folder / "run.json").read_text()))
     summary = evaluate(tmp_path, DRAWS, seed=0)
     assert summary["sets"]["modality_dropout"]["oof_macro_f1"] == 1

@@ -19,7 +19,8 @@ from ricenet.explain import Settings, _device, _replacing, explain
 from ricenet.folds import Folds
 from ricenet.network import load_network
 from ricenet.occlusion import drop_map, occlude
-from ricenet.runs import finished_folds, finished_runs, read_predictions
+from ricenet.predictions import read_predictions
+from ricenet.runs import finished_folds, finished_runs
 from ricenet.stage import EXIT_DONE, EXIT_INVALID_INPUT, EXIT_USAGE
 
 NAME = "rd_post_event"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from make_grid import finish_run, make_cases, write_cases_folder, write_run
 
-from ricenet import runs
+from ricenet import predictions, runs
 from ricenet.config import InvalidInput
 from ricenet.grid import labels_of, out_of_fold, patients_of, read_grid, read_one_model
 
@@ -31,7 +31,7 @@ def read(run, cohort):
 
 
 def rewrite(folder, change_rows=lambda rows: rows, **record) -> None:
-    rows = change_rows(runs.read_predictions(folder))
+    rows = change_rows(predictions.read_predictions(folder))
     finish_run(folder, rows, json.loads((folder / "run.json").read_text()) | record)
 
 
@@ -130,18 +130,18 @@ def test_predictions_that_do_not_fit_the_folds_are_refused(one, cohort, change, 
 def test_one_model_for_all_sets_answers_by_set(cohort, tmp_path):
     cases, folds = cohort
     folder = write_run(tmp_path, cases, folds, "modality_dropout", 1, probability)
-    rows = runs.read_predictions(folder)
+    rows = predictions.read_predictions(folder)
     turned = [
         row | {"logit_rice": -row["logit_rice"], "prob_rice": 1 - row["prob_rice"], "modalities": "event"}
         for row in rows
     ]
-    runs.write_predictions_by_set(folder, [*turned, *(row | {"modalities": "rd"} for row in rows)])
+    predictions.write_predictions_by_set(folder, [*turned, *(row | {"modalities": "rd"} for row in rows)])
     finish_run(folder, rows, json.loads((folder / "run.json").read_text()))
     found = read_one_model(runs.finished_runs(tmp_path), folds)
     assert list(found) == ["event", "rd"]
     assert found["rd"][1].test == pytest.approx([probability(case) for case in folds.test()])
     assert found["event"][1].test == pytest.approx([1 - probability(case) for case in folds.test()])
-    runs.write_predictions_by_set(folder, turned[1:])
+    predictions.write_predictions_by_set(folder, turned[1:])
     finish_run(folder, rows, json.loads((folder / "run.json").read_text()))
     with pytest.raises(InvalidInput, match=r"modality_dropout/fold1, shown event, split val: .* 1 case\(s\) missing"):
         read_one_model(runs.finished_runs(tmp_path), folds)

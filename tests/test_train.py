@@ -21,7 +21,8 @@ import torch
 from ricenet.checkpoint import read_checkpoint, resumable
 from ricenet.cohort import file_hash
 from ricenet.config import TrainConfig, compose
-from ricenet.runs import owner, read_predictions, read_predictions_by_set
+from ricenet.predictions import read_predictions, read_predictions_by_set
+from ricenet.runs import owner
 from ricenet.train import train
 
 QUICK = ["experiment=smoke", "epochs=2", "trainer.limit_batches=null", "data.batch_size=4"]

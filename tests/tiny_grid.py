@@ -12,7 +12,8 @@ from ricenet.casevolumes import load_case
 from ricenet.cohort import ReadyCase, write_cases
 from ricenet.folds import Folds, write_folds
 from ricenet.network import build_network
-from ricenet.runs import case_hash, finish, run_folder, write_predictions
+from ricenet.predictions import write_predictions
+from ricenet.runs import case_hash, finish, run_folder
 
 SHAPE, SPACING_MM, ORIGIN_MM = (14, 12, 10), 5.0, (-31.0, -40.0, -12.0)
 MODEL = {
