@@ -38,7 +38,7 @@ class Draw:
 
     def warp(self, spacing_mm: float, shape: Sequence[int]) -> Warp:
         """Where the voxels of a volume (X, Y, Z) come from, mirroring apart."""
-        return Warp(self.scales, self.degrees, self.displacements_mm / spacing_mm, shape)
+        return Warp(self.scales, self.degrees, self.displacements_mm.double() / spacing_mm, shape)
 
 
 @dataclass(frozen=True)
