@@ -21,6 +21,7 @@ from ricenet import LABELS
 from ricenet.augment import Augmentation
 from ricenet.casevolumes import CaseVolumes, Triple, case_spacing_mm
 from ricenet.cohort import ReadyCase
+from ricenet.config import WrongUsage
 from ricenet.folds import Folds
 
 DOSE = "rd"
@@ -186,7 +187,14 @@ class CasesDataModule(lightning.LightningDataModule):
 
     def _cached(self, key: str, device: torch.device) -> Tensor:
         if key not in self.on_device:
-            self.on_device[key] = self.volumes.read(self.place[key]).whole().to(device)
+            volume = self.volumes.read(self.place[key]).whole()
+            try:
+                self.on_device[key] = volume.to(device)
+            except torch.OutOfMemoryError:
+                raise WrongUsage(
+                    f"data.cache=device: no room on the GPU for case {len(self.on_device) + 1} of {len(self.table)}; "
+                    "lower data.batch_size, or use data=cohort"
+                ) from None
         return self.on_device[key]
 
     def _loader(self, order: Sampler, augmentation: Augmenting | None = None, drop_last: bool = False) -> DataLoader:
