@@ -229,6 +229,11 @@ class TrainConfig:
     step: StepConfig
     logger: LoggerConfig
 
+    @property
+    def row(self) -> str:
+        """The row of the grid that a run belongs to: its modality set, or the one model that serves all sets."""
+        return "modality_dropout" if self.model.channel_dropout else self.modalities.name
+
 
 @dataclass
 class StatusConfig:

@@ -12,18 +12,18 @@ from ricenet.config import LoggerConfig, TrainConfig
 
 def tracker(choice: LoggerConfig, run: Path, cfg: TrainConfig) -> Logger | bool:
     """The tracker chosen besides metrics.csv, which is always written."""
-    name = f"{cfg.modalities.name}-fold{cfg.fold}"
+    name = f"{cfg.row}-fold{cfg.fold}"
     if choice.name == "tensorboard":
         from lightning.pytorch.loggers import TensorBoardLogger
 
-        return TensorBoardLogger(run / "tensorboard", name=cfg.modalities.name, version=f"fold{cfg.fold}")
+        return TensorBoardLogger(run / "tensorboard", name=cfg.row, version=f"fold{cfg.fold}")
     if choice.name == "wandb":
         return _wandb_logger(choice, run, cfg, name)
     return False
 
 
 def _wandb_logger(choice: LoggerConfig, run: Path, cfg: TrainConfig, name: str) -> Logger:
-    """One W&B run per fold, group = modality set; nothing about machine, user or the code's place is recorded."""
+    """One W&B run per fold, group = row of the grid; nothing about machine, user or the code's place is recorded."""
     import wandb
     from lightning.pytorch.loggers import WandbLogger
 
@@ -33,9 +33,10 @@ def _wandb_logger(choice: LoggerConfig, run: Path, cfg: TrainConfig, name: str) 
     )  # fmt: skip
     private = ("run", "cases", "logger")
     config: dict[str, Any] = {key: value for key, value in asdict(cfg).items() if key not in private}
+    del config["model"]["pretrained"]  # a path; run.json has the file's hash
     return WandbLogger(
-        name=name, save_dir=run, offline=not choice.online, project=choice.project, group=cfg.modalities.name,
-        job_type="train", tags=[cfg.name, cfg.modalities.name, f"fold{cfg.fold}"], config=config, settings=settings,
+        name=name, save_dir=run, offline=not choice.online, project=choice.project, group=cfg.row,
+        job_type="train", tags=[cfg.name, cfg.row, f"fold{cfg.fold}"], config=config, settings=settings,
     )  # fmt: skip
 
 

@@ -14,13 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ricenet.config import TrainConfig, WrongUsage
 from ricenet.stage import EXIT_SIGTERM, stage
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger(__name__)
 
@@ -53,14 +49,14 @@ def train(cfg: TrainConfig, number: int = 0) -> None:
     cases, run = Path(cfg.cases), Path(cfg.run)
     folds = read_folds(cases)
     folds.require_fold(cfg.fold)
-    folder = runs.run_folder(run, row_name(cfg), cfg.fold)
+    folder = runs.run_folder(run, cfg.row, cfg.fold)
     # A run is kept relative to its grid, and weights by their hash: no path of the user's stands in any output.
     settings = asdict(cfg) | {"run": ".", "cases": os.path.relpath(cases, run)}
     settings["model"] |= {"pretrained": _hash_of(cfg.model.pretrained)}
     hashes = {"folds_hash": folds.hash, "case_hash": runs.case_hash(cases, folds)}
     identity = runs.identity(settings, hashes)
     if runs.is_finished(folder, identity):
-        log.info("%s fold %d is finished already", row_name(cfg), cfg.fold)
+        log.info("%s fold %d is finished already", cfg.row, cfg.fold)
         return
     from ricenet.fit import fit  # seconds, which a grid does not spend on what is finished
 
@@ -69,7 +65,7 @@ def train(cfg: TrainConfig, number: int = 0) -> None:
             return
         started = time.monotonic()
         record = {
-            "modalities": {"name": row_name(cfg), "channels": cfg.modalities.channels},
+            "modalities": {"name": cfg.row, "channels": cfg.modalities.channels},
             "fold": cfg.fold,
             "n_folds": folds.n_folds,
             "seed": cfg.seed,
@@ -83,12 +79,7 @@ def train(cfg: TrainConfig, number: int = 0) -> None:
         runs.begin(folder, settings, identity, record)
         fit(cfg, cases, folds, folder, runs.owner(identity), number)
         runs.finish(folder, record | {"elapsed_s": round(time.monotonic() - started, 1)})
-    log.info("%s fold %d finished in %.0f s", row_name(cfg), cfg.fold, time.monotonic() - started)
-
-
-def row_name(cfg: TrainConfig) -> str:
-    """The row of the grid that a run belongs to: its modality set, or the one model that serves all sets."""
-    return "modality_dropout" if cfg.model.channel_dropout else cfg.modalities.name
+    log.info("%s fold %d finished in %.0f s", cfg.row, cfg.fold, time.monotonic() - started)
 
 
 def _hash_of(weights: str | None) -> str | None:
