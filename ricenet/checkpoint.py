@@ -19,7 +19,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from ricenet.config import InvalidInput
-from ricenet.runs import PROGRESS, write_text, writing
+from ricenet.runs import PROGRESS, keep, writing
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 _OWNER = "ricenet_run"
@@ -140,7 +140,7 @@ class Progress(Callback):
         seconds = (time.monotonic() - self.started) / (done - self.first_epoch)
         content = {"epoch": done, "epochs": self.epochs, "seconds_per_epoch": round(seconds, 3)}
         if trainer.is_global_zero:
-            write_text(self.folder / PROGRESS, json.dumps(content) + "\n")
+            keep(self.folder, PROGRESS, json.dumps(content) + "\n")
 
 
 class MetricsTable(Callback):
@@ -159,7 +159,7 @@ class MetricsTable(Callback):
         writer = csv.DictWriter(text, rows[-1].keys(), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        write_text(self.path, text.getvalue())
+        keep(self.path.parent, self.path.name, text.getvalue())
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:

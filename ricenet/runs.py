@@ -116,10 +116,9 @@ def _note_end(folder: Path, error: BaseException) -> None:
 
 def begin(folder: Path, config: Mapping[str, Any], run_identity: Mapping[str, Any], record: dict[str, Any]) -> None:
     """Write what the run is: identity.json, config.yaml and run.json with `status` running."""
-    with writing(folder, "the run folder"):
-        write_text(folder / "identity.json", json.dumps(run_identity, indent=1) + "\n")
-        write_text(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
-        write_text(folder / "run.json", json.dumps({"status": "running", **record}, indent=1) + "\n")
+    keep(folder, "identity.json", json.dumps(run_identity, indent=1) + "\n")
+    keep(folder, "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
+    keep(folder, "run.json", json.dumps({"status": "running", **record}, indent=1) + "\n")
 
 
 @contextmanager
@@ -136,6 +135,12 @@ def writing(folder: Path, what: str) -> Iterator[None]:
             f"{folder.parent.name} {folder.name}: {what} cannot be written ({error.strerror}); what was there is kept: "
             "make room, or the folder writable, and give the same command again"
         ) from error
+
+
+def keep(folder: Path, name: str, text: str) -> None:
+    """Write one of a run's small files, old or new as a whole; raises as `writing`."""
+    with writing(folder, name):
+        write_text(folder / name, text)
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -166,9 +171,9 @@ def finish(folder: Path, record: dict[str, Any]) -> None:
     """Write run.json, then DONE with the hashes of all results: from here on the run counts."""
     if (folder / PROGRESS).is_file():
         record |= {"seconds_per_epoch": json.loads((folder / PROGRESS).read_text())["seconds_per_epoch"]}
-    write_text(folder / "run.json", json.dumps({"status": "done", **record}, indent=1) + "\n")
+    keep(folder, "run.json", json.dumps({"status": "done", **record}, indent=1) + "\n")
     results = [name for name in (*RESULTS, BY_SET) if name in RESULTS or (folder / name).is_file()]
-    write_text(folder / "DONE", json.dumps({name: file_hash(folder / name) for name in results}, indent=1) + "\n")
+    keep(folder, "DONE", json.dumps({name: file_hash(folder / name) for name in results}, indent=1) + "\n")
     (folder / PROGRESS).unlink(missing_ok=True)
 
 

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -171,11 +172,12 @@ def test_a_checkpoint_with_a_pickle_payload_is_refused_and_kept(phantom_cases: P
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 4 MB: less than a checkpoint."""
+def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A file system of 4 MB, less than a checkpoint, or of the size asked for."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", disk], check=False).returncode:
+    size = getattr(request, "param", "4m")
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", disk], check=False).returncode:
         pytest.skip("mounting a small file system needs root")
     yield disk
     subprocess.run(["umount", "-l", disk], check=True)
@@ -189,6 +191,34 @@ def test_a_full_disk_stops_the_run_at_its_first_checkpoint(phantom_cases: Path, 
     assert json.loads((folder / "run.json").read_text())["status"] == "failed"
     assert len((folder / "metrics.csv").read_text().splitlines()) == 2
     assert not list(folder.glob(".last*"))
+
+
+@pytest.mark.parametrize("small_disk", ["40m"], indirect=True)
+def test_a_disk_that_fills_up_stops_the_run_which_goes_on_when_there_is_room(
+    phantom_cases: Path, small_disk: Path
+) -> None:
+    overrides = ["checkpoint_every=1", "epochs=400"]
+    line = [
+        sys.executable,
+        "-m",
+        "ricenet.train",
+        f"cases={phantom_cases}",
+        f"run={small_disk}/run",
+        *QUICK,
+        *overrides,
+    ]
+    process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
+    folder = small_disk / "run" / "rd_post_event" / "fold0"
+    while not (folder / "previous.ckpt").is_file():
+        time.sleep(0.05)
+    with suppress(OSError), (small_disk / "filler").open("wb", buffering=0) as filler:
+        while process.poll() is None:
+            filler.write(bytes(4096))
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, "No space left on device" in said) == (4, True), said
+    assert resumable(folder, owner(json.loads((folder / "identity.json").read_text()))) is not None
+    (small_disk / "filler").unlink()
+    assert killed_while_writing(config(phantom_cases, small_disk / "run", *overrides), folder, 0)
 
 
 def test_a_read_only_folder_stops_the_run_and_stays_as_it_was(phantom_cases: Path, small_disk: Path) -> None:
