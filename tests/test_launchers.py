@@ -160,7 +160,7 @@ def killed_in_the_middle(process: subprocess.Popen[str], run: Path, seconds: flo
 def test_killed_grid_ends_with_the_same_bits(
     launcher: list[str], kills: int, cells: list[str], cases: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
-    """With one run that cannot be: the others finish all the same, and it is named."""
+    """With one run that cannot be: the others finish all the same, and it is named; mended, it is made too."""
     (tmp_path / BROKEN).parent.mkdir()
     (tmp_path / BROKEN).write_text("a file where the run folder should be")
     moments, hits = random.Random(0), 0
@@ -173,9 +173,12 @@ def test_killed_grid_ends_with_the_same_bits(
     code, output = finish(start(cases, tmp_path, cells, *launcher))
     assert code == 4, output
     assert re.search(r"1 job\(s\) of the grid failed.*\n  \+modalities=rd,.*fold=1.*: rd fold1: ", output), output
-    rest = [cell for cell in cells if cell != BROKEN]
-    assert done(tmp_path) == set(rest)
-    assert results(tmp_path, rest) == results(undisturbed, rest)
+    assert done(tmp_path) == set(cells) - {BROKEN}
+    (tmp_path / BROKEN).unlink()
+    code, output = finish(start(cases, tmp_path, cells, *launcher))
+    assert code == 0, output
+    assert done(tmp_path) == set(cells)
+    assert results(tmp_path, cells) == results(undisturbed, cells)
     assert not (tmp_path / "multirun.yaml").exists()
 
 
