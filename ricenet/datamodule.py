@@ -41,16 +41,17 @@ class CaseDataset(Dataset):
 
     Args:
         volumes: of the cases of `table`.
+        intensity: per channel, whether augmentation changes its values too.
         augmentation: for each item here; None: none, or later on the device.
         deferred: leave the volumes out, they are on the device already.
     """
 
     def __init__(
-        self, table: Sequence[ReadyCase], volumes: CaseVolumes, channels: Sequence[str], spacing_mm: float,
+        self, table: Sequence[ReadyCase], volumes: CaseVolumes, intensity: Sequence[bool], spacing_mm: float,
         augmentation: Augmenting | None, deferred: bool,
     ) -> None:  # fmt: skip
         self.table, self.volumes, self.spacing_mm = table, volumes, spacing_mm
-        self.intensity = [channel != DOSE for channel in channels]
+        self.intensity = intensity
         self.augmentation, self.deferred = augmentation, deferred
 
     def __len__(self) -> int:
@@ -150,7 +151,8 @@ class CasesDataModule(lightning.LightningDataModule):
         augment_on: str = "worker",
     ) -> None:
         super().__init__()
-        self.cases, self.channels, self.augmentation = cases, channels, augmentation
+        self.augmentation = augmentation
+        self.intensity = [channel != DOSE for channel in channels]  # a dose is moved, never re-scaled
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
         self.cache, self.augment_on = cache, augment_on
         self.training, self.validation, self.held_out = folds.training(fold), folds.validation(fold), folds.test()
@@ -180,9 +182,9 @@ class CasesDataModule(lightning.LightningDataModule):
         if "volume" not in batch:
             batch["volume"] = torch.stack([self._cached(key, batch["label"].device) for key in batch["case"]])
         training = self.trainer is not None and self.trainer.training
-        if training and isinstance(self.augmentation, Augmentation) and self.augment_on == "device":
-            intensity = [channel != DOSE for channel in self.channels]
-            batch["volume"] = self.augmentation.batch(batch["volume"], self.spacing_mm, intensity, batch["seed"])
+        if training and self.augmentation is not None and self.augment_on == "device":
+            assert isinstance(self.augmentation, Augmentation)  # ricenet.train refuses the others
+            batch["volume"] = self.augmentation.batch(batch["volume"], self.spacing_mm, self.intensity, batch["seed"])
         return {**batch, "volume": batch["volume"].float()}
 
     def _cached(self, key: str, device: torch.device) -> Tensor:
@@ -201,7 +203,7 @@ class CasesDataModule(lightning.LightningDataModule):
         deferred = self.cache == "device"
         workers = 0 if deferred else self.workers  # then there is nothing to load
         return DataLoader(
-            CaseDataset(self.table, self.volumes, self.channels, self.spacing_mm, augmentation, deferred),
+            CaseDataset(self.table, self.volumes, self.intensity, self.spacing_mm, augmentation, deferred),
             batch_size=self.batch_size,
             sampler=order,
             num_workers=workers,

@@ -21,6 +21,7 @@ from ricenet.cohort import ReadyCase
 from ricenet.config import EvaluateConfig, WrongUsage
 from ricenet.folds import Folds, read_folds
 from ricenet.grid import Answers, Grid, labels_of, out_of_fold, patients_of, read_grid, read_one_model
+from ricenet.partial import replace_file
 from ricenet.stage import stage
 from ricenet.table import PAPER, as_csv, as_text
 
@@ -54,7 +55,7 @@ def evaluate(run: Path, draws: int, seed: int) -> dict[str, Any]:
     if draws < FEWEST_DRAWS:
         raise WrongUsage(f"bootstrap_draws={draws}: a 95% interval needs at least {FEWEST_DRAWS}, better the default")
     from ricenet import figures
-    from ricenet.runs import cases_folder, finished_runs, write_text
+    from ricenet.runs import cases_folder, finished_runs
 
     runs = finished_runs(run)
     cases = cases_folder(run, runs)
@@ -66,8 +67,8 @@ def evaluate(run: Path, draws: int, seed: int) -> dict[str, Any]:
 
     folder = run / "evaluation"
     folder.mkdir(exist_ok=True)
-    write_text(folder / "summary.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")
-    write_text(folder / "table.csv", as_csv(summary))
+    replace_file(folder / "summary.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")
+    replace_file(folder / "table.csv", as_csv(summary))
     figures.save(figures.results(summary), folder / "figure2")
     shown = next(case for case in folds.cases if LABELS[case.label] == "rice")
     figures.save(figures.patient(cases, shown), folder / "figure1")

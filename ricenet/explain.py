@@ -251,14 +251,14 @@ def describe(
 def write_summary(explanation: Path) -> None:
     """Gather the occlusion.json of every case into summary.json, per modality set."""
     from ricenet.attribution import summarise
-    from ricenet.runs import write_text
+    from ricenet.partial import replace_file
 
     # Names with a dot in front are folders another process is still writing.
     records = [json.loads(path.read_text()) for path in sorted(explanation.glob("[!.]*/[!.]*/occlusion.json"))]
     names = dict.fromkeys(record["modalities"] for record in records)
     sets = {name: summarise([record for record in records if record["modalities"] == name]) for name in names}
     if sets:
-        write_text(explanation / "summary.json", json.dumps({"sets": sets}, indent=1) + "\n")
+        replace_file(explanation / "summary.json", json.dumps({"sets": sets}, indent=1) + "\n")
 
 
 def _device(accelerator: str, threads: int) -> str:

@@ -18,8 +18,6 @@ from torchmetrics.classification import MulticlassAUROC, MulticlassF1Score
 from ricenet import LABELS
 from ricenet.config import InvalidInput
 
-RICE = LABELS.index("rice")
-
 
 class RiceClassifier(lightning.LightningModule):
     """Train and score a network; validation metrics are torchmetrics objects, computed over the whole epoch.

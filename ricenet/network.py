@@ -166,7 +166,7 @@ def load_pretrained(network: nn.Module, path: Path) -> None:
         path: one of MedicalNet's .pth files, or the same tensors as .safetensors.
 
     Raises:
-        InvalidInput: no such file, one that holds more than tensors, or tensors of another architecture.
+        InvalidInput: a file that cannot be read or holds more than tensors, or tensors of another architecture.
     """
     theirs = {name.removeprefix("module."): tensor for name, tensor in _read_tensors(path).items()}
     wanted = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith("fc.")}

@@ -54,10 +54,16 @@ def publish(folder: Path, target: Path, last: str) -> None:
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Write `path` in one step, UTF-8; whoever reads it sees the old text or the new one."""
+    """Write `path` in one step, UTF-8; whoever reads it, after a power cut too, sees the old text or the new one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def remove_folder(folder: Path) -> None:

@@ -8,7 +8,6 @@ name, or the model's where one model serves all sets.
 
 import hashlib
 import json
-import os
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ from ricenet import __version__
 from ricenet.cohort import file_hash
 from ricenet.config import Incomplete, InvalidInput, WrongUsage
 from ricenet.folds import Folds
-from ricenet.partial import hold
+from ricenet.partial import hold, replace_file
 from ricenet.predictions import BY_SET, PREDICTIONS
 
 RESULTS = ("weights.safetensors", PREDICTIONS, "metrics.csv", "run.json")
@@ -111,7 +110,7 @@ def _note_end(folder: Path, error: BaseException) -> None:
     lines = str(error).splitlines()
     message = "" if stopped or not lines else lines[0]
     record = json.loads(path.read_text()) | {"status": "interrupted" if stopped else "failed", "message": message}
-    write_text(path, json.dumps(record, indent=1) + "\n")
+    replace_file(path, json.dumps(record, indent=1) + "\n")
 
 
 def begin(folder: Path, config: Mapping[str, Any], run_identity: Mapping[str, Any], record: dict[str, Any]) -> None:
@@ -140,7 +139,7 @@ def writing(folder: Path, what: str) -> Iterator[None]:
 def keep(folder: Path, name: str, text: str) -> None:
     """Write one of a run's small files, old or new as a whole; raises as `writing`."""
     with writing(folder, name):
-        write_text(folder / name, text)
+        replace_file(folder / name, text)
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -281,16 +280,3 @@ def _commit() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):  # no git on this machine, or a checkout of somebody else's
         return None
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small file so that either the old or the new content is there, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("w") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
