@@ -30,6 +30,8 @@ demo: install  ## the whole study on phantoms: two raw patients preprocessed, 7 
 	$(BIN)/python -m ricenet.preprocess cohort=$(OUT)/demo-raw cases=$(OUT)/demo-raw-cases folds=0 jobs=$(JOBS)
 	$(BIN)/python -m ricenet.phantom out=$(OUT)/demo-cases format=cases patients=92 jobs=$(JOBS)
 	$(BIN)/python -m ricenet.train -m cases=$(OUT)/demo-cases experiment=demo $(GRID) hydra.launcher.n_jobs=$(JOBS)
+	$(BIN)/python -m ricenet.train -m cases=$(OUT)/demo-cases experiment=demo control=shuffled_labels 'fold=range(5)' hydra.launcher.n_jobs=$(JOBS)
+	$(BIN)/python -m ricenet.train -m cases=$(OUT)/demo-cases experiment=demo control=metadata_only 'fold=range(5)' hydra.launcher.n_jobs=$(JOBS)
 	$(BIN)/python -m ricenet.evaluate run=$(OUT)/demo
 	$(BIN)/python -m ricenet.explain run=$(OUT)/demo case=test cube_mm=21 stride_mm=21
 	$(BIN)/python -m ricenet.report run=$(OUT)/demo qc=$(OUT)/demo-raw-cases
@@ -61,6 +63,8 @@ smoke: install  ## every stage once on a tiny grid (CI)
 	rm -rf $(OUT)/smoke $(OUT)/smoke-cases
 	$(BIN)/python -m ricenet.phantom out=$(OUT)/smoke-cases format=cases patients=24 folds=2 jobs=$(JOBS)
 	$(BIN)/python -m ricenet.train -m cases=$(OUT)/smoke-cases experiment=smoke '+modalities=rd,rd_event' 'fold=range(2)'
+	$(BIN)/python -m ricenet.train -m cases=$(OUT)/smoke-cases experiment=smoke control=shuffled_labels +modalities=rd 'fold=range(2)'
+	$(BIN)/python -m ricenet.train -m cases=$(OUT)/smoke-cases experiment=smoke control=metadata_only 'fold=range(2)'
 	$(BIN)/python -m ricenet.evaluate run=$(OUT)/smoke
 	$(BIN)/python -m ricenet.explain run=$(OUT)/smoke +modalities=rd_event case=test cube_mm=42 stride_mm=42
 	$(BIN)/python -m ricenet.report run=$(OUT)/smoke

@@ -1,15 +1,16 @@
 """What the network is measured against: answers that need no network, in the same folds; cases in, probabilities out.
 
-From below: the training cases' larger class, and a logistic regression on dose-volume numbers. From above, where the
-cohort is a phantom: the Bayes-optimal decision of each modality set.
+From below: the training cases' larger class, and logistic regressions on dose-volume numbers and on clinical ones. From
+above, where the cohort is a phantom: the Bayes-optimal decision of each modality set.
 """
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -29,25 +30,45 @@ def larger_class(folds: Folds) -> dict[int, Answers]:
     answers = {}
     for fold in range(folds.n_folds):
         rice = float(labels_of(folds.training(fold)).mean() > 0.5)
-        answers[fold] = Answers(np.full(len(folds.validation(fold)), rice), np.full(len(folds.test()), rice))
+        validation, test = len(folds.validation(fold)), len(folds.test())
+        answers[fold] = Answers(np.full((1, validation), rice), np.full((1, test), rice))
     return answers
 
 
-def dose_volume_regression(folds: Folds, numbers: np.ndarray) -> dict[int, Answers]:
-    """Logistic regression on standardised dose-volume numbers, both classes weighing the same, one model per fold.
+def regression(folds: Folds, numbers: np.ndarray) -> dict[int, Answers]:
+    """Logistic regression on standardised numbers, both classes weighing the same, one model per fold.
+
+    A number that is not given (nan) becomes the mean of the training cases, and that it is not given a number itself.
 
     Args:
-        numbers: (cases, DOSE_NUMBERS), in the order of `folds.cases`.
+        numbers: (cases, columns), in the order of `folds.cases`.
     """
     row = {case.case_key: numbers[index] for index, case in enumerate(folds.cases)}
     answers = {}
     for fold in range(folds.n_folds):
         training, validation = folds.training(fold), folds.validation(fold)
-        model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000))
+        model = make_pipeline(
+            SimpleImputer(add_indicator=True, keep_empty_features=True),
+            StandardScaler(),
+            LogisticRegression(class_weight="balanced", max_iter=1000),
+        )
         model.fit([row[case.case_key] for case in training], labels_of(training))
-        rice = model.predict_proba([row[case.case_key] for case in [*validation, *folds.test()]])[:, 1]
-        answers[fold] = Answers(*np.split(rice, [len(validation)]))
+        rice = model.predict_proba([row[case.case_key] for case in [*validation, *folds.test()]])[None, :, 1]
+        answers[fold] = Answers(rice[:, : len(validation)], rice[:, len(validation) :])
     return answers
+
+
+def clinical_numbers(
+    ready: Sequence[ReadyCase], numbers: Mapping[str, Mapping[str, float]], columns: Sequence[str]
+) -> tuple[np.ndarray, list[str]]:
+    """(cases, used columns) of the declared clinical columns that the cohort has, nan where not given; and their names.
+
+    Args:
+        numbers: column -> case key -> number (ricenet.covariates).
+    """
+    used = [column for column in columns if numbers.get(column)]
+    rows = [[numbers[column].get(case.case_key, np.nan) for column in used] for case in ready]
+    return np.array(rows, dtype=float).reshape(len(ready), len(used)), used
 
 
 def dose_numbers(cases: Path, ready: Sequence[ReadyCase]) -> np.ndarray | None:

@@ -131,6 +131,7 @@ class PreprocessConfig:
     fold_seed: int
     skip_failed: bool
     prune: bool
+    covariates: list[str]
     seed: int
 
 
@@ -210,6 +211,9 @@ class LoggerConfig:
     project: str
 
 
+SHUFFLED_LABELS, METADATA_ONLY = CONTROLS = ("shuffled_labels", "metadata_only")  # ricenet.control, ricenet.metadata
+
+
 @dataclass
 class TrainConfig:
     name: str
@@ -217,6 +221,8 @@ class TrainConfig:
     cases: str
     fold: int
     seed: int
+    several_seeds: bool
+    control: str | None
     epochs: int
     checkpoint: str
     checkpoint_every: int
@@ -231,8 +237,11 @@ class TrainConfig:
 
     @property
     def row(self) -> str:
-        """The row of the grid that a run belongs to: its modality set, or the one model that serves all sets."""
-        return "modality_dropout" if self.model.channel_dropout else self.modalities.name
+        """The row of the grid that a run belongs to: its modality set, or the one model for all sets; or a control."""
+        if self.control == METADATA_ONLY:
+            return METADATA_ONLY
+        row = "modality_dropout" if self.model.channel_dropout else self.modalities.name
+        return f"{row}-{self.control}" if self.control else row
 
 
 @dataclass
@@ -245,6 +254,10 @@ class EvaluateConfig:
     run: str
     bootstrap_draws: int
     seed: int
+    test: bool
+    contrasts: list[str]
+    subgroups: list[str]
+    clinical: list[str]
 
 
 @dataclass
@@ -263,8 +276,11 @@ class ExplainConfig:
 
 @dataclass
 class DashboardConfig:
-    entity: str
+    to: str
+    entity: str | None
     project: str
+    row: str | None
+    run: str | None
 
 
 @dataclass

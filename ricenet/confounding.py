@@ -17,6 +17,7 @@ from scipy import stats
 from ricenet import LABELS
 from ricenet.checks import COHORT
 from ricenet.cohort import Case, Finding
+from ricenet.covariates import letters, value_of
 
 COLUMNS = ("site", "scanner_post", "scanner_event", "label_source", "prescription_gy")
 MAX_P = 0.01
@@ -78,34 +79,23 @@ def check_class_sizes(cases: Sequence[Case]) -> list[Finding]:
 def count_excluded(root: Path) -> dict[str, int]:
     """Rows of `root`/cohort.csv with a reason in excluded_because, by reason; free text is only counted."""
     with (root / "cohort.csv").open(encoding="utf-8-sig", newline="") as stream:
-        reasons = [(row.get("excluded_because") or "").strip() for row in csv.DictReader(stream)]
-    shown = (reason if REASON.fullmatch(reason) else "in words (see cohort.csv)" for reason in reasons if reason)
+        given = [text.strip() for row in csv.DictReader(stream) if (text := row.get("excluded_because"))]
+    shown = (reason if REASON.fullmatch(reason) else "in words (see cohort.csv)" for reason in given)
     return dict(sorted(Counter(shown).items()))
 
 
 def _table(column: str, cases: Sequence[Case]) -> Table | None:
-    values = {case.row: _value(case, column) for case in cases}
-    order = list(dict.fromkeys(value for value in values.values() if value))
-    if not order:
+    values = {case.row: value_of(case, column) for case in cases}
+    named = letters(values.values())
+    if not named:
         return None
     levels = []
-    for number, value in enumerate(order):
+    for value, letter in named.items():
         mine = [case for case in cases if values[case.row] == value]
-        name = f"{value} Gy" if column == "prescription_gy" else _letter(number)
+        name = f"{value} Gy" if column == "prescription_gy" else letter
         counts = tuple(sum(case.label == label for case in mine) for label in range(len(LABELS)))
         levels.append(Level(name, mine[0].row, counts))
     return Table(column, levels, sum(not value for value in values.values()), _p([level.counts for level in levels]))
-
-
-def _value(case: Case, column: str) -> str:
-    if column == "prescription_gy":
-        return "" if case.prescription_gy is None else f"{case.prescription_gy:g}"
-    return (case.label_source if column == "label_source" else case.extra.get(column) or "").strip()
-
-
-def _letter(number: int) -> str:
-    """A ... Z, AA, AB ... as spreadsheets call their columns."""
-    return (_letter(number // 26 - 1) if number >= 26 else "") + chr(ord("A") + number % 26)
 
 
 def _p(counts: Sequence[Sequence[int]]) -> float | None:

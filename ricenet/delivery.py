@@ -40,6 +40,7 @@ AIR_HU, CSF_HU, WHITE_MATTER_HU, MUSCLE_HU, FAT_HU, BONE_HU = -1000, 10, 40, 50,
 BONE_DEPTH_MM = (9.5, 17.0)  # from the skin; what ricenet.anatomy draws
 CT_NOISE_HU = 5.0
 FIRST_DAY, LAST_START = date(2019, 1, 2), 650  # so that the latest event falls in 2021
+DATES_STREAM = 4  # of a patient's random numbers: those that `deliver` begins with
 BEAMS = 2
 
 
@@ -148,11 +149,10 @@ def deliver(folder: Path, scans: Scans, number: int, seed: int) -> Delivered:
         number: of the patient; an even one was planned on a CT, an odd one on an MRI.
         seed: of the patient.
     """
-    rng = np.random.default_rng([seed, 4])
+    rng = np.random.default_rng([seed, DATES_STREAM])
     patient_id = f"PHANTOM-{number:03d}"
     home, who = folder / patient_id, {"PatientID": patient_id, "PatientName": f"{patient_id}^Head"}
-    surgery = FIRST_DAY + timedelta(days=int(rng.integers(LAST_START)))
-    planned, event = surgery + timedelta(days=21), surgery + timedelta(days=int(rng.integers(150, 400)))
+    surgery, planned, event = draw_dates(rng)
     early, late = (_study(who, seed, day) for day in (surgery, event))
     native = scan_mri(rng, scans.frames["post"], _without_contrast(scans.patient), scans.patient.grid)
     scout = Volume(native.voxels[:, :, 10:13], native.world_from_voxel)
@@ -163,6 +163,12 @@ def deliver(folder: Path, scans: Scans, number: int, seed: int) -> Delivered:
     _write_mri(home / "disk2", scans.volumes["event"], _series(late, 5, "t1_mpr_KM") | contrast)
     _deliver_treatment(home / "radiotherapy", scans, number, seed, _study(who, seed, planned))
     return Delivered(patient_id, event)
+
+
+def draw_dates(rng: np.random.Generator) -> tuple[date, date, date]:
+    """Of surgery, of the plan, with which radiotherapy begins, and of the event."""
+    surgery = FIRST_DAY + timedelta(days=int(rng.integers(LAST_START)))
+    return surgery, surgery + timedelta(days=21), surgery + timedelta(days=int(rng.integers(150, 400)))
 
 
 def planning_scan(scans: Scans, number: int, seed: int) -> tuple[str, Volume, Volume]:

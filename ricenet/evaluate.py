@@ -1,16 +1,22 @@
-"""What a grid of runs is worth: run folders in; evaluation/summary.json, table.csv and figures out.
+"""What a grid of runs is worth: run folders in; evaluation/ (summary.json, tables, figures) and checklists/ out.
 Run: python -m ricenet.evaluate run=DIR
 
 Where this differs from the paper, whose numbers stand beside ours:
 - the headline pools the out-of-fold answers, each patient judged once by the model that never saw it, with an interval
   over patients; the paper's mean over folds and its standard deviation are given too;
-- trivial baselines are scored in the same folds, and two sets are compared only over exactly the same patients.
+- trivial baselines are scored in the same folds, and two sets are compared only over exactly the same patients, in
+  contrasts that conf/evaluate.yaml declared before;
+- how often the test split was looked at is counted.
 
-An unfinished grid is evaluated for what it holds; `missing` lists the rest.
+An unfinished grid is evaluated for what it holds; `missing` lists the rest. docs/statistics.md explains the estimators.
 """
 
+import csv
+import io
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,182 +25,216 @@ import numpy as np
 from ricenet import LABELS
 from ricenet.cohort import ReadyCase
 from ricenet.config import EvaluateConfig, WrongUsage
+from ricenet.covariates import Covariates, excluded, read_covariates
 from ricenet.folds import Folds, read_folds
-from ricenet.grid import Answers, Grid, labels_of, out_of_fold, patients_of, read_grid, read_one_model
+from ricenet.grid import Control, Grid, labels_of, out_of_fold, read_controls, read_grid, read_one_model
 from ricenet.partial import replace_file
+from ricenet.predictions import PREDICTIONS
 from ricenet.stage import stage
-from ricenet.table import PAPER, as_csv, as_text
+from ricenet.table import PAPER, SUMMARY_VERSION, as_csv, as_text, missing_cells
 
 if TYPE_CHECKING:
     from ricenet.runs import FinishedRun
 
-# Declared before any result was seen: what does the dose add?
-CONTRASTS = (("rd_post", "post"), ("rd_event", "event"), ("rd_post_event", "post_event"))
 FEWEST_DRAWS = 99
+BASELINES = ("majority_class", "dose_volume", "clinical")
+ABOVE_CHANCE_P = 0.05
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is evaluated, decided before any result is seen; the fields are the keys of conf/evaluate.yaml."""
+
+    bootstrap_draws: int
+    seed: int
+    test: bool
+    contrasts: Sequence[str]
+    subgroups: Sequence[str]
+    clinical: Sequence[str]
 
 
 @stage("evaluate", EvaluateConfig)
 def main(cfg: EvaluateConfig) -> None:
     run = Path(cfg.run)
-    summary = evaluate(run, cfg.bootstrap_draws, cfg.seed)
+    plan = Plan(cfg.bootstrap_draws, cfg.seed, cfg.test, cfg.contrasts, cfg.subgroups, cfg.clinical)
+    summary = evaluate(run, plan)
+    if summary["missing"]:
+        log.warning("the grid is not finished: %s", missing_cells(summary))
     print(as_text(summary))
-    print(f"\nsummary.json, table.csv, figure1 and figure2 (png, svg): {run / 'evaluation'}")
+    print(f"\nsummary.json, tables and figures (png, svg): {run / 'evaluation'}; for your paper: {run / 'checklists'}")
 
 
-def evaluate(run: Path, draws: int, seed: int) -> dict[str, Any]:
-    """Evaluate the finished runs of the grid `run`, write `run`/evaluation and return its summary.
-
-    Args:
-        draws: bootstrap resamples per interval.
-        seed: of the resamples.
+def evaluate(run: Path, plan: Plan) -> dict[str, Any]:
+    """Evaluate the finished runs of the grid `run`, write `run`/evaluation and /checklists and return the summary.
 
     Raises:
-        WrongUsage: fewer draws than an interval needs.
+        WrongUsage: fewer draws than an interval needs, or a contrast of unknown rows.
         InvalidInput: no finished run, or a run that does not fit the folds of the cases folder.
     """
-    if draws < FEWEST_DRAWS:
-        raise WrongUsage(f"bootstrap_draws={draws}: a 95% interval needs at least {FEWEST_DRAWS}, better the default")
-    from ricenet import figures
+    if plan.bootstrap_draws < FEWEST_DRAWS:
+        raise WrongUsage(
+            f"bootstrap_draws={plan.bootstrap_draws}: a 95% interval needs at least {FEWEST_DRAWS}, better the default"
+        )
+    from ricenet import scores
+    from ricenet.checklists import write_checklists
     from ricenet.runs import cases_folder, finished_runs
 
     runs = finished_runs(run)
     cases = cases_folder(run, runs)
     folds = read_folds(cases)
-    summary = summarise(cases, folds, read_grid(runs, cases, folds), draws, seed)
-    one_model = read_one_model(runs, folds)
-    summary["one_model"] = {name: score(folds, answers, draws, seed) for name, answers in one_model.items()}
-    summary["notes"] += _notes_on_runs(runs)
+    grid = read_grid(runs, cases, folds)
+    summary = summarise(cases, folds, grid, plan)
+    how = scores.Resampling(plan.bootstrap_draws, plan.seed)
+    shown = read_one_model(runs, folds)
+    summary["one_model"] = {name: scores.score(folds, answers, how, plan.test) for name, answers in shown.items()}
+    summary["controls"] = [_control(control, how) for control in read_controls(runs, folds)]
+    summary["test_access"] = _test_access(cases, folds, runs, plan)
+    summary["notes"] += _notes_on_runs([one for one in runs if one.control is None])
 
     folder = run / "evaluation"
     folder.mkdir(exist_ok=True)
-    replace_file(folder / "summary.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")
+    rows = [row for name, found in grid.items() for row in scores.predictions(name, folds, found, plan.test)]
+    replace_file(folder / "predictions.csv", _as_csv(rows))
+    replace_file(folder / "subgroups.csv", _as_csv(_subgroup_rows(summary)))
     replace_file(folder / "table.csv", as_csv(summary))
-    figures.save(figures.results(summary), folder / "figure2")
-    shown = next(case for case in folds.cases if LABELS[case.label] == "rice")
-    figures.save(figures.patient(cases, shown), folder / "figure1")
+    _draw(run, cases, folds, summary, folder)
+    write_checklists(summary, [one.record for one in runs], run / "checklists")
+    replace_file(folder / "summary.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")
     return summary
 
 
-def summarise(cases: Path, folds: Folds, grid: Grid, draws: int, seed: int) -> dict[str, Any]:
-    """All numbers of the evaluation, as they stand in summary.json."""
-    from ricenet import baselines
+def summarise(cases: Path, folds: Folds, grid: Grid, plan: Plan) -> dict[str, Any]:
+    """What hangs on the answers alone, as it stands in summary.json."""
+    from ricenet import baselines, contrasts, scores
 
-    trivial = {"majority_class": baselines.larger_class(folds)}
-    numbers = baselines.dose_numbers(cases, folds.cases)
-    if numbers is not None:
-        trivial["dose_volume"] = baselines.dose_volume_regression(folds, numbers)
-    sets = {name: score(folds, answers, draws, seed) for name, answers in grid.items()}
+    how = scores.Resampling(plan.bootstrap_draws, plan.seed)
+    covariates = read_covariates(cases, [case.case_key for case in folds.cases])
+    trivial, notes = trivial_answers(cases, folds, covariates, plan.clinical)
+    possible = _possible_sets(cases, folds)
+    rows = {**grid, **trivial}
+    pairs = contrasts.parse(plan.contrasts, list(dict.fromkeys([*PAPER, *BASELINES, *grid])))
+    pairs = [pair for pair in pairs if {*pair} <= {*possible, *rows}]
+    sets = {name: scores.score(folds, answers, how, plan.test) for name, answers in grid.items()}
+    levels = {c: covariates.subgroups[c] for c in plan.subgroups if c in covariates.subgroups} if covariates else {}
+    for name, answers in grid.items():
+        sets[name]["subgroups"] = scores.by_subgroup(folds, answers, levels, how)
     bayes = baselines.read_bayes_decisions(cases, folds)
     for name in grid.keys() & bayes.keys():
         sets[name]["bayes_macro_f1"] = _bayes_macro_f1(out_of_fold(folds, grid[name]), bayes[name])
+    wanted = [(name, fold) for name in dict.fromkeys([*possible, *grid]) for fold in range(folds.n_folds)]
     return {
-        "cohort": {"validation": _count(out_of_fold(folds, range(folds.n_folds))), "test": _count(folds.test())},
+        "version": SUMMARY_VERSION,
+        "cohort": {
+            "validation": _count(out_of_fold(folds, range(folds.n_folds))),
+            "test": _count(folds.test()),
+            "excluded": excluded(cases),
+        },
         "n_folds": folds.n_folds,
         "folds_hash": folds.hash,
-        "bootstrap": {"draws": draws, "seed": seed, "confidence": 0.95},
+        "bootstrap": {"draws": plan.bootstrap_draws, "seed": plan.seed, "confidence": 0.95},
+        "cells": len(wanted),
+        "missing": [f"{name}/fold{fold}" for name, fold in wanted if fold not in grid.get(name, {})],
         "sets": sets,
         "paper": PAPER,
-        "contrasts": contrasts(folds, grid, draws, seed),
-        "baselines": {name: score(folds, answers, draws, seed) for name, answers in trivial.items()},
-        "missing": _missing(cases, folds, grid),
-        "notes": _notes(grid, numbers is not None),
+        **contrasts.compare(folds, rows, [name for name in grid if name in PAPER], pairs, how),
+        "baselines": {name: scores.score(folds, answers, how, plan.test) for name, answers in trivial.items()},
+        "notes": _notes(grid, folds, plan) + notes,
     }
 
 
-def score(folds: Folds, answers: dict[int, Answers], draws: int, seed: int) -> dict[str, Any]:
-    """The numbers of one modality set or baseline over the folds it has; test values are None without a test split."""
-    from ricenet import metrics
+def trivial_answers(
+    cases: Path, folds: Folds, covariates: Covariates | None, clinical: Sequence[str]
+) -> tuple[Grid, list[str]]:
+    """The baselines that this cohort allows, in the same folds; and a note on each that it does not."""
+    from ricenet import baselines
 
-    pooled_cases = out_of_fold(folds, answers)
-    labels, patients = labels_of(pooled_cases), patients_of(pooled_cases)
-    probabilities = np.concatenate([answers[fold].validation for fold in answers])
-    pooled = metrics.macro_f1_estimate(labels, metrics.decide(probabilities), patients, draws, seed)
-    by_fold = [_fold_macro_f1(folds, fold, answers) for fold in range(folds.n_folds)]
-    finished = [value for value in by_fold if value is not None]
-    scored = {
-        "oof_macro_f1": pooled.value,
-        "oof_interval": pooled.interval,
-        "oof_interval_method": pooled.method,
-        "oof": metrics.describe(labels, probabilities),
-        "folds": by_fold,
-        "folds_mean": float(np.mean(finished)),
-        "folds_sd": float(np.std(finished, ddof=1)) if len(finished) > 1 else None,
-        "n": len(labels),
-        "n_patients": len(set(patients)),
-        "n_test": len(folds.test()),
-        "test_members": list(answers),
-        "test_vote_macro_f1": None,
-        "test_mean_macro_f1": None,
-        "test_interval": None,
+    found, notes = {"majority_class": baselines.larger_class(folds)}, []
+    numbers = baselines.dose_numbers(cases, folds.cases)
+    if numbers is None:
+        notes.append("no dose-volume baseline: the cases hold no dose in Gy")
+    else:
+        found["dose_volume"] = baselines.regression(folds, numbers)
+    known = covariates.numbers if covariates else {}
+    values, used = baselines.clinical_numbers(folds.cases, known, clinical)
+    if used:
+        found["clinical"] = baselines.regression(folds, values)
+        notes.append(f"the clinical baseline reads {', '.join(used)}")
+    else:
+        notes.append(f"no clinical baseline: the cohort has no numbers in {', '.join(clinical) or 'clinical=[]'}")
+    return found, notes
+
+
+def _possible_sets(cases: Path, folds: Folds) -> list[str]:
+    """The paper's sets that the channels of these cases allow."""
+    channels = set(json.loads((cases / folds.cases[0].folder / "case.json").read_text())["channels"])
+    return [name for name in PAPER if channels.issuperset(name.split("_"))]
+
+
+def _control(control: Control, how: Any) -> dict[str, Any]:
+    """A leakage control's numbers; its test split is left alone."""
+    from ricenet import scores
+
+    found = scores.score(control.folds, control.answers, how, test=False)
+    above = found["chance"]["p"] < ABOVE_CHANCE_P
+    return {"kind": control.kind, "row": control.row, "seed": control.seed, "above_chance": above, **found}
+
+
+def _test_access(cases: Path, folds: Folds, runs: "Sequence[FinishedRun]", plan: Plan) -> dict[str, Any]:
+    from ricenet.testaccess import count_access
+
+    if not plan.test or not folds.test():
+        return {"looked": False, "count": None}
+    contents = [(one.folder / PREDICTIONS).read_bytes() for one in runs if one.control is None]
+    return {"looked": True, "count": count_access(cases, contents)}
+
+
+def _draw(run: Path, cases: Path, folds: Folds, summary: dict[str, Any], folder: Path) -> None:
+    """All figures; one that there is nothing for does not stay from an earlier evaluation."""
+    from ricenet import curves, figures, foldcurves, forest
+
+    shown = next(case for case in folds.cases if LABELS[case.label] == "rice")
+    drawn = {
+        "figure1": figures.patient(cases, shown),
+        "figure2": figures.results(summary),
+        "differences": forest.differences(summary) if summary["contrasts"] else None,
+        "confusion": forest.confusion_matrices(summary),
+        "roc": curves.roc_curves(summary),
+        "calibration": curves.calibration_curves(summary),
+        "decision_curve": curves.decision_curves(summary),
+        "fold_curves": foldcurves.figure(foldcurves.read_curves(run)),
     }
-    if folds.test():
-        scored |= _score_test(folds, np.stack([answers[fold].test for fold in answers]), draws, seed)
-    return scored
+    for name, figure in drawn.items():
+        if figure is None:
+            for suffix in (".png", ".svg"):
+                (folder / f"{name}{suffix}").unlink(missing_ok=True)
+        else:
+            figures.save(figure, folder / name)
 
 
-def _score_test(folds: Folds, members: np.ndarray, draws: int, seed: int) -> dict[str, Any]:
-    """Both ensembles of the (members, cases) probabilities on the test split; the interval is the vote's."""
-    from ricenet import metrics
-
-    labels = labels_of(folds.test())
-    vote = metrics.majority_vote(members)
-    voted = metrics.macro_f1_estimate(labels, vote, patients_of(folds.test()), draws, seed)
-    right = int((vote == labels).sum())
-    return {
-        "test_vote_macro_f1": voted.value,
-        "test_mean_macro_f1": metrics.macro_f1(labels, metrics.mean_decision(members)),
-        "test_interval": voted.interval,
-        "test_interval_method": voted.method,
-        "test_vote_right": right,
-        "test_vote_right_interval": metrics.wilson(right, len(labels)),
-    }
+def _as_csv(rows: Iterable[Mapping[str, Any]]) -> str:
+    rows = list(rows)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0] if rows else ["row"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
-def contrasts(folds: Folds, grid: Grid, draws: int, seed: int) -> dict[str, dict[str, Any]]:
-    """What the dose adds: paired differences in pooled macro-F1, over the folds that both sets of a pair finished."""
-    from ricenet import metrics
-
-    found = {}
-    for with_dose, without in CONTRASTS:
-        common = sorted(grid.get(with_dose, {}).keys() & grid.get(without, {}).keys())
-        if not common:
-            continue
-        pair = [{fold: grid[name][fold] for fold in common} for name in (with_dose, without)]
-        cases = out_of_fold(folds, common)
-        labels, patients = labels_of(cases), patients_of(cases)
-        ours, theirs = (metrics.decide(np.concatenate([a.validation for a in side.values()])) for side in pair)
-        difference = metrics.macro_f1_difference(labels, ours, theirs, patients, draws, seed)
-        found[f"{with_dose} - {without}"] = {
-            "difference": difference.value,
-            "interval": difference.interval,
-            "interval_method": difference.method,
-            "macro_f1": [metrics.macro_f1(labels, ours), metrics.macro_f1(labels, theirs)],
-            "folds": common,
-            "n": len(labels),
-            "n_patients": len(set(patients)),
-        }
-    return found
-
-
-def _fold_macro_f1(folds: Folds, fold: int, answers: dict[int, Answers]) -> float | None:
-    from ricenet import metrics
-
-    if fold not in answers:
-        return None
-    return metrics.macro_f1(labels_of(folds.validation(fold)), metrics.decide(answers[fold].validation))
+def _subgroup_rows(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    rows = []
+    for name, found in summary["sets"].items():
+        for level in found["subgroups"]:
+            low, high = level["interval"] or (None, None)
+            flat = {key: value for key, value in level.items() if key != "interval"}
+            rows.append({"row": name, **flat, "low": low, "high": high})
+    return rows
 
 
 def _count(cases: Sequence[ReadyCase]) -> dict[str, int]:
     counts = {name: sum(case.label == label for case in cases) for label, name in enumerate(LABELS)}
     return {"cases": len(cases), "patients": len({case.patient_key for case in cases}), **counts}
-
-
-def _missing(cases: Path, folds: Folds, grid: Grid) -> list[str]:
-    """`set/foldk` of every unfinished cell, of all sets that the channels of these cases allow."""
-    channels = set(json.loads((cases / folds.cases[0].folder / "case.json").read_text())["channels"])
-    wanted = [name for name in PAPER if channels.issuperset(name.split("_"))]
-    cells = [(name, fold) for name in dict.fromkeys([*wanted, *grid]) for fold in range(folds.n_folds)]
-    return [f"{name}/fold{fold}" for name, fold in cells if fold not in grid.get(name, {})]
 
 
 def _bayes_macro_f1(cases: Sequence[ReadyCase], decisions: dict[str, int]) -> float:
@@ -203,19 +243,21 @@ def _bayes_macro_f1(cases: Sequence[ReadyCase], decisions: dict[str, int]) -> fl
     return metrics.macro_f1(labels_of(cases), np.array([decisions[case.case_key] for case in cases]))
 
 
-def _notes(grid: Grid, has_dose: bool) -> list[str]:
+def _notes(grid: Grid, folds: Folds, plan: Plan) -> list[str]:
     notes = []
     if len({tuple(answers) for answers in grid.values()}) > 1:
         notes.append("the sets cover different patients: compare them through `contrasts`, over common patients, only")
-    if not has_dose:
-        notes.append("no dose-volume baseline: the cases hold no dose in Gy")
+    if len({tuple(found.seeds for found in answers.values()) for answers in grid.values()}) > 1:
+        notes.append("the sets were trained with different seeds: a mean of more seeds has an advantage of its own")
+    if not plan.test and folds.test():
+        notes.append("test=false: the test split was not looked at")
     return notes
 
 
 def _notes_on_runs(runs: "Sequence[FinishedRun]") -> list[str]:
     notes = []
     of_one_set = [run for run in runs if not run.record["model"].get("channel_dropout")]  # the others differ on purpose
-    for key in ("seed", "epochs", "checkpoint", "model"):
+    for key in ("epochs", "checkpoint", "model"):
         values = {json.dumps(run.record[key], sort_keys=True) for run in (of_one_set if key == "model" else runs)}
         if len(values) > 1:
             notes.append(f"the runs differ in {key}: {', '.join(sorted(values))}")

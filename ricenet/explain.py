@@ -3,8 +3,9 @@
 Run: python -m ricenet.explain run=outputs/demo case=all +modalities=rd_event
 
 A cross-validation case is explained by the model of the fold that was scored on it, which never saw it in training; a
-test case by the mean probability of all folds' models. <run>/explanation/<modalities>/<case_key>/ gets occlusion.nii.gz
-on the case's own grid, occlusion.png and occlusion.json; a case whose settings, weights and volume are the same stays.
+test case by the mean probability of all folds' models; of several seeds of a fold the lowest stands for it.
+<run>/explanation/<modalities>/<case_key>/ gets occlusion.nii.gz on the case's own grid, occlusion.png and
+occlusion.json; a case whose settings, weights and volume are the same stays.
 """
 
 import hashlib

@@ -37,6 +37,7 @@ CHANNEL_LABELS = {"post": "post-OP MRI", "event": "event MRI", "rd": "dose"}
 LABELS_IN_WORDS = {
     "dose_volume": "dose-volume\nregression",
     "majority_class": "larger\nclass",
+    "clinical": "clinical\nregression",
     "modality_dropout": "one model\nfor all sets",
 }
 WIDTH = 0.36

@@ -151,7 +151,7 @@ def _trainer(cfg: TrainConfig, folder: Path, owner: str, number: int) -> lightni
         default_root_dir=folder,
         callbacks=callbacks,
         plugins=[SafeCheckpointIO(), LightningEnvironment()],  # under SLURM too: one process a run, no requeueing
-        logger=tracker(cfg.logger, Path(cfg.run), cfg),
+        logger=tracker(cfg.logger, Path(cfg.run), cfg, folder.name),
     )
 
 

@@ -7,11 +7,14 @@ of every interval: cases of one patient are drawn together, never apart. Two kin
 - below, where a bootstrap has too few distinct resamples: Jeffreys-Beta draws of sensitivity and specificity,
   propagated to the metric at the observed class counts (`jeffreys`). Also where every resample gives the same value,
   as when no case is wrong: that is no certainty.
+
+docs/statistics.md says which is used where, and how often each holds the true value (benchmarks/coverage.py).
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy import stats
@@ -21,9 +24,12 @@ from statsmodels.stats.proportion import proportion_confint
 CONFIDENCE = 0.95
 BOOTSTRAP_PATIENTS = 50
 PROPAGATED_DRAWS = 100_000
-_RESAMPLED_AT_ONCE = 1_000_000  # patients over all draws; bounds the memory to about 100 MB
+_AT_ONCE = 1_000_000  # patients over all draws; bounds the memory to about 100 MB
+_PROPORTIONS = {"wilson": "wilson", "clopper_pearson": "beta"}  # ours: statsmodels' name
 
 Interval = tuple[float, float]
+Method = Literal["jeffreys", "bca", "percentile"]
+Metric = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,15 @@ class Estimate:
     value: float
     interval: Interval
     method: str
+
+
+@dataclass(frozen=True)
+class Chance:
+    """Macro-F1 where labels say nothing: mean and 95th percentile; p: how rarely it reaches the observed value."""
+
+    mean: float
+    p95: float
+    p: float
 
 
 def macro_f1(labels: np.ndarray, decisions: np.ndarray) -> float:
@@ -65,22 +80,40 @@ def macro_f1_estimate(
     labels: np.ndarray, decisions: np.ndarray, patients: np.ndarray, draws: int, seed: int
 ) -> Estimate:
     """Macro-F1 with its interval. patients: (n,), who each case belongs to; `draws` bootstrap resamples from `seed`."""
-    return _estimate(labels, np.stack([decisions]), patients, _macro_f1_of_first, draws, seed)
+    return _estimate(_Judged(labels, [decisions], patients), _macro_f1_of, draws, seed)
+
+
+def macro_f1_interval(
+    labels: np.ndarray, decisions: np.ndarray, patients: np.ndarray, method: Method, draws: int, seed: int
+) -> Interval | None:
+    """One interval of macro-F1 by its name, whatever the number of patients; None where all resamples agree.
+
+    `percentile` is here for the table of coverage alone: with few patients it is much too narrow.
+    """
+    judged = _Judged(labels, [decisions], patients)
+    if method == "jeffreys":
+        return _jeffreys(judged, _macro_f1_of, seed)
+    return _bootstrap_counts(judged, _macro_f1_of, method, draws, seed)
 
 
 def macro_f1_difference(
     labels: np.ndarray, ours: np.ndarray, theirs: np.ndarray, patients: np.ndarray, draws: int, seed: int
 ) -> Estimate:
     """Macro-F1 of decisions `ours` minus that of `theirs` on the very same cases, with the interval of the pairs."""
-    return _estimate(labels, np.stack([ours, theirs]), patients, _macro_f1_difference_of, draws, seed)
+    return _estimate(_Judged(labels, [ours, theirs], patients), _macro_f1_of, draws, seed)
+
+
+def proportion_interval(hits: float, trials: float, method: Literal["wilson", "clopper_pearson"]) -> Interval:
+    """95% interval of a proportion; (0, 1) where there was no trial. Clopper-Pearson's is for comparison alone."""
+    if trials == 0:
+        return 0.0, 1.0
+    low, high = proportion_confint(hits, trials, alpha=1 - CONFIDENCE, method=_PROPORTIONS[method])
+    return float(low), float(high)
 
 
 def wilson(hits: float, trials: float) -> Interval:
-    """Wilson's interval of a proportion; (0, 1) where there was no trial."""
-    if trials == 0:
-        return 0.0, 1.0
-    low, high = proportion_confint(hits, trials, alpha=1 - CONFIDENCE, method="wilson")
-    return float(low), float(high)
+    """Wilson's interval of a proportion, the one that is printed."""
+    return proportion_interval(hits, trials, "wilson")
 
 
 def describe(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
@@ -99,6 +132,59 @@ def describe(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     }
 
 
+def describe_intervals(
+    labels: np.ndarray, probabilities: np.ndarray, patients: np.ndarray, draws: int, seed: int
+) -> dict[str, Interval | None]:
+    """The intervals of `describe`: sensitivity and specificity by Wilson, the others as that of macro-F1 is found.
+
+    That of AUROC is None below 50 patients, and where a resample has one class only or all resamples agree.
+    """
+    decisions = decide(probabilities)
+    judged = _Judged(labels, [decisions], patients)
+    found: dict[str, Interval | None] = {
+        "balanced_accuracy": _estimate(judged, _balanced_accuracy_of, draws, seed).interval,
+        "mcc": _estimate(judged, _mcc_of, draws, seed).interval,
+    }
+    for name, label in (("sensitivity", 1), ("specificity", 0)):
+        mine = np.asarray(labels) == label
+        trials = judged.n_patients(mine)
+        found[name] = wilson((decisions[mine] == label).mean() * trials, trials)
+    enough = judged.n_patients() >= BOOTSTRAP_PATIENTS
+    return found | {"auroc": _auroc_interval(labels, probabilities, patients, draws, seed) if enough else None}
+
+
+def chance(labels: np.ndarray, decisions: np.ndarray, patients: np.ndarray, draws: int, seed: int) -> Chance:
+    """Macro-F1 of the fixed decisions against `draws` sets of `shuffled_labels`.
+
+    p is one-sided, (1 + draws that reach the observed value) / (draws + 1): never 0.
+    """
+    rng, batch = np.random.default_rng(seed), max(1, _AT_ONCE // len(labels))
+    parts = [min(batch, draws - start) for start in range(0, draws, batch)]
+    shuffles = (_shuffles(labels, patients, part, rng) for part in parts)
+    null = np.concatenate([_macro_f1_of(_confusion(shuffled, decisions).sum(axis=-2)) for shuffled in shuffles])
+    reached = (null >= macro_f1(labels, decisions) - 1e-12).sum()
+    p95 = np.quantile(null, 0.95, method="inverted_cdf")  # a value that occurs: there are few different ones
+    return Chance(float(null.mean()), float(p95), float((1 + reached) / (draws + 1)))
+
+
+def shuffled_labels(labels: np.ndarray, patients: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(n,) labels permuted between patients with the same number of cases; those of one patient stay together."""
+    return _shuffles(labels, patients, 1, rng)[0]
+
+
+def _shuffles(labels: np.ndarray, patients: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """(draws, n) shuffled labels."""
+    labels = np.asarray(labels)
+    _, index, sizes = np.unique(patients, return_inverse=True, return_counts=True)
+    side_by_side, starts = np.argsort(index, kind="stable"), np.cumsum(sizes) - sizes
+    shuffled = np.empty((draws, len(labels)), labels.dtype)
+    for size in np.unique(sizes):
+        rows = side_by_side[starts[sizes == size, None] + np.arange(size)]  # (patients of that size, size)
+        order = rng.permuted(np.tile(np.arange(len(rows)), (draws, 1)), axis=1)
+        shuffled[:, rows] = labels[rows][order]
+    return shuffled
+
+
 def _confusion(labels: np.ndarray, decisions: np.ndarray) -> np.ndarray:
     """(..., n, 4) of 0 and 1 for (..., n) decisions: true positive, false negative, false positive, true negative."""
     rice, called = np.asarray(labels) == 1, np.asarray(decisions) == 1
@@ -111,80 +197,131 @@ def _macro_f1_of(counts: np.ndarray) -> np.ndarray:
     return (_ratio(2 * tp, 2 * tp + fn + fp) + _ratio(2 * tn, 2 * tn + fn + fp)) / 2
 
 
+def _balanced_accuracy_of(counts: np.ndarray) -> np.ndarray:
+    """Of (..., 4) counts; as in sklearn, a class that does not occur does not count."""
+    tp, fn, fp, tn = np.moveaxis(counts, -1, 0)
+    present = (tp + fn > 0).astype(float) + (fp + tn > 0)
+    return _ratio(_ratio(tp, tp + fn) + _ratio(tn, fp + tn), present)
+
+
+def _mcc_of(counts: np.ndarray) -> np.ndarray:
+    """Matthews' correlation of (..., 4) counts; as in sklearn, 0 where it is not defined."""
+    tp, fn, fp, tn = np.moveaxis(counts, -1, 0)
+    return _ratio(tp * tn - fp * fn, np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)))
+
+
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
 
 
-def _macro_f1_of_first(counts: np.ndarray) -> np.ndarray:
-    return _macro_f1_of(counts[..., 0, :])
+class _Judged:
+    """What an interval is found from: (n,) labels, one or two (n,) answers, (n,) patients; of two, the difference."""
+
+    def __init__(self, labels: np.ndarray, answers: Sequence[np.ndarray], patients: np.ndarray) -> None:
+        self.labels, self.answers, self.patients = np.asarray(labels), np.stack(answers), np.asarray(patients)
+        self.confusion = np.moveaxis(_confusion(labels, self.answers), 0, 1)  # (n, answers, 4)
+
+    def n_patients(self, mine: np.ndarray | slice = slice(None)) -> int:
+        """How many patients the cases `mine` are of: several cases of one weigh together as one."""
+        return len(np.unique(self.patients[mine]))
 
 
-def _macro_f1_difference_of(counts: np.ndarray) -> np.ndarray:
-    return _macro_f1_of(counts[..., 0, :]) - _macro_f1_of(counts[..., 1, :])
+def _first_less_second(values: np.ndarray) -> np.ndarray:
+    return values[..., 0] - values[..., 1] if values.shape[-1] == 2 else values[..., 0]
 
 
-def _estimate(
-    labels: np.ndarray,
-    answers: np.ndarray,
-    patients: np.ndarray,
-    statistic: Callable[[np.ndarray], np.ndarray],
-    draws: int,
-    seed: int,
-) -> Estimate:
-    """`statistic` of the (..., answers, 4) confusion counts of (answers, n) decisions, and its interval."""
-    rows = np.moveaxis(_confusion(labels, answers), 0, 1)  # (n, answers, 4)
-    who, index = np.unique(patients, return_inverse=True)
-    per_patient = np.zeros((len(who), *rows.shape[1:]))
-    np.add.at(per_patient, index, rows)
-    value = float(statistic(rows.sum(axis=0)))
-    interval = _bootstrap(per_patient, statistic, draws, seed) if len(who) >= BOOTSTRAP_PATIENTS else None
-    if interval is not None:
-        return Estimate(value, interval, "bootstrap")
-    # Several events of one patient are not independent: all counts together weigh as many as there are patients.
-    sample = statistic(_propagate(np.asarray(labels), answers, len(who) / len(rows), seed))
-    low, high = np.quantile(sample, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    # At 0 or n right answers the Jeffreys interval ends at the observed value (Brown, Cai and DasGupta 2001).
-    return Estimate(value, (min(float(low), value), max(float(high), value)), "jeffreys")
+def _estimate(judged: _Judged, metric: Metric, draws: int, seed: int) -> Estimate:
+    value = float(_first_less_second(metric(judged.confusion.sum(axis=0))))
+    if judged.n_patients() >= BOOTSTRAP_PATIENTS:
+        interval = _bootstrap_counts(judged, metric, "bca", draws, seed)
+        if interval is not None:
+            return Estimate(value, interval, "bootstrap")
+    return Estimate(value, _jeffreys(judged, metric, seed), "jeffreys")
 
 
-def _bootstrap(
-    per_patient: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], draws: int, seed: int
+def _bootstrap_counts(judged: _Judged, metric: Metric, method: Method, draws: int, seed: int) -> Interval | None:
+    who, index = np.unique(judged.patients, return_inverse=True)
+    per_patient = np.zeros((len(who), *judged.confusion.shape[1:]))
+    np.add.at(per_patient, index, judged.confusion)
+
+    def statistic(times: np.ndarray) -> np.ndarray:
+        return _first_less_second(metric(np.tensordot(times, per_patient, axes=1)))
+
+    return _bootstrap(len(who), statistic, method, draws, seed)
+
+
+def _auroc_interval(
+    labels: np.ndarray, probabilities: np.ndarray, patients: np.ndarray, draws: int, seed: int
 ) -> Interval | None:
-    """BCa interval of `statistic` of summed (patients, answers, 4) counts; None where all resamples agree."""
-    flat = per_patient.reshape(len(per_patient), -1)
+    """BCa interval of the share of (rice, recurrence) pairs that are ranked rightly; ties count one half."""
+    who, index = np.unique(patients, return_inverse=True)
+    rice, belongs = np.asarray(labels) == 1, np.eye(len(who))[index]  # (n, patients)
+    above = np.asarray(probabilities)[rice, None] - np.asarray(probabilities)[~rice]
+    right = belongs[rice].T @ np.heaviside(above, 0.5) @ belongs[~rice]  # (patients, patients)
+    of_rice, of_recurrence = belongs[rice].sum(axis=0), belongs[~rice].sum(axis=0)
+
+    def auroc(times: np.ndarray) -> np.ndarray:
+        return ((times @ right) * times).sum(axis=-1) / ((times @ of_rice) * (times @ of_recurrence))
+
+    return _bootstrap(len(who), auroc, "bca", draws, seed)
+
+
+def _bootstrap(n_patients: int, statistic: Metric, method: str, draws: int, seed: int) -> Interval | None:
+    """Interval of a statistic of (..., patients) numbers of times that each is drawn; None where it has none."""
 
     def of_resamples(index: np.ndarray, axis: int = -1) -> np.ndarray:
-        counts = flat[np.moveaxis(index, axis, -1)].sum(axis=-2)
-        return statistic(counts.reshape(*counts.shape[:-1], *per_patient.shape[1:]))
+        drawn = np.moveaxis(index, axis, -1)
+        offsets = n_patients * np.arange(drawn[..., 0].size).reshape(*drawn.shape[:-1], 1)
+        times = np.bincount((drawn + offsets).ravel(), minlength=n_patients * offsets.size)
+        return statistic(times.reshape(*drawn.shape[:-1], n_patients).astype(float))
 
-    with warnings.catch_warnings(), np.errstate(invalid="ignore"):
+    with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # its nan is answered below
         low, high = stats.bootstrap(
-            (np.arange(len(flat)),),
+            (np.arange(n_patients),),
             of_resamples,
             n_resamples=draws,
-            batch=max(1, _RESAMPLED_AT_ONCE // len(flat)),
+            batch=max(1, _AT_ONCE // n_patients),
             confidence_level=CONFIDENCE,
-            method="BCa",
+            method=method,
             vectorized=True,
             rng=np.random.default_rng(seed),
         ).confidence_interval
     return (float(low), float(high)) if np.isfinite([low, high]).all() else None
 
 
-def _propagate(labels: np.ndarray, answers: np.ndarray, weight: float, seed: int) -> np.ndarray:
-    """(draws, answers, 4) confusion counts that (answers, n) decisions make plausible, at the observed class sizes.
+def _jeffreys(judged: _Judged, metric: Metric, seed: int) -> Interval:
+    """Quantiles of the propagated metric, widened at the border as in Brown, Cai and DasGupta 2001.
+
+    The interval holds the observed value. Where one answer is right about every case, it reaches down to the metric at
+    sensitivity = specificity = x, with which all n patients are right with probability alpha / 2 (x^n); where it is
+    wrong about every case, up to that at 1 - x.
+    """
+    tail = (1 - CONFIDENCE) / 2
+    sample = _first_less_second(metric(_propagate(judged, seed)))
+    ends = [*np.quantile(sample, [tail, 1 - tail]), _first_less_second(metric(judged.confusion.sum(axis=0)))]
+    right = (judged.answers == judged.labels).mean()
+    if len(judged.answers) == 1 and right in (0, 1):
+        x = tail ** (1 / judged.n_patients()) if right == 1 else 1 - tail ** (1 / judged.n_patients())
+        recurrence, rice = np.bincount(judged.labels, minlength=2)
+        ends.append(metric(np.array([rice * x, rice * (1 - x), recurrence * (1 - x), recurrence * x])))
+    return float(min(ends)), float(max(ends))
+
+
+def _propagate(judged: _Judged, seed: int) -> np.ndarray:
+    """(draws, answers, 4) confusion counts that the answers make plausible, at the observed class sizes.
 
     Answers about one case belong together: in each class a Dirichlet over the 2^answers patterns of right and wrong,
     1 / 2^answers added to each, so that the share of right ones of each answer is Beta(right + 1/2, wrong + 1/2).
     """
-    rng = np.random.default_rng(seed)
+    rng, answers = np.random.default_rng(seed), judged.answers
     patterns = 2 ** len(answers)
     is_right = (np.arange(patterns)[:, None] >> np.arange(len(answers))) & 1  # (patterns, answers)
     counts = np.empty((PROPAGATED_DRAWS, len(answers), 4))
     for label, (right_column, wrong_column) in ((1, (0, 1)), (0, (3, 2))):
-        mine = labels == label
+        mine = judged.labels == label
         pattern = (answers[:, mine] == label).T.astype(int) @ (1 << np.arange(len(answers)))
+        weight = judged.n_patients(mine) / max(1, mine.sum())
         seen = weight * np.bincount(pattern, minlength=patterns)
         right = rng.dirichlet(seen + 1 / patterns, PROPAGATED_DRAWS) @ is_right  # (draws, answers)
         counts[..., right_column], counts[..., wrong_column] = mine.sum() * right, mine.sum() * (1 - right)

@@ -5,6 +5,9 @@ planning frame, cohort.csv. `format=dicom` writes what a hospital would deliver:
 image, RTDOSE and RTPLAN under dicom/, and labels.csv; ricenet.ingest takes it. Both keep truth (transforms, masks,
 quantities, Bayes scores) under truth/. `format=cases` draws model-ready volumes directly at a small size. The label
 reaches the images through ricenet.causal alone. Run: python -m ricenet.phantom out=DIR.
+
+Each patient has a site and a number of days since radiotherapy, the same in every format, drawn apart from the label
+and from the images: controls in which an evaluation must find nothing.
 """
 
 import csv
@@ -20,8 +23,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ricenet import LABELS, MODALITIES
-from ricenet.cohort import COLUMNS, KEY_FILE, ReadyCase, pseudonym, write_cases, write_key
+from ricenet.cohort import COLUMNS, KEY_FILE, Case, ReadyCase, pseudonym, write_cases, write_key
 from ricenet.config import InvalidInput, PhantomConfig, WrongUsage
+from ricenet.covariates import write_covariates, write_excluded
 from ricenet.folds import write_folds
 from ricenet.stage import stage
 
@@ -31,7 +35,10 @@ if TYPE_CHECKING:
     from ricenet.scanner import Scans
 
 FORMATS = ("nifti", "dicom", "cases")
-LABEL_COLUMNS = ("patient_id", "event_date", "label", "split", "label_source")
+CONTROLS = ("site", "days_since_rt")
+LABEL_COLUMNS = ("patient_id", "event_date", "label", "split", "label_source", *CONTROLS)
+SITES = ("north", "south")
+SOURCE = "phantom"  # of every label
 MARKER = "phantom.json"
 DOSE_SCALE_GY = 60.0
 
@@ -92,8 +99,10 @@ def _write_ready_cohort(out: Path, draws: "list[Draw]", key: bytes, jobs: int, p
     cases = _draw_all(
         partial(_write_case, out=out, key=key, size=parameters["size"], spacing_mm=spacing_mm), draws, jobs
     )
-    write_cases(out, cases)
-    _write_bayes_scores(out / "truth.csv", draws, [case.case_key for case in cases])
+    write_cases(out, [ReadyCase(case.key, case.patient_key, case.label, case.split, case.key) for case in cases])
+    write_covariates(out, cases, ("label_source", "prescription_gy", "fractions", *CONTROLS))
+    write_excluded(out, {})
+    _write_bayes_scores(out / "truth.csv", draws, [case.key for case in cases])
     write_folds(out, parameters["folds"], parameters["seed"])
 
 
@@ -101,7 +110,7 @@ def _write_raw_cohort(out: Path, draws: "list[Draw]", key: bytes, jobs: int, spa
     write_key(out / KEY_FILE, key)
     (out / "truth").mkdir()
     rows = _draw_all(partial(_write_scans, out=out, spacing_mm=spacing_mm), draws, jobs)
-    _write_table(out / "cohort.csv", COLUMNS, rows)
+    _write_table(out / "cohort.csv", (*COLUMNS, *CONTROLS), rows)
     keys = [pseudonym(key, f"{row['patient_id']}\0{row['event_id']}") for row in rows]
     _write_bayes_scores(out / "truth" / "truth.csv", draws, keys)
 
@@ -122,7 +131,8 @@ def _draw_all(write: Callable[["tuple[int, Draw]"], Any], draws: "list[Draw]", j
         return list(tqdm(pool.map(write, enumerate(draws)), total=len(draws), desc="phantoms", unit="patient"))
 
 
-def _write_case(numbered: "tuple[int, Draw]", out: Path, key: bytes, size: int, spacing_mm: float) -> ReadyCase:
+def _write_case(numbered: "tuple[int, Draw]", out: Path, key: bytes, size: int, spacing_mm: float) -> Case:
+    """One patient's case folder; what is known of the case besides."""
     import numpy as np
 
     from ricenet.anatomy import Grid, draw_patient
@@ -156,7 +166,18 @@ def _write_case(numbered: "tuple[int, Draw]", out: Path, key: bytes, size: int, 
         "qc": {"dose_max_gy": float(fine.dose_gy.max()), "brain_ml": float(brain.sum() * spacing_mm**3 / 1000)},
     }
     (folder / "case.json").write_text(json.dumps(record, indent=1) + "\n")
-    return ReadyCase(case_key, patient_key, draw.label, draw.split, folder.name)
+    return Case(
+        case_key,
+        patient_key,
+        number,
+        draw.label,
+        draw.split,
+        images={},
+        fractions=fine.fractions,
+        prescription_gy=fine.prescription_gy,
+        label_source=SOURCE,
+        extra=_controls(draw),
+    )
 
 
 def _write_scans(numbered: "tuple[int, Draw]", out: Path, spacing_mm: float) -> dict[str, Any]:
@@ -183,7 +204,8 @@ def _write_scans(numbered: "tuple[int, Draw]", out: Path, spacing_mm: float) -> 
         "dose_unit": "Gy",
         "fractions": scans.patient.fractions,
         "prescription_gy": scans.patient.prescription_gy,
-        "label_source": "phantom",
+        "label_source": SOURCE,
+        **_controls(draw),
     }
 
 
@@ -218,8 +240,20 @@ def _deliver(numbered: "tuple[int, Draw]", out: Path, spacing_mm: float) -> dict
         "event_date": delivered.event_date.isoformat(),
         "label": LABELS[draw.label],
         "split": draw.split,
-        "label_source": "phantom",
+        "label_source": SOURCE,
+        **_controls(draw),
     }
+
+
+def _controls(draw: "Draw") -> dict[str, str]:
+    """CONTROLS of the patient, from random numbers of their own; the days are those of the headers in format=dicom."""
+    import numpy as np
+
+    from ricenet.delivery import DATES_STREAM, draw_dates
+
+    site = SITES[np.random.default_rng([draw.seed, 5]).integers(len(SITES))]
+    _, radiotherapy, event = draw_dates(np.random.default_rng([draw.seed, DATES_STREAM]))
+    return {"site": site, "days_since_rt": str((event - radiotherapy).days)}
 
 
 def _average(image: "Array") -> "Array":

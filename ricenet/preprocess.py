@@ -2,13 +2,15 @@
 
 Run: python -m ricenet.preprocess cohort=DIR cases=DIR brain=hdbet|hdbet2|mask|none
 One process per case (ricenet.workers). A case folder is named after the bytes, parameters and code version that decide
-its content: a finished one is not done again, and whatever changes is. Cases that fail stand in failed.csv.
+its content: a finished one is not done again, and whatever changes is. Cases that fail stand in failed.csv. What is
+known of the cases besides (covariates.csv) and how many were left out (excluded.csv) are written with cases.csv.
 """
 
 import logging
 import re
 import shutil
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, fields
 from datetime import timedelta
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ricenet.cohort import Case, ReadyCase, read_cohort, write_cases
 from ricenet.config import Incomplete, InvalidInput, PreprocessConfig, WrongUsage
+from ricenet.covariates import check_columns, write_covariates, write_excluded
 from ricenet.folds import write_folds
 from ricenet.partial import hold, partial_folder, remove_folder
 from ricenet.stage import stage
@@ -64,6 +67,7 @@ def main(cfg: PreprocessConfig) -> None:
         fold_seed=cfg.fold_seed,
         skip_failed=cfg.skip_failed,
         prune=cfg.prune,
+        covariates=cfg.covariates,
     )
 
 
@@ -77,6 +81,7 @@ def preprocess_cohort(
     fold_seed: int,
     skip_failed: bool = False,
     prune: bool = False,
+    covariates: Sequence[str] = (),
 ) -> None:
     """Check the whole cohort first, then do what is not done yet, then write the tables.
 
@@ -89,6 +94,7 @@ def preprocess_cohort(
         fold_seed: of the dealing.
         skip_failed: write the tables without the cases that failed, instead of not at all.
         prune: remove the case folders that cases.csv no longer names.
+        covariates: columns of cohort.csv for covariates.csv.
 
     Raises:
         InvalidInput: the cohort, or every case that failed, breaks a rule.
@@ -116,6 +122,8 @@ def preprocess_cohort(
                 log.warning("skip_failed: %d cases are left out: %s", len(failed), ", ".join(sorted(failed)))
                 _check_folds(output, done, folds, fold_seed, keep=True)
             write_tables(output, {task.case.key: task.folder for task in done}, ended)
+            codes = [end.code for end in failed.values()]
+            _write_what_is_known(output, cohort, tasks, [task.case.key for task in done], covariates, codes)
             write_cases(output, [task.ready for task in done])
             if folds:
                 write_folds(output, folds, fold_seed)
@@ -126,6 +134,18 @@ def preprocess_cohort(
     finally:
         if created and {path.name for path in output.iterdir()} <= {".lock", FAILED}:
             shutil.rmtree(output, ignore_errors=True)
+
+
+def _write_what_is_known(
+    output: Path, cohort: Path, tasks: list[Task], done: list[str], columns: Sequence[str], failed: list[str]
+) -> None:
+    """covariates.csv of the cases that are `done`, and excluded.csv; `failed`: the codes of the cases that are not."""
+    from ricenet.confounding import count_excluded
+
+    shown = write_covariates(output, [task.case for task in tasks], columns, done)
+    lacking = [name for name in columns if name not in shown]
+    log.info("covariates: %s; not in this cohort: %s", ", ".join(shown) or "none", ", ".join(lacking) or "none")
+    write_excluded(output, count_excluded(cohort), failed)
 
 
 def _check_values(cfg: PreprocessConfig) -> None:
@@ -151,6 +171,7 @@ def _check_values(cfg: PreprocessConfig) -> None:
             raise WrongUsage(f"{key} should be at least {lowest}, got {getattr(cfg, key)}")
     if not cfg.limit_minutes > 0:
         raise WrongUsage(f"limit_minutes should be above 0, got {cfg.limit_minutes}")
+    check_columns(cfg.covariates)
 
 
 def _check_shared_images(tasks: list[Task]) -> None:

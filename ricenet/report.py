@@ -14,30 +14,34 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from ricenet import LABELS
+from ricenet import LABELS, narrative
 from ricenet.config import InvalidInput, ReportConfig
 from ricenet.page import Picture, data_address, jpeg, render
 from ricenet.partial import replace_file
+from ricenet.runs import parse_fold
 from ricenet.stage import stage
-from ricenet.table import PAPER
+from ricenet.table import PAPER, SUMMARY_VERSION
 
-CHANNEL_NAMES = {"post": "post-OP MRI", "event": "event MRI", "rd": "dose"}
 SECTIONS = (
     ("headline", "What this run shows"),
     ("cohort", "Cohort"),
     ("grid", "Grid"),
     ("results", "Results"),
+    ("errors", "Errors and calibration"),
+    ("epochs", "Folds over the epochs"),
     ("occlusion", "Occlusion maps"),
     ("qc", "Quality control"),
     ("provenance", "Provenance"),
 )
-BASELINES = {
-    "majority_class": "the training set's larger class",
-    "dose_volume": "logistic regression on dose-volume numbers",
-}
 FIGURES = {
     "figure1": "Figure 1: axial slices of one case: post-OP MRI, event MRI and radiotherapy dose.",
     "figure2": "Figure 2: macro F1 per input combination, validation beside test.",
+    "differences": "Declared contrasts: paired differences in pooled macro F1 with 95% intervals.",
+    "confusion": "Confusion matrices of the pooled out-of-fold answers, and of the vote on the test cases.",
+    "roc": "ROC curves of the pooled out-of-fold probabilities.",
+    "calibration": "Reliability diagrams of the pooled out-of-fold probabilities.",
+    "decision_curve": "Decision curve: net benefit of acting on the answer, over the threshold of probability.",
+    "fold_curves": "Training over the epochs, mean and band over the folds of each input combination.",
 }
 
 
@@ -55,7 +59,7 @@ def write_report(run: Path, qc: Path | None, pictures: int) -> Path:
         pictures: at most so many case pictures per section; the rest are counted in words.
 
     Raises:
-        InvalidInput: `run` holds no run of a grid, or `qc` no qc.csv.
+        InvalidInput: `run` holds no run of a grid, or an evaluation of another version; or `qc` no qc.csv.
     """
     cells = read_cells(run)
     if not cells:
@@ -64,13 +68,30 @@ def write_report(run: Path, qc: Path | None, pictures: int) -> Path:
             "or train one with python -m ricenet.train"
         )
     evaluation = _json(run / "evaluation" / "summary.json")
+    if evaluation is not None and evaluation.get("version") != SUMMARY_VERSION:
+        raise InvalidInput(
+            "evaluation/summary.json was written by another version of ricenet",
+            f"run python -m ricenet.evaluate run=outputs/{run.resolve().name} again",
+        )
     page = run / "report.html"
     content = render(
         "report.html.j2",
-        {"number": _number, "percent": _percent, "signed": _signed, "channels": _channels},
+        {
+            one.__name__: one
+            for one in (
+                narrative.number,
+                narrative.percent,
+                narrative.signed,
+                narrative.p_value,
+                narrative.channels,
+                narrative.row_name,
+                narrative.looks,
+                narrative.reach,
+            )
+        },
         labels=LABELS,
         sections=SECTIONS,
-        baselines=BASELINES,
+        control_names=narrative.CONTROLS,
         name=run.resolve().name,
         run=f"outputs/{run.resolve().name}",  # as in a command; the page may be passed on, so no path of this machine
         grid=grid_table(cells),
@@ -94,16 +115,17 @@ class Cell:
 
 
 def read_cells(run: Path) -> list[Cell]:
-    """Every <modalities>/fold<k> that was begun under `run`; only one with DONE is finished."""
-    folders = [path.parent for path in sorted(run.glob("*/fold*/config.yaml"))]
-    return [
-        Cell(
-            modalities=folder.parent.name,
-            fold=int(folder.name.removeprefix("fold")),
-            record=_json(folder / "run.json") if (folder / "DONE").is_file() else None,
-        )
-        for folder in folders
+    """Every <row>/fold<k>, or fold<k>-seed<s>, that was begun under `run`; only one with DONE is finished.
+
+    Of several seeds of a fold those that are not finished come last, where they decide the state of the fold.
+    """
+    begun = {path.parent: parse_fold(path.parent.name) for path in sorted(run.glob("*/fold*/config.yaml"))}
+    cells = [
+        Cell(folder.parent.name, place[0], _json(folder / "run.json") if (folder / "DONE").is_file() else None)
+        for folder, place in begun.items()
+        if place
     ]
+    return sorted(cells, key=lambda cell: (cell.modalities, cell.fold, cell.record is None))
 
 
 def grid_table(cells: Sequence[Cell]) -> dict[str, Any]:
@@ -112,7 +134,7 @@ def grid_table(cells: Sequence[Cell]) -> dict[str, Any]:
     state = {(cell.modalities, cell.fold): "done" if cell.record else "begun" for cell in cells}
     names = list(dict.fromkeys([*PAPER, *(cell.modalities for cell in cells)]))
     rows = [(name, [state.get((name, fold), "missing") for fold in range(n_folds)]) for name in names]
-    open_sets = [name for name, states in rows if set(states) != {"done"}]
+    open_sets = [name for name, states in rows if name in PAPER and set(states) != {"done"}]
     command = f"python -m ricenet.train -m '+modalities={','.join(open_sets)}' 'fold=range({n_folds})'"
     return {
         "n_folds": n_folds,
@@ -134,33 +156,17 @@ def evaluation_view(summary: dict[str, Any]) -> dict[str, Any]:
     return summary | {
         "rows": rows,
         "is_phantom": any("bayes_macro_f1" in found for found in summary["sets"].values()),
-        "headline": headline(summary),
+        "headline": narrative.headline(summary),
+        "subgroups": _subgroups(summary),
     }
 
 
-def headline(summary: dict[str, Any]) -> list[str]:
-    """What the run shows, in sentences: the full set, the declared contrasts, the test set; never the best of seven."""
-    sentences = []
-    name, full = "rd_post_event", summary["sets"].get("rd_post_event")
-    if full:
-        sentences.append(
-            f"With all three inputs ({_channels(name)}) the models reach a pooled out-of-fold macro F1 of "
-            f"{_interval(full['oof_macro_f1'], full['oof_interval'])} over {full['n']} cases; the paper reports "
-            f"{_number(PAPER[name]['validation'])} as its mean over folds."
-        )
-    for pair, contrast in summary.get("contrasts", {}).items():
-        low, high = contrast["interval"]
-        verdict = "the interval includes zero" if low <= 0 <= high else "the interval does not include zero"
-        sentences.append(
-            f"{pair.replace(' - ', ' minus ')}: {_signed(contrast['difference'])} macro F1 "
-            f"(95% {_signed(low)} to {_signed(high)}) over {contrast['n']} common cases; {verdict}."
-        )
-    if full and full.get("test_vote_macro_f1") is not None:
-        sentences.append(
-            f"On the {full['n_test']} held-out test cases the majority vote of {_channels(name)} reaches "
-            f"{_interval(full['test_vote_macro_f1'], full.get('test_interval'))}. So few cases cannot rank the sets."
-        )
-    return sentences
+def _subgroups(summary: dict[str, Any]) -> dict[str, Any] | None:
+    """The subgroup rows of the full set, else of the first that is there."""
+    sets = summary["sets"]
+    name = narrative.FULL if narrative.FULL in sets else next(iter(sets), None)
+    rows = sets[name]["subgroups"] if name else []
+    return {"name": name, "rows": rows} if rows else None
 
 
 def occlusion_view(explanation: Path, pictures: int) -> list[dict[str, Any]]:
@@ -258,26 +264,6 @@ def _figure(folder: Path, name: str, caption: str) -> Picture | None:
 
 def _json(path: Path) -> Any:
     return json.loads(path.read_text()) if path.is_file() else None
-
-
-def _channels(modalities: str) -> str:
-    return " + ".join(CHANNEL_NAMES.get(part, part) for part in modalities.split("_"))
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
-
-
-def _signed(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.0%}"
-
-
-def _interval(value: float | None, interval: Sequence[float] | None) -> str:
-    return _number(value) + (f" (95% {_number(interval[0])} to {_number(interval[1])})" if interval else "")
 
 
 def _duration(seconds: float) -> str:

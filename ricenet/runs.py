@@ -3,23 +3,21 @@
 outputs/<name>/<row>/fold<k>/ holds config.yaml, run.json (from the start: how it stands and what it is made with),
 last.ckpt, previous.ckpt, weights.safetensors, metrics.csv, predictions.csv and, last, DONE with the hash of every
 result. A folder with DONE is finished; without, it is resumed at its last epoch border. The row is the modality set's
-name, or the model's where one model serves all sets.
+name, or the model's where one model serves all sets; a leakage control has a row of its own. Several seeds of a fold
+lie side by side in fold<k>-seed<s>.
 """
 
 import hashlib
 import json
-import platform
-import subprocess
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ricenet import __version__
 from ricenet.cohort import file_hash
 from ricenet.config import Incomplete, InvalidInput, WrongUsage
 from ricenet.folds import Folds
@@ -28,31 +26,58 @@ from ricenet.predictions import BY_SET, PREDICTIONS
 
 RESULTS = ("weights.safetensors", PREDICTIONS, "metrics.csv", "run.json")
 PROGRESS = "progress.json"
-# How a run is watched, and where its cases lie, does not change its result; the cases' hash is part of run.json.
-WITHOUT_EFFECT = ("run", "cases", "logger", "trainer.progress", "data.workers", "data.cache", "checkpoint_every")
+# How a run is watched, and where it and its cases lie, does not change its result; the cases' hash is part of run.json.
+WITHOUT_EFFECT = (
+    "run", "cases", "logger", "trainer.progress", "data.workers", "data.cache", "checkpoint_every", "several_seeds",
+)  # fmt: skip
+ADDED_LATER = {"control": None}  # at these values a run is the one it was before the key was there
+FOLD_FOLDER = re.compile(r"fold(\d+)(?:-seed(\d+))?")
 PATIENCE_S = 30  # for a process that was killed a moment ago and still holds the folder
 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run folder with DONE; `record` is its run.json."""
+    """A run folder with DONE; `modalities` is its row of the grid, `record` its run.json."""
 
     modalities: str
     channels: list[str]
     fold: int
     folder: Path
     record: dict[str, Any]
+    seed: int
+    control: str | None
 
 
-def run_folder(run: Path, modalities: str, fold: int) -> Path:
-    """Where one fold of one modality set lives inside a grid's folder."""
-    return run / modalities / f"fold{fold}"
+def run_folder(run: Path, modalities: str, fold: int, seed: int | None = None) -> Path:
+    """Where one fold of one row lives inside a grid's folder; with `seed`, where that one of its several seeds does."""
+    return run / modalities / (f"fold{fold}" if seed is None else f"fold{fold}-seed{seed}")
+
+
+def parse_fold(name: str) -> tuple[int, int | None] | None:
+    """Fold and seed of a run folder's name, the seed None where the name has none; None for any other name."""
+    found = FOLD_FOLDER.fullmatch(name)
+    return (int(found[1]), None if found[2] is None else int(found[2])) if found else None
+
+
+def place(run: Path, row: str, fold: int, seed: int, several_seeds: bool) -> Path:
+    """The folder of a training, fold<k> or fold<k>-seed<s>; the other of the two where this seed was begun there.
+
+    So no seed of a fold is trained twice when more seeds are added to a grid later.
+    """
+    plain, apart = run_folder(run, row, fold), run_folder(run, row, fold, seed)
+    if several_seeds:
+        path = plain / "identity.json"
+        return plain if path.is_file() and json.loads(path.read_text()).get("seed") == seed else apart
+    return apart if (apart / "identity.json").is_file() else plain
 
 
 def identity(config: Mapping[str, Any], inputs: Mapping[str, str]) -> dict[str, Any]:
     """What decides a run's result: its settings, and the hashes of what it reads."""
     flat = {**_flat(config), **inputs}
-    return {name: value for name, value in flat.items() if not name.startswith(WITHOUT_EFFECT)}
+    as_before = {name for name, value in ADDED_LATER.items() if name in flat and flat[name] == value}
+    return {
+        name: value for name, value in flat.items() if not name.startswith(WITHOUT_EFFECT) and name not in as_before
+    }
 
 
 def owner(run_identity: Mapping[str, Any]) -> str:
@@ -69,15 +94,13 @@ def is_finished(folder: Path, run_identity: Mapping[str, Any]) -> bool:
     path = folder / "identity.json"
     if path.is_file():
         before = json.loads(path.read_text())
-        changed = [
-            f"{name}: {before.get(name)} before, {run_identity.get(name)} now"
-            for name in sorted(before | run_identity)
-            if before.get(name) != run_identity.get(name)
-        ]
+        changed = [name for name in sorted(before | run_identity) if before.get(name) != run_identity.get(name)]
+        lines = [f"{name}: {before.get(name)} before, {run_identity.get(name)} now" for name in changed]
         if changed:
+            beside = "add several_seeds=true to train this seed beside the other, " if changed == ["seed"] else ""
             raise WrongUsage(
-                f"{folder.parent.name} {folder.name} was started with other settings:\n  " + "\n  ".join(changed)
-                + "\ngive another name=, or remove that run folder"
+                f"{folder.parent.name} {folder.name} was started with other settings:\n  " + "\n  ".join(lines)
+                + f"\n{beside}give another name=, or remove that run folder"
             )  # fmt: skip
     return is_done(folder)
 
@@ -177,19 +200,22 @@ def finish(folder: Path, record: dict[str, Any]) -> None:
 
 
 def finished_runs(run: Path) -> list[FinishedRun]:
-    """All finished runs of a grid, ordered by modality set and fold.
+    """All finished runs of a grid, leakage controls too, ordered by row, fold and seed.
 
     Raises:
         InvalidInput: there is none, or one was changed after it finished.
     """
-    folders = sorted(path.parent for path in run.glob("*/fold*/DONE"))
+    folders = [path.parent for path in run.glob("*/fold*/DONE")]
     records = [(folder, json.loads((folder / "run.json").read_text())) for folder in folders if is_done(folder)]
     if not records:
         raise InvalidInput("no finished run in this folder; train first: python -m ricenet.train cases=... name=...")
-    return [
-        FinishedRun(record["modalities"]["name"], record["modalities"]["channels"], record["fold"], folder, record)
-        for folder, record in records
-    ]
+    found = [_finished_run(folder, record) for folder, record in records]
+    return sorted(found, key=lambda one: (one.modalities, one.fold, one.seed, one.folder.name))
+
+
+def _finished_run(folder: Path, record: dict[str, Any]) -> FinishedRun:
+    row, channels = record["modalities"]["name"], record["modalities"]["channels"]
+    return FinishedRun(row, channels, record["fold"], folder, record, record["seed"], record.get("control"))
 
 
 def cases_folder(run: Path, finished: Sequence[FinishedRun]) -> Path:
@@ -233,18 +259,19 @@ def require_same_inputs(runs: Sequence[FinishedRun], cases: Path, folds: Folds) 
             then = run.record[key]
             if then != now:
                 raise InvalidInput(
-                    f"run {run.modalities}/fold{run.fold}: trained on cases or folds with {key} {then[:12]}, the cases "
-                    f"folder now has {now[:12]}; restore the cases folder as it was, or train the run again"
+                    f"run {run.modalities}/{run.folder.name}: trained on cases or folds with {key} {then[:12]}, the "
+                    f"cases folder now has {now[:12]}; restore the cases folder as it was, or train the run again"
                 )
 
 
 def finished_folds(runs: Sequence[FinishedRun], modalities: str, cases: Path, folds: Folds) -> dict[int, FinishedRun]:
-    """The finished folds of one modality set, by fold.
+    """The finished folds of one modality set, by fold; of several seeds of a fold the one with the lowest seed.
 
     Raises:
         InvalidInput: none is finished, or one was trained on other cases or folds than the cases folder holds now.
     """
-    mine = {one.fold: one for one in runs if one.modalities == modalities}
+    by_seed = sorted((one for one in runs if one.modalities == modalities), key=lambda one: one.seed, reverse=True)
+    mine = {one.fold: one for one in by_seed}  # the last one stays
     if not mine:
         have = ", ".join(sorted({one.modalities for one in runs}))
         raise InvalidInput(
@@ -253,30 +280,3 @@ def finished_folds(runs: Sequence[FinishedRun], modalities: str, cases: Path, fo
         )
     require_same_inputs(list(mine.values()), cases, folds)
     return mine
-
-
-def provenance() -> dict[str, Any]:
-    """What the result was made with: code, package versions and type of machine; neither its name nor the user."""
-    import torch  # seconds to load, and only a training asks
-
-    packages = ("torch", "lightning", "monai", "numpy", "torchmetrics")
-    return {
-        "ricenet": __version__,
-        "commit": _commit(),
-        **{package: version(package) for package in packages},
-        "python": platform.python_version(),
-        "machine": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
-        "threads": torch.get_num_threads(),
-    }
-
-
-def _commit() -> str | None:
-    """The commit of the checkout that this code runs from, with `+` where it was changed since; None without one."""
-    here = Path(__file__).resolve().parents[1]
-    if not (here / ".git").exists():
-        return None
-    command = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):  # no git on this machine, or a checkout of somebody else's
-        return None

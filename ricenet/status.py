@@ -7,7 +7,6 @@ It reads a few small files of every run folder, so it may be asked at any time, 
 
 import fcntl
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from statistics import median
 from typing import Any
 
 from ricenet.config import InvalidInput, StatusConfig
-from ricenet.runs import PROGRESS, run_folder
+from ricenet.runs import PROGRESS, parse_fold, run_folder
 from ricenet.stage import stage
 from ricenet.table import PAPER
 
@@ -26,7 +25,10 @@ STATES = ("done", "running", "failed", "killed", "interrupted", "waiting")
 
 @dataclass(frozen=True)
 class Cell:
-    """One fold of one row of a grid. `epochs` is 0 and `seconds_per_epoch` None where they are not known."""
+    """One fold of one row of a grid, and one seed where the folders tell several apart.
+
+    `epochs` is 0 and `seconds_per_epoch` None where they are not known.
+    """
 
     row: str
     fold: int
@@ -35,6 +37,12 @@ class Cell:
     epochs: int = 0
     seconds_per_epoch: float | None = None
     message: str = ""
+    seed: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Of its line in the table: rd_event, or rd_event seed 1."""
+        return self.row if self.seed is None else f"{self.row} seed {self.seed}"
 
     def __str__(self) -> str:
         begun = self.epochs and self.state not in ("done", "waiting")
@@ -61,21 +69,41 @@ def grid_table(run: Path) -> str:
 def read_cells(run: Path) -> list[Cell]:
     """Every fold of every row of a grid, the paper's sets first; empty where no run was ever begun.
 
-    The rows are those that are there, and those of the paper that the channels of the cases allow.
+    The rows are those that are there, and those of the paper that the channels of the cases allow. Where a folder's
+    name says a seed, every seed has rows of its own.
     """
-    records = {
-        (path.parent.name, int(path.name.removeprefix("fold"))): _read_json(path / "run.json")
-        for path in run.glob("*/fold*")
-        if re.fullmatch(r"fold\d+", path.name)
-    }
-    n_folds = max([0, *(fold + 1 for _, fold in records), *(record.get("n_folds", 0) for record in records.values())])
-    rows = _rows({row for row, _ in records}, _channels(run, records.values()))
-    return [_read_cell(run_folder(run, row, fold), row, fold) for row in rows for fold in range(n_folds)]
+    begun = {path: place for path in run.glob("*/fold*") if (place := parse_fold(path.name))}
+    records = {path: _read_json(path / "run.json") for path in begun}
+    n_folds = max([0, *(fold + 1 for fold, _ in begun.values()), *(one.get("n_folds", 0) for one in records.values())])
+    several = any(seed is not None for _, seed in begun.values())
+    folders: dict[tuple[str, int | None, int], Path] = {}
+    plain = set()
+    for path, (fold, named) in begun.items():
+        seed = records[path].get("seed") if several and named is None else named
+        folders[path.parent.name, seed, fold] = path
+        if named is None and path.parent.name in PAPER:
+            plain.add(seed)
+    rows = _rows({(row, seed) for row, seed, _ in folders}, plain, _channels(run, records.values()))
+    return [
+        _read_cell(folders.get((row, seed, fold), run_folder(run, row, fold, seed)), row, fold, seed)
+        for row, seed in rows
+        for fold in range(n_folds)
+    ]
 
 
-def _rows(begun: set[str], channels: set[str]) -> list[str]:
-    paper = [row for row in PAPER if row in begun or channels.issuperset(row.split("_"))]
-    return [*(paper if begun & PAPER.keys() else []), *sorted(begun - PAPER.keys())]
+def _rows(
+    begun: set[tuple[str, int | None]], plain: set[int | None], channels: set[str]
+) -> list[tuple[str, int | None]]:
+    """The paper's sets, each with the seeds that all of them should have, and with its own; then the other rows.
+
+    Args:
+        plain: seeds of the paper's sets in folders without a seed in their names. Where there are such, further seeds
+            are an addition that nobody asked for in the other sets.
+    """
+    expected = plain or {seed for row, seed in begun if row in PAPER}
+    paper = {(row, seed) for row in PAPER for seed in expected if channels.issuperset(row.split("_"))}
+    order = [*PAPER, *sorted({row for row, _ in begun} - PAPER.keys())]
+    return sorted(begun | paper, key=lambda one: (order.index(one[0]), -1 if one[1] is None else one[1]))
 
 
 def _channels(run: Path, records: Iterable[dict[str, Any]]) -> set[str]:
@@ -88,15 +116,15 @@ def _channels(run: Path, records: Iterable[dict[str, Any]]) -> set[str]:
     return set(chain.from_iterable(record["modalities"]["channels"] for record in known))
 
 
-def _read_cell(folder: Path, row: str, fold: int) -> Cell:
+def _read_cell(folder: Path, row: str, fold: int, seed: int | None) -> Cell:
     held = _is_held(folder)  # first: a run that lets go after this glance has said how it ended
     record, progress = _read_json(folder / "run.json"), _read_json(folder / PROGRESS)
     epochs = record.get("epochs", 0)
     if (folder / "DONE").is_file():
-        return Cell(row, fold, "done", epochs, epochs, record.get("seconds_per_epoch"))
+        return Cell(row, fold, "done", epochs, epochs, record.get("seconds_per_epoch"), seed=seed)
     state = _state(held, record.get("status"))
     epoch, pace = progress.get("epoch", 0), progress.get("seconds_per_epoch")
-    return Cell(row, fold, state, epoch, epochs, pace, record.get("message", ""))
+    return Cell(row, fold, state, epoch, epochs, pace, record.get("message", ""), seed)
 
 
 def _state(held: bool, status: str | None) -> str:
@@ -141,7 +169,7 @@ def as_text(cells: Sequence[Cell]) -> str:
 def _table(cells: Sequence[Cell]) -> list[str]:
     lines: dict[str, list[str]] = {"": [f"fold {fold}" for fold in sorted({cell.fold for cell in cells})]}
     for cell in cells:
-        lines.setdefault(cell.row, []).append(str(cell))
+        lines.setdefault(cell.name, []).append(str(cell))
     columns = zip(*([row, *texts] for row, texts in lines.items()), strict=True)
     padded = [[f"{text:<{max(map(len, column))}}" for text in column] for column in columns]
     return ["  ".join(line).rstrip() for line in zip(*padded, strict=True)]
@@ -149,9 +177,9 @@ def _table(cells: Sequence[Cell]) -> list[str]:
 
 def _running(cell: Cell) -> str:
     if not cell.seconds_per_epoch:
-        return f"{cell.row} fold {cell.fold}: in its first epoch"
+        return f"{cell.name} fold {cell.fold}: in its first epoch"
     left = (cell.epochs - cell.epoch) * cell.seconds_per_epoch
-    return f"{cell.row} fold {cell.fold}: epoch {cell.epoch} of {cell.epochs}, {_duration(left)} left"
+    return f"{cell.name} fold {cell.fold}: epoch {cell.epoch} of {cell.epochs}, {_duration(left)} left"
 
 
 def _rest(cells: Sequence[Cell]) -> list[str]:
@@ -182,7 +210,7 @@ def _duration(seconds: float) -> str:
 
 def _how_to_go_on(cells: Sequence[Cell]) -> list[str]:
     failed = [cell for cell in cells if cell.state == "failed"]
-    lines = ["failed:", *(f"  {cell.row} fold {cell.fold}: {cell.message}" for cell in failed)] if failed else []
+    lines = ["failed:", *(f"  {cell.name} fold {cell.fold}: {cell.message}" for cell in failed)] if failed else []
     if any(cell.state in ("failed", "killed", "interrupted") for cell in cells):
         lines.append("To go on, give the same train command again: what is done is skipped, what was begun is resumed.")
     return lines

@@ -15,11 +15,12 @@ PAPER: dict[str, dict[str, float | None]] = {
     "rd_event": {"validation": 0.83, "test": None},
     "rd_post_event": {"validation": 0.804, "test": 0.916},
 }
+SUMMARY_VERSION = 2  # of summary.json
 HEAD = ("", "folds", "n", "pooled [95%]", "fold mean ± SD", "paper", "test vote [95%]", "mean", "paper", "Bayes")
 
 
 def as_text(summary: dict[str, Any]) -> str:
-    """The summary as the lines that the terminal shows; every number is a macro F1."""
+    """The summary as the lines that the terminal shows; every number is a macro F1 where no other is named."""
     lines: list[tuple[str, ...]] = [HEAD]
     for row in _rows(summary):
         lines.append(
@@ -37,17 +38,71 @@ def as_text(summary: dict[str, Any]) -> str:
             )
         )
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = ["  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    for name, contrast in summary["contrasts"].items():
-        low, high = contrast["interval"]
-        text.append(f"{name}: {contrast['difference']:+.2f} [{low:+.2f}, {high:+.2f}], {contrast['n']} common cases")
-    if summary.get("one_model"):
-        of_sets = summary["one_model"].items()
-        shown = [f"{name} {_estimate(found['oof_macro_f1'], found['oof_interval'])}" for name, found in of_sets]
-        text.append(f"modality_dropout, shown these channels alone: {'; '.join(shown)}")
-    if summary["missing"]:
-        text.append(f"not finished: {_cells(summary)}")
-    return "\n".join([*text, *summary["notes"]])
+    table = ["  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    missing = f"NOT FINISHED, {len(summary['missing'])} of {summary['cells']} cells missing: {missing_cells(summary)}"
+    return "\n".join([
+        *([missing, ""] if summary["missing"] else []), *table, "", *_contrast_lines(summary), *_seed_lines(summary),
+        *_one_model_lines(summary), *_control_lines(summary), *_cohort_lines(summary), *summary["notes"],
+    ])  # fmt: skip
+
+
+def _contrast_lines(summary: dict[str, Any]) -> list[str]:
+    lines = [
+        f"{name}: {one['difference']:+.2f} [{one['interval'][0]:+.2f}, {one['interval'][1]:+.2f}], {one['n']} common "
+        f"cases, Holm {_p(one['p_holm'])}{', passes' if one['passed'] else ''}"
+        for name, one in summary["contrasts"].items()
+    ]
+    if summary["omnibus"]:
+        one = summary["omnibus"]
+        lines.append(f"Cochran's Q over {len(one['sets'])} sets: {one['q']:.1f}, {_p(one['p'])}, {one['n']} cases")
+    found = summary["power"]
+    smallest, discordance = found["smallest_detectable"], f"{found['discordance']:.0%}"
+    seen = "as observed" if found["discordance_observed"] else "assumed"
+    reach = "no difference at all" if smallest is None else f"a difference of {100 * smallest:.1f} points or more"
+    lines.append(
+        f"{found['patients']} patients can show {reach} (80% power, two models apart on {discordance} of them, {seen})"
+    )
+    return lines
+
+
+def _seed_lines(summary: dict[str, Any]) -> list[str]:
+    return [
+        f"{name}, single seeds: pooled "
+        + " ± ".join(filter(None, (_number(found["seeds"]["oof_mean"]), _number(found["seeds"]["oof_sd"]))))
+        + f" over {len(found['seeds']['oof_macro_f1'])} seeds"
+        for name, found in summary["sets"].items()
+        if found.get("seeds")
+    ]
+
+
+def _one_model_lines(summary: dict[str, Any]) -> list[str]:
+    of_sets = summary.get("one_model", {}).items()
+    shown = [f"{name} {_estimate(found['oof_macro_f1'], found['oof_interval'])}" for name, found in of_sets]
+    return [f"modality_dropout, shown these channels alone: {'; '.join(shown)}"] if shown else []
+
+
+def _control_lines(summary: dict[str, Any]) -> list[str]:
+    return [
+        f"control {one['row']} (seed {one['seed']}): {_estimate(one['oof_macro_f1'], one['oof_interval'])}, "
+        f"chance gives {one['chance']['mean']:.2f}, {_p(one['chance']['p'])}: "
+        + ("ABOVE CHANCE, look for a leak" if one["above_chance"] else "at chance")
+        for one in summary.get("controls", [])
+    ]
+
+
+def _cohort_lines(summary: dict[str, Any]) -> list[str]:
+    lines = []
+    excluded = summary["cohort"]["excluded"]
+    if excluded:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in excluded.items())
+        lines.append(f"excluded before preprocessing ended: {sum(excluded.values())} case(s): {reasons}")
+    access = summary.get("test_access", {"looked": False})
+    if access["looked"]:
+        count = (
+            "not known, the cases folder is read-only" if access["count"] is None else f"{access['count']} time(s)"
+        )
+        lines.append(f"the test split was scored with different models so far: {count}")
+    return lines
 
 
 def _rows(summary: dict[str, Any]) -> list[dict[str, Any]]:
@@ -95,7 +150,7 @@ def as_csv(summary: dict[str, Any]) -> str:
     return text.getvalue()
 
 
-def _cells(summary: dict[str, Any]) -> str:
+def missing_cells(summary: dict[str, Any]) -> str:
     """The missing cells, a whole row of the grid in one word: `post; rd fold 3, 4`."""
     folds_of: dict[str, list[str]] = {}
     for cell in summary["missing"]:
@@ -103,6 +158,10 @@ def _cells(summary: dict[str, Any]) -> str:
         folds_of.setdefault(modalities, []).append(fold)
     whole = summary["n_folds"]
     return "; ".join(n if len(f) == whole else f"{n} fold {', '.join(f)}" for n, f in folds_of.items())
+
+
+def _p(value: float) -> str:
+    return "p < 0.001" if value < 0.001 else f"p {value:.3f}"
 
 
 def _number(value: float | None) -> str:

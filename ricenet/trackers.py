@@ -10,20 +10,23 @@ from lightning.pytorch.loggers import Logger
 from ricenet.config import LoggerConfig, TrainConfig
 
 
-def tracker(choice: LoggerConfig, run: Path, cfg: TrainConfig) -> Logger | bool:
-    """The tracker chosen besides metrics.csv, which is always written."""
-    name = f"{cfg.row}-fold{cfg.fold}"
+def tracker(choice: LoggerConfig, run: Path, cfg: TrainConfig, fold: str) -> Logger | bool:
+    """The tracker chosen besides metrics.csv, which is always written.
+
+    Args:
+        fold: name of the run folder, fold<k> or fold<k>-seed<s>.
+    """
     if choice.name == "tensorboard":
         from lightning.pytorch.loggers import TensorBoardLogger
 
-        return TensorBoardLogger(run / "tensorboard", name=cfg.row, version=f"fold{cfg.fold}")
+        return TensorBoardLogger(run / "tensorboard", name=cfg.row, version=fold)
     if choice.name == "wandb":
-        return _wandb_logger(choice, run, cfg, name)
+        return _wandb_logger(choice, run, cfg, fold)
     return False
 
 
-def _wandb_logger(choice: LoggerConfig, run: Path, cfg: TrainConfig, name: str) -> Logger:
-    """One W&B run per fold, group = row of the grid; nothing about machine, user or the code's place is recorded."""
+def _wandb_logger(choice: LoggerConfig, run: Path, cfg: TrainConfig, fold: str) -> Logger:
+    """One W&B run per run folder, group = row of the grid; nothing of machine, user or the code's place is recorded."""
     import wandb
     from lightning.pytorch.loggers import WandbLogger
 
@@ -35,8 +38,8 @@ def _wandb_logger(choice: LoggerConfig, run: Path, cfg: TrainConfig, name: str) 
     config: dict[str, Any] = {key: value for key, value in asdict(cfg).items() if key not in private}
     del config["model"]["pretrained"]  # a path; run.json has the file's hash
     return WandbLogger(
-        name=name, save_dir=run, offline=not choice.online, project=choice.project, group=cfg.row,
-        job_type="train", tags=[cfg.name, cfg.row, f"fold{cfg.fold}"], config=config, settings=settings,
+        name=f"{cfg.row}-{fold}", save_dir=run, offline=not choice.online, project=choice.project, group=cfg.row,
+        job_type="train", tags=[cfg.name, cfg.row, *fold.split("-")], config=config, settings=settings,
     )  # fmt: skip
 
 

@@ -3,6 +3,8 @@
 Run: python -m ricenet.train cases=DIR +modalities=rd_event fold=0
 
 A grid is a multirun: python -m ricenet.train -m '+modalities=glob(*)' 'fold=range(5)'. What is finished is skipped.
+With 'seed=range(3)' several_seeds=true each fold is trained with several seeds; with control= what is trained must
+score at chance (ricenet.control, ricenet.metadata).
 """
 
 import logging
@@ -10,13 +12,17 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from ricenet.config import TrainConfig, WrongUsage
+from ricenet.config import CONTROLS, METADATA_ONLY, SHUFFLED_LABELS, TrainConfig, WrongUsage
 from ricenet.stage import EXIT_SIGTERM, stage
+
+if TYPE_CHECKING:
+    from ricenet.folds import Folds
 
 log = logging.getLogger(__name__)
 
@@ -43,22 +49,26 @@ def train(cfg: TrainConfig, number: int = 0) -> None:
     Args:
         number: of this run in its grid.
     """
-    from ricenet import runs
+    from ricenet import metadata, runs
     from ricenet.folds import read_folds
 
     cases, run = Path(cfg.cases), Path(cfg.run)
     folds = read_folds(cases)
     folds.require_fold(cfg.fold)
-    folder = runs.run_folder(run, cfg.row, cfg.fold)
+    folder = runs.place(run, cfg.row, cfg.fold, cfg.seed, cfg.several_seeds)
     # A run is kept relative to its grid, and weights by their hash: no path of the user's stands in any output.
     settings = asdict(cfg) | {"run": ".", "cases": os.path.relpath(cases, run)}
     settings["model"] |= {"pretrained": _hash_of(cfg.model.pretrained)}
     hashes = {"folds_hash": folds.hash, "case_hash": runs.case_hash(cases, folds)}
-    identity = runs.identity(settings, hashes)
+    deciding = settings
+    if cfg.control == METADATA_ONLY:
+        deciding, hashes = metadata.deciding(settings), hashes | metadata.inputs(cases)
+    identity = runs.identity(deciding, hashes)
     if runs.is_finished(folder, identity):
-        log.info("%s fold %d is finished already", cfg.row, cfg.fold)
+        log.info("%s %s is finished already", cfg.row, folder.name)
         return
-    from ricenet.fit import fit  # seconds, which a grid does not spend on what is finished
+    prepare = _on_metadata if cfg.control == METADATA_ONLY else _on_images
+    work = prepare(cfg, cases, folds, runs.owner(identity), number)
 
     with _sigterm_ends_this(), runs.claimed(folder):
         if runs.is_finished(folder, identity):  # by the process that held it until now
@@ -69,17 +79,51 @@ def train(cfg: TrainConfig, number: int = 0) -> None:
             "fold": cfg.fold,
             "n_folds": folds.n_folds,
             "seed": cfg.seed,
+            "control": cfg.control,
             "epochs": cfg.epochs,
             "checkpoint": cfg.checkpoint,
             "model": settings["model"],
             "cases": settings["cases"],
             **hashes,
-            "versions": runs.provenance(),
+            **work.described,
         }
         runs.begin(folder, settings, identity, record)
-        fit(cfg, cases, folds, folder, runs.owner(identity), number)
+        work.do(folder)
         runs.finish(folder, record | {"elapsed_s": round(time.monotonic() - started, 1)})
-    log.info("%s fold %d finished in %.0f s", cfg.row, cfg.fold, time.monotonic() - started)
+    log.info("%s %s finished in %.0f s", cfg.row, folder.name, time.monotonic() - started)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What to do in a run folder that is claimed, and what run.json says of it."""
+
+    do: Callable[[Path], None]
+    described: dict[str, Any]
+
+
+def _on_images(cfg: TrainConfig, cases: Path, folds: "Folds", owner: str, number: int) -> _Work:
+    from ricenet.control import shuffled
+    from ricenet.fit import fit  # seconds, which a grid does not spend on what is finished
+    from ricenet.provenance import provenance
+
+    # Before anything else sees them; the hash stays that of the real folds.
+    labelled = shuffled(folds, cfg.seed) if cfg.control == SHUFFLED_LABELS else folds
+    return _Work(lambda folder: fit(cfg, cases, labelled, folder, owner, number), {"versions": provenance()})
+
+
+def _on_metadata(cfg: TrainConfig, cases: Path, folds: "Folds", owner: str, number: int) -> _Work:
+    from ricenet.metadata import PACKAGES, read_metadata, train_regression
+    from ricenet.provenance import provenance
+
+    metadata = read_metadata(cases, folds)
+    described = {
+        "modalities": {"name": cfg.row, "channels": []},
+        "epochs": 1,
+        "model": {"name": "logistic_regression"},
+        "metadata": metadata.columns,
+        "versions": provenance(PACKAGES),
+    }
+    return _Work(lambda folder: train_regression(metadata, folds, cfg.fold, folder), described)
 
 
 def _hash_of(weights: str | None) -> str | None:
@@ -116,6 +160,10 @@ def _check(cfg: TrainConfig) -> None:
     for key, (value, allowed) in choices.items():
         if value not in allowed:
             raise WrongUsage(f"{key} should be one of {', '.join(allowed)}, got {value!r}")
+    if cfg.control not in (None, *CONTROLS):
+        raise WrongUsage(f"control should be null, {' or '.join(CONTROLS)}, got {cfg.control!r}")
+    if cfg.seed < 0:
+        raise WrongUsage(f"seed should be at least 0, got {cfg.seed}")
     for key, number in {
         "epochs": cfg.epochs,
         "data.batch_size": cfg.data.batch_size,

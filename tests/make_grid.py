@@ -11,11 +11,20 @@ import numpy as np
 
 from ricenet import LABELS, predictions, runs
 from ricenet.cohort import ReadyCase, write_cases
+from ricenet.config import EvaluateConfig, compose
+from ricenet.evaluate import Plan
 from ricenet.folds import Folds, write_folds
 from ricenet.table import PAPER
 
 SIZE, SPACING_MM = 12, 10.0
 CAVITY, LESION = (slice(3, 6), slice(3, 6), 4), (slice(6, 9), slice(5, 8), 7)
+
+
+def plan(draws: int, seed: int = 0, **changes: object) -> Plan:
+    """The committed plan of the evaluation, with fewer draws."""
+    cfg = compose("evaluate", EvaluateConfig, ["run=x"])
+    settings = {"test": cfg.test, "contrasts": cfg.contrasts, "subgroups": cfg.subgroups, "clinical": cfg.clinical}
+    return Plan(bootstrap_draws=draws, seed=seed, **(settings | changes))
 
 
 def make_cases(counts: dict[str, tuple[int, int]], events_per_patient: int = 1) -> list[ReadyCase]:
@@ -107,15 +116,21 @@ def write_run(
     run: Path,
     cases: Path,
     folds: Folds,
-    modalities: str,
+    row: str,
     fold: int,
     probability: Callable[[ReadyCase], float],
+    *,
+    seed: int = 0,
+    beside: bool = False,
+    labels_of: Folds | None = None,
     **changes: object,
 ) -> Path:
-    folder = runs.run_folder(run, modalities, fold)
+    """A finished run; `beside`: in the folder of one of several seeds; `labels_of`: the folds of shuffled labels."""
+    folder = runs.run_folder(run, row, fold, seed if beside else None)
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
-    for split, part in (("val", folds.validation(fold)), ("test", folds.test())):
+    labelled = labels_of or folds
+    for split, part in (("val", labelled.validation(fold)), ("test", labelled.test())):
         for case in part:
             rice = probability(case)
             logit = float(np.log(rice / (1 - rice)))
@@ -124,8 +139,8 @@ def write_run(
                 "logit_recurrence": 0.0, "logit_rice": logit, "prob_rice": rice,
             })  # fmt: skip
     finish_run(folder, rows, {
-        "status": "done", "modalities": {"name": modalities, "channels": modalities.split("_")}, "fold": fold,
-        "n_folds": folds.n_folds, "seed": 0, "epochs": 3, "checkpoint": "last", "model": {"name": "resnet18"},
+        "status": "done", "modalities": {"name": row, "channels": row.split("-")[0].split("_")}, "fold": fold,
+        "n_folds": folds.n_folds, "seed": seed, "epochs": 3, "checkpoint": "last", "model": {"name": "resnet18"},
         "cases": os.path.relpath(cases, run), "folds_hash": folds.hash, "case_hash": runs.case_hash(cases, folds),
         "versions": {}, "elapsed_s": 1.0, **changes,
     })  # fmt: skip

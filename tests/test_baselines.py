@@ -56,22 +56,23 @@ def test_regression_learns_from_the_other_folds_only(cohort):
     rng = np.random.default_rng(0)
     numbers = rng.normal(size=(len(folds.cases), 2)) * [1, 100] + [0, 7]
     row = {case.case_key: numbers[index] for index, case in enumerate(folds.cases)}
-    answers = baselines.dose_volume_regression(folds, numbers)
+    answers = baselines.regression(folds, numbers)
     for fold in range(3):
         x, y = np.array([row[case.case_key] for case in folds.training(fold)]), [c.label for c in folds.training(fold)]
         weight = np.where(np.array(y) == 1, len(y) / 2 / sum(y), len(y) / 2 / (len(y) - sum(y)))
         model = LogisticRegression(max_iter=1000).fit((x - x.mean(0)) / x.std(0), y, sample_weight=weight)
         for part, found in ((folds.validation(fold), answers[fold].validation), (folds.test(), answers[fold].test)):
             unseen = (np.array([row[case.case_key] for case in part]) - x.mean(0)) / x.std(0)
-            assert found == pytest.approx(model.predict_proba(unseen)[:, 1], abs=1e-3)
+            assert found.shape == (1, len(part))
+            assert found[0] == pytest.approx(model.predict_proba(unseen)[:, 1], abs=1e-3)
 
 
 @pytest.mark.parametrize(("counts", "answer"), [((9, 6), 0), ((6, 9), 1), ((6, 6), 0)])
 def test_larger_class(tmp_path, counts, answer):
     folds = write_cases_folder(tmp_path / "cases", make_cases({"cv": counts, "test": (1, 1)}), n_folds=3)
     for fold, found in baselines.larger_class(folds).items():
-        assert found.validation.tolist() == [answer] * len(folds.validation(fold))
-        assert found.test.tolist() == [answer] * 2
+        assert found.validation.tolist() == [[answer] * len(folds.validation(fold))]
+        assert found.test.tolist() == [[answer] * 2]
 
 
 def test_bayes_decisions(cohort):
@@ -94,3 +95,22 @@ def test_bayes_decisions(cohort):
         baselines.read_bayes_decisions(cases, folds)
     (cases / "truth.csv").unlink()
     assert baselines.read_bayes_decisions(cases, folds) == {}
+
+
+def test_a_number_not_given_is_the_training_mean_and_a_sign_of_its_own(cohort):
+    """Whether the number is there gives the label away here, and nothing else does."""
+    _, folds = cohort
+    keys = [case.case_key for case in folds.cases if case.label]
+    numbers, used = baselines.clinical_numbers(
+        folds.cases, {"days_since_rt": dict.fromkeys(keys, 200.0), "age": {}}, ["days_since_rt", "age", "other"]
+    )
+    assert used == ["days_since_rt"]
+    assert numbers.shape == (len(folds.cases), 1)
+    for fold, found in baselines.regression(folds, numbers).items():
+        assert (found.validation[0] > 0.5).tolist() == [bool(case.label) for case in folds.validation(fold)]
+
+
+def test_a_column_without_any_number_is_not_used(cohort):
+    _, folds = cohort
+    numbers, used = baselines.clinical_numbers(folds.cases, {}, ["days_since_rt"])
+    assert (numbers.shape, used) == ((len(folds.cases), 0), [])

@@ -58,8 +58,8 @@ def test_small_classes_are_mentioned_by_patients() -> None:
 
 
 def test_free_reasons_are_counted_and_not_told(tmp_path: Path) -> None:
-    reasons = ["", "ingest: series.gap", "Herr SECRET", "ingest: series.gap", "no consent"]
+    reasons = ["", "ingest: series.gap", "Herr SECRET", "ingest: series.gap", "no consent", " "]  # a space excludes too
     with (tmp_path / "cohort.csv").open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerows([("patient_id", "excluded_because"), *((n, reason) for n, reason in enumerate(reasons))])
-    assert count_excluded(tmp_path) == {"in words (see cohort.csv)": 2, "ingest: series.gap": 2}
+    assert count_excluded(tmp_path) == {"in words (see cohort.csv)": 3, "ingest: series.gap": 2}

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from make_grid import finish_run, make_cases, write_cases_folder, write_grid, write_run
+from make_grid import finish_run, make_cases, plan, write_cases_folder, write_grid, write_run
 from sklearn.metrics import f1_score
 
 from ricenet import predictions
 from ricenet.config import EvaluateConfig, InvalidInput, WrongUsage, compose
-from ricenet.evaluate import CONTRASTS, evaluate
+from ricenet.control import shuffled
+from ricenet.evaluate import evaluate
 from ricenet.table import PAPER, as_text
 
 DRAWS = 499
@@ -45,7 +46,7 @@ def half(cohort):
     write_grid(run, cases, folds, ("event",), wrong_for_some, only_folds=(1, 3))
     write_grid(run, cases, folds, ("post_event",), wrong_for_some, only_folds=(0,))
     (run / "post/fold0").mkdir(parents=True)  # started, no DONE
-    return run, folds, evaluate(run, DRAWS, seed=0)
+    return run, folds, evaluate(run, plan(DRAWS))
 
 
 def test_pooled_and_fold_values_are_those_of_the_predictions(half):
@@ -134,6 +135,7 @@ def test_summary_and_table_hold_the_contract(half):
     assert summary["cohort"] == {
         "validation": {"cases": 55, "patients": 55, "recurrence": 31, "rice": 24},
         "test": {"cases": 12, "patients": 12, "recurrence": 7, "rice": 5},
+        "excluded": None,
     }
     assert summary["paper"]["rd_post_event"] == {"validation": 0.804, "test": 0.916}
     rows = {row["modalities"]: row for row in csv.DictReader((run / "evaluation/table.csv").open())}
@@ -150,19 +152,14 @@ def test_summary_and_table_hold_the_contract(half):
 def test_same_input_same_bytes_and_both_knobs_matter(half):
     run, _, summary = half
     before = {path.name: path.read_bytes() for path in (run / "evaluation").iterdir()}
-    evaluate(run, DRAWS, seed=0)
+    evaluate(run, plan(DRAWS))
     assert {path.name: path.read_bytes() for path in (run / "evaluation").iterdir()} == before
     interval = summary["sets"]["rd"]["oof_interval"]
     for draws, seed in ((DRAWS, 1), (DRAWS + 500, 0)):
-        other = evaluate(run, draws, seed)
+        other = evaluate(run, plan(draws, seed))
         assert other["sets"]["rd"]["oof_interval"] != interval
         assert other["bootstrap"]["draws"] == draws
         assert other["bootstrap"]["seed"] == seed
-
-
-def test_contrasts_are_with_dose_against_without():
-    assert [with_dose.removeprefix("rd_") for with_dose, _ in CONTRASTS] == [without for _, without in CONTRASTS]
-    assert all(with_dose.startswith("rd_") for with_dose, _ in CONTRASTS)
 
 
 @pytest.fixture
@@ -175,7 +172,7 @@ def one(cohort, tmp_path):
 
 def refused(run: Path, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
-        evaluate(run, DRAWS, 0)
+        evaluate(run, plan(DRAWS))
     assert not (run / "evaluation").exists()
 
 
@@ -186,7 +183,7 @@ def test_a_run_that_does_not_fit_is_refused_and_nothing_is_written(one):
 
 
 def test_one_fold_alone(one):
-    found = evaluate(one[0], DRAWS, 0)["sets"]["rd"]
+    found = evaluate(one[0], plan(DRAWS))["sets"]["rd"]
     assert found["oof_macro_f1"] == 1.0
     assert found["folds"] == [1.0, None, None, None, None]
     assert found["folds_sd"] is None
@@ -204,7 +201,7 @@ def test_runs_that_differ_are_named(one, cohort):
     run, _ = one
     cases, folds = cohort
     write_run(run, cases, folds, "rd", 1, lambda case: 0.4, epochs=800, checkpoint="best")
-    notes = evaluate(run, DRAWS, 0)["notes"]
+    notes = evaluate(run, plan(DRAWS))["notes"]
     assert "the runs differ in epochs: 3, 800" in notes
     assert any("chosen on the very fold" in note for note in notes)
 
@@ -213,7 +210,7 @@ def test_without_truth_dose_or_test_split(tmp_path):
     cases = make_cases({"cv": (10, 8)}, events_per_patient=2)
     folds = write_cases_folder(tmp_path / "cases", cases, 3, ("post", "event"), truth=False)
     write_grid(tmp_path / "run", tmp_path / "cases", folds, ("post_event",), lambda m, f, case: 0.4 + 0.2 * case.label)
-    summary = evaluate(tmp_path / "run", DRAWS, 0)
+    summary = evaluate(tmp_path / "run", plan(DRAWS))
     found = summary["sets"]["post_event"]
     assert found["oof_macro_f1"] == 1.0
     assert found["oof_interval_method"] == "jeffreys"
@@ -228,7 +225,7 @@ def test_without_truth_dose_or_test_split(tmp_path):
 def test_z_scored_dose_gives_no_dose_volume_numbers(tmp_path):
     folds = write_cases_folder(tmp_path / "cases", make_cases({"cv": (4, 4), "test": (1, 1)}), 2, dose_scale_gy=None)
     write_grid(tmp_path / "run", tmp_path / "cases", folds, ("rd",), lambda *_: 0.3)
-    assert list(evaluate(tmp_path / "run", DRAWS, 0)["baselines"]) == ["majority_class"]
+    assert list(evaluate(tmp_path / "run", plan(DRAWS))["baselines"]) == ["majority_class"]
 
 
 def test_nothing_finished_is_refused(tmp_path):
@@ -248,7 +245,7 @@ def test_command_line(one):
 
 def test_too_few_draws_are_refused(one):
     with pytest.raises(WrongUsage, match="bootstrap_draws=9: "):
-        evaluate(one[0], 9, 0)
+        evaluate(one[0], plan(9))
 
 
 def test_config():
@@ -269,10 +266,140 @@ def test_one_model_for_all_sets_is_the_eighth_row(cohort, tmp_path):
         ]
         predictions.write_predictions_by_set(folder, [*right, *wrong])
         finish_run(folder, rows, json.loads((folder / "run.json").read_text()))
-    summary = evaluate(tmp_path, DRAWS, seed=0)
+    summary = evaluate(tmp_path, plan(DRAWS))
     assert summary["sets"]["modality_dropout"]["oof_macro_f1"] == 1
     assert {name: found["oof_macro_f1"] for name, found in summary["one_model"].items()} == {"post": 0, "rd": 1}
     table = list(csv.DictReader((tmp_path / "evaluation" / "table.csv").open()))
     assert [row["modalities"] for row in table[:8]] == [*PAPER, "modality_dropout"]
     assert "shown these channels alone: post 0.00" in as_text(summary)
     assert "one model" in (tmp_path / "evaluation" / "figure2.svg").read_text()
+
+
+@pytest.fixture(scope="module")
+def almost(cohort):
+    """Three of 35 cells missing and one set absent; each fold of rd trained with two seeds."""
+    cases, folds = cohort
+    run = cases.parent / "outputs" / "almost"
+    rng = np.random.default_rng(0)
+    strength = {"rd": 0.3, "rd_post": 0.2, "rd_event": 0.1, "rd_post_event": 0.1}
+    wrong = {name: {case.case_key: rng.random() < strength.get(name, 0.45) for case in folds.cases} for name in PAPER}
+
+    def answer(name, fold, case):
+        return 0.8 - 0.6 * (case.label == wrong[name][case.case_key])
+
+    missing = [("post_event", 1), ("post_event", 4), ("rd_event", 2)]
+    for name in PAPER:
+        for fold in range(5):
+            if name != "post" and (name, fold) not in missing:
+                write_run(run, cases, folds, name, fold, lambda case, n=name, f=fold: answer(n, f, case))
+    for fold in range(5):
+        write_run(run, cases, folds, "rd", fold, lambda case: 0.9 - 0.8 * (case.label == 0), seed=4, beside=True)
+    return run, folds, missing
+
+
+def test_a_grid_with_missing_cells_and_an_absent_set(almost, cohort):
+    """Evaluated by the command: exit 0, the gaps on top and as a warning, no set compared over other patients."""
+    run, folds, missing = almost
+    command = [sys.executable, "-m", "ricenet.evaluate", f"run={run}", "bootstrap_draws=199"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line]
+    assert "WARNING the grid is not finished: post; post_event fold 1, 4; rd_event fold 2" in lines[0]
+    assert lines[1] == "NOT FINISHED, 8 of 35 cells missing: post; post_event fold 1, 4; rd_event fold 2"
+    summary = json.loads((run / "evaluation/summary.json").read_text())
+    assert summary["cells"] == 35
+    assert set(summary["missing"]) == {f"post/fold{f}" for f in range(5)} | {f"{n}/fold{f}" for n, f in missing}
+    pooled = {fold: len(folds.validation(fold)) for fold in range(5)}
+    for name, contrast in summary["contrasts"].items():
+        pair = name.split(" - ")
+        common = [fold for fold in range(5) if not any((one, fold) in missing for one in pair)]
+        assert contrast["folds"] == common
+        assert contrast["n"] == sum(pooled[fold] for fold in common)
+    assert set(summary["declared"]) - set(summary["contrasts"]) == {"rd_post_event - post", "rd_post - post"}
+    assert summary["omnibus"]["folds"] == [0, 3]
+    assert summary["omnibus"]["sets"] == [name for name in PAPER if name != "post"]
+    assert any("different patients" in note for note in summary["notes"])
+    for name in ("differences", "confusion", "roc", "calibration", "decision_curve", "figure2"):
+        for suffix in (".png", ".svg"):
+            assert (run / "evaluation" / f"{name}{suffix}").stat().st_size > 5000
+    assert (run / "checklists" / "claim.md").is_file()
+
+
+def test_two_seeds_of_a_fold_are_averaged(almost):
+    run, _, _ = almost
+    summary = evaluate(run, plan(199))
+    seeds = summary["sets"]["rd"]["seeds"]
+    assert seeds["of_folds"] == {str(fold): [0, 4] for fold in range(5)}
+    assert seeds["oof_macro_f1"][1] == 1.0
+    assert seeds["oof_sd"] > 0
+    assert summary["sets"]["rd_post"]["seeds"] is None
+    assert any("different seeds" in note for note in summary["notes"])
+    rows = list(csv.DictReader((run / "evaluation/predictions.csv").open()))
+    mine = {row["case_key"]: float(row["prob_rice"]) for row in rows if row["row"] == "rd" and row["split"] == "cv"}
+    assert len(mine) == 55
+    assert set(mine.values()) == {0.85, 0.55, 0.15, 0.45}, "means of 0.8 or 0.2 and 0.9 or 0.1"
+
+
+def test_looks_at_the_test_split_are_counted(cohort, tmp_path):
+    cases, folds = cohort
+    counts = []
+    for fold in (0, 1):
+        write_run(tmp_path, cases, folds, "rd", fold, lambda case: 0.3)
+        unseen = evaluate(tmp_path, plan(99, test=False))
+        assert unseen["test_access"] == {"looked": False, "count": None}
+        assert unseen["sets"]["rd"]["test_vote_macro_f1"] is None
+        counts += [evaluate(tmp_path, plan(99))["test_access"]["count"] for _ in range(2)]
+    assert counts[0] == counts[1]
+    assert counts[2] == counts[3] == counts[0] + 1
+
+
+def test_controls_are_told_apart_from_the_grid(cohort, tmp_path):
+    """Shuffled labels are the run's own; what a control knows of the label is found."""
+    cases, folds = cohort
+    other = shuffled(folds, 0)
+    labels = {case.case_key: case.label for case in other.cases}
+    for fold in range(5):
+        write_run(tmp_path, cases, folds, "rd", fold, lambda case: 0.9 if case.label else 0.1)
+        for row, settings in (
+            ("rd-shuffled_labels", {"labels_of": other, "control": "shuffled_labels"}),
+            ("metadata_only", {"control": "metadata_only"}),
+        ):
+            write_run(tmp_path, cases, folds, row, fold, lambda case: 0.9 if case.label else 0.1, **settings)
+    summary = evaluate(tmp_path, plan(199))
+    assert list(summary["sets"]) == ["rd"]
+    assert all("shuffled" not in cell for cell in summary["missing"])
+    found = {one["row"]: one for one in summary["controls"]}
+    assert found["rd-shuffled_labels"]["oof_macro_f1"] == 1.0, "scored on the labels that it was trained on"
+    assert found["rd-shuffled_labels"]["above_chance"]
+    assert found["metadata_only"]["above_chance"]
+    assert any(labels[case.case_key] != case.label for case in folds.cases)
+    assert "control metadata_only (seed 0): 1.00" in as_text(summary)
+    folder = tmp_path / "rd-shuffled_labels/fold0"
+    rows = [row | {"label": 1 - row["label"]} for row in predictions.read_predictions(folder)]
+    finish_run(folder, rows, json.loads((folder / "run.json").read_text()))
+    with pytest.raises(InvalidInput, match="run rd-shuffled_labels/fold0"):
+        evaluate(tmp_path, plan(99))
+
+
+def test_subgroups_and_the_clinical_baseline_read_the_covariates(cohort, tmp_path):
+    cases = make_cases({"cv": (20, 15), "test": (2, 2)})
+    folds = write_cases_folder(tmp_path / "cases", cases)
+    lines = [f"{case.case_key},{'AB'[index % 2]},{200 + 50 * case.label + index}" for index, case in enumerate(cases)]
+    (tmp_path / "cases/covariates.csv").write_text("\n".join(["case_key,site,days_since_rt", *lines]) + "\n")
+    (tmp_path / "cases/excluded.csv").write_text("reason,cases\ndose.unit,3\n")
+    write_grid(tmp_path / "run", tmp_path / "cases", folds, ("rd",), lambda m, f, case: 0.4 + 0.2 * case.label)
+    summary = evaluate(tmp_path / "run", plan(99))
+    assert summary["cohort"]["excluded"] == {"dose.unit": 3}
+    assert "3 case(s): 3 dose.unit" in as_text(summary)
+    rows = list(csv.DictReader((tmp_path / "run/evaluation/subgroups.csv").open()))
+    assert [(row["row"], row["column"], row["level"], row["macro_f1"]) for row in rows] == [
+        ("rd", "site", "A", "1.0"), ("rd", "site", "B", "1.0"),
+    ]  # fmt: skip
+    assert summary["baselines"]["clinical"]["oof_macro_f1"] > 0.6
+    assert "the clinical baseline reads days_since_rt" in summary["notes"]
+
+
+def test_a_contrast_of_an_unknown_row_is_refused(one):
+    with pytest.raises(WrongUsage, match="rx is none of"):
+        evaluate(one[0], plan(99, contrasts=["rx - rd"]))
+    assert not (one[0] / "evaluation").exists()

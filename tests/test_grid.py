@@ -6,7 +6,8 @@ from make_grid import finish_run, make_cases, write_cases_folder, write_run
 
 from ricenet import predictions, runs
 from ricenet.config import InvalidInput
-from ricenet.grid import labels_of, out_of_fold, patients_of, read_grid, read_one_model
+from ricenet.control import shuffled
+from ricenet.grid import labels_of, out_of_fold, patients_of, read_controls, read_grid, read_one_model
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +41,9 @@ def test_answers_are_in_the_order_of_the_folds(one, cohort):
     _, folds = cohort
     for _ in range(2):
         answers = read(run, cohort)["rd"][0]
-        assert answers.validation == pytest.approx([probability(case) for case in folds.validation(0)])
-        assert answers.test == pytest.approx([probability(case) for case in folds.test()])
+        assert answers.seeds == (0,)
+        assert answers.validation[0] == pytest.approx([probability(case) for case in folds.validation(0)])
+        assert answers.test[0] == pytest.approx([probability(case) for case in folds.test()])
         rewrite(folder, lambda rows: rows[::-1])
 
 
@@ -139,9 +141,52 @@ def test_one_model_for_all_sets_answers_by_set(cohort, tmp_path):
     finish_run(folder, rows, json.loads((folder / "run.json").read_text()))
     found = read_one_model(runs.finished_runs(tmp_path), folds)
     assert list(found) == ["event", "rd"]
-    assert found["rd"][1].test == pytest.approx([probability(case) for case in folds.test()])
-    assert found["event"][1].test == pytest.approx([1 - probability(case) for case in folds.test()])
+    assert found["rd"][1].test[0] == pytest.approx([probability(case) for case in folds.test()])
+    assert found["event"][1].test[0] == pytest.approx([1 - probability(case) for case in folds.test()])
     predictions.write_predictions_by_set(folder, turned[1:])
     finish_run(folder, rows, json.loads((folder / "run.json").read_text()))
     with pytest.raises(InvalidInput, match=r"modality_dropout/fold1, shown event, split val: .* 1 case\(s\) missing"):
         read_one_model(runs.finished_runs(tmp_path), folds)
+
+
+def test_seeds_of_a_fold_stand_beside_each_other(cohort, tmp_path):
+    cases, folds = cohort
+    write_run(tmp_path, cases, folds, "rd", 2, lambda case: 0.9, seed=7, beside=True)
+    write_run(tmp_path, cases, folds, "rd", 2, probability)
+    found = read(tmp_path, cohort)["rd"][2]
+    assert found.seeds == (0, 7)
+    assert found.validation[0] == pytest.approx([probability(case) for case in folds.validation(2)])
+    assert found.validation[1] == pytest.approx(np.full(len(folds.validation(2)), 0.9))
+    assert found.test.shape == (2, 12)
+
+
+def test_a_seed_in_two_folders_or_under_another_name_is_refused(cohort, tmp_path):
+    cases, folds = cohort
+    folder = write_run(tmp_path, cases, folds, "rd", 0, probability, seed=1, beside=True)
+    write_run(tmp_path, cases, folds, "rd", 0, probability, seed=1)
+    with pytest.raises(InvalidInput, match="seed 1 of this fold stands in two folders"):
+        read(tmp_path, cohort)
+    folder.rename(tmp_path / "rd/fold0-seed5")
+    with pytest.raises(InvalidInput, match=r"run rd/fold0-seed5: run\.json says rd/fold0, seed 1"):
+        read(tmp_path, cohort)
+
+
+def test_controls_are_read_apart_by_seed(cohort, tmp_path):
+    cases, folds = cohort
+    write_run(tmp_path, cases, folds, "rd", 0, probability)
+    for seed in (0, 1):
+        labels = shuffled(folds, seed)
+        settings = {"labels_of": labels, "control": "shuffled_labels", "seed": seed, "beside": seed > 0}
+        write_run(tmp_path, cases, folds, "rd-shuffled_labels", 0, probability, **settings)
+    write_run(tmp_path, cases, folds, "metadata_only", 3, probability, control="metadata_only")
+    finished = runs.finished_runs(tmp_path)
+    assert list(read_grid(finished, *cohort)) == ["rd"]
+    found = read_controls(finished, folds)
+    assert [(one.kind, one.row, one.seed, list(one.answers)) for one in found] == [
+        ("metadata_only", "metadata_only", 0, [3]),
+        ("shuffled_labels", "rd-shuffled_labels", 0, [0]),
+        ("shuffled_labels", "rd-shuffled_labels", 1, [0]),
+    ]
+    assert found[0].folds is folds
+    assert [one.folds.cases for one in found[1:]] == [shuffled(folds, seed).cases for seed in (0, 1)]
+    assert found[1].folds.cases != found[2].folds.cases

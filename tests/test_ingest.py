@@ -270,7 +270,10 @@ def test_without_doses_the_cohort_is_one_of_mri(own, tmp_path):
 
 def test_excluded_rows_stay_in_the_table_and_unknown_patients_are_counted(own, tmp_path):
     def change(rows: list[dict]) -> list[dict]:
-        return [{**rows[0], "excluded_because": "no consent"}, {**rows[1], "site": "north", "note": "PHANTOM"}]
+        return [
+            {**rows[0], "site": "", "excluded_because": "no consent"},
+            {**rows[1], "site": "east", "note": "PHANTOM"},
+        ]
 
     assert run(own, tmp_path / "out").returncode == 0
     assert len(records(tmp_path / "out")) == PATIENTS
@@ -278,7 +281,7 @@ def test_excluded_rows_stay_in_the_table_and_unknown_patients_are_counted(own, t
     assert run(own, tmp_path / "out").returncode == 0
     assert len(records(tmp_path / "out")) == 1, "who withdraws leaves the folder too"
     rows = table(tmp_path / "out")
-    assert [(row["excluded_because"], row["site"]) for row in rows] == [("no consent", ""), ("", "north")]
+    assert [(row["excluded_because"], row["site"]) for row in rows] == [("no consent", ""), ("", "east")]
     assert "note" not in rows[0]
     summary = json.loads((tmp_path / "out" / "ingest.json").read_text())
     assert summary["delivery"]["patients_without_a_label"] == 1

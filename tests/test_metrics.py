@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-from sklearn.metrics import f1_score, matthews_corrcoef
+from sklearn.metrics import balanced_accuracy_score, f1_score, matthews_corrcoef, roc_auc_score
 
 from ricenet import metrics
 
@@ -31,18 +31,28 @@ def test_macro_f1_is_that_of_sklearn_also_where_a_class_is_absent(pairs):
 def test_eleven_of_twelve_right():
     assert metrics.macro_f1(LABELS, one_error(0)) == pytest.approx(0.916, abs=5e-4)
     assert metrics.macro_f1(LABELS, one_error(1)) == pytest.approx(0.911, abs=5e-4)
-    small = metrics.macro_f1_estimate(LABELS, one_error(0), PATIENTS, draws=9999, seed=0)
-    assert small.method == "jeffreys"
-    assert small.interval == pytest.approx((0.64, 0.98), abs=0.005)
+    for method, expected in (("jeffreys", (0.64, 0.98)), ("bca", (0.66, 1.0)), ("percentile", (0.70, 1.0))):
+        found = metrics.macro_f1_interval(LABELS, one_error(0), PATIENTS, method, draws=9999, seed=0)
+        assert found == pytest.approx(expected, abs=0.005)
     assert metrics.wilson(11, 12) == pytest.approx((0.646, 0.985), abs=5e-4)
-    assert metrics.wilson(0, 0) == (0, 1)
+    assert metrics.proportion_interval(11, 12, "clopper_pearson") == pytest.approx((0.615, 0.998), abs=5e-4)
 
 
-def test_bca_of_eleven_of_twelve(monkeypatch):
-    monkeypatch.setattr(metrics, "BOOTSTRAP_PATIENTS", 12)
-    found = metrics.macro_f1_estimate(LABELS, one_error(0), PATIENTS, draws=9999, seed=0)
-    assert found.method == "bootstrap"
-    assert found.interval == pytest.approx((0.66, 1.0), abs=0.005)
+@pytest.mark.parametrize(("method", "peer"), [("wilson", "wilson"), ("clopper_pearson", "exact")])
+@pytest.mark.parametrize("trials", [1, 12, 80])
+def test_proportions_are_those_of_scipy(method, peer, trials):
+    for hits in range(trials + 1):
+        expected = tuple(stats.binomtest(hits, trials).proportion_ci(0.95, peer))
+        assert metrics.proportion_interval(hits, trials, method) == pytest.approx(expected)
+    assert metrics.proportion_interval(0, 0, method) == (0, 1)
+
+
+@pytest.mark.parametrize(("patients", "method", "name"), [(49, "jeffreys", "jeffreys"), (50, "bca", "bootstrap")])
+def test_fifty_patients_are_enough_for_a_bootstrap(patients, method, name):
+    labels, ours, _ = random_answers(4, patients)
+    found = metrics.macro_f1_estimate(labels, ours, np.arange(patients), draws=499, seed=1)
+    assert found.method == name
+    assert found.interval == metrics.macro_f1_interval(labels, ours, np.arange(patients), method, draws=499, seed=1)
 
 
 def random_answers(seed: int, n: int = 60) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -84,8 +94,8 @@ def test_a_patients_cases_count_together(patients):
 
 def test_propagated_shares_are_jeffreys_beta_alone_and_in_a_pair():
     decisions = one_error(0)
-    for answers in (np.stack([decisions]), np.stack([decisions, one_error(1)]), np.stack([decisions, decisions])):
-        sample = metrics._propagate(LABELS, answers, 1.0, seed=3)
+    for answers in ([decisions], [decisions, one_error(1)], [decisions, decisions]):
+        sample = metrics._propagate(metrics._Judged(LABELS, answers, PATIENTS), seed=3)
         assert np.allclose(sample.sum(axis=-1), 12)
         specificity = sample[:, 0, 3] / RECURRENCE
         levels = np.array([0.025, 0.25, 0.5, 0.75, 0.975])
@@ -94,20 +104,51 @@ def test_propagated_shares_are_jeffreys_beta_alone_and_in_a_pair():
         assert np.quantile(sensitivity, levels) == pytest.approx(stats.beta(5.5, 0.5).ppf(levels), abs=0.01)
 
 
-@pytest.mark.parametrize("truth", [0.6, 0.78, 0.9])
-def test_jeffreys_interval_covers_what_it_says_with_twelve_patients(truth, monkeypatch):
-    """Exact: over every possible outcome of seven and five patients, weighted by its probability."""
-    monkeypatch.setattr(metrics, "PROPAGATED_DRAWS", 20_000)
-    target = float(
-        metrics._macro_f1_of(np.array([RICE * truth, RICE * (1 - truth), RECURRENCE * (1 - truth), RECURRENCE * truth]))
-    )
-    coverage = 0.0
-    for tn, tp in itertools.product(range(RECURRENCE + 1), range(RICE + 1)):
-        decisions = np.concatenate([np.arange(RECURRENCE) >= tn, np.arange(RICE) < tp]).astype(int)
-        low, high = metrics.macro_f1_estimate(LABELS, decisions, PATIENTS, draws=9, seed=0).interval
-        probability = stats.binom(RECURRENCE, truth).pmf(tn) * stats.binom(RICE, truth).pmf(tp)
-        coverage += probability * (low <= target <= high)
-    assert 0.92 < coverage < 0.99
+def test_many_cases_of_one_class_do_not_weaken_the_other():
+    labels, who = np.repeat([0, 1], [30, 5]), np.concatenate([np.repeat(np.arange(10), 3), np.arange(10, 15)])
+    sample = metrics._propagate(metrics._Judged(labels, [labels], who), seed=3)
+    for column, cases, patients in ((3, 30, 10), (0, 5, 5)):
+        expected = stats.beta(patients + 0.5, 0.5).ppf([0.025, 0.5])
+        assert np.quantile(sample[:, 0, column] / cases, [0.025, 0.5]) == pytest.approx(expected, abs=0.01)
+
+
+def coverage(interval, sizes: tuple[int, int], truth: float, rarest: float = 0.0) -> float:
+    """How often an interval of macro-F1 holds the true value: exact, over every outcome by its probability."""
+    recurrence, rice = sizes
+    labels, patients = np.repeat([0, 1], sizes), np.arange(sum(sizes))
+    f1_of = [2 * n * truth / (2 * n * truth + sum(sizes) * (1 - truth)) for n in sizes]
+    held = seen = 0.0
+    for tn, tp in itertools.product(range(recurrence + 1), range(rice + 1)):
+        probability = stats.binom(recurrence, truth).pmf(tn) * stats.binom(rice, truth).pmf(tp)
+        if probability > rarest:
+            decisions = np.concatenate([np.arange(recurrence) >= tn, np.arange(rice) < tp]).astype(int)
+            low, high = interval(labels, decisions, patients)
+            held += probability * (low <= sum(f1_of) / 2 <= high)
+            seen += probability
+    return held / seen
+
+
+def estimated(labels, decisions, patients):
+    return metrics.macro_f1_estimate(labels, decisions, patients, draws=1999, seed=0).interval
+
+
+@pytest.mark.parametrize(("truth", "expected"), [(0.75, 0.945), (0.85, 0.961), (0.9, 0.9705)])
+def test_coverage_with_twelve_patients(truth, expected):
+    assert coverage(estimated, (RECURRENCE, RICE), truth) == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("truth", [0.75, 0.85, 0.9])
+def test_coverage_with_eighty_patients(truth):
+    assert 0.93 < coverage(estimated, (48, 32), truth, rarest=1e-4) < 0.97
+
+
+def test_the_percentile_bootstrap_holds_too_little_with_twelve_patients():
+    def percentile(labels, decisions, patients):
+        return metrics.macro_f1_interval(labels, decisions, patients, "percentile", draws=1999, seed=0) or (1.0, 1.0)
+
+    assert coverage(percentile, (RECURRENCE, RICE), 0.85) < 0.85
+    assert coverage(percentile, (RECURRENCE, RICE), 0.9) < 0.75
 
 
 def test_a_perfect_answer_is_no_certainty():
@@ -120,6 +161,26 @@ def test_a_perfect_answer_is_no_certainty():
     assert same.value == 0
     assert same.interval[0] < -0.01
     assert same.interval[1] > 0.01
+
+
+def test_the_border_is_where_so_many_right_answers_have_a_fortieth_of_chance():
+    all_right = metrics.macro_f1_estimate(LABELS, LABELS, PATIENTS, draws=99, seed=0).interval
+    x = 0.025 ** (1 / 12)
+    assert stats.binom(12, x).pmf(12) == pytest.approx(0.025)
+    # Expected counts of 7 and 5: right x, wrong 1 - x.
+    f1_of = [2 * n * x / (2 * n * x + 12 * (1 - x)) for n in (7, 5)]
+    assert all_right == pytest.approx((np.mean(f1_of), 1))
+    assert all_right[0] < np.quantile(f1_of, 1)
+    all_wrong = metrics.macro_f1_estimate(LABELS, 1 - LABELS, PATIENTS, draws=99, seed=0).interval
+    mirrored = [2 * n * (1 - x) / (2 * n * (1 - x) + 12 * x) for n in (7, 5)]
+    assert all_wrong == pytest.approx((0, np.mean(mirrored)))
+
+
+def test_one_patient_of_a_class_is_not_covered_up_by_many_of_the_other():
+    labels = np.repeat([0, 1], [79, 1])
+    found = metrics.describe_intervals(labels, labels * 0.8, np.arange(80), draws=999, seed=0)
+    # A single right answer leaves a sensitivity of 0.15 possible.
+    assert found["balanced_accuracy"][0] == pytest.approx((1 + stats.beta(1.5, 0.5).ppf(0.025)) / 2, abs=0.01)
 
 
 def test_draws_and_seed_matter():
@@ -167,3 +228,144 @@ def test_described_by_hand():
     assert found["mcc"] == pytest.approx(matthews_corrcoef(LABELS, one_error(0)))
     # 35 pairs, of which 30 are ranked rightly and 5 tie.
     assert found["auroc"] == pytest.approx(32.5 / 35)
+
+
+def scores(labels: np.ndarray, seed: int) -> np.ndarray:
+    """Probabilities of rice with ties."""
+    return np.clip(np.round(np.random.default_rng(seed).normal(0.3 + 0.35 * labels, 0.25), 1), 0, 1)
+
+
+def test_intervals_of_the_other_values_are_those_of_scipy_on_sklearn():
+    labels, n = np.repeat([0, 1], [40, 24]), 64
+    probabilities = scores(labels, 1)
+    found = metrics.describe_intervals(labels, probabilities, np.arange(n), draws=299, seed=5)
+    assert found.keys() == metrics.describe(labels, probabilities).keys()
+    for name, score, of in (
+        ("balanced_accuracy", balanced_accuracy_score, metrics.decide(probabilities)),
+        ("mcc", matthews_corrcoef, metrics.decide(probabilities)),
+        ("auroc", roc_auc_score, probabilities),
+    ):
+        expected = stats.bootstrap(
+            (np.arange(n),),
+            lambda index, score=score, of=of: score(labels[index], of[index]),
+            n_resamples=299,
+            vectorized=False,
+            rng=np.random.default_rng(5),
+        ).confidence_interval
+        assert found[name] == pytest.approx(tuple(expected))
+    for name, label in (("sensitivity", 1), ("specificity", 0)):
+        mine = labels == label
+        right = int((metrics.decide(probabilities)[mine] == label).sum())
+        assert found[name] == pytest.approx(tuple(stats.binomtest(right, mine.sum()).proportion_ci(method="wilson")))
+
+
+@pytest.mark.parametrize("patients", [64, 30])
+def test_every_case_twice_leaves_all_intervals_as_they_are(patients):
+    labels, who = (np.arange(patients) % 8 < 3).astype(int), np.arange(patients)
+    probabilities = scores(labels, 2)
+    once = metrics.describe_intervals(labels, probabilities, who, draws=299, seed=0)
+    order = np.random.default_rng(0).permutation(np.tile(who, 2))
+    twice = metrics.describe_intervals(labels[order], probabilities[order], order, draws=299, seed=0)
+    assert (once["auroc"] is None) == (twice["auroc"] is None) == (patients < 50)
+    for name, interval in once.items():
+        assert twice[name] == (None if interval is None else pytest.approx(interval))
+        assert interval is None or interval[0] < metrics.describe(labels, probabilities)[name] < interval[1]
+
+
+def test_no_interval_of_auroc_where_a_resample_has_one_class_or_none_differs():
+    few = np.repeat([0, 1], [58, 2])
+    assert metrics.describe_intervals(few, scores(few, 3), np.arange(60), draws=999, seed=0)["auroc"] is None
+    ranked = np.repeat([0, 1], [30, 30])
+    assert metrics.describe_intervals(ranked, ranked * 0.4, np.arange(60), draws=99, seed=0)["auroc"] is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=2, max_size=30))
+def test_values_of_counts_are_those_of_sklearn(pairs):
+    labels, decisions = np.array(pairs).T
+    counts = metrics._confusion(labels, decisions).sum(axis=0)
+    assert metrics._mcc_of(counts) == pytest.approx(matthews_corrcoef(labels, decisions))
+    if len(set(labels)) == 2:
+        assert metrics._balanced_accuracy_of(counts) == pytest.approx(balanced_accuracy_score(labels, decisions))
+    else:
+        assert metrics._balanced_accuracy_of(counts) == pytest.approx((labels == decisions).mean())
+
+
+def test_chance_is_the_exact_hypergeometric():
+    labels, ours, _ = random_answers(5)
+    n, rice, called = 60, labels.sum(), ours.sum()
+    tp = np.arange(max(0, rice + called - n), min(rice, called) + 1)
+    values = (2 * tp / (rice + called) + 2 * (n - rice - called + tp) / (2 * n - rice - called)) / 2  # rises with tp
+    null = stats.hypergeom(n, rice, called)
+    found = metrics.chance(labels, ours, np.arange(n), draws=20_000, seed=0)
+    assert found.mean == pytest.approx(values @ null.pmf(tp), abs=0.002)
+    assert found.p95 == pytest.approx(values[tp == null.ppf(0.95)][0])
+    assert found.p == pytest.approx(1 / 20_001)  # nothing so good among the draws
+    weak = np.where(np.arange(n) % 7 < 4, labels, 1 - labels)
+    observed = ((labels == 1) & (weak == 1)).sum()
+    exact = stats.hypergeom(n, rice, weak.sum()).sf(observed - 1)
+    assert 0.05 < exact < 0.5
+    assert metrics.chance(labels, weak, np.arange(n), draws=20_000, seed=0).p == pytest.approx(exact, abs=0.01)
+
+
+def test_chance_is_that_of_scipys_permutation_test():
+    labels, _, theirs = random_answers(6, 30)
+    theirs[:14] = 1 - theirs[:14]
+    expected = stats.permutation_test(
+        (labels,),
+        lambda permuted: f1_score(permuted, theirs, average="macro", labels=[0, 1], zero_division=0),
+        permutation_type="pairings",
+        n_resamples=999,
+        alternative="greater",
+        rng=np.random.default_rng(1),
+    )
+    found = metrics.chance(labels, theirs, np.arange(30), draws=2999, seed=0)
+    assert found.p == pytest.approx(expected.pvalue, abs=0.03)
+    assert found.mean == pytest.approx(expected.null_distribution.mean(), abs=0.005)
+    assert found.p95 == pytest.approx(np.quantile(expected.null_distribution, 0.95), abs=0.035)
+
+
+def test_chance_permutes_patients_not_cases():
+    """Four patients of two cases and three of one: every exchange of labels between equals, counted by hand."""
+    patients = np.array([0, 0, 1, 1, 2, 2, 3, 3, 4, 5, 6])
+    labels = np.array([1, 1, 1, 1, 0, 0, 0, 1, 0, 1, 0])
+    decisions = np.array([1, 1, 1, 0, 0, 0, 0, 1, 0, 1, 1])
+    pairs, singles = labels[:8].reshape(4, 2), labels[8:]
+    exact = np.array([
+        metrics.macro_f1(np.concatenate([pairs[list(a)].ravel(), singles[list(b)]]), decisions)
+        for a in itertools.permutations(range(4))
+        for b in itertools.permutations(range(3))
+    ])  # fmt: skip
+    order = np.random.default_rng(0).permutation(11)  # rows in any order
+    found = metrics.chance(labels, decisions, patients, draws=20_000, seed=0)
+    assert found.p == pytest.approx((exact >= metrics.macro_f1(labels, decisions) - 1e-12).mean(), abs=0.01)
+    assert found.mean == pytest.approx(exact.mean(), abs=0.005)
+    mixed = metrics.chance(labels[order], decisions[order], patients[order], draws=20_000, seed=0)
+    assert mixed.p == pytest.approx(found.p, abs=0.01)
+    assert metrics.chance(labels, decisions, np.arange(11), draws=20_000, seed=0).mean > found.mean + 0.01
+
+
+def test_an_answer_that_is_always_the_same_is_chance():
+    assert metrics.chance(LABELS, np.zeros(12, int), PATIENTS, draws=99, seed=0).p == 1
+
+
+def test_chance_in_portions_is_the_same_distribution(monkeypatch):
+    labels, ours, _ = random_answers(1)
+    whole = metrics.chance(labels, ours, np.arange(60), draws=3000, seed=0)
+    monkeypatch.setattr(metrics, "_AT_ONCE", 60 * 7)  # seven draws at a time, the last time four
+    portions = metrics.chance(labels, ours, np.arange(60), draws=3000, seed=0)
+    assert portions.p == whole.p
+    assert portions.mean == pytest.approx(whole.mean, abs=0.005)
+
+
+def test_shuffled_labels_keep_patients_and_counts():
+    rng = np.random.default_rng(0)
+    patients = np.array(["b", "a", "c", "a", "b", "d", "e", "f", "f", "f"])
+    labels = np.array([0, 1, 1, 0, 0, 0, 1, 1, 0, 1])
+    draws = np.array([metrics.shuffled_labels(labels, patients, rng) for _ in range(4000)])
+    assert (draws[:, patients == "f"] == [1, 0, 1]).all()  # the only one with three cases
+    pair = {tuple(found) for found in np.hstack([draws[:, patients == "a"], draws[:, patients == "b"]])}
+    assert pair == {(1, 0, 0, 0), (0, 0, 1, 0)}  # a patient's labels, in their order, stay together
+    singles, how_often = np.unique(draws[:, [2, 5, 6]], axis=0, return_counts=True)
+    assert singles.tolist() == [[0, 1, 1], [1, 0, 1], [1, 1, 0]]
+    assert how_often / 4000 == pytest.approx(np.full(3, 1 / 3), abs=0.03)
+    assert labels.tolist() == [0, 1, 1, 0, 0, 0, 1, 1, 0, 1]  # those given are left alone

@@ -5,15 +5,20 @@ import json
 import shutil
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom import dcmread
+from scipy import stats
 
+from ricenet.causal import draw_cohort
 from ricenet.cohort import read_cases, read_cohort
+from ricenet.covariates import excluded, read_covariates
 from ricenet.dicom import index_delivery, read_series
 from ricenet.folds import read_folds
-from ricenet.phantom import write_phantom
+from ricenet.phantom import _controls, write_phantom
 from ricenet.volume import read_volume
 
 RAW = {"patients": 2, "format": "nifti", "spacing_mm": 4.0, "size": 0, "case_spacing_mm": 0, "folds": 0, "seed": 7}
@@ -45,6 +50,36 @@ def test_truth_has_a_score_for_every_case(phantom_cases: Path) -> None:
         rows = list(csv.DictReader(stream))
     assert {row["case_key"] for row in rows} == {case.case_key for case in read_cases(phantom_cases)}
     assert len(rows[0]) == 2 + 7
+
+
+def test_what_is_known_of_a_case_besides_its_images(phantom_cases: Path) -> None:
+    """Prescriptions agree with the dose that was drawn; site and days say nothing of the label."""
+    folds = read_folds(phantom_cases)
+    found = read_covariates(phantom_cases, [case.case_key for case in folds.cases])
+    assert found is not None
+    assert set(found.subgroups) == {"label_source", "prescription_gy", "fractions", "site", "days_since_rt"}
+    assert all(len(levels) == 24 for levels in found.subgroups.values())
+    assert set(found.subgroups["label_source"].values()) == {"A"}
+    assert set(found.subgroups["site"].values()) == {"A", "B"}
+    assert all(100 < days < 400 for days in found.numbers["days_since_rt"].values())
+    assert excluded(phantom_cases) == {}
+    for case in folds.cases:
+        of_case = {name: numbers[case.case_key] for name, numbers in found.numbers.items()}
+        assert (of_case["prescription_gy"], of_case["fractions"]) in {(60, 30), (40.05, 15)}
+        qc = json.loads((phantom_cases / case.folder / "case.json").read_text())["qc"]
+        assert 0.9 < qc["dose_max_gy"] / of_case["prescription_gy"] < 1.25
+
+
+def test_site_and_days_are_independent_of_the_label() -> None:
+    draws = draw_cohort(2000, seed=3)
+    labels = np.array([draw.label for draw in draws])
+    controls = [_controls(draw) for draw in draws]
+    north = np.array([one["site"] == "north" for one in controls])
+    days = np.array([int(one["days_since_rt"]) for one in controls])
+    assert north.mean() == pytest.approx(0.5, abs=0.03)
+    assert stats.fisher_exact([[sum(north[labels == y]), sum(~north[labels == y])] for y in (0, 1)]).pvalue > 0.05
+    assert stats.mannwhitneyu(days[labels == 0], days[labels == 1]).pvalue > 0.05
+    assert [_controls(draw) for draw in draw_cohort(2000, seed=3, swap_label_effects=True)] == controls
 
 
 def test_same_parameters_same_bytes(phantom_cases: Path, tmp_path: Path) -> None:
@@ -89,6 +124,10 @@ def test_delivery_holds_the_same_scans_as_the_nifti_cohort(raw: Path, tmp_path: 
     delivery = index_delivery(out / "dicom")
     assert [row["patient_id"] for row in labels] == list(delivery.patients)
     for case, row in zip(read_cohort(raw), labels, strict=True):
+        assert [row[name] for name in ("site", "days_since_rt")] == list(case.extra.values())
+        (plan,) = delivery.patients[row["patient_id"]].plans
+        begins = date.fromisoformat(str(dcmread(plan).RTPlanDate))
+        assert (date.fromisoformat(row["event_date"]) - begins).days == int(row["days_since_rt"])
         assert (row["label"], row["split"]) == (("recurrence", "rice")[case.label], case.split)
         contrast = [one for one in delivery.patients[row["patient_id"]].series if one.contrast_agent]
         assert [one.date.isoformat() == row["event_date"] for one in contrast] == [False, True]

@@ -34,6 +34,7 @@ from scipy.spatial.transform import Rotation
 
 from ricenet import MODALITIES, preprocess
 from ricenet.cohort import read_cases, read_cohort
+from ricenet.covariates import excluded
 from ricenet.folds import read_folds
 
 KEYS = [f"spacing_mm={SPACING_MM}", f"size={SIZE}", "brain=none", "registration=quick"]
@@ -67,7 +68,8 @@ def test_a_cohort_of_two_becomes_two_case_folders(cohort, done):
     ready = read_cases(output)
     assert [(case.label, case.split) for case in sorted(ready, key=lambda case: case.label)] == [(0, "test"), (1, "cv")]
     names = {case.folder for case in ready}
-    assert {path.name for path in output.iterdir()} == {*names, ".lock", "cases.csv", "qc.csv", "timings.csv"}
+    tables = {"cases.csv", "covariates.csv", "excluded.csv", "qc.csv", "timings.csv"}
+    assert {path.name for path in output.iterdir()} == {*names, ".lock", *tables}
     for case in ready:
         folder = output / case.folder
         assert {path.name for path in folder.iterdir()} == {"volume.npy", "brain.npy", "case.json", "qc.png"}
@@ -146,7 +148,7 @@ def test_finished_cases_are_reused_and_another_run_gives_the_same_bytes(cohort, 
     names = sorted(
         str(path.relative_to(output)) for path in output.rglob("*") if path.is_file() and path.name != "timings.csv"
     )
-    assert len(names) == 2 * 4 + 3
+    assert len(names) == 2 * 4 + 5
     for name in names:
         assert (output / name).read_bytes() == (tmp_path / "other" / name).read_bytes(), name
 
@@ -214,9 +216,16 @@ def test_an_invalid_case_is_listed_the_others_finish_exit_3(own, tmp_path, damag
 @pytest.mark.slow
 def test_a_failed_case_is_left_out_by_name_or_for_a_reason(own, tmp_path):
     truncate(own)
+    add_columns(own, site=["SECRET South", "SECRET North"], days_since_rt=["90", "200"])
     bad, good = sorted(read_cohort(own), key=lambda case: case.row)
     result = run(own, tmp_path / "cases", "folds=0", "skip_failed=true")
     assert result.returncode == 4
+    what_is_known = (tmp_path / "cases" / "covariates.csv").read_text()
+    assert what_is_known == f"case_key,site,prescription_gy,fractions,days_since_rt\n{good.key},B,60,30,200\n"
+    assert "not in this cohort: scanner_post, scanner_event, label_source, age_years" in result.stdout
+    assert "SECRET" not in result.stdout + result.stderr
+    (code,) = [row["code"] for row in read_rows(tmp_path / "cases" / "failed.csv")]
+    assert excluded(tmp_path / "cases") == {f"preprocess: {code}": 1}
     assert f"skip_failed: 1 cases are left out: {bad.key}" in result.stdout
     assert "1 of 2 cases failed" in result.stderr
     assert [case.case_key for case in read_cases(tmp_path / "cases")] == [good.key]
@@ -226,7 +235,20 @@ def test_a_failed_case_is_left_out_by_name_or_for_a_reason(own, tmp_path):
     assert result.returncode == 0
     assert "0 to do, 1 finished before" in result.stdout
     assert not (tmp_path / "cases" / "failed.csv").exists()
+    assert excluded(tmp_path / "cases") == {"in words (see cohort.csv)": 1}
+    assert (tmp_path / "cases" / "covariates.csv").read_text() == what_is_known.replace(",B,", ",A,")
     assert [row["case_key"] for row in read_rows(tmp_path / "cases" / "timings.csv")] == [good.key]
+
+
+def add_columns(root: Path, **columns: list[str]) -> None:
+    rows = read_rows(root / "cohort.csv")
+    for name, values in columns.items():
+        for row, value in zip(rows, values, strict=True):
+            row[name] = value
+    with (root / "cohort.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def exclude(root: Path, number: int, reason: str) -> None:
@@ -245,9 +267,13 @@ def test_a_second_run_does_what_changed_and_prune_removes_what_it_replaced(own, 
     output = tmp_path / "cases"
     assert run(own, output, "folds=0", "jobs=2").returncode == 0
     first = {path.name for path in output.iterdir()}
-    again = run(own, output, "folds=0", "jobs=1", "limit_minutes=30", "memory_gb=5", "hdbet_models=5", "device=cpu")
+    cases = (output / "cases.csv").read_bytes()
+    same = ("jobs=1", "limit_minutes=30", "memory_gb=5", "hdbet_models=5", "device=cpu", "covariates=[fractions]")
+    again = run(own, output, "folds=0", *same)
     assert "0 to do, 2 finished before" in again.stdout
     assert {path.name for path in output.iterdir()} == first
+    assert (output / "cases.csv").read_bytes() == cases
+    assert (output / "covariates.csv").read_text().startswith("case_key,fractions\n")
     rewrite("event", put(401.0))(own)  # one voxel of one image of one patient
     changed = run(own, output, "folds=0")
     assert "1 to do, 1 finished before" in changed.stdout
@@ -428,7 +454,7 @@ def test_folds_are_dealt_when_all_cases_are_done(done, cohort, tmp_path):
 
 WRONG_VALUES = (
     "brain=hdbet2", "reference=rd", "brain_on=both", "registration=affine", "dose_scaling=max", "device=tpu", "jobs=0",
-    "hdbet_models=3", "spacing_mm=0", "folds=-1", "limit_minutes=0", "memory_gb=0.5",
+    "hdbet_models=3", "spacing_mm=0", "folds=-1", "limit_minutes=0", "memory_gb=0.5", "covariates=[site,patient_id]",
 )  # fmt: skip
 
 

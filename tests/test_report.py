@@ -11,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from make_grid import plan
 from PIL import Image
 from tiny_grid import write_tiny_grid
 
 from ricenet.config import InvalidInput, ReportConfig, compose
 from ricenet.evaluate import evaluate
 from ricenet.explain import Settings, explain
-from ricenet.report import write_report
+from ricenet.report import grid_table, read_cells, write_report
 
 
 class Page(HTMLParser):
@@ -54,7 +55,7 @@ class Page(HTMLParser):
 def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two of seven sets trained, evaluated, three cases explained."""
     run, folds = write_tiny_grid(tmp_path_factory.mktemp("grid"), ("rd_post_event", "post_event"))
-    evaluate(run, draws=200, seed=0)
+    evaluate(run, plan(200))
     keys = [folds.validation(0)[0].case_key, folds.validation(1)[0].case_key, folds.test()[0].case_key]
     explain(run, "rd_post_event", keys, Settings(15, 10, 0.0, False, 8, "cpu"))
     return run
@@ -78,7 +79,8 @@ def test_numbers_of_the_page_are_those_of_the_files(run: Path) -> None:
         assert f" {found['n']} {found['oof_macro_f1']:.2f} [{low:.2f}, {high:.2f}] " in row[:100]
     assert "0.80" in page.sections["results"], "the paper's value for all three inputs"
     contrast = summary["contrasts"]["rd_post_event - post_event"]
-    assert f"{contrast['difference']:+.2f}".replace("-", "−") in page.sections["headline"]
+    assert f"{contrast['difference']:+.2f}".replace("-", "−") in page.sections["results"]
+    assert "2 of 9 contrasts that were declared beforehand do not pass, 7 cannot be computed yet" in page.sections["headline"]
     assert "4 of 14 trainings" in page.sections["headline"]
     assert f"{summary['cohort']['validation']['recurrence']}" in page.sections["cohort"]
     assert summary["folds_hash"] in page.sections["provenance"]
@@ -138,7 +140,7 @@ def test_what_is_missing_is_said_with_its_command(run: Path) -> None:
     (run / "evaluation" / "figure1.png").unlink()
     partly = page_of(run)
     assert "python -m ricenet.explain run=outputs/demo case=all" in partly.sections["occlusion"]
-    assert "Figure 1 is missing" in partly.sections["results"]
+    assert "figure1 is missing" in partly.sections["results"]
     shutil.rmtree(run / "evaluation")
     (run / "rd_post_event" / "fold1" / "DONE").unlink()
     bare = page_of(run)
@@ -149,6 +151,13 @@ def test_what_is_missing_is_said_with_its_command(run: Path) -> None:
     for done in run.glob("*/*/DONE"):
         done.unlink()
     assert "No training is finished" in page_of(run).sections["provenance"]
+
+
+def test_an_evaluation_of_another_version_is_refused(run: Path) -> None:
+    path = run / "evaluation" / "summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 1}))
+    with pytest.raises(InvalidInput, match="another version of ricenet; run python -m ricenet.evaluate"):
+        write_report(run, None, 24)
 
 
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
@@ -213,6 +222,25 @@ def test_quality_control_of_a_cases_folder(run: Path, tmp_path: Path) -> None:
 
 def test_the_page_is_the_same_each_time(run: Path) -> None:
     assert page_of(run).source == page_of(run).source
+
+
+def test_a_fold_is_done_when_all_its_begun_seeds_are(tmp_path: Path) -> None:
+    done = ["rd/fold0-seed0", "rd/fold0-seed1", "rd/fold1-seed1", "rd/fold10", "rd-shuffled_labels/fold0"]
+    for name in [*done, "rd/fold1-seed0", "rd/fold0_backup", "evaluation/folds"]:
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        (folder / "config.yaml").touch()
+        if name in done:
+            (folder / "run.json").write_text(json.dumps({"n_folds": 2, "name": name}))
+            (folder / "DONE").touch()
+    cells = read_cells(tmp_path)
+    assert sorted(cell.record["name"] for cell in cells if cell.record) == sorted(done)
+    assert [(cell.modalities, cell.fold) for cell in cells] == [
+        ("rd", 0), ("rd", 0), ("rd", 1), ("rd", 1), ("rd", 10), ("rd-shuffled_labels", 0),
+    ]  # fmt: skip
+    rows = dict(grid_table(cells)["rows"])
+    assert rows["rd"] == ["done", "begun"]
+    assert list(rows)[-2:] == ["rd_post_event", "rd-shuffled_labels"]
 
 
 def test_the_committed_config_composes() -> None:

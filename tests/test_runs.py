@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from make_grid import make_cases, write_cases_folder, write_run
 
 from ricenet import runs
 from ricenet.config import Incomplete, InvalidInput, WrongUsage
@@ -17,7 +18,7 @@ ROW = {
     "logit_recurrence": 0.1, "logit_rice": 1 / 3, "prob_rice": 0.1 + 0.2,
 }  # fmt: skip
 IDENTITY = runs.identity(CONFIG, HASHES)
-RECORD = {"modalities": {"name": "rd_event", "channels": ["event", "rd"]}, "fold": 1, "cases": "cases"}
+RECORD = {"modalities": {"name": "rd_event", "channels": ["event", "rd"]}, "fold": 1, "seed": 0, "cases": "cases"}
 
 
 @pytest.fixture
@@ -42,6 +43,7 @@ def status(folder: Path) -> tuple[str, str | None]:
 def test_finished_run_is_found(folder: Path) -> None:
     (found,) = runs.finished_runs(folder.parent.parent)
     assert (found.modalities, found.channels, found.fold, found.folder) == ("rd_event", ["event", "rd"], 1, folder)
+    assert (found.seed, found.control) == (0, None)
     assert runs.is_finished(folder, IDENTITY)
     assert status(folder) == ("done", None)
 
@@ -67,6 +69,73 @@ def test_other_folds_or_cases_are_refused(folder: Path) -> None:
 def test_what_cannot_change_the_result_may_change(folder: Path) -> None:
     watched_otherwise = CONFIG | {"run": "elsewhere", "trainer": {"progress": False}}
     assert runs.is_finished(folder, runs.identity(watched_otherwise, HASHES))
+
+
+def test_a_key_that_came_later_does_not_change_what_was_begun_before(folder: Path) -> None:
+    now = runs.identity(CONFIG | {"control": None, "several_seeds": False}, HASHES)
+    assert runs.is_finished(folder, now)
+    assert runs.owner(now) == runs.owner(IDENTITY)  # its checkpoints are still its own
+    with pytest.raises(WrongUsage, match="control: None before, shuffled_labels now"):
+        runs.is_finished(folder, runs.identity(CONFIG | {"control": "shuffled_labels"}, HASHES))
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("fold0", (0, None)), ("fold12", (12, None)), ("fold0-seed1", (0, 1)), ("fold3-seed20", (3, 20)),
+        ("fold", None), ("folds", None), ("fold0_backup", None), ("fold0-seed", None), ("fold0-seed-1", None),
+        ("fold-1", None), ("a-fold0", None), ("fold0 ", None),
+    ],
+)  # fmt: skip
+def test_the_name_of_a_run_folder_says_fold_and_seed(name: str, found: tuple[int, int | None] | None) -> None:
+    assert runs.parse_fold(name) == found
+    if found:
+        assert runs.run_folder(Path("run"), "rd", *found) == Path("run/rd") / name
+
+
+def test_only_another_seed_can_stand_beside(tmp_path: Path) -> None:
+    folder = tmp_path / "rd" / "fold0"
+    first = runs.identity(CONFIG | {"seed": 0}, HASHES)
+    with runs.claimed(folder):
+        runs.begin(folder, CONFIG, first, RECORD)
+    with pytest.raises(WrongUsage, match=r"seed: 0 before, 1 now\nadd several_seeds=true"):
+        runs.is_finished(folder, runs.identity(CONFIG | {"seed": 1}, HASHES))
+    with pytest.raises(WrongUsage) as other:
+        runs.is_finished(folder, runs.identity(CONFIG | {"seed": 1, "epochs": 4}, HASHES))
+    assert "several_seeds" not in str(other.value)
+
+
+def test_a_seed_that_was_begun_stays_in_its_folder(tmp_path: Path) -> None:
+    def begin(folder: Path, seed: int) -> None:
+        folder.mkdir(parents=True)
+        runs.begin(folder, CONFIG, runs.identity(CONFIG | {"seed": seed}, HASHES), RECORD)
+
+    def place(seed: int, several_seeds: bool) -> str:
+        return runs.place(tmp_path, "rd", 0, seed, several_seeds).name
+
+    assert (place(0, False), place(0, True), place(1, True)) == ("fold0", "fold0-seed0", "fold0-seed1")
+    begin(tmp_path / "rd" / "fold0", 0)
+    assert (place(0, False), place(0, True), place(1, True)) == ("fold0", "fold0", "fold0-seed1")
+    begin(tmp_path / "rd" / "fold0-seed1", 1)
+    assert (place(1, False), place(1, True)) == ("fold0-seed1", "fold0-seed1")
+    assert place(2, False) == "fold0"  # which is refused, and with a hint
+
+
+def test_of_several_seeds_the_lowest_stands_for_a_fold_and_a_control_for_none(tmp_path: Path) -> None:
+    run, cases = tmp_path / "run", tmp_path / "cases"
+    folds = write_cases_folder(cases, make_cases({"cv": (2, 2), "test": (1, 1)}), 2, truth=False)
+    for seed in (10, 2, 3):
+        write_run(run, cases, folds, "rd", 0, lambda case: 0.5, seed=seed, beside=True)
+    write_run(run, cases, folds, "rd", 1, lambda case: 0.5, seed=0)
+    control = {"modalities": {"name": "rd-shuffled_labels", "channels": ["rd"]}, "control": "shuffled_labels"}
+    write_run(run, cases, folds, "rd-shuffled_labels", 0, lambda case: 0.5, **control)
+    found = runs.finished_runs(run)
+    assert [(one.modalities, one.fold, one.seed, one.control) for one in found] == [
+        ("rd", 0, 2, None), ("rd", 0, 3, None), ("rd", 0, 10, None), ("rd", 1, 0, None),
+        ("rd-shuffled_labels", 0, 0, "shuffled_labels"),
+    ]  # fmt: skip
+    chosen = runs.finished_folds(found, "rd", cases, folds)
+    assert {fold: one.folder.name for fold, one in chosen.items()} == {0: "fold0-seed2", 1: "fold1"}
 
 
 @pytest.mark.parametrize(
@@ -137,12 +206,3 @@ def test_cases_folder_is_relative_to_the_grid(folder: Path) -> None:
     (run / "cases").mkdir()
     (run / "cases" / "cases.csv").touch()
     assert runs.cases_folder(run, runs.finished_runs(run)) == run / "cases"
-
-
-def test_provenance_names_no_host(folder: Path) -> None:
-    import getpass
-    import socket
-
-    text = json.dumps(runs.provenance())
-    assert socket.gethostname() not in text or len(socket.gethostname()) < 4
-    assert getpass.getuser() not in text

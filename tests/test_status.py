@@ -132,6 +132,45 @@ def test_one_model_for_all_sets_is_a_grid_of_one_row(tmp_path: Path) -> None:
     assert {one.row for one in read_cells(tmp_path)} == {"modality_dropout"}
 
 
+def seeds(run: Path) -> list[str]:
+    return list(dict.fromkeys(one.name for one in read_cells(run)))
+
+
+def test_each_seed_has_a_line(tmp_path: Path) -> None:
+    for seed in (0, 10, 2):
+        write_run(tmp_path, f"rd/fold0-seed{seed}", status="failed", message=f"disk {seed}", seed=seed, n_folds=2)
+    (tmp_path / "rd" / "fold0-seed2" / "DONE").touch()
+    lines = [re.split(" {2,}", line) for line in grid_table(tmp_path).splitlines()]
+    assert lines[1:4] == [
+        ["rd seed 0", "failed 0%", "waiting"], ["rd seed 2", "done", "waiting"], ["rd seed 10", "failed 0%", "waiting"],
+    ]  # fmt: skip
+    assert "  rd seed 10 fold 0: disk 10" in status(tmp_path).stdout
+
+
+def test_seeds_that_were_added_to_one_set_are_not_expected_of_the_others(tmp_path: Path) -> None:
+    """Where a name says a seed, a folder without one is called by the seed of its run.json."""
+    record = {"modalities": {"name": "rd_post", "channels": ["post", "rd"]}, "status": "running"}
+    for name, seed in (("post/fold0", 0), ("rd_post/fold0", 0), ("rd_post/fold0-seed1", 1)):
+        write_run(tmp_path, name, seed=seed, **record)
+    assert seeds(tmp_path) == ["post seed 0", "rd seed 0", "rd_post seed 0", "rd_post seed 1"]
+    assert [one.state for one in read_cells(tmp_path) if one.fold == 0] == ["killed", "waiting", "killed", "killed"]
+
+
+def test_of_a_grid_of_several_seeds_every_set_is_expected_with_each(tmp_path: Path) -> None:
+    record = {"modalities": {"name": "rd_post", "channels": ["post", "rd"]}, "status": "running"}
+    for seed in (0, 1):
+        write_run(tmp_path, f"rd_post/fold0-seed{seed}", seed=seed, **record)
+    assert seeds(tmp_path) == [f"{row} seed {seed}" for row in ("post", "rd", "rd_post") for seed in (0, 1)]
+
+
+def test_controls_come_after_the_papers_sets_and_bring_no_sets_of_their_own(tmp_path: Path) -> None:
+    for row in ("rd-shuffled_labels", "metadata_only"):
+        write_run(tmp_path, f"{row}/fold0", status="running")
+    assert seeds(tmp_path) == ["metadata_only", "rd-shuffled_labels"]
+    write_run(tmp_path, "rd/fold0", status="running")
+    assert seeds(tmp_path) == ["rd", "metadata_only", "rd-shuffled_labels"]
+
+
 def test_other_folders_are_no_runs(finished: Path) -> None:
     for name in ("evaluation/folds", "explanation/rd/fold0", ".submitit/fold", "rd/fold0_backup"):
         (finished / name).mkdir(parents=True, exist_ok=True)

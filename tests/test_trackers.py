@@ -9,6 +9,7 @@ from ricenet.config import TrainConfig, compose
 from ricenet.trackers import finish_tracking, tracker
 
 ONE_MODEL = ["model=modality_dropout"]
+SHUFFLED = ["control=shuffled_labels"]
 
 
 def config(*overrides: str) -> TrainConfig:
@@ -17,13 +18,16 @@ def config(*overrides: str) -> TrainConfig:
 
 def test_without_one_there_is_metrics_csv_alone(tmp_path: Path) -> None:
     cfg = config()
-    assert tracker(cfg.logger, tmp_path, cfg) is False
+    assert tracker(cfg.logger, tmp_path, cfg, "fold2") is False
 
 
-@pytest.mark.parametrize(("overrides", "row"), [(["+modalities=rd"], "rd"), (ONE_MODEL, "modality_dropout")])
+@pytest.mark.parametrize(
+    ("overrides", "row"),
+    [(["+modalities=rd"], "rd"), (ONE_MODEL, "modality_dropout"), (SHUFFLED, "rd_post_event-shuffled_labels")],
+)
 def test_tensorboard_has_a_folder_for_each_fold_of_each_row(tmp_path: Path, overrides: list[str], row: str) -> None:
     cfg = config("logger=tensorboard", *overrides)
-    found = tracker(cfg.logger, tmp_path, cfg)
+    found = tracker(cfg.logger, tmp_path, cfg, "fold2")
     assert isinstance(found, TensorBoardLogger)
     assert Path(found.log_dir) == tmp_path / "tensorboard" / row / "fold2"
 
@@ -31,10 +35,11 @@ def test_tensorboard_has_a_folder_for_each_fold_of_each_row(tmp_path: Path, over
 @pytest.mark.parametrize(("overrides", "row"), [(["+modalities=rd"], "rd"), (ONE_MODEL, "modality_dropout")])
 def test_wandb_groups_by_row_and_learns_no_path(tmp_path: Path, overrides: list[str], row: str) -> None:
     cfg = config("logger=wandb", "model.pretrained=/secret/weights.pth", *overrides)
-    found = tracker(cfg.logger, tmp_path, cfg)
+    found = tracker(cfg.logger, tmp_path, cfg, "fold2-seed1")
     try:
         assert isinstance(found, WandbLogger)
-        assert (found.experiment.group, found.experiment.name) == (row, f"{row}-fold2")
+        assert (found.experiment.group, found.experiment.name) == (row, f"{row}-fold2-seed1")
+        assert {"fold2", "seed1"} <= set(found.experiment.tags)
         told = dict(found.experiment.config)
     finally:
         finish_tracking()

@@ -23,7 +23,7 @@ from ricenet.checkpoint import read_checkpoint, resumable
 from ricenet.cohort import file_hash
 from ricenet.config import TrainConfig, compose
 from ricenet.predictions import read_predictions, read_predictions_by_set
-from ricenet.runs import owner
+from ricenet.runs import finished_runs, owner
 from ricenet.train import train
 
 QUICK = ["experiment=smoke", "epochs=2", "trainer.limit_batches=null", "data.batch_size=4"]
@@ -58,6 +58,7 @@ def test_run_folder_holds_what_design_promises(finished: Path) -> None:
     assert wanted <= {path.name for path in folder.iterdir()}
     record = json.loads((folder / "run.json").read_text())
     assert (record["status"], record["fold"], record["epochs"]) == ("done", 0, 2)
+    assert (record["seed"], record["control"]) == (0, None)
     with (folder / "predictions.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert sorted({row["split"] for row in rows}) == ["test", "val"]
@@ -307,6 +308,39 @@ def test_grid_skips_what_is_finished_and_lists_what_failed(phantom_cases: Path, 
     assert stamps == {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/fold*/weights.safetensors")}
 
 
+def test_seeds_of_a_fold_lie_side_by_side(finished: Path, phantom_cases: Path, tmp_path: Path) -> None:
+    """Added to a run that is finished already: its seed is not trained again."""
+    run = shutil.copytree(finished, tmp_path / "grid")
+    before = (run / "rd_post_event" / "fold0" / "DONE").stat().st_mtime_ns
+    refused = command(phantom_cases, run, "seed=1")
+    assert (refused.returncode, "several_seeds=true" in refused.stderr) == (2, True), refused.stderr
+    result = command(phantom_cases, run, "-m", "seed=range(3)", "several_seeds=true")
+    assert result.returncode == 0, result.stderr
+    folders = [one.folder for one in finished_runs(run)]
+    assert [folder.name for folder in folders] == ["fold0", "fold0-seed1", "fold0-seed2"]
+    assert [json.loads((folder / "run.json").read_text())["seed"] for folder in folders] == [0, 1, 2]
+    assert (folders[0] / "DONE").stat().st_mtime_ns == before
+    assert len({file_hash(folder / "weights.safetensors") for folder in folders}) == 3
+    train(config(phantom_cases, tmp_path / "alone", "seed=2"))
+    assert results(tmp_path / "alone") == results(run, "rd_post_event/fold0-seed2")
+
+
+def test_a_control_is_a_grid_of_its_own_that_is_resumed_and_skipped(phantom_cases: Path, tmp_path: Path) -> None:
+    grid = ["-m", "control=shuffled_labels", "+modalities=rd_event", "fold=range(2)", "epochs=9", "checkpoint_every=1"]
+    folder = tmp_path / "rd_event-shuffled_labels" / "fold0"
+    cfg = config(phantom_cases, tmp_path, "+modalities=rd_event", *grid[1:2], *grid[4:])
+    assert killed_while_writing(cfg, folder, 0.05)
+    first = command(phantom_cases, tmp_path, *grid)
+    assert first.returncode == 0, first.stderr
+    assert "going on from last.ckpt" in first.stdout or "going on from previous.ckpt" in first.stdout
+    assert [path.parent.parent.name for path in tmp_path.glob("*/fold*/DONE")] == ["rd_event-shuffled_labels"] * 2
+    record = json.loads((folder / "run.json").read_text())
+    assert record["modalities"] == {"name": "rd_event-shuffled_labels", "channels": ["event", "rd"]}
+    assert record["control"] == "shuffled_labels"
+    second = command(phantom_cases, tmp_path, *grid)
+    assert (second.returncode, second.stdout.count("is finished already")) == (0, 2)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
@@ -326,6 +360,8 @@ def test_grid_skips_what_is_finished_and_lists_what_failed(phantom_cases: Path, 
         (["model=medicalnet", "model.pretrained=/nowhere.pth"], 3, "no such file"),
         (["checkpoint=first"], 2, "last, best"),
         (["optimizer.schedule=cosine"], 2, "constant, one_cycle"),
+        (["control=shuffled"], 2, "control should be null, shuffled_labels or metadata_only, got 'shuffled'"),
+        (["seed=-1"], 2, "seed should be at least 0"),
         (["fold=9"], 3, "0 to 1"),
         (["cases=/nowhere"], 3, "folds.json"),
     ],

@@ -71,7 +71,7 @@ def test_a_clean_phantom_cohort_has_no_errors_and_no_warnings(phantom: Path, tmp
     assert tree(phantom) == before, "not even a key: it is there"
     report = json.loads((tmp_path / "verify.json").read_text())
     assert len(report["cases"]) == 12
-    assert report["label_tables"][0]["column"] == "label_source"
+    assert [table["column"] for table in report["label_tables"]] == ["site", "label_source", "prescription_gy"]
 
 
 def copy_post(root: Path) -> None:
