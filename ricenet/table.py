@@ -98,9 +98,7 @@ def _cohort_lines(summary: dict[str, Any]) -> list[str]:
         lines.append(f"excluded before preprocessing ended: {sum(excluded.values())} case(s): {reasons}")
     access = summary.get("test_access", {"looked": False})
     if access["looked"]:
-        count = (
-            "not known, the cases folder is read-only" if access["count"] is None else f"{access['count']} time(s)"
-        )
+        count = "not known, the cases folder is read-only" if access["count"] is None else f"{access['count']} time(s)"
         lines.append(f"the test split was scored with different models so far: {count}")
     return lines
 

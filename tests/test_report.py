@@ -80,7 +80,8 @@ def test_numbers_of_the_page_are_those_of_the_files(run: Path) -> None:
     assert "0.80" in page.sections["results"], "the paper's value for all three inputs"
     contrast = summary["contrasts"]["rd_post_event - post_event"]
     assert f"{contrast['difference']:+.2f}".replace("-", "−") in page.sections["results"]
-    assert "2 of 9 contrasts that were declared beforehand do not pass, 7 cannot be computed yet" in page.sections["headline"]
+    told = "2 of 9 contrasts that were declared beforehand do not pass, 7 cannot be computed yet"
+    assert told in page.sections["headline"]
     assert "4 of 14 trainings" in page.sections["headline"]
     assert f"{summary['cohort']['validation']['recurrence']}" in page.sections["cohort"]
     assert summary["folds_hash"] in page.sections["provenance"]
@@ -156,7 +157,7 @@ def test_what_is_missing_is_said_with_its_command(run: Path) -> None:
 def test_an_evaluation_of_another_version_is_refused(run: Path) -> None:
     path = run / "evaluation" / "summary.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 1}))
-    with pytest.raises(InvalidInput, match="another version of ricenet; run python -m ricenet.evaluate"):
+    with pytest.raises(InvalidInput, match="written by another version of ricenet"):
         write_report(run, None, 24)
 
 
