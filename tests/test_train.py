@@ -329,8 +329,13 @@ def test_a_control_is_a_grid_of_its_own_that_is_resumed_and_skipped(phantom_case
     grid = ["-m", "control=shuffled_labels", "+modalities=rd_event", "fold=range(2)", "epochs=20", "checkpoint_every=1"]
     folder = tmp_path / "rd_event-shuffled_labels" / "fold0"
     cfg = config(phantom_cases, tmp_path, "+modalities=rd_event", *grid[1:2], *grid[4:])
-    while not (folder / "last.ckpt").is_file():  # not the one that is being written
-        assert killed_while_writing(cfg, folder, 0.02)
+    process = multiprocessing.get_context("fork").Process(target=train, args=(cfg,))
+    process.start()
+    while not (folder / "last.ckpt").is_file():
+        time.sleep(0.001)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     first = command(phantom_cases, tmp_path, *grid)
     assert first.returncode == 0, first.stderr
     assert "rd_event-shuffled_labels fold0: going on from last.ckpt" in first.stdout
