@@ -40,7 +40,7 @@ def test_a_panel_a_row_in_the_papers_order(draw):
     given["sets"] = dict(reversed(given["sets"].items()))
     assert list(panels(draw(given))) == [
         "event MRI", "post-OP MRI", "dose", "post-OP MRI + event MRI", "dose + post-OP MRI", "dose + event MRI",
-        "dose + post-OP MRI + event MRI", "one model for all sets", "dose-volume regression", "clinical",
+        "dose + post-OP MRI + event MRI", "one model for all sets", "dose-volume regression", "clinical regression",
     ]  # fmt: skip
 
 
