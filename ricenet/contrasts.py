@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from ricenet import comparison, metrics, power
+from ricenet.chance import chance
 from ricenet.config import WrongUsage
 from ricenet.folds import Folds
 from ricenet.grid import Answers, Grid
-from ricenet.scores import Pooled, Resampling, pool
+from ricenet.scores import Resampling, fold_macro_f1, pool
 
 ALPHA = 0.05
 POWER = 0.8
@@ -97,14 +98,14 @@ def _contrast(folds: Folds, rows: Grid, ours: str, theirs: str, how: Resampling)
     difference = metrics.macro_f1_difference(a.labels, a.decisions, b.decisions, a.patients, how.draws, how.seed)
     pairs = comparison.mcnemar(a.labels, a.decisions, b.decisions, a.patients)
     better = a if difference.value > 0 else b
-    chance = metrics.chance(better.labels, better.decisions, better.patients, how.draws, how.seed)
+    by_chance = chance(better.labels, better.decisions, better.patients, how.draws, how.seed)
     return {
         "difference": difference.value,
         "interval": difference.interval,
         "interval_method": difference.method,
         "macro_f1": [metrics.macro_f1(one.labels, one.decisions) for one in (a, b)],
         "mcnemar": {"only_ours": pairs.only_ours, "only_theirs": pairs.only_theirs, "p": pairs.p},
-        "better_chance_p": chance.p,
+        "better_chance_p": by_chance.p,
         "fold_test": _fold_test(folds, rows, ours, theirs, common),
         "folds": common,
         "n": len(a.labels),
@@ -116,18 +117,11 @@ def _fold_test(folds: Folds, rows: Grid, ours: str, theirs: str, common: Sequenc
     """Nadeau and Bengio's corrected t over the folds, shown beside; None with one fold."""
     if len(common) < 2:
         return None
-    differences = [
-        _macro_f1(pool(folds, _only(rows[ours], [fold]))) - _macro_f1(pool(folds, _only(rows[theirs], [fold])))
-        for fold in common
-    ]
+    differences = [fold_macro_f1(folds, fold, rows[ours]) - fold_macro_f1(folds, fold, rows[theirs]) for fold in common]
     n_test = float(np.mean([len(folds.validation(fold)) for fold in common]))
     n_train = float(np.mean([len(folds.training(fold)) for fold in common]))
     found = comparison.corrected_fold_t(np.array(differences), n_train, n_test)
     return {"t": found.t, "df": found.df, "p": found.p, "factor": found.factor}
-
-
-def _macro_f1(pooled: Pooled) -> float:
-    return metrics.macro_f1(pooled.labels, pooled.decisions)
 
 
 def _power(folds: Folds, rows: Grid, found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def shuffled(folds: Folds, seed: int) -> Folds:
     Raises:
         InvalidInput: no label was changed.
     """
-    from ricenet.metrics import shuffled_labels
+    from ricenet.chance import shuffled_labels
 
     rng = np.random.default_rng([seed, _SHUFFLING])
     label_of: dict[str, int] = {}

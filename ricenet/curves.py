@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from ricenet.figures import CHANNEL_LABELS, INTERVAL, LABELS_IN_WORDS, STYLE
+from ricenet.figures import INTERVAL, LABELS_IN_WORDS, STYLE
+from ricenet.narrative import channels
 from ricenet.table import PAPER
 
 PAGE_INCHES = 7.33  # 1100 pixels
@@ -38,8 +39,7 @@ DECISION_LINES: dict[str, dict[str, Any]] = {
 
 def in_words(name: str) -> str:
     """A row of the results in words: `dose + post-OP MRI` for rd_post."""
-    known = LABELS_IN_WORDS.get(name)
-    return known.replace("\n", " ") if known else " + ".join(CHANNEL_LABELS.get(part, part) for part in name.split("_"))
+    return LABELS_IN_WORDS.get(name, channels(name)).replace("\n", " ")
 
 
 def number(value: float, sign: str = "") -> str:

@@ -11,11 +11,9 @@ Where this differs from the paper, whose numbers stand beside ours:
 An unfinished grid is evaluated for what it holds; `missing` lists the rest. docs/statistics.md explains the estimators.
 """
 
-import csv
-import io
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +29,7 @@ from ricenet.grid import Control, Grid, labels_of, out_of_fold, read_controls, r
 from ricenet.partial import replace_file
 from ricenet.predictions import PREDICTIONS
 from ricenet.stage import stage
-from ricenet.table import PAPER, SUMMARY_VERSION, as_csv, as_text, missing_cells
+from ricenet.table import PAPER, SUMMARY_VERSION, as_csv, as_text, missing_cells, rows_as_csv
 
 if TYPE_CHECKING:
     from ricenet.runs import FinishedRun
@@ -96,8 +94,8 @@ def evaluate(run: Path, plan: Plan) -> dict[str, Any]:
     folder = run / "evaluation"
     folder.mkdir(exist_ok=True)
     rows = [row for name, found in grid.items() for row in scores.predictions(name, folds, found, plan.test)]
-    replace_file(folder / "predictions.csv", _as_csv(rows))
-    replace_file(folder / "subgroups.csv", _as_csv(_subgroup_rows(summary)))
+    replace_file(folder / "predictions.csv", rows_as_csv(rows))
+    replace_file(folder / "subgroups.csv", rows_as_csv(_subgroup_rows(summary)))
     replace_file(folder / "table.csv", as_csv(summary))
     _draw(run, cases, folds, summary, folder)
     write_checklists(summary, [one.record for one in runs], run / "checklists")
@@ -211,15 +209,6 @@ def _draw(run: Path, cases: Path, folds: Folds, summary: dict[str, Any], folder:
                 (folder / f"{name}{suffix}").unlink(missing_ok=True)
         else:
             figures.save(figure, folder / name)
-
-
-def _as_csv(rows: Iterable[Mapping[str, Any]]) -> str:
-    rows = list(rows)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0] if rows else ["row"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def _subgroup_rows(summary: dict[str, Any]) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from matplotlib.patheffects import withStroke
 from nibabel.affines import apply_affine, voxel_sizes
 
 from ricenet.cohort import ReadyCase
+from ricenet.narrative import channels
 from ricenet.table import PAPER
 
 DPI = 150
@@ -33,7 +34,6 @@ STYLE: dict[Any, Any] = {
 VALIDATION: dict[str, Any] = {"facecolor": "#f6d18a", "hatch": "////", "edgecolor": "#333333", "linewidth": 0.8}
 TEST: dict[str, Any] = {"facecolor": "#a9cbe3", "hatch": "...", "edgecolor": "#333333", "linewidth": 0.8}
 INTERVAL = "#a0004a"
-CHANNEL_LABELS = {"post": "post-OP MRI", "event": "event MRI", "rd": "dose"}
 LABELS_IN_WORDS = {
     "dose_volume": "dose-volume\nregression",
     "majority_class": "larger\nclass",
@@ -131,7 +131,7 @@ def _legend(groups: Sequence[tuple[str, dict[str, Any]]]) -> list[Any]:
 
 def _group_label(name: str, found: dict[str, Any], n_folds: int) -> str:
     finished = sum(value is not None for value in found["folds"])
-    label = LABELS_IN_WORDS.get(name) or " +\n".join(CHANNEL_LABELS.get(part, part) for part in name.split("_"))
+    label = LABELS_IN_WORDS.get(name) or channels(name).replace(" + ", " +\n")
     return label if finished == n_folds else f"{label}\n({finished} of {n_folds} folds)"
 
 

@@ -19,7 +19,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from ricenet.config import InvalidInput
-from ricenet.figures import CHANNEL_LABELS, STYLE
+from ricenet.figures import STYLE
+from ricenet.narrative import row_name
 from ricenet.runs import parse_fold
 from ricenet.table import PAPER
 
@@ -192,7 +193,4 @@ def _legend() -> list[Any]:
 
 def _in_words(row: str) -> str:
     """`rd_event-shuffled_labels` -> `dose + event MRI, control: shuffled labels`; on lines of their own."""
-    name, _, control = row.partition("-")
-    words = " + ".join(CHANNEL_LABELS.get(part, part) for part in name.split("_"))
-    words = "one model for all sets" if name == "modality_dropout" else words
-    return f"{words}\ncontrol: {control.replace('_', ' ')}" if control else words
+    return row_name(row).replace(", control: ", "\ncontrol: ")

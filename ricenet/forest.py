@@ -12,6 +12,7 @@ from matplotlib.patches import Patch
 
 from ricenet.curves import COLUMNS, PAGE_INCHES, SMALL, add_heading, in_papers_order, in_words, with_interval
 from ricenet.figures import INTERVAL, LABEL_TEXT, STYLE
+from ricenet.narrative import p_in_words
 
 BAND: dict[str, Any] = {"color": "#e0e0e0", "linewidth": 0}
 # left ends, in widths of the columns of text
@@ -113,8 +114,7 @@ def _legend(smallest: float | None) -> list[Any]:
 def _omnibus_text(omnibus: dict[str, Any] | None) -> str:
     if omnibus is None:
         return "Passed: Holm p below 0.05. Cochran's Q over all sets cannot be computed."
-    p = "p < 0.001" if omnibus["p"] < 0.001 else f"p = {omnibus['p']:.3f}"
-    q = f"Q = {omnibus['q']:.1f}, {omnibus['df']} degrees of freedom, {p}, n = {omnibus['n']}"
+    q = f"Q = {omnibus['q']:.1f}, {omnibus['df']} degrees of freedom, {p_in_words(omnibus['p'])}, n = {omnibus['n']}"
     return f"Passed: Holm p and the p of Cochran's Q over all sets below 0.05 ({q})."
 
 

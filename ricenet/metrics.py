@@ -24,7 +24,7 @@ from statsmodels.stats.proportion import proportion_confint
 CONFIDENCE = 0.95
 BOOTSTRAP_PATIENTS = 50
 PROPAGATED_DRAWS = 100_000
-_AT_ONCE = 1_000_000  # patients over all draws; bounds the memory to about 100 MB
+AT_ONCE = 1_000_000  # patients over all draws; bounds the memory to about 100 MB
 _PROPORTIONS = {"wilson": "wilson", "clopper_pearson": "beta"}  # ours: statsmodels' name
 
 Interval = tuple[float, float]
@@ -41,18 +41,9 @@ class Estimate:
     method: str
 
 
-@dataclass(frozen=True)
-class Chance:
-    """Macro-F1 where labels say nothing: mean and 95th percentile; p: how rarely it reaches the observed value."""
-
-    mean: float
-    p95: float
-    p: float
-
-
 def macro_f1(labels: np.ndarray, decisions: np.ndarray) -> float:
     """Mean of the F1 of both classes; a class that neither occurs nor is named counts 0 (labels=[0, 1] of sklearn)."""
-    return float(_macro_f1_of(_confusion(labels, decisions).sum(axis=0)))
+    return float(macro_f1_of(confusion(labels, decisions).sum(axis=0)))
 
 
 def decide(probabilities: np.ndarray) -> np.ndarray:
@@ -80,7 +71,7 @@ def macro_f1_estimate(
     labels: np.ndarray, decisions: np.ndarray, patients: np.ndarray, draws: int, seed: int
 ) -> Estimate:
     """Macro-F1 with its interval. patients: (n,), who each case belongs to; `draws` bootstrap resamples from `seed`."""
-    return _estimate(_Judged(labels, [decisions], patients), _macro_f1_of, draws, seed)
+    return _estimate(_Judged(labels, [decisions], patients), macro_f1_of, draws, seed)
 
 
 def macro_f1_interval(
@@ -92,15 +83,15 @@ def macro_f1_interval(
     """
     judged = _Judged(labels, [decisions], patients)
     if method == "jeffreys":
-        return _jeffreys(judged, _macro_f1_of, seed)
-    return _bootstrap_counts(judged, _macro_f1_of, method, draws, seed)
+        return _jeffreys(judged, macro_f1_of, seed)
+    return _bootstrap_counts(judged, macro_f1_of, method, draws, seed)
 
 
 def macro_f1_difference(
     labels: np.ndarray, ours: np.ndarray, theirs: np.ndarray, patients: np.ndarray, draws: int, seed: int
 ) -> Estimate:
     """Macro-F1 of decisions `ours` minus that of `theirs` on the very same cases, with the interval of the pairs."""
-    return _estimate(_Judged(labels, [ours, theirs], patients), _macro_f1_of, draws, seed)
+    return _estimate(_Judged(labels, [ours, theirs], patients), macro_f1_of, draws, seed)
 
 
 def proportion_interval(hits: float, trials: float, method: Literal["wilson", "clopper_pearson"]) -> Interval:
@@ -122,7 +113,7 @@ def describe(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     Across folds the AUROC ranks probabilities of different models against each other and tends to be too low.
     """
     decisions = decide(probabilities)
-    tp, fn, fp, tn = _confusion(labels, decisions).sum(axis=0)
+    tp, fn, fp, tn = confusion(labels, decisions).sum(axis=0)
     return {
         "balanced_accuracy": float(balanced_accuracy_score(labels, decisions)),
         "mcc": float(matthews_corrcoef(labels, decisions)),
@@ -153,45 +144,13 @@ def describe_intervals(
     return found | {"auroc": _auroc_interval(labels, probabilities, patients, draws, seed) if enough else None}
 
 
-def chance(labels: np.ndarray, decisions: np.ndarray, patients: np.ndarray, draws: int, seed: int) -> Chance:
-    """Macro-F1 of the fixed decisions against `draws` sets of `shuffled_labels`.
-
-    p is one-sided, (1 + draws that reach the observed value) / (draws + 1): never 0.
-    """
-    rng, batch = np.random.default_rng(seed), max(1, _AT_ONCE // len(labels))
-    parts = [min(batch, draws - start) for start in range(0, draws, batch)]
-    shuffles = (_shuffles(labels, patients, part, rng) for part in parts)
-    null = np.concatenate([_macro_f1_of(_confusion(shuffled, decisions).sum(axis=-2)) for shuffled in shuffles])
-    reached = (null >= macro_f1(labels, decisions) - 1e-12).sum()
-    p95 = np.quantile(null, 0.95, method="inverted_cdf")  # a value that occurs: there are few different ones
-    return Chance(float(null.mean()), float(p95), float((1 + reached) / (draws + 1)))
-
-
-def shuffled_labels(labels: np.ndarray, patients: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(n,) labels permuted between patients with the same number of cases; those of one patient stay together."""
-    return _shuffles(labels, patients, 1, rng)[0]
-
-
-def _shuffles(labels: np.ndarray, patients: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
-    """(draws, n) shuffled labels."""
-    labels = np.asarray(labels)
-    _, index, sizes = np.unique(patients, return_inverse=True, return_counts=True)
-    side_by_side, starts = np.argsort(index, kind="stable"), np.cumsum(sizes) - sizes
-    shuffled = np.empty((draws, len(labels)), labels.dtype)
-    for size in np.unique(sizes):
-        rows = side_by_side[starts[sizes == size, None] + np.arange(size)]  # (patients of that size, size)
-        order = rng.permuted(np.tile(np.arange(len(rows)), (draws, 1)), axis=1)
-        shuffled[:, rows] = labels[rows][order]
-    return shuffled
-
-
-def _confusion(labels: np.ndarray, decisions: np.ndarray) -> np.ndarray:
+def confusion(labels: np.ndarray, decisions: np.ndarray) -> np.ndarray:
     """(..., n, 4) of 0 and 1 for (..., n) decisions: true positive, false negative, false positive, true negative."""
     rice, called = np.asarray(labels) == 1, np.asarray(decisions) == 1
     return np.stack([rice & called, rice & ~called, ~rice & called, ~rice & ~called], axis=-1).astype(float)
 
 
-def _macro_f1_of(counts: np.ndarray) -> np.ndarray:
+def macro_f1_of(counts: np.ndarray) -> np.ndarray:
     """Macro-F1 of (..., 4) confusion counts, whole or not."""
     tp, fn, fp, tn = np.moveaxis(counts, -1, 0)
     return (_ratio(2 * tp, 2 * tp + fn + fp) + _ratio(2 * tn, 2 * tn + fn + fp)) / 2
@@ -219,7 +178,7 @@ class _Judged:
 
     def __init__(self, labels: np.ndarray, answers: Sequence[np.ndarray], patients: np.ndarray) -> None:
         self.labels, self.answers, self.patients = np.asarray(labels), np.stack(answers), np.asarray(patients)
-        self.confusion = np.moveaxis(_confusion(labels, self.answers), 0, 1)  # (n, answers, 4)
+        self.confusion = np.moveaxis(confusion(labels, self.answers), 0, 1)  # (n, answers, 4)
 
     def n_patients(self, mine: np.ndarray | slice = slice(None)) -> int:
         """How many patients the cases `mine` are of: several cases of one weigh together as one."""
@@ -281,7 +240,7 @@ def _bootstrap(n_patients: int, statistic: Metric, method: str, draws: int, seed
             (np.arange(n_patients),),
             of_resamples,
             n_resamples=draws,
-            batch=max(1, _AT_ONCE // n_patients),
+            batch=max(1, AT_ONCE // n_patients),
             confidence_level=CONFIDENCE,
             method=method,
             vectorized=True,

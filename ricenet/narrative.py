@@ -18,6 +18,7 @@ CONTROLS = {
     "shuffled_labels": "trained and scored on shuffled labels",
     "metadata_only": "site, scanner and the like in place of images",
 }
+ONE_MODEL = {"modality_dropout": "one model for all sets"}
 FULL = "rd_post_event"
 
 
@@ -49,7 +50,7 @@ def _full_set(summary: dict[str, Any]) -> list[str]:
     sentence = (
         f"With all three inputs ({channels(FULL)}) the models reach a pooled out-of-fold macro F1 of "
         f"{interval(full['oof_macro_f1'], full['oof_interval'])} over {full['n']} cases, where chance gives "
-        f"{number(full['chance']['mean'])} ({_p(full['chance']['p'])}); the paper reports "
+        f"{number(full['chance']['mean'])} ({p_in_words(full['chance']['p'])}); the paper reports "
         f"{number(PAPER[FULL]['validation'])} as its mean over folds."
     )
     seeds = full.get("seeds")
@@ -68,7 +69,7 @@ def _contrasts(summary: dict[str, Any]) -> list[str]:
     sentences = [
         f"{pair.replace(' - ', ' minus ')}: {signed(one['difference'])} macro F1 (95% {signed(one['interval'][0])} to "
         f"{signed(one['interval'][1])}) over {one['n']} common cases; this declared contrast passes "
-        f"(Holm-adjusted {_p(one['p_holm'])})."
+        f"(Holm-adjusted {p_in_words(one['p_holm'])})."
         for pair, one in contrasts.items()
         if one["passed"]
     ]
@@ -126,7 +127,7 @@ def _controls(summary: dict[str, Any]) -> list[str]:
         return [f"{len(summary['controls'])} leakage control(s) stay at chance."]
     return [
         f"Leakage control {one['row']} (seed {one['seed']}) is above chance: "
-        f"{interval(one['oof_macro_f1'], one['oof_interval'])}, {_p(one['chance']['p'])}. "
+        f"{interval(one['oof_macro_f1'], one['oof_interval'])}, {p_in_words(one['chance']['p'])}. "
         "Find out why before any other number is believed."
         for one in above
     ]
@@ -143,13 +144,15 @@ def _excluded(summary: dict[str, Any]) -> list[str]:
 
 
 def channels(modalities: str) -> str:
-    """A modality set in words; other rows by their own name."""
+    """A modality set in words: `dose + post-OP MRI` for rd_post."""
     return " + ".join(CHANNEL_NAMES.get(part, part) for part in modalities.split("_"))
 
 
 def row_name(row: str) -> str:
-    """Any row of the results in words."""
-    return BASELINES.get(row) or channels(row)
+    """Any row of a grid or of the results in words; `dose, control: shuffled labels` for rd-shuffled_labels."""
+    name, _, control = row.partition("-")
+    words = (BASELINES | ONE_MODEL | CONTROLS).get(name) or channels(name)
+    return f"{words}, control: {control.replace('_', ' ')}" if control else words
 
 
 def number(value: float | None) -> str:
@@ -168,7 +171,8 @@ def p_value(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _p(value: float) -> str:
+def p_in_words(value: float) -> str:
+    """With the letter, as it stands in a sentence."""
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 

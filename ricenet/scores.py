@@ -14,6 +14,7 @@ from sklearn.metrics import confusion_matrix
 
 from ricenet import metrics
 from ricenet.calibration import calibration, net_benefit, roc
+from ricenet.chance import chance
 from ricenet.cohort import ReadyCase
 from ricenet.folds import Folds
 from ricenet.grid import Answers, labels_of, out_of_fold, patients_of
@@ -59,9 +60,9 @@ def score(folds: Folds, answers: Mapping[int, Answers], how: Resampling, test: b
     pooled = pool(folds, answers)
     labels, probabilities, patients = pooled.labels, pooled.probabilities, pooled.patients
     estimate = metrics.macro_f1_estimate(labels, pooled.decisions, patients, how.draws, how.seed)
-    by_fold = [_fold_macro_f1(folds, fold, answers) for fold in range(folds.n_folds)]
+    by_fold = [fold_macro_f1(folds, fold, answers) if fold in answers else None for fold in range(folds.n_folds)]
     finished = [value for value in by_fold if value is not None]
-    chance = metrics.chance(labels, pooled.decisions, patients, how.draws, how.seed)
+    by_chance = chance(labels, pooled.decisions, patients, how.draws, how.seed)
     scored = {
         "oof_macro_f1": estimate.value,
         "oof_interval": estimate.interval,
@@ -69,7 +70,7 @@ def score(folds: Folds, answers: Mapping[int, Answers], how: Resampling, test: b
         "oof": metrics.describe(labels, probabilities),
         "oof_intervals": metrics.describe_intervals(labels, probabilities, patients, how.draws, how.seed),
         "oof_confusion": _confusion(labels, pooled.decisions),
-        "chance": {"mean": chance.mean, "p95": chance.p95, "p": chance.p},
+        "chance": {"mean": by_chance.mean, "p95": by_chance.p95, "p": by_chance.p},
         "folds": by_fold,
         "folds_mean": float(np.mean(finished)),
         "folds_sd": float(np.std(finished, ddof=1)) if len(finished) > 1 else None,
@@ -145,10 +146,10 @@ def _spread(name: str, values: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def _fold_macro_f1(folds: Folds, fold: int, answers: Mapping[int, Answers]) -> float | None:
-    if fold not in answers:
-        return None
-    return metrics.macro_f1(labels_of(folds.validation(fold)), metrics.decide(answers[fold].validation.mean(axis=0)))
+def fold_macro_f1(folds: Folds, fold: int, answers: Mapping[int, Answers]) -> float:
+    """Macro-F1 of one finished fold's validation cases."""
+    pooled = pool(folds, {fold: answers[fold]})
+    return metrics.macro_f1(pooled.labels, pooled.decisions)
 
 
 def _confusion(labels: np.ndarray, decisions: np.ndarray) -> dict[str, int]:

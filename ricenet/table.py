@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 # Macro-F1 (validation: mean over 5 folds; test: majority vote) as published; also the order of tables and figures.
@@ -139,12 +139,18 @@ def _rows(summary: dict[str, Any]) -> list[dict[str, Any]]:
 
 def as_csv(summary: dict[str, Any]) -> str:
     """The rows as table.csv holds them, four decimals."""
-    rows = _rows(summary)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    return rows_as_csv(
+        {key: f"{value:.4f}" if isinstance(value, float) else value for key, value in row.items()}
+        for row in _rows(summary)
+    )
+
+
+def rows_as_csv(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Rows with the same keys as CSV; without any, only the column `row`."""
+    rows, text = list(rows), io.StringIO()
+    writer = csv.DictWriter(text, rows[0] if rows else ["row"], lineterminator="\n")
     writer.writeheader()
-    for row in rows:
-        writer.writerow({key: f"{value:.4f}" if isinstance(value, float) else value for key, value in row.items()})
+    writer.writerows(rows)
     return text.getvalue()
 
 

@@ -101,6 +101,12 @@ def texts(figure: Figure) -> list[Text]:
 
 def require_readable(figure: Figure, smallest_points: float = 7) -> None:
     """Every text is whole, large enough and clear of the others, and the figure fits the page."""
+    require_whole(figure, smallest_points)
+    assert figure.get_figwidth() * figures.DPI <= 1100
+
+
+def require_whole(figure: Figure, smallest_points: float) -> None:
+    """Every text is whole, large enough and clear of the others."""
     shown = texts(figure)
     boxes = [text.get_window_extent() for text in shown]
     for text, box in zip(shown, boxes, strict=True):
@@ -111,4 +117,3 @@ def require_readable(figure: Figure, smallest_points: float = 7) -> None:
         assert text.get_fontsize() >= smallest_points, text
     for (one, a), (other, b) in combinations(zip(shown, boxes, strict=True), 2):
         assert not a.overlaps(b), (one, other)
-    assert figure.get_figwidth() * figures.DPI <= 1100

@@ -1,13 +1,11 @@
 import re
-from itertools import combinations
 
 import numpy as np
 import pytest
 from make_grid import CAVITY, LESION, SPACING_MM, make_cases, write_cases_folder
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from make_summary import require_whole, texts
 from matplotlib.image import AxesImage
 from matplotlib.patches import Circle
-from matplotlib.text import Text
 from PIL import Image
 
 from ricenet import figures
@@ -47,25 +45,10 @@ def half_summary() -> dict:
     return summary({"rd": found(0.7), "rd_post_event": found(0.8, folds=3)}, {"dose_volume": found(0.6)})
 
 
-def texts(figure) -> list[Text]:
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return [text for text in figure.findobj(Text) if text.get_visible() and text.get_text()]
-
-
 @pytest.mark.parametrize("make", [full_summary, half_summary, smallest_summary])
 def test_every_label_is_whole_and_none_covers_another(make):
     figure = figures.results(make())
-    shown = texts(figure)
-    boxes = [text.get_window_extent() for text in shown]
-    for text, box in zip(shown, boxes, strict=True):
-        assert figure.bbox.x0 <= box.x0, text
-        assert box.x1 <= figure.bbox.x1, text
-        assert figure.bbox.y0 <= box.y0, text
-        assert box.y1 <= figure.bbox.y1, text
-        assert text.get_fontsize() * figures.DPI / 72 >= 15
-    for (one, a), (other, b) in combinations(zip(shown, boxes, strict=True), 2):
-        assert not a.overlaps(b), (one, other)
+    require_whole(figure, 15 * 72 / figures.DPI)
 
 
 def test_bars_are_fold_means_beside_votes():

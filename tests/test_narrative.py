@@ -78,3 +78,11 @@ def test_seeds_and_exclusions():
 def test_nothing_declared():
     text = " ".join(narrative.headline(SUMMARY | {"declared": [], "contrasts": {}}))
     assert "no two sets are compared" in text
+
+
+def test_every_kind_of_row_has_a_name_in_words():
+    assert narrative.row_name("rd_post") == "dose + post-OP MRI"
+    assert narrative.row_name("modality_dropout") == "one model for all sets"
+    assert narrative.row_name("rd_event-shuffled_labels") == "dose + event MRI, control: shuffled labels"
+    assert narrative.row_name("metadata_only") == "site, scanner and the like in place of images"
+    assert narrative.row_name("dose_volume") == "logistic regression on dose-volume numbers"
