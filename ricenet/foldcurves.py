@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from ricenet.config import InvalidInput
+from ricenet.config import METADATA_ONLY, InvalidInput
 from ricenet.figures import STYLE
 from ricenet.narrative import row_name
 from ricenet.runs import parse_fold
@@ -60,7 +60,8 @@ class Curve:
 def read_curves(run: Path) -> dict[str, dict[str, Curve]]:
     """row -> metric -> curve, the paper's sets first and controls last; empty where no run has finished an epoch.
 
-    A number that is not finite, or missing, counts as none. A metric without any number is left out.
+    A number that is not finite, or missing, counts as none. A metric without any number is left out, and so is the
+    control metadata_only, which is fitted and not trained over epochs.
 
     Args:
         run: folder of a grid, outputs/<name>.
@@ -70,8 +71,9 @@ def read_curves(run: Path) -> dict[str, dict[str, Curve]]:
     """
     found: dict[str, list[dict[str, dict[int, float]]]] = {}
     for path in sorted(run.glob("*/fold*/metrics.csv")):
-        if parse_fold(path.parent.name):
-            found.setdefault(path.parent.parent.name, []).append(_read_metrics(path))
+        row = path.parent.parent.name
+        if parse_fold(path.parent.name) and row != METADATA_ONLY:
+            found.setdefault(row, []).append(_read_metrics(path))
     curves = {row: _curves(found[row]) for row in sorted(found, key=_place)}
     return {row: by_metric for row, by_metric in curves.items() if by_metric}
 
@@ -156,7 +158,7 @@ def _draw_row(upper: Axes, lower: Axes, row: str, by_metric: Mapping[str, Curve]
         for name in names:
             if name in by_metric:
                 _draw_curve(axes, name, by_metric[name])
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))  # one epoch has one whole number
         axes.grid(axis="y", color="#dddddd", linewidth=0.6)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)

@@ -78,6 +78,14 @@ def test_order_is_the_papers_then_others_then_controls(tmp_path: Path) -> None:
     assert list(read_curves(tmp_path)) == [*PAPER, "modality_dropout", *reversed(controls)]
 
 
+def test_what_is_not_trained_over_epochs_has_no_curve(tmp_path: Path) -> None:
+    write_grid(tmp_path, ["rd", "metadata_only"], folds=2, epochs=1)
+    assert list(read_curves(tmp_path)) == ["rd"]
+    (upper, lower) = figure(read_curves(tmp_path)).axes
+    for axes in (upper, lower):
+        assert [tick for tick in axes.get_xticks() if axes.get_xlim()[0] <= tick <= axes.get_xlim()[1]] == [0]
+
+
 def test_no_curve_no_figure(tmp_path: Path) -> None:
     assert figure(read_curves(tmp_path)) is None
     write_metrics(tmp_path, "rd", "fold0", {})  # only the header, as a run that has just begun
