@@ -33,7 +33,7 @@ demo: install  ## the whole study on phantoms: two raw patients preprocessed, 7 
 	$(BIN)/python -m ricenet.train -m cases=$(OUT)/demo-cases experiment=demo control=shuffled_labels 'fold=range(5)' hydra.launcher.n_jobs=$(JOBS)
 	$(BIN)/python -m ricenet.train -m cases=$(OUT)/demo-cases experiment=demo control=metadata_only 'fold=range(5)' hydra.launcher.n_jobs=$(JOBS)
 	$(BIN)/python -m ricenet.evaluate run=$(OUT)/demo
-	$(BIN)/python -m ricenet.explain run=$(OUT)/demo case=test cube_mm=21 stride_mm=21
+	$(BIN)/python -m ricenet.explain run=$(OUT)/demo case=test cube_mm=21 stride_mm=14 per_channel=true curves=true
 	$(BIN)/python -m ricenet.report run=$(OUT)/demo qc=$(OUT)/demo-raw-cases
 	@echo "Open $(OUT)/demo/report.html"
 
@@ -66,7 +66,7 @@ smoke: install  ## every stage once on a tiny grid (CI)
 	$(BIN)/python -m ricenet.train -m cases=$(OUT)/smoke-cases experiment=smoke control=shuffled_labels +modalities=rd 'fold=range(2)'
 	$(BIN)/python -m ricenet.train -m cases=$(OUT)/smoke-cases experiment=smoke control=metadata_only 'fold=range(2)'
 	$(BIN)/python -m ricenet.evaluate run=$(OUT)/smoke
-	$(BIN)/python -m ricenet.explain run=$(OUT)/smoke +modalities=rd_event case=test cube_mm=42 stride_mm=42
+	$(BIN)/python -m ricenet.explain run=$(OUT)/smoke +modalities=rd_event case=test cube_mm=42 stride_mm=42 curves=true
 	$(BIN)/python -m ricenet.report run=$(OUT)/smoke
 
 ablation: install  ## the seven sets on 600 phantom patients, three folds (about 10 minutes on two cores); SEED=0

@@ -1,16 +1,20 @@
-"""What an occlusion map says: a map and the masks of its case in, shares by region and one picture out."""
+"""What occlusion maps say, in numbers: a map and the regions of its case in; a set's records in, one summary out."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from nibabel.affines import apply_affine, voxel_sizes
-from scipy.ndimage import binary_dilation
+from nibabel.affines import apply_affine
+from scipy.ndimage import maximum_filter
+from scipy.stats import rankdata
 
-DOSE_CONTOURS_GY = {20.0: "#2a9fd6", 40.0: "#e0a800", 57.0: "#f0529c"}  # 57 = 95% of the common 60 Gy prescription
+from ricenet.metrics import proportion_interval
+from ricenet.regions import POINTED
+
+VERSION = 2  # of occlusion.json and summary.json; a higher one makes every case be explained again
+CURVES = ("deletion", "insertion", "deletion_random", "insertion_random")
+TIED = 1e-6  # relative; sums of the same drops in another order differ by less
 
 
 def measure(
@@ -20,74 +24,201 @@ def measure(
     brain: np.ndarray,
     regions: Mapping[str, np.ndarray],
     dose_gy: np.ndarray | None,
-) -> dict:
+) -> dict[str, Any]:
     """Where a map lies, in numbers, each beside what a map spread evenly over the brain would show.
+
+    The pointing game is that of Zhang et al., Top-down neural attention by excitation backprop (IJCV 2018): a hit is a
+    maximum inside the region or within a tolerance of it, here half the cube's edge along each axis, rounded up, since
+    a cube says no more exactly what in it mattered.
 
     Args:
         drop: (X, Y, Z) probability drop. world_from_voxel: (4, 4), RAS+, mm. cube: edge lengths of the cube in voxels.
-        brain: (X, Y, Z) bool. regions: name -> (X, Y, Z) bool masks of the known truth, may be empty.
+        brain: (X, Y, Z) bool. regions: name -> (X, Y, Z) bool, see ricenet.regions; may be empty.
         dose_gy: (X, Y, Z) in Gy, or None where the case has no dose in Gy.
 
     Returns:
-        `drop_max`, `drop_min` and `drop_max_world_mm` (None when nothing lowers the probability); `map_share`: share of
-        the absolute map per region; `brain_share`: that region's share of the brain's voxels; `dose_gy`: mean over the
-        brain weighted by the absolute map, and unweighted. With a region `lesion`: `hits_lesion`, whether a cube over
-        the maximum can touch the lesion, and `hits_lesion_by_chance`, the share of the brain's voxels of which that is
-        true.
+        `drop_max`, `drop_min` and `drop_max_world_mm` (see peak; None when nothing lowers the probability);
+        `map_share`: share of the absolute map in the brain and in each region, None where the map is 0 everywhere;
+        `brain_share`: that region's share of the brain's voxels; `dose_gy`, where known: mean over the brain weighted
+        by the absolute map, and unweighted; `pointing`: for each region that can be pointed at, `hit`, never where
+        nothing lowers the probability, and `chance`, the share of the brain's voxels where a maximum would be a hit.
     """
-    weight = np.abs(drop)
-    peak = _peak(drop)
-    found = bool(drop[peak] > 0)
-    numbers = {
+    weight, top = np.abs(drop), peak(drop)
+    found = bool(drop.max() > 0)
+    numbers: dict[str, Any] = {
         "drop_max": float(drop.max()),
         "drop_min": float(drop.min()),
-        "drop_max_world_mm": apply_affine(world_from_voxel, peak).round(3).tolist() if found else None,
+        "drop_max_world_mm": apply_affine(world_from_voxel, top).round(3).tolist() if found else None,
         "map_share": {name: _share(weight, mask) for name, mask in {"brain": brain, **regions}.items()},
         "brain_share": {name: _share(brain, mask) for name, mask in regions.items()},
+        "pointing": {},
     }
+    reaches = {name: _within_reach(regions[name], cube) for name in POINTED if name in regions}
+    for name, reach in reaches.items():
+        numbers["pointing"][name] = {"hit": found and bool(reach[top]), "chance": _share(brain, reach)}
     if dose_gy is not None:
-        weighted, plain = _mean(dose_gy[brain], weight[brain]), _mean(dose_gy[brain], np.ones(int(brain.sum())))
+        weighted, plain = _mean(dose_gy[brain], weight[brain]), float(dose_gy[brain].mean(dtype=np.float64))
         numbers["dose_gy"] = {"weighted_by_map": weighted, "brain": plain}
-    if "lesion" in regions:
-        reach = binary_dilation(regions["lesion"], np.ones([2 * edge - 1 for edge in cube]))
-        numbers["hits_lesion"] = found and bool(reach[peak])
-        numbers["hits_lesion_by_chance"] = _share(brain, reach)
     return numbers
 
 
-def summarise(records: Sequence[Mapping]) -> dict:
+def peak(drop: np.ndarray) -> tuple[int, ...]:
+    """Voxel of the maximum of an (X, Y, Z) map; where several share it, the one nearest to the middle of them.
+
+    A map is constant over blocks of the stride's size. The first voxel of the highest block is its corner: all maxima
+    would be half a block too far to the left, the back and the bottom.
+    """
+    highest = float(drop.max())
+    tied = np.argwhere(drop >= highest - TIED * abs(highest))
+    distance = np.linalg.norm(tied - tied.mean(axis=0), axis=1)
+    x, y, z = tied[distance.argmin()].tolist()
+    return x, y, z
+
+
+def channel_shares(maps: Mapping[str, np.ndarray]) -> dict[str, float | None]:
+    """Each channel's share of the sum of the absolute maps with that channel alone blanked; None where all are 0."""
+    sums = {name: float(np.abs(drop).sum(dtype=np.float64)) for name, drop in maps.items()}
+    total = sum(sums.values())
+    return {name: value / total if total else None for name, value in sums.items()}
+
+
+def rank_agreement(maps: Sequence[np.ndarray], brain: np.ndarray) -> float | None:
+    """Mean of Spearman's rank correlation over the pairs of (X, Y, Z) maps inside the brain.
+
+    None for fewer than two maps, and where one is constant there, which has no ranks.
+    """
+    values = [drop[brain] for drop in maps]
+    if len(values) < 2 or any(np.ptp(one) == 0 for one in values):
+        return None
+    correlations = np.corrcoef(np.stack([rankdata(one) for one in values]))
+    return float(correlations[np.triu_indices(len(values), 1)].mean())
+
+
+def summarise(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One modality set's cases taken together: `records` are its occlusion.json, as ricenet.explain writes them.
 
     Returns:
-        Counts, medians of the shares over the cases, and how many maxima touch the lesion beside how many would if the
-        maximum fell on any voxel of the brain with equal probability.
+        Counts, distinct settings and methods, and medians over the cases that have the number in question (None, or no
+        entry, where none has); `pointing`: see _pointing; `randomised`, `curves`: see there, None where no record has
+        one.
     """
-    judged = [record for record in records if "hits_lesion" in record]
-    settings = [record["settings"] for record in records]
+    agreements = [record["fold_agreement"] for record in records if record["fold_agreement"] is not None]
     return {
         "n": len(records),
         "n_correct": sum(record["predicted"] == record["label"] for record in records),
-        "settings": [one for index, one in enumerate(settings) if one not in settings[:index]],
-        "median_map_share": _medians([record["map_share"] for record in records]),
-        "median_brain_share": _medians([record["brain_share"] for record in records]),
-        "n_with_truth": len(judged),
-        "n_hits_lesion": sum(record["hits_lesion"] for record in judged),
-        "n_hits_lesion_by_chance": sum(record["hits_lesion_by_chance"] for record in judged),
+        "settings": _distinct(record["settings"] for record in records),
+        "methods": _distinct(record["method"] for record in records),
         "cases": [record["case_key"] for record in records],
+        "median_map_share": _medians(record["map_share"] for record in records),
+        "median_brain_share": _medians(record["brain_share"] for record in records),
+        "median_channel_share": _medians(record["channel_share"] for record in records),
+        "median_dose_gy": _medians(record.get("dose_gy", {}) for record in records),
+        "median_fold_agreement": _median(agreements),
+        "pointing": _pointing(records),
+        "randomised": _randomised([record["randomised"] for record in records if record["randomised"] is not None]),
+        "curves": _curves([record["curves"] for record in records if record["curves"] is not None]),
     }
 
 
-def _medians(rows: Sequence[Mapping[str, float | None]]) -> dict[str, float]:
+def at_least(hits: int, chances: Sequence[float]) -> float:
+    """Probability of `hits` or more when case i hits with `chances[i]`, cases independent (Poisson-binomial, exact)."""
+    distribution: np.ndarray = np.ones(1)  # of the hits among the cases so far
+    for chance in chances:
+        distribution = np.convolve(distribution, [1 - chance, chance])
+    return min(1.0, float(distribution[hits:].sum()))
+
+
+def _pointing(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Hits by region, over the records that know it, beside those of a maximum anywhere in the brain.
+
+    Returns:
+        `n`, `hits`, `rate` with its 95% `interval` (Clopper-Pearson); `expected` hits and mean `chance` if the maximum
+        fell on any voxel of the brain with equal probability; `p`: that of so many hits or more if it did (one-sided,
+        exact, the cases being independent).
+    """
+    summary = {}
+    for region in POINTED:
+        judged = [record["pointing"][region] for record in records if region in record["pointing"]]
+        if judged:
+            hits, chances = sum(one["hit"] for one in judged), [one["chance"] for one in judged]
+            summary[region] = {
+                "n": len(judged),
+                "hits": hits,
+                "rate": hits / len(judged),
+                "interval": list(proportion_interval(hits, len(judged), "clopper_pearson")),
+                "expected": float(sum(chances)),
+                "chance": float(np.mean(chances)),
+                "p": at_least(hits, chances),
+            }
+    return summary
+
+
+def _randomised(records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The maps of networks with randomised weights: how they point, and how they resemble those of the trained ones.
+
+    Returns:
+        `n`; `pointing`: as that of the trained networks; `median_similarity` and `similarity_range` [lowest, highest]
+        over the cases whose similarity is known, None where it is of none.
+    """
+    if not records:
+        return None
+    known = [record["similarity"] for record in records if record["similarity"] is not None]
+    return {
+        "n": len(records),
+        "pointing": _pointing(records),
+        "median_similarity": _median(known),
+        "similarity_range": [min(known), max(known)] if known else None,
+    }
+
+
+def _curves(records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Deletion and insertion curves over the cases whose fractions are the most common ones; the others are left out.
+
+    Returns:
+        `n`: cases that are in; `fraction`; the four curves: means over these cases at each fraction; medians of their
+        areas; `n_deletion_better`, `n_insertion_better`: cases whose map deletes faster (smaller area) and inserts
+        faster (larger area) than random order.
+    """
+    if not records:
+        return None
+    [(fraction, _)] = Counter(tuple(record["fraction"]) for record in records).most_common(1)
+    alike = [record for record in records if tuple(record["fraction"]) == fraction]
+    return {
+        "n": len(alike),
+        "fraction": list(fraction),
+        **{name: np.mean([record[name] for record in alike], axis=0).tolist() for name in CURVES},
+        **{f"median_{name}_area": _median([record[f"{name}_area"] for record in alike]) for name in CURVES},
+        "n_deletion_better": sum(one["deletion_area"] < one["deletion_random_area"] for one in alike),
+        "n_insertion_better": sum(one["insertion_area"] > one["insertion_random_area"] for one in alike),
+    }
+
+
+def _distinct(values: Iterable[Any]) -> list[Any]:
+    """In the order of first appearance; also of what has no hash."""
+    found: list[Any] = []
+    for value in values:
+        if value not in found:
+            found.append(value)
+    return found
+
+
+def _medians(rows: Iterable[Mapping[str, float | None]]) -> dict[str, float | None]:
     values: dict[str, list[float]] = {}
     for row in rows:
         for name, value in row.items():
             if value is not None:
                 values.setdefault(name, []).append(value)
-    return {name: float(np.median(each)) for name, each in values.items()}
+    return {name: _median(each) for name, each in values.items()}
 
 
-def _peak(drop: np.ndarray) -> tuple[int, ...]:
-    return tuple(int(index) for index in np.unravel_index(int(drop.argmax()), drop.shape))
+def _median(values: Sequence[float]) -> float | None:
+    return float(np.median(values)) if values else None
+
+
+def _within_reach(mask: np.ndarray, cube: Sequence[int]) -> np.ndarray:
+    """The mask, wider by half the cube's edge on both sides along each axis."""
+    widths = [2 * -(-edge // 2) + 1 for edge in cube]
+    return maximum_filter(mask.astype(np.uint8), widths, mode="constant") > 0  # faster than a dilation by this box
 
 
 def _share(weight: np.ndarray, mask: np.ndarray) -> float | None:
@@ -97,84 +228,3 @@ def _share(weight: np.ndarray, mask: np.ndarray) -> float | None:
 
 def _mean(values: np.ndarray, weight: np.ndarray) -> float | None:
     return float(np.average(values, weights=weight)) if weight.any() else None
-
-
-def draw(
-    mri: np.ndarray,
-    drop: np.ndarray,
-    world_from_voxel: np.ndarray,
-    dose_gy: np.ndarray | None,
-    lesion: np.ndarray | None,
-    title: str,
-) -> Figure:
-    """Axial, coronal and sagittal slices through the map's maximum: above the MRI, below the map over it.
-
-    Args:
-        mri, drop: (X, Y, Z) in RAS+ voxel order. world_from_voxel: (4, 4), RAS+, mm.
-        dose_gy, lesion: (X, Y, Z) drawn as contours; None where not known.
-
-    Returns:
-        A figure in radiological convention: the patient's right is on the left.
-    """
-    peak, spacing_mm = _peak(drop), voxel_sizes(world_from_voxel)
-    limit = float(np.abs(drop).max()) or 1.0
-    gray = Normalize(*np.percentile(mri[mri != 0], (1, 99.5)) if mri.any() else (0, 1))
-    background = np.where(mri == 0, gray.vmin or 0.0, mri)
-    contours = _contours(dose_gy, lesion)
-    figure = Figure(figsize=(7.2, 5.7), layout="constrained")
-    axes = figure.subplots(2, 3)
-    for column, (axis, name) in enumerate(((2, "axial"), (1, "coronal"), (0, "sagittal"))):
-        for row in axes[:, column]:
-            row.imshow(_slice(background, axis, peak), cmap="gray", norm=gray, **_view(axis, spacing_mm))
-            for _, color, volume, level in contours:
-                shown = _slice(volume, axis, peak)
-                if shown.min() < level < shown.max():
-                    row.contour(shown, levels=[level], colors=[color], linewidths=1.2)
-        position_mm = apply_affine(world_from_voxel, peak)[axis]
-        axes[0, column].set_title(f"{name}, {'xyz'[axis]} = {position_mm:.0f} mm", fontsize=9)
-        shown = _slice(drop, axis, peak)
-        color = matplotlib.colormaps["RdBu_r"](Normalize(-limit, limit)(shown))
-        color[..., 3] = np.minimum(1.6 * np.abs(shown) / limit, 0.85)
-        axes[1, column].imshow(color, **_view(axis, spacing_mm))
-        for row in axes[:, column]:
-            _label(row, axis)  # last: every imshow turns the axes back
-    scale = matplotlib.cm.ScalarMappable(Normalize(-limit, limit), "RdBu_r")
-    bar = figure.colorbar(scale, ax=axes[1, :], location="bottom", shrink=0.6, aspect=40)
-    bar.set_label("probability drop of the predicted class when blanked", fontsize=9)
-    bar.ax.tick_params(labelsize=8)
-    if contours:
-        lines = [Line2D([], [], color=color, label=name) for name, color, _, _ in contours]
-        figure.legend(handles=lines, fontsize=9, loc="outside lower center", ncols=len(lines), frameon=True)
-    figure.suptitle(title, fontsize=10)
-    return figure
-
-
-def _contours(dose_gy: np.ndarray | None, lesion: np.ndarray | None) -> list[tuple[str, str, np.ndarray, float]]:
-    """(name, colour, volume, level) of each line to draw."""
-    lines = []
-    if dose_gy is not None:
-        doses = [(level, color) for level, color in DOSE_CONTOURS_GY.items() if level < dose_gy.max()]
-        lines = [(f"{level:g} Gy", color, dose_gy, level) for level, color in doses]
-    if lesion is not None:
-        lines.append(("known lesion", "#2dc653", lesion.astype(np.float32), 0.5))
-    return lines
-
-
-def _slice(volume: np.ndarray, axis: int, at: Sequence[int]) -> np.ndarray:
-    return np.take(volume, at[axis], axis=axis).T
-
-
-def _view(axis: int, spacing_mm: np.ndarray) -> dict:
-    across, up = (spacing for index, spacing in enumerate(spacing_mm) if index != axis)
-    return {"origin": "lower", "aspect": up / across, "interpolation": "nearest"}
-
-
-def _label(axes, axis: int) -> None:  # type: ignore[no-untyped-def]  # matplotlib's Axes, created by the figure
-    """Radiological convention: R on the left of axial and coronal slices, A on the left of sagittal ones."""
-    axes.invert_xaxis()
-    left = "A" if axis == 0 else "R"
-    style = {"color": "white", "fontsize": 9, "transform": axes.transAxes, "va": "top", "fontweight": "bold"}
-    axes.text(0.03, 0.97, left, ha="left", **style)
-    axes.set_facecolor("black")
-    axes.set_xticks([])
-    axes.set_yticks([])

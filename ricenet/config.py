@@ -265,11 +265,17 @@ class ExplainConfig:
     run: str
     case: Any  # a word or a list of keys
     modalities: ModalitiesConfig
+    masks: str | None
     cube_mm: float
     stride_mm: float
-    fill: float
+    refine_mm: float | None
+    fill: Any  # a number, "blur", or numbers by channel
     per_channel: bool
+    randomised: bool
+    curves: bool
+    precision: str
     batch_size: int
+    memory_gb: float
     accelerator: str
     threads: int
 

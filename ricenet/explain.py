@@ -1,11 +1,12 @@
-"""Occlusion maps of a finished grid: a run folder in, one folder of map, picture and numbers per case out.
+"""Occlusion maps of a finished grid: a run folder in, one folder of maps, picture and numbers per case out.
 
 Run: python -m ricenet.explain run=outputs/demo case=all +modalities=rd_event
 
 A cross-validation case is explained by the model of the fold that was scored on it, which never saw it in training; a
 test case by the mean probability of all folds' models; of several seeds of a fold the lowest stands for it.
-<run>/explanation/<modalities>/<case_key>/ gets occlusion.nii.gz on the case's own grid, occlusion.png and
-occlusion.json; a case whose settings, weights and volume are the same stays.
+<run>/explanation/<modalities>/<case_key>/ gets occlusion.nii.gz on the case's own grid (and a map per channel, and one
+of shuffled weights, where asked for), occlusion.png and occlusion.json; a case whose settings, weights and volume are
+the same stays. Beside them: cohort.png, and for all sets summary.json, attribution.png, curves.png.
 """
 
 import hashlib
@@ -14,94 +15,99 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from ricenet import LABELS
 from ricenet.cohort import ReadyCase
 from ricenet.config import ExplainConfig, Incomplete, InvalidInput, WrongUsage
 from ricenet.folds import Folds, read_folds, select
 from ricenet.stage import stage
 
 if TYPE_CHECKING:
-    import torch
+    from torch import nn
 
-    from ricenet.occlusion import Occlusion
+    from ricenet.casemap import Member, Settings
     from ricenet.runs import FinishedRun
     from ricenet.scene import Scene
 
-VERSION = 1  # of what is written: a higher one makes every case be explained again
-SIGN = "positive: blanking there lowers the probability of the predicted class, so the answer needs what is there"
+SHUFFLED_OVER = 8  # cases on which networks with shuffled weights get their normalisation
+POSITIVE = ("cube_mm", "stride_mm", "refine_mm", "batch_size", "threads")
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Settings:
-    """The cube and its stride in mm, what it is blanked with, whether each channel gets a map; and how it is run."""
-
-    cube_mm: float
-    stride_mm: float
-    fill: float
-    per_channel: bool
-    batch_size: int
-    device: str
-
-    def recorded(self) -> dict[str, float | bool]:
-        """What decides the map; batch size and device only decide how fast it comes."""
-        return {name: getattr(self, name) for name in ("cube_mm", "stride_mm", "fill", "per_channel")}
-
-
-@dataclass(frozen=True)
-class Member:
-    """One fold's trained network."""
-
-    run: "FinishedRun"
-    weights_hash: str
-    network: "torch.nn.Module"
-
-
-@stage("explain", ExplainConfig)
+@stage("explain", ExplainConfig, private=True)
 def main(cfg: ExplainConfig) -> None:
     _check(cfg)
-    device = _device(cfg.accelerator, cfg.threads)
-    settings = Settings(cfg.cube_mm, cfg.stride_mm, cfg.fill, cfg.per_channel, cfg.batch_size, device)
+    from ricenet.casemap import Settings
+
+    settings = Settings(
+        cube_mm=cfg.cube_mm,
+        stride_mm=cfg.stride_mm,
+        refine_mm=cfg.refine_mm,
+        fill=cfg.fill,
+        per_channel=cfg.per_channel,
+        randomised=cfg.randomised,
+        curves=cfg.curves,
+        precision=cfg.precision,
+        batch_size=cfg.batch_size,
+        memory_gb=cfg.memory_gb,
+        device=_device(cfg.accelerator, cfg.threads),
+        masks=None if cfg.masks is None else Path(cfg.masks),
+    )
     explain(Path(cfg.run), cfg.modalities.name, cfg.case, settings)
 
 
 def _check(cfg: ExplainConfig) -> None:
     """Refuse values that no later step could make sense of, before anything heavy is loaded."""
-    for name in ("cube_mm", "stride_mm", "batch_size", "threads"):
-        if getattr(cfg, name) <= 0:
-            raise WrongUsage(f"{name} should be above 0, got {getattr(cfg, name):g}")
-    if cfg.accelerator not in ("auto", "cpu", "gpu"):
-        raise WrongUsage(f"accelerator should be auto, cpu or gpu, got {cfg.accelerator!r}")
+    for name in POSITIVE:
+        value = getattr(cfg, name)
+        if value is not None and value <= 0:
+            raise WrongUsage(f"{name} should be above 0, got {value:g}")
+    if cfg.memory_gb < 0:
+        raise WrongUsage(f"memory_gb should not be below 0, got {cfg.memory_gb:g}")
+    for name, allowed in {"accelerator": ("auto", "cpu", "gpu"), "precision": ("fp32", "bf16")}.items():
+        if getattr(cfg, name) not in allowed:
+            raise WrongUsage(f"{name} should be one of {', '.join(allowed)}, got {getattr(cfg, name)!r}")
+    values = list(cfg.fill.values()) if isinstance(cfg.fill, dict) else [cfg.fill]
+    if not all(isinstance(value, int | float) for value in values) and cfg.fill != "blur":
+        raise WrongUsage(f"fill should be a number, blur, or numbers by channel, got {cfg.fill!r}")
+    if cfg.masks is not None and not Path(cfg.masks).is_dir():
+        raise WrongUsage("masks should be a folder of <case_key>/lesion.nii.gz and cavity.nii.gz; there is none there")
 
 
-def explain(run: Path, modalities: str, wanted: Any, settings: Settings) -> None:
+def explain(run: Path, modalities: str, wanted: Any, settings: "Settings") -> None:
     """Explain the `wanted` cases (see select) by the models of one modality set of the grid `run`, and sum them up.
 
     Raises:
         InvalidInput: nothing can be explained (see ricenet.runs.finished_folds, ricenet.folds.read_folds, select).
+        WrongUsage: a fill for a channel that the set does not have.
         Incomplete: cases that could not be explained; the others are.
     """
+    from ricenet.cohortmap import draw_mean, write_summary
     from ricenet.runs import cases_folder, finished_folds, finished_runs
+    from ricenet.scene import read_scene
 
     runs = finished_runs(run)
     cases = cases_folder(run, runs)
     folds = read_folds(cases)
     finished = finished_folds(runs, modalities, cases, folds)
     chosen = select(folds, wanted)
+    channels, by_key = next(iter(finished.values())).channels, {case.case_key: case for case in folds.cases}
+
+    def scene(case_key: str) -> "Scene":
+        return read_scene(cases, by_key[case_key], channels, settings.masks)
+
+    explanation = run / "explanation"
     try:
-        failed = _explain_each(run / "explanation" / modalities, cases, folds, finished, chosen, settings)
+        changed, failed = _explain_each(explanation / modalities, cases, folds, finished, chosen, scene, settings)
     finally:  # an interrupted command has explained some, too
-        write_summary(run / "explanation")
+        write_summary(explanation)
+    if changed or not (explanation / modalities / "cohort.png").is_file():
+        draw_mean(explanation, modalities, scene)
     if failed:
         raise Incomplete(f"{len(failed)} of {len(chosen)} case(s) not explained:\n  " + "\n  ".join(failed))
 
@@ -112,21 +118,16 @@ def _explain_each(
     folds: Folds,
     finished: dict[int, "FinishedRun"],
     chosen: Sequence[ReadyCase],
-    settings: Settings,
-) -> list[str]:
-    """Explain each chosen case into `out`/<case_key>; returns a line for each that could not be."""
+    scene: Callable[[str], "Scene"],
+    settings: "Settings",
+) -> tuple[bool, list[str]]:
+    """Explain each chosen case into `out`/<case_key>; returns whether any is new, and a line for each that failed."""
 
     @cache
-    def member(fold: int) -> Member:
-        from ricenet.cohort import file_hash
-        from ricenet.network import load_network
+    def member(fold: int) -> "Member":
+        return load_member(finished[fold], cases, folds, settings)
 
-        folder = finished[fold].folder
-        return Member(
-            finished[fold], file_hash(folder / "weights.safetensors"), load_network(folder).to(settings.device)
-        )
-
-    failed = []
+    changed, failed = False, []
     for number, case in enumerate(chosen, start=1):
         started, label = time.monotonic(), f"case {case.case_key} ({number} of {len(chosen)})"
         needed = range(folds.n_folds) if case.split == "test" else [folds.fold_of[case.case_key]]
@@ -135,131 +136,67 @@ def _explain_each(
             failed.append(f"case {case.case_key}: needs fold {missing}, which is not finished; train it first")
             continue
         try:
-            new = explain_case(out / case.case_key, cases, case, [member(fold) for fold in needed], settings, label)
+            members = [member(fold) for fold in needed]
+            new = explain_case(out / case.case_key, cases / case.folder, scene(case.case_key), members, settings, label)
+            changed |= new
             log.info("%s: %s", label, f"{time.monotonic() - started:.0f} s" if new else "already explained, kept")
         except InvalidInput as error:
             failed.append(str(error))
-    return failed
+    return changed, failed
+
+
+def load_member(run: "FinishedRun", cases: Path, folds: Folds, settings: "Settings") -> "Member":
+    """One fold's network and, if asked for, its double with shuffled weights."""
+    from ricenet.casemap import Member
+    from ricenet.cohort import file_hash
+    from ricenet.folded import fold
+    from ricenet.network import load_network
+
+    network = load_network(run.folder).to(settings.device)
+    if fold(network) is None:
+        log.warning(
+            "%s fold %d: %s is not answered incrementally; every cube takes a whole forward pass",
+            run.modalities, run.fold, run.record["model"]["architecture"],
+        )  # fmt: skip
+    shuffled = _shuffled(network, run, cases, folds) if settings.randomised else None
+    return Member(run, file_hash(run.folder / "weights.safetensors"), network, shuffled)
+
+
+def _shuffled(network: "nn.Module", run: "FinishedRun", cases: Path, folds: Folds) -> "nn.Module":
+    import torch
+
+    from ricenet.casevolumes import load_case
+    from ricenet.randomisation import shuffled
+
+    volumes = (torch.from_numpy(load_case(cases, case, run.channels)) for case in folds.cases[:SHUFFLED_OVER])
+    return shuffled(network, volumes, seed=run.fold)
 
 
 def explain_case(
-    out: Path, cases: Path, case: ReadyCase, members: Sequence[Member], settings: Settings, label: str
+    out: Path, case_folder: Path, scene: "Scene", members: Sequence["Member"], settings: "Settings", label: str
 ) -> bool:
     """Write one case's maps, picture and numbers; False when they stand there already, made from the same.
 
     Raises:
         InvalidInput: a cube larger than the volume, or an answer that is not finite.
     """
-    from ricenet.attribution import draw
-    from ricenet.occlusion import drop_map
-    from ricenet.scene import read_scene
+    from ricenet.casemap import map_case
+    from ricenet.mapfigures import draw_case
     from ricenet.volume import write_volume
 
-    fingerprint = _fingerprint(settings, members, cases / case.folder)
+    fingerprint = _fingerprint(settings, members, case_folder, scene)
     if _recorded_fingerprint(out) == fingerprint:
         return False
-    scene = read_scene(cases, case, members[0].run.channels)
-    answers = occlusions(scene, members, settings, label)
-    maps = {name: drop_map(per_member) for name, per_member in answers.items()}
-    record = describe(scene, members, settings, answers, maps) | {"fingerprint": fingerprint}
+    found = map_case(scene, members, settings, label)
+    record = found.record | {"fingerprint": fingerprint}
     title = "Case {case_key}: {label}, predicted {predicted} ({probability:.2f})".format(**record)
     with _replacing(out) as temporary:
-        for name, drop in maps.items():
+        for name, drop in found.maps.items():
             write_volume(temporary / f"{name}.nii.gz", drop, scene.world_from_voxel)
-        picture = draw(
-            scene.mri,
-            maps["occlusion"],
-            scene.world_from_voxel,
-            scene.dose_gy,
-            scene.truth.get("lesion"),
-            f"{title}; {scene.mri_role} MRI",
-        )
+        picture = draw_case(scene, found.maps["occlusion"], title)
         picture.savefig(temporary / "occlusion.png", dpi=150, metadata={"Software": None})
         (temporary / "occlusion.json").write_text(json.dumps(record, indent=1) + "\n")
     return True
-
-
-def occlusions(
-    scene: "Scene", members: Sequence[Member], settings: Settings, label: str
-) -> dict[str, list["Occlusion"]]:
-    """Each model's answers with all channels blanked at once and, if asked for, one at a time; by map name.
-
-    Raises:
-        InvalidInput: a cube larger than the volume, or an answer that is not finite.
-    """
-    import torch
-
-    from ricenet.occlusion import occlude
-
-    key, cube, stride = scene.case.case_key, scene.voxels(settings.cube_mm), scene.voxels(settings.stride_mm)
-    volume = torch.from_numpy(scene.volume).to(settings.device)
-    if any(edge > size for edge, size in zip(cube, volume.shape[1:], strict=True)):
-        raise InvalidInput(f"case {key}: cube_mm={settings.cube_mm:g} is larger than its volume; choose a smaller cube")
-    blanked: dict[str, list[int] | None] = {"occlusion": None}
-    if settings.per_channel:
-        blanked |= {f"occlusion_{name}": [index] for index, name in enumerate(members[0].run.channels)}
-    answers = {
-        name: [
-            occlude(one.network, volume, cube, stride, settings.fill, settings.batch_size, channels, f"{label} {name}")
-            for one in members
-        ]
-        for name, channels in blanked.items()
-    }
-    if not all(np.isfinite(answer.logits).all() for per_member in answers.values() for answer in per_member):
-        raise InvalidInput(
-            f"case {key}: a model's answer is not finite; check the case's volume and the fold's training"
-        )
-    return answers
-
-
-def describe(
-    scene: "Scene",
-    members: Sequence[Member],
-    settings: Settings,
-    answers: dict[str, list["Occlusion"]],
-    maps: dict[str, np.ndarray],
-) -> dict:
-    """The content of occlusion.json: what was explained, how, and where the maps lie."""
-    from ricenet.attribution import measure
-    from ricenet.occlusion import predicted_class
-
-    first, cube = answers["occlusion"][0], scene.voxels(settings.cube_mm)
-    predicted, probability = predicted_class(answers["occlusion"])
-    numbers = {
-        name: measure(drop, scene.world_from_voxel, cube, scene.brain, scene.truth, scene.dose_gy)
-        for name, drop in maps.items()
-    }
-    return {
-        "case_key": scene.case.case_key,
-        "split": scene.case.split,
-        "modalities": members[0].run.modalities,
-        "channels": list(members[0].run.channels),
-        "label": LABELS[scene.case.label],
-        "predicted": LABELS[predicted],
-        "probability": probability,
-        "folds": [one.run.fold for one in members],
-        "sign": SIGN,
-        "settings": settings.recorded(),
-        "cube_voxels": cube,
-        "stride_voxels": scene.voxels(settings.stride_mm),
-        "positions": len(first.positions),
-        "forward_passes": sum(answer.passes for per_member in answers.values() for answer in per_member),
-        **numbers.pop("occlusion"),
-        "per_channel": {name.removeprefix("occlusion_"): values for name, values in numbers.items()},
-    }
-
-
-def write_summary(explanation: Path) -> None:
-    """Gather the occlusion.json of every case into summary.json, per modality set."""
-    from ricenet.attribution import summarise
-    from ricenet.partial import replace_file
-
-    # Names with a dot in front are folders another process is still writing.
-    records = [json.loads(path.read_text()) for path in sorted(explanation.glob("[!.]*/[!.]*/occlusion.json"))]
-    names = dict.fromkeys(record["modalities"] for record in records)
-    sets = {name: summarise([record for record in records if record["modalities"] == name]) for name in names}
-    if sets:
-        replace_file(explanation / "summary.json", json.dumps({"sets": sets}, indent=1) + "\n")
 
 
 def _device(accelerator: str, threads: int) -> str:
@@ -271,15 +208,20 @@ def _device(accelerator: str, threads: int) -> str:
     return "cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu"
 
 
-def _fingerprint(settings: Settings, members: Sequence[Member], folder: Path) -> str:
+def _fingerprint(settings: "Settings", members: Sequence["Member"], folder: Path, scene: "Scene") -> str:
+    """Of everything that decides what explain_case writes."""
+    from ricenet.attribution import VERSION
     from ricenet.cohort import file_hash
 
-    inputs = [folder / name for name in ("volume.npy", "brain.npy", "case.json", "truth.npz")]
+    paths = [folder / name for name in ("volume.npy", "brain.npy", "case.json", "truth.npz")]
+    if settings.masks is not None:
+        paths += sorted((settings.masks / scene.case.case_key).glob("*.nii.gz"))
     parts = {
         "version": VERSION,
         "settings": settings.recorded(),
         "weights": [one.weights_hash for one in members],
-        "inputs": [file_hash(path) for path in inputs if path.is_file()],
+        "inputs": [file_hash(path) for path in paths if path.is_file()],
+        "prescription_gy": scene.prescription_gy,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

@@ -95,7 +95,7 @@ def macro_f1_difference(
 
 
 def proportion_interval(hits: float, trials: float, method: Literal["wilson", "clopper_pearson"]) -> Interval:
-    """95% interval of a proportion; (0, 1) where there was no trial. Clopper-Pearson's is for comparison alone."""
+    """95% interval of a proportion; (0, 1) where there was no trial. Clopper-Pearson never covers less than it says."""
     if trials == 0:
         return 0.0, 1.0
     low, high = proportion_confint(hits, trials, alpha=1 - CONFIDENCE, method=_PROPORTIONS[method])
@@ -103,7 +103,7 @@ def proportion_interval(hits: float, trials: float, method: Literal["wilson", "c
 
 
 def wilson(hits: float, trials: float) -> Interval:
-    """Wilson's interval of a proportion, the one that is printed."""
+    """Wilson's interval of a proportion, the one of every score."""
     return proportion_interval(hits, trials, "wilson")
 
 

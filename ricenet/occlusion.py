@@ -1,19 +1,64 @@
-"""Occlusion sensitivity of a 3D classifier: a model and a volume in, a map of what its answer hangs on out.
+"""Occlusion sensitivity of a 3D classifier: models and a volume in, maps of what their answer hangs on out.
 
 A cube is blanked in all (or some) channels at once and slid over the volume. A voxel's value in the map is the mean,
-over the cubes that covered it, of the drop in probability of the class the model predicts for the untouched volume:
+over the cubes that covered it, of the drop in probability of the class the models predict for the untouched volume:
 positive where the answer needs what it sees there, negative where what it sees there speaks against the answer.
+After Zeiler and Fergus (ECCV 2014). A ResNet is answered for incrementally (ricenet.incremental), at a fraction of the
+work and to the same digits; any other network by a whole forward pass per cube.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from itertools import product
+from typing import Protocol
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 from tqdm import tqdm
 
-Voxels = tuple[int, int, int]
+from ricenet.folded import fold
+from ricenet.incremental import Incremental
+from ricenet.windows import Cubes, Voxels, find_changes, slices
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_HIGHEST = 8  # cubes around which a finer stride is tried
+_CHECKED = 16  # cubes that bf16 is compared with fp32 on
+
+
+class Engine(Protocol):
+    """One model's answers for one volume with cubes of it blanked; see ricenet.incremental.Incremental.
+
+    Attributes:
+        method: "incremental", or "plain" with a whole forward pass per cube.
+    """
+
+    method: str
+    baseline: Tensor
+
+    def logits(
+        self, cubes: Cubes, reference: Tensor, channels: Sequence[int], batch_size: int
+    ) -> Iterator[tuple[np.ndarray, Tensor]]: ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which cubes are blanked, and how they are answered.
+
+    Attributes:
+        cube, stride: in voxels along X, Y, Z.
+        finest: the stride is halved down to it, around the cubes that lower the probability most; None: it is not.
+        precision: fp32 (exact) or bf16.
+        memory_gb: what a model's clean activations may take in memory; beyond it they are streamed.
+    """
+
+    cube: Voxels
+    stride: Voxels
+    finest: Voxels | None = None
+    batch_size: int = 8
+    precision: str = "fp32"
+    memory_gb: float = 8.0
 
 
 @dataclass(frozen=True)
@@ -26,6 +71,8 @@ class Occlusion:
         positions: (P, 3) int64 lower corners of the cubes, in voxels.
         logits: (P, K) float64 logits with that cube blanked.
         passes: how many of the P were run; the others already equalled the fill, so their answer is the baseline's.
+        method: "incremental" or "plain", see Engine.
+        error: in bf16 the largest difference of a logit to fp32 on 16 cubes; None in fp32.
     """
 
     shape: Voxels
@@ -34,6 +81,8 @@ class Occlusion:
     positions: np.ndarray
     logits: np.ndarray
     passes: int
+    method: str
+    error: float | None = None
 
 
 def positions(shape: Sequence[int], cube: Sequence[int], stride: Sequence[int]) -> np.ndarray:
@@ -57,51 +106,63 @@ def positions(shape: Sequence[int], cube: Sequence[int], stride: Sequence[int]) 
     return np.array(list(product(*starts)), dtype=np.int64)
 
 
-@torch.inference_mode()
-def occlude(
-    model: torch.nn.Module,
-    volume: torch.Tensor,
-    cube: Voxels,
-    stride: Voxels,
-    fill: float = 0.0,
-    batch_size: int = 8,
-    channels: Sequence[int] | None = None,
-    progress: str | None = None,
-) -> Occlusion:
-    """Run `model` with the cube blanked at every position.
+def prepare(model: nn.Module, volume: Tensor, precision: str = "fp32", memory_gb: float = 8.0) -> Engine:
+    """The fastest engine that answers exactly for this model; the clean activations of `volume` are computed here.
 
     Args:
         model: in eval mode; (B, C, X, Y, Z) float32 -> logits (B, K), each row depending on its own volume only.
         volume: (C, X, Y, Z) float32, on the model's device.
-        cube, stride: in voxels along X, Y, Z.
-        fill: what the cube is blanked with; 0 is the background of a preprocessed case.
-        batch_size: volumes per forward pass.
-        channels: the channels to blank; None: all at once.
+        precision, memory_gb: see Plan.
+
+    Raises:
+        ValueError: a model in training mode.
+    """
+    if model.training:
+        raise ValueError("the model is in training mode, where BatchNorm mixes the cubes of a batch; call model.eval()")
+    folded, dtype = fold(model), PRECISIONS[precision]
+    if folded is None:
+        return Plain(model, volume, dtype)
+    return Incremental(folded, volume, dtype, int(memory_gb * 1e9))
+
+
+def occlude(
+    models: Sequence[nn.Module],
+    volume: Tensor,
+    reference: Tensor,
+    blanked: Mapping[str, Sequence[int]],
+    plan: Plan,
+    progress: str | None = None,
+) -> dict[str, list[Occlusion]]:
+    """What each model answers with the cube blanked at every position, one model in memory after the other.
+
+    Args:
+        models, volume: see prepare; all models for the same volume.
+        reference: (C, X, Y, Z) float32, what a cube is blanked with; where the volume equals it nothing is run.
+        blanked: name -> the channels blanked at once. All of them share a model's clean activations.
         progress: label of a progress bar with the time left, on a terminal; None: no bar.
+
+    Returns:
+        For each name of `blanked` one Occlusion per model.
 
     Raises:
         ValueError: a model in training mode, or a cube or stride that does not fit (see positions).
     """
-    if model.training:
-        raise ValueError("the model is in training mode, where BatchNorm mixes the cubes of a batch; call model.eval()")
-    blanked = list(range(len(volume))) if channels is None else list(channels)
-    shape: Voxels = tuple(volume.shape[1:])  # type: ignore[assignment]
-    corners = positions(shape, cube, stride)
-    windows = [_window(corner, cube) for corner in corners]
-    changed = (volume[blanked] != fill).any(dim=0).cpu().numpy()
-    todo = [index for index, window in enumerate(windows) if changed[window].any()]
-    baseline = model(volume[None])[0].double()
-    logits = baseline.repeat(len(corners), 1)
+    x, y, z = volume.shape[1:]
+    changed = {name: (volume != reference)[list(some)].any(dim=0).cpu().numpy() for name, some in blanked.items()}
+    corners = positions((x, y, z), plan.cube, plan.stride)
+    cubes = {name: find_changes(changed[name], corners, plan.cube) for name in blanked}
     silent = True if progress is None else None  # None: tqdm itself stays silent where there is no terminal
-    with tqdm(total=len(todo), desc=progress, unit="cube", disable=silent, leave=False) as bar:
-        for start in range(0, len(todo), batch_size):
-            chunk = todo[start : start + batch_size]
-            batch = volume.repeat(len(chunk), 1, 1, 1, 1)
-            for row, index in zip(batch, chunk, strict=True):
-                row[(blanked, *windows[index])] = fill
-            logits[chunk] = model(batch).double()
-            bar.update(len(chunk))
-    return Occlusion(shape, cube, baseline.cpu().numpy(), corners, logits.cpu().numpy(), len(todo))
+    # TensorFloat-32, what a GPU's convolutions take for fp32 otherwise, keeps ten bits of each factor.
+    with tqdm(desc=progress, unit="cube", disable=silent, leave=False, total=0) as bar, _exact_convolutions():
+        answers = _answer_each(models, volume, reference, blanked, cubes, plan, bar)
+        for stride in _finer_strides(plan):
+            cubes = {
+                name: find_changes(changed[name], _around_the_highest(answers[name], stride), plan.cube)
+                for name in blanked
+            }
+            more = _answer_each(models, volume, reference, blanked, cubes, plan, bar)
+            answers = {name: list(map(_joined, answers[name], more[name])) for name in blanked}
+    return answers
 
 
 def predicted_class(members: Sequence[Occlusion]) -> tuple[int, float]:
@@ -110,28 +171,149 @@ def predicted_class(members: Sequence[Occlusion]) -> tuple[int, float]:
     return int(probability.argmax()), float(probability.max())
 
 
-def drop_map(members: Sequence[Occlusion]) -> np.ndarray:
-    """Mean probability drop of the predicted class per voxel, for one model or the mean probability of several.
+def drops(members: Sequence[Occlusion], chosen: int | None = None) -> np.ndarray:
+    """(P,) float64, how much each cube lowers the mean probability of the class `chosen`; arguments as drop_map's."""
+    chosen = predicted_class(members)[0] if chosen is None else chosen
+    return np.mean([_softmax(one.baseline)[chosen] - _softmax(one.logits)[:, chosen] for one in members], axis=0)
+
+
+def drop_map(members: Sequence[Occlusion], chosen: int | None = None) -> np.ndarray:
+    """Mean probability drop of a class per voxel, for one model or the mean probability of several.
 
     Args:
-        members: one Occlusion per model, all on the same volume, cube and stride.
+        members: one Occlusion per model, all on the same volume and with the same positions.
+        chosen: the class; None: the one that the members predict.
 
     Returns:
         (X, Y, Z) float32 within [-1, 1]: each voxel the mean over the cubes that covered it, 0 where none did.
     """
     first = members[0]
-    chosen, probability = predicted_class(members)
-    drops = probability - np.mean([_softmax(member.logits)[:, chosen] for member in members], axis=0)
     total, covered = np.zeros(first.shape), np.zeros(first.shape)
-    for corner, drop in zip(first.positions, drops, strict=True):
-        window = _window(corner, first.cube)
+    for corner, drop in zip(first.positions, drops(members, chosen), strict=True):
+        window = slices(corner, first.cube)
         total[window] += drop
         covered[window] += 1
     return (total / np.maximum(covered, 1)).astype(np.float32)
 
 
-def _window(corner: np.ndarray, cube: Voxels) -> tuple[slice, ...]:
-    return tuple(slice(int(low), int(low) + edge) for low, edge in zip(corner, cube, strict=True))
+class Plain:
+    """The same answers by a whole forward pass per cube, for networks whose layers look at the whole map."""
+
+    method = "plain"
+
+    def __init__(self, model: nn.Module, volume: Tensor, dtype: torch.dtype) -> None:
+        self._model, self._volume, self._dtype = model, volume, dtype
+        self.baseline = self._answer(volume[None])[0]
+
+    def logits(
+        self, cubes: Cubes, reference: Tensor, channels: Sequence[int], batch_size: int
+    ) -> Iterator[tuple[np.ndarray, Tensor]]:
+        for start in range(0, len(cubes.corner), batch_size):
+            rows = np.arange(start, min(start + batch_size, len(cubes.corner)))
+            batch = self._volume.repeat(len(rows), 1, 1, 1, 1)
+            for volume, row in zip(batch, rows.tolist(), strict=True):
+                inside = (list(channels), *cubes.slices(row))
+                volume[inside] = reference[inside]
+            yield rows, self._answer(batch)
+
+    @torch.inference_mode()
+    def _answer(self, batch: Tensor) -> Tensor:
+        with torch.autocast(batch.device.type, self._dtype, enabled=self._dtype != torch.float32):
+            return self._model(batch).double()
+
+
+def _answer_each(
+    models: Sequence[nn.Module],
+    volume: Tensor,
+    reference: Tensor,
+    blanked: Mapping[str, Sequence[int]],
+    cubes: Mapping[str, Cubes],
+    plan: Plan,
+    bar: tqdm,
+) -> dict[str, list[Occlusion]]:
+    bar.total += len(models) * sum(int(_todo(each).sum()) for each in cubes.values())
+    answers: dict[str, list[Occlusion]] = {name: [] for name in blanked}
+    for model in models:
+        engine = prepare(model, volume, plan.precision, plan.memory_gb)
+        for name, channels in blanked.items():
+            answers[name].append(_answer(engine, cubes[name], volume, reference, channels, plan.batch_size, bar))
+        del engine  # its activations make room for those of fp32, or of the next model
+        if plan.precision != "fp32":
+            exact = prepare(model, volume, "fp32", plan.memory_gb)
+            for name, channels in blanked.items():
+                error = _error(exact, answers[name][-1], cubes[name], reference, channels, plan.batch_size)
+                answers[name][-1] = replace(answers[name][-1], error=error)
+            del exact
+    return answers
+
+
+def _answer(
+    engine: Engine,
+    cubes: Cubes,
+    volume: Tensor,
+    reference: Tensor,
+    channels: Sequence[int],
+    batch_size: int,
+    bar: tqdm,
+) -> Occlusion:
+    x, y, z = volume.shape[1:]
+    baseline = engine.baseline.cpu().numpy()
+    logits, todo = np.tile(baseline, (len(cubes.corner), 1)), np.flatnonzero(_todo(cubes))
+    for rows, found in engine.logits(cubes[todo], reference, channels, batch_size):
+        logits[todo[rows]] = found.cpu().numpy()
+        bar.update(len(rows))
+    return Occlusion((x, y, z), cubes.edge, baseline, cubes.corner, logits, len(todo), engine.method)
+
+
+def _error(
+    exact: Engine, answer: Occlusion, cubes: Cubes, reference: Tensor, channels: Sequence[int], batch_size: int
+) -> float:
+    """The largest difference of a logit, on cubes spread over those that were run and on the untouched volume."""
+    todo = np.flatnonzero(_todo(cubes))
+    some = todo[np.unique(np.linspace(0, len(todo) - 1, _CHECKED).round().astype(int))] if len(todo) else todo
+    worst = float(np.abs(exact.baseline.cpu().numpy() - answer.baseline).max())
+    for rows, found in exact.logits(cubes[some], reference, channels, batch_size):
+        worst = max(worst, float(np.abs(found.cpu().numpy() - answer.logits[some[rows]]).max()))
+    return worst
+
+
+def _todo(cubes: Cubes) -> np.ndarray:
+    return cubes.length[:, 0] > 0
+
+
+def _finer_strides(plan: Plan) -> Iterator[Voxels]:
+    """The strides below the plan's, each half of the one before, down to its finest."""
+    stride = plan.stride
+    while plan.finest is not None and any(step > end for step, end in zip(stride, plan.finest, strict=True)):
+        x, y, z = (max(step // 2, end) if step > end else step for step, end in zip(stride, plan.finest, strict=True))
+        stride = (x, y, z)
+        yield stride
+
+
+def _around_the_highest(members: Sequence[Occlusion], stride: Voxels) -> np.ndarray:
+    """(Q, 3) corners one stride away from the cubes with the largest drops, along any axes; those not answered yet."""
+    first = members[0]
+    highest = first.positions[np.argsort(-drops(members), kind="stable")[:_HIGHEST]]
+    steps = np.array(list(product((-1, 0, 1), repeat=3))) * stride
+    corners = np.clip(highest[:, None] + steps, 0, np.array(first.shape) - first.cube).reshape(-1, 3)
+    known = set(map(tuple, first.positions.tolist()))
+    new = [corner for corner in map(tuple, np.unique(corners, axis=0).tolist()) if corner not in known]
+    return np.array(new, dtype=np.int64).reshape(-1, 3)
+
+
+def _joined(first: Occlusion, more: Occlusion) -> Occlusion:
+    errors = [error for error in (first.error, more.error) if error is not None]
+    return replace(
+        first,
+        positions=np.concatenate([first.positions, more.positions]),
+        logits=np.concatenate([first.logits, more.logits]),
+        passes=first.passes + more.passes,
+        error=max(errors, default=None),
+    )
+
+
+def _exact_convolutions() -> AbstractContextManager[None]:
+    return torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False)
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

@@ -52,6 +52,15 @@ def jpeg(image: Path | BinaryIO) -> str:
     return data_address(stream.getvalue(), "image/jpeg")
 
 
+def figure(folder: Path, name: str, caption: str) -> Picture | None:
+    """A figure that a stage wrote as `folder`/`name`.svg or .png: the drawing if it is there, else the raster image."""
+    for suffix, kind in ((".svg", "image/svg+xml"), (".png", "image/png")):
+        path = folder / f"{name}{suffix}"
+        if path.is_file():
+            return Picture(data_address(path.read_bytes(), kind), caption, caption)
+    return None
+
+
 def data_address(content: bytes, kind: str) -> str:
     """`content` of the media type `kind` as a data: address."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"

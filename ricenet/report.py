@@ -10,13 +10,12 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from ricenet import LABELS, narrative
+from ricenet import LABELS, mapnarrative, narrative
 from ricenet.config import InvalidInput, ReportConfig
-from ricenet.page import Picture, data_address, jpeg, render
+from ricenet.page import Picture, figure, jpeg, render
 from ricenet.partial import replace_file
 from ricenet.runs import parse_fold
 from ricenet.stage import stage
@@ -67,6 +66,8 @@ def write_report(run: Path, qc: Path | None, pictures: int) -> Path:
             "no <modalities>/fold<k> in the run folder; give the folder of a whole grid (outputs/<name>), "
             "or train one with python -m ricenet.train"
         )
+    from ricenet.mapview import occlusion_view
+
     evaluation = _json(run / "evaluation" / "summary.json")
     if evaluation is not None and evaluation.get("version") != SUMMARY_VERSION:
         raise InvalidInput(
@@ -87,6 +88,7 @@ def write_report(run: Path, qc: Path | None, pictures: int) -> Path:
                 narrative.row_name,
                 narrative.looks,
                 narrative.reach,
+                mapnarrative.points_at,
             )
         },
         labels=LABELS,
@@ -96,7 +98,7 @@ def write_report(run: Path, qc: Path | None, pictures: int) -> Path:
         run=f"outputs/{run.resolve().name}",  # as in a command; the page may be passed on, so no path of this machine
         grid=grid_table(cells),
         evaluation=None if evaluation is None else evaluation_view(evaluation),
-        figures={name: _figure(run / "evaluation", name, caption) for name, caption in FIGURES.items()},
+        figures={name: figure(run / "evaluation", name, caption) for name, caption in FIGURES.items()},
         occlusion=occlusion_view(run / "explanation", pictures),
         qc=None if qc is None else qc_view(qc, pictures),
         provenance=provenance(cells, evaluation),
@@ -169,30 +171,6 @@ def _subgroups(summary: dict[str, Any]) -> dict[str, Any] | None:
     return {"name": name, "rows": rows} if rows else None
 
 
-def occlusion_view(explanation: Path, pictures: int) -> list[dict[str, Any]]:
-    """Per explained modality set: its row of summary.json, the numbers of every case and some pictures."""
-    summary = _json(explanation / "summary.json")
-    sets = []
-    for name, found in (summary or {"sets": {}})["sets"].items():
-        records = [json.loads(path.read_text()) for path in sorted(explanation.glob(f"{name}/[!.]*/occlusion.json"))]
-        shown = _spread(records, key=lambda record: (record["label"], record["predicted"]))[:pictures]
-        figures = [_occlusion_picture(explanation / name / record["case_key"], record) for record in shown]
-        sets.append({"name": name, "summary": found, "records": records, "pictures": figures})
-    return sets
-
-
-def _occlusion_picture(folder: Path, record: dict[str, Any]) -> Picture:
-    where = record["drop_max_world_mm"]
-    place = "nowhere does blanking lower it" if where is None else "at ({:.0f}, {:.0f}, {:.0f}) mm".format(*where)
-    answer = "right" if record["label"] == record["predicted"] else "wrong"
-    caption = (
-        f"Case {record['case_key']}: {record['label']}, predicted {record['predicted']} "
-        f"({record['probability']:.2f}, {answer}). Largest probability drop {record['drop_max']:.2f}, {place}."
-    )
-    alt = f"Axial, coronal and sagittal slices of case {record['case_key']} with its occlusion map and dose contours"
-    return Picture(jpeg(folder / "occlusion.png"), alt, caption)
-
-
 def qc_view(cases: Path, pictures: int) -> dict[str, Any]:
     """The rows of qc.csv and the cases' qc.png.
 
@@ -243,23 +221,6 @@ def _values(values: Sequence[Any]) -> str:
     if len(counts) == 1:
         return next(iter(counts))
     return "; ".join(f"{value} ({count} runs)" for value, count in counts.items())
-
-
-def _spread(records: list[dict[str, Any]], key: Any) -> list[dict[str, Any]]:
-    """The same records with the groups of `key` taking turns, so that the first few show every kind."""
-    groups: dict[Any, list[dict[str, Any]]] = {}
-    for record in records:
-        groups.setdefault(key(record), []).append(record)
-    return [record for turn in zip_longest(*groups.values()) for record in turn if record is not None]
-
-
-def _figure(folder: Path, name: str, caption: str) -> Picture | None:
-    """A figure of the evaluation: the drawing if there is one, else the raster image."""
-    for suffix, kind in ((".svg", "image/svg+xml"), (".png", "image/png")):
-        path = folder / f"{name}{suffix}"
-        if path.is_file():
-            return Picture(data_address(path.read_bytes(), kind), caption, caption)
-    return None
 
 
 def _json(path: Path) -> Any:

@@ -1,5 +1,6 @@
 """Maps of a real (tiny, untrained) grid: by the right models, on the case's grid, kept when nothing changed."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -13,12 +14,14 @@ import pytest
 import torch
 from tiny_grid import ORIGIN_MM, SHAPE, SPACING_MM, write_tiny_cases, write_tiny_fold, write_tiny_grid
 
+from ricenet.attribution import VERSION, rank_agreement
+from ricenet.casemap import Settings
 from ricenet.casevolumes import load_case
 from ricenet.config import Incomplete, InvalidInput, WrongUsage
-from ricenet.explain import Settings, _device, _replacing, explain
+from ricenet.explain import _device, _replacing, explain
 from ricenet.folds import Folds
 from ricenet.network import load_network
-from ricenet.occlusion import drop_map, occlude
+from ricenet.occlusion import Occlusion, Plan, drop_map, occlude
 from ricenet.predictions import read_predictions
 from ricenet.runs import finished_folds, finished_runs
 from ricenet.stage import EXIT_DONE, EXIT_INVALID_INPUT, EXIT_USAGE
@@ -34,8 +37,7 @@ def grid(tmp_path: Path) -> tuple[Path, Folds]:
 
 def settings(**changed: Any) -> Settings:
     """15 mm and 10 mm are 3 and 2 voxels of the tiny grid."""
-    plain = {"cube_mm": 15, "stride_mm": 10, "fill": 0.0, "per_channel": False, "batch_size": 8, "device": "cpu"}
-    return Settings(**{**plain, **changed})
+    return Settings(**{"cube_mm": 15, "stride_mm": 10, "randomised": False, **changed})
 
 
 def command(run: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -53,11 +55,20 @@ def record_of(run: Path, key: str) -> dict:
     return json.loads((run / "explanation" / NAME / key / "occlusion.json").read_text())
 
 
-def expected_map(run: Path, folds: Folds, key: str, members: list[int]) -> np.ndarray:
+def explained(run: Path, modalities: str = NAME) -> list[str]:
+    return sorted(path.name for path in (run / "explanation" / modalities).iterdir() if path.is_dir())
+
+
+def answered(run: Path, folds: Folds, key: str, members: list[int]) -> list[Occlusion]:
     case = next(case for case in folds.cases if case.case_key == key)
     volume = torch.from_numpy(load_case(run.parent / "cases", case, CHANNELS))
     networks = [load_network(run / NAME / f"fold{fold}") for fold in members]
-    return drop_map([occlude(network, volume, (3, 3, 3), (2, 2, 2)) for network in networks])
+    blanked, plan = {"": range(len(CHANNELS))}, Plan((3, 3, 3), (2, 2, 2))
+    return occlude(networks, volume, torch.zeros_like(volume), blanked, plan)[""]
+
+
+def expected_map(run: Path, folds: Folds, key: str, members: list[int]) -> np.ndarray:
+    return drop_map(answered(run, folds, key, members))
 
 
 def test_every_case_is_explained_by_models_that_did_not_see_it(grid: tuple[Path, Folds]) -> None:
@@ -86,11 +97,14 @@ def test_every_case_is_explained_by_models_that_did_not_see_it(grid: tuple[Path,
         assert image.get_fdata()[tuple(voxel.round().astype(int))] == pytest.approx(record["drop_max"], abs=1e-6)
         assert (run / "explanation" / NAME / case.case_key / "occlusion.png").stat().st_size > 10_000
 
-    summary = json.loads((run / "explanation" / "summary.json").read_text())["sets"][NAME]
-    records = [record_of(run, case.case_key) for case in folds.cases]
-    assert summary["n"] == len(folds.cases) == summary["n_with_truth"]
+    whole = json.loads((run / "explanation" / "summary.json").read_text())
+    summary, records = whole["sets"][NAME], [record_of(run, case.case_key) for case in folds.cases]
+    assert whole["version"] == VERSION
+    assert summary["n"] == len(folds.cases) == summary["pointing"]["lesion"]["n"]
     assert summary["n_correct"] == sum(record["label"] == record["predicted"] for record in records)
     assert summary["median_map_share"]["lesion"] == np.median([record["map_share"]["lesion"] for record in records])
+    for picture in (f"{NAME}/cohort.png", "attribution.png"):
+        assert (run / "explanation" / picture).stat().st_size > 10_000
     assert not list((run / "explanation").rglob(".*")), "a temporary was left behind"
     assert str(run) not in "".join(path.read_text() for path in run.rglob("explanation/**/*.json"))
 
@@ -142,6 +156,85 @@ def test_one_map_per_channel(grid: tuple[Path, Folds]) -> None:
     assert record["per_channel"]["event"]["drop_max"] == pytest.approx(maps["event"].max(), abs=1e-6)
 
 
+def test_shuffled_weights_perturbation_and_agreement_of_folds(grid: tuple[Path, Folds]) -> None:
+    run, folds = grid
+    validation, test = folds.validation(0)[0], folds.test()[0]
+    explain(run, NAME, [validation.case_key, test.case_key], settings(randomised=True, curves=True))
+    for case in (validation, test):
+        record = record_of(run, case.case_key)
+        maps = [read_map(run, case.case_key, name).get_fdata() for name in ("occlusion", "randomised")]
+        assert np.abs(maps[0] - maps[1]).max() > 1e-3, "the same map without the training"
+        brain = np.load(run.parent / "cases" / case.folder / "brain.npy")
+        assert record["randomised"]["similarity"] == pytest.approx(rank_agreement(maps, brain), abs=1e-6)
+        assert record["randomised"]["drop_max"] == pytest.approx(maps[1].max(), abs=1e-6)
+        curves = record["curves"]
+        assert curves["deletion"][0] == curves["insertion"][-1] == pytest.approx(record["probability"], abs=1e-5)
+        assert curves["deletion"][-1] == pytest.approx(curves["insertion"][0])
+    assert record_of(run, validation.case_key)["fold_agreement"] is None
+    answers = answered(run, folds, test.case_key, [0, 1])
+    chosen = ["recurrence", "rice"].index(record["predicted"])
+    alone = [drop_map([one], chosen) for one in answers]
+    assert record["fold_agreement"] == pytest.approx(rank_agreement(alone, brain), abs=1e-6)
+    summary = json.loads((run / "explanation" / "summary.json").read_text())["sets"][NAME]
+    assert summary["randomised"]["n"] == summary["curves"]["n"] == 2
+    assert (run / "explanation" / "curves.png").stat().st_size > 10_000
+
+
+def test_a_mask_counts_as_the_lesion_and_changes_the_record(grid: tuple[Path, Folds]) -> None:
+    run, folds = grid
+    case = folds.validation(0)[0]
+    explain(run, NAME, case.case_key, settings())
+    affine = read_map(run, case.case_key).affine
+    brain = np.load(run.parent / "cases" / case.folder / "brain.npy")
+    folder = run.parent / "masks" / case.case_key
+    folder.mkdir(parents=True)
+    nibabel.save(nibabel.Nifti1Image(brain.astype(np.uint8), affine), folder / "lesion.nii.gz")
+    explain(run, NAME, case.case_key, settings(masks=run.parent / "masks"))
+    assert record_of(run, case.case_key)["brain_share"]["lesion"] == 1.0
+    assert str(folder) not in json.dumps(record_of(run, case.case_key))
+
+
+def test_fills_give_other_maps(grid: tuple[Path, Folds]) -> None:
+    run, folds = grid
+    key = folds.validation(0)[0].case_key
+    maps = []
+    for fill in (0.0, 0.7, "blur", {"rd": 0.7}):
+        explain(run, NAME, key, settings(fill=fill))
+        maps.append(read_map(run, key).get_fdata())
+    assert all(np.abs(one - other).max() > 1e-4 for one, other in itertools.combinations(maps, 2))
+    with pytest.raises(WrongUsage, match="among post, event, rd, got flair"):
+        explain(run, NAME, key, settings(fill={"flair": 1.0}))
+
+
+def test_refinement_adds_cubes_and_bf16_says_its_error(grid: tuple[Path, Folds]) -> None:
+    run, folds = grid
+    key = folds.validation(0)[0].case_key
+    explain(run, NAME, key, settings())
+    coarse, exact = record_of(run, key), read_map(run, key).get_fdata()
+    assert (coarse["method"], coarse["logit_error"]) == ("incremental, fp32", None)
+    explain(run, NAME, key, settings(precision="bf16"))
+    record, rough = record_of(run, key), read_map(run, key).get_fdata()
+    assert 0 < record["logit_error"] < 0.1
+    assert 0 < np.abs(rough - exact).max() < record["logit_error"]
+    explain(run, NAME, key, settings(refine_mm=5))
+    fine = record_of(run, key)
+    assert fine["positions"] > coarse["positions"]
+    assert fine["drop_max"] != coarse["drop_max"]
+
+
+def test_records_of_another_version_are_left_out_and_made_again(
+    grid: tuple[Path, Folds], caplog: pytest.LogCaptureFixture
+) -> None:
+    run, folds = grid
+    old, new = (case.case_key for case in folds.validation(0)[:2])
+    explain(run, NAME, old, settings())
+    path = run / "explanation" / NAME / old / "occlusion.json"
+    path.write_text(json.dumps({name: value for name, value in record_of(run, old).items() if name != "version"}))
+    explain(run, NAME, new, settings())
+    assert "1 of 2 explained cases are of another version" in caplog.text
+    assert json.loads((run / "explanation" / "summary.json").read_text())["sets"][NAME]["cases"] == [new]
+
+
 def test_a_missing_fold_fails_its_cases_and_no_other(tmp_path: Path) -> None:
     folds = write_tiny_cases(tmp_path / "cases")
     write_tiny_fold(tmp_path / "demo", tmp_path / "cases", folds, CHANNELS, fold=1)
@@ -149,8 +242,7 @@ def test_a_missing_fold_fails_its_cases_and_no_other(tmp_path: Path) -> None:
         explain(tmp_path / "demo", NAME, "all", settings())
     for case in (*folds.validation(0), *folds.test()):
         assert f"case {case.case_key}: needs fold 0" in str(failure.value)
-    written = {path.name for path in (tmp_path / "demo" / "explanation" / NAME).iterdir()}
-    assert written == {case.case_key for case in folds.validation(1)}
+    assert set(explained(tmp_path / "demo")) == {case.case_key for case in folds.validation(1)}
 
 
 def test_an_unusable_volume_is_named_and_the_others_are_explained(grid: tuple[Path, Folds]) -> None:
@@ -160,7 +252,7 @@ def test_an_unusable_volume_is_named_and_the_others_are_explained(grid: tuple[Pa
     np.save(path, np.full((3, *SHAPE), np.nan, dtype=np.float16))
     with pytest.raises(Incomplete, match=f"1 of 2 .*\n.*case {broken.case_key}: a model's answer is not finite"):
         explain(run, NAME, [broken.case_key, fine.case_key], settings())
-    assert [path.name for path in (run / "explanation" / NAME).iterdir()] == [fine.case_key]
+    assert explained(run) == [fine.case_key]
     (run.parent / "cases" / broken.folder / "brain.npy").unlink()
     np.save(path, np.ones((3, *SHAPE), dtype=np.float16))
     (run / "explanation" / "summary.json").unlink()
@@ -177,7 +269,7 @@ def test_the_command_line(grid: tuple[Path, Folds]) -> None:
     keys = [case.case_key for case in folds.cases[:2]]
     answer = command(run, f"case=[{','.join(keys)}]", "+modalities=rd_event", "accelerator=cpu")
     assert answer.returncode == EXIT_DONE, answer.stderr
-    assert sorted(path.name for path in (run / "explanation" / "rd_event").iterdir()) == sorted(keys)
+    assert explained(run, "rd_event") == sorted(keys)
     assert not (run / "explanation" / NAME).exists()
     answer = command(run, "case=nosuchcase")
     assert answer.returncode == EXIT_INVALID_INPUT
@@ -188,7 +280,13 @@ def test_the_command_line(grid: tuple[Path, Folds]) -> None:
     ("argument", "words"),
     [
         ("stride_mm=0", "stride_mm should be above 0, got 0"),
-        ("accelerator=tpu", "auto, cpu or gpu, got 'tpu'"),
+        ("accelerator=tpu", "accelerator should be one of auto, cpu, gpu, got 'tpu'"),
+        ("precision=fp8", "precision should be one of fp32, bf16, got 'fp8'"),
+        ("refine_mm=-1", "refine_mm should be above 0, got -1"),
+        ("memory_gb=-1", "memory_gb should not be below 0"),
+        ("fill=white", "fill should be a number, blur, or numbers by channel, got 'white'"),
+        ("fill={rd:blur}", "fill should be a number, blur, or numbers by channel"),
+        ("masks=nowhere", "masks should be a folder"),
         ("cube=3", "cube"),
     ],
 )

@@ -15,9 +15,10 @@ from make_grid import plan
 from PIL import Image
 from tiny_grid import write_tiny_grid
 
+from ricenet.casemap import Settings
 from ricenet.config import InvalidInput, ReportConfig, compose
 from ricenet.evaluate import evaluate
-from ricenet.explain import Settings, explain
+from ricenet.explain import explain
 from ricenet.report import grid_table, read_cells, write_report
 
 
@@ -57,7 +58,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run, folds = write_tiny_grid(tmp_path_factory.mktemp("grid"), ("rd_post_event", "post_event"))
     evaluate(run, plan(200))
     keys = [folds.validation(0)[0].case_key, folds.validation(1)[0].case_key, folds.test()[0].case_key]
-    explain(run, "rd_post_event", keys, Settings(15, 10, 0.0, False, 8, "cpu"))
+    explain(run, "rd_post_event", keys, Settings(15, 10))
     return run
 
 
@@ -92,6 +93,13 @@ def test_numbers_of_the_page_are_those_of_the_files(run: Path) -> None:
             f"Case {record['case_key']}: {record['label']}, predicted {record['predicted']}"
             in page.sections["occlusion"]
         )
+    told = json.loads((run / "explanation" / "summary.json").read_text())["sets"]["rd_post_event"]
+    for weights, one in (("trained", told["pointing"]), ("shuffled", told["randomised"]["pointing"])):
+        lesion = one["lesion"]
+        table = page.sections["occlusion"].split("inputs weights lesion", 1)[1]
+        row = table.split(f" {weights} ", 1)[1].replace(" ", "")
+        low, high = (f"{bound:.0%}" for bound in lesion["interval"])
+        assert row.startswith(f"{lesion['hits']}of{lesion['n']}{low}to{high}[{lesion['chance']:.0%}]p")
     assert "research use only" in page.text.lower()
     assert "Phantom results are not clinical results" in page.text
     assert "cohort is private" in page.text
@@ -161,6 +169,13 @@ def test_an_evaluation_of_another_version_is_refused(run: Path) -> None:
         write_report(run, None, 24)
 
 
+def test_maps_of_another_version_are_refused(run: Path) -> None:
+    path = run / "explanation" / "summary.json"
+    path.write_text(json.dumps({"sets": json.loads(path.read_text())["sets"]}))
+    with pytest.raises(InvalidInput, match=r"another version of ricenet.*\n?.*explain run=outputs/demo again"):
+        write_report(run, None, 24)
+
+
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="outputs/<name>"):
         write_report(tmp_path, None, 24)
@@ -188,7 +203,7 @@ def test_pictures_are_limited_and_show_every_kind_of_answer(run: Path) -> None:
         path.write_text(json.dumps(json.loads(path.read_text()) | {"label": label, "predicted": predicted}))
     page = page_of(run, pictures=2)
     assert "2 of 3 cases are shown" in page.sections["occlusion"]
-    shown = [image["alt"] for image in page.all("img") if image["alt"] and "occlusion map" in image["alt"]]
+    shown = [image["alt"] for image in page.all("img") if image["alt"] and "slices of case" in image["alt"]]
     assert len(shown) == 2
     assert records[0].parent.name in shown[0]
     assert records[2].parent.name in shown[1], "the wrong answer comes before the second right one"

@@ -1,0 +1,63 @@
+"""For tests: narrow networks as training leaves them, and what they answer for cubes blanked one by one."""
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ricenet.network import build_network
+
+
+@cache
+def trained(
+    channels: int = 2,
+    architecture: str = "resnet18",
+    width: int = 4,
+    conv1_size: int = 7,
+    conv1_stride: int = 1,
+    max_pool: bool = True,
+    shortcut: str = "B",
+) -> nn.Module:
+    """A few real training steps, BatchNorm scales of both signs, then eval mode. Shared: copy it before changing it."""
+    torch.manual_seed(0)
+    weights = "MedicalNet's" if shortcut == "A" else None
+    network = build_network(channels, architecture, width, conv1_size, conv1_stride, max_pool, 0.1, weights)
+    train(network, channels)
+    return network.eval()
+
+
+def train(network: nn.Module, channels: int, steps: int = 4) -> None:
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm3d):
+            layer.momentum = 0.5  # so that a few steps move the statistics
+            nn.init.uniform_(layer.weight, -1.5, 1.5)
+            nn.init.normal_(layer.bias, 0, 0.3)
+    optimiser = torch.optim.SGD(network.parameters(), lr=0.01)
+    for _ in range(steps):
+        optimiser.zero_grad()
+        volumes = 2 * torch.randn(4, channels, 20, 18, 16) + 0.5
+        functional.cross_entropy(network(volumes), torch.tensor([0, 1, 0, 1])).backward()
+        optimiser.step()
+
+
+@torch.inference_mode()
+def blanked_logits(
+    network: nn.Module,
+    volume: Tensor,
+    corners: np.ndarray,
+    edge: Sequence[int],
+    reference: Tensor,
+    channels: Sequence[int],
+) -> Tensor:
+    """(P, K) float64: `network`'s own forward pass for each copy of the volume with one cube blanked."""
+    answers = []
+    for low in corners.tolist():
+        copy = volume.clone()
+        for channel in channels:
+            part = (channel, *(slice(start, start + length) for start, length in zip(low, edge, strict=True)))
+            copy[part] = reference[part]
+        answers.append(network(copy[None])[0].double())
+    return torch.stack(answers)
