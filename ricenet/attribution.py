@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from nibabel.affines import apply_affine
 from scipy.ndimage import maximum_filter
-from scipy.stats import rankdata
+from scipy.stats import binomtest, rankdata
 
 from ricenet.metrics import proportion_interval
 from ricenet.regions import POINTED
@@ -115,7 +115,7 @@ def summarise(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "median_dose_gy": _medians(record.get("dose_gy", {}) for record in records),
         "median_fold_agreement": _median(agreements),
         "pointing": _pointing(records),
-        "randomised": _randomised([record["randomised"] for record in records if record["randomised"] is not None]),
+        "randomised": _randomised([record for record in records if record["randomised"] is not None]),
         "curves": _curves([record["curves"] for record in records if record["curves"] is not None]),
     }
 
@@ -156,19 +156,35 @@ def _pointing(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]
 def _randomised(records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """The maps of networks with randomised weights: how they point, and how they resemble those of the trained ones.
 
+    Bright lesions and steep doses draw the maps of untrained networks, too: those, and not a maximum anywhere in the
+    brain, are what the trained ones must exceed.
+
     Returns:
-        `n`; `pointing`: as that of the trained networks; `median_similarity` and `similarity_range` [lowest, highest]
+        `n`; `pointing`: as that of the trained networks; `paired`: by region the cases in which only the trained
+        networks' map hits, those in which only the randomised ones' does, and `p` of so many of the former or more if
+        either were as likely (exact McNemar, one-sided); `median_similarity` and `similarity_range` [lowest, highest]
         over the cases whose similarity is known, None where it is of none.
     """
     if not records:
         return None
-    known = [record["similarity"] for record in records if record["similarity"] is not None]
+    found = [record["randomised"] for record in records]
+    known = [one["similarity"] for one in found if one["similarity"] is not None]
     return {
-        "n": len(records),
-        "pointing": _pointing(records),
+        "n": len(found),
+        "pointing": _pointing(found),
+        "paired": {region: _paired(records, region) for region in _pointing(found)},
         "median_similarity": _median(known),
         "similarity_range": [min(known), max(known)] if known else None,
     }
+
+
+def _paired(records: Sequence[Mapping[str, Any]], region: str) -> dict[str, Any]:
+    judged = [record for record in records if region in record["pointing"]]
+    hits = [(one["pointing"][region]["hit"], one["randomised"]["pointing"][region]["hit"]) for one in judged]
+    only_trained, only_randomised = hits.count((True, False)), hits.count((False, True))
+    n = only_trained + only_randomised
+    p = float(binomtest(only_trained, n, alternative="greater").pvalue) if n else 1.0
+    return {"only_trained": only_trained, "only_randomised": only_randomised, "p": p}
 
 
 def _curves(records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

@@ -186,12 +186,8 @@ def draw_curves(sets: Mapping[str, Mapping[str, Any]]) -> Figure | None:
             axes.remove()
         for axes, (name, found) in zip(cells, shown.items(), strict=False):
             _draw_orders(axes, name, found)
-        place: dict[str, Any] = {
-            "loc": "outside lower center",
-            "ncols": 4 if columns == COLUMNS else 2,
-            "frameon": False,
-        }
-        figure.legend(*cells[0].get_legend_handles_labels(), handlelength=3, **place)
+        place: dict[str, Any] = {"loc": "outside lower center", "ncols": 4 if columns == COLUMNS else 2}
+        figure.legend(*cells[0].get_legend_handles_labels(), handlelength=3, frameon=False, **place)
     return figure
 
 

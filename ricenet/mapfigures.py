@@ -144,13 +144,10 @@ def _draw_planes(
     at = peak(drop) if found else tuple(box.mean(axis=1).astype(int).tolist())
     planes = [Plane(axis, at, voxel_sizes(world_from_voxel)) for axis in (2, 1, 0)]
     fields = _fields_mm(box, planes)
-    widths = [np.ptp(across) for across, _ in fields]
-    height = PAGE_INCHES * 0.97 * np.ptp(fields[0][1]) / sum(widths)  # of a row, all planes in one scale
     met = {one[0]: one for one in contours if any(plane.meets(one) for plane in planes)}
     below = _below(note, [one[0] for one in contours if one[0] not in met])
     with mpl.rc_context(STYLE | {"font.size": SMALL}):
-        figure = Figure(figsize=(PAGE_INCHES, 2 * height + 1.6 + 0.13 * len(below.splitlines())), layout="constrained")
-        axes = figure.subplots(2, 3, width_ratios=widths)
+        figure, axes = _page(title, fields, len(below.splitlines()))
         for column, plane, field in zip(axes.T, planes, fields, strict=True):
             _draw_column(column, plane, mri, brain, drop, contours)
             column[0].set_title(_position(plane, world_from_voxel))
@@ -162,7 +159,6 @@ def _draw_planes(
         _add_scale_bar(axes[0, 0])
         _add_colour_bar(figure, axes[1], drop)
         _add_legend(figure, list(met.values()), below)
-        figure.suptitle(title, fontsize=10)
     return figure
 
 
@@ -188,6 +184,15 @@ def _fields_mm(box: np.ndarray, planes: Sequence[Plane]) -> list[np.ndarray]:
     fields = [box[plane.own] * plane.spacing_mm[plane.own, None] + (-MARGIN_MM, MARGIN_MM) for plane in planes]
     half = max(np.ptp(up) for _, up in fields) / 2
     return [np.array([across, (up.mean() - half, up.mean() + half)]) for across, up in fields]
+
+
+def _page(title: str, fields: Sequence[np.ndarray], lines_below: int) -> tuple[Figure, np.ndarray]:
+    """A figure and its axes, (2, 3): a column a plane, all planes in one scale."""
+    widths = [np.ptp(across) for across, _ in fields]
+    height = PAGE_INCHES * 0.97 * np.ptp(fields[0][1]) / sum(widths)  # of a row
+    figure = Figure(figsize=(PAGE_INCHES, 2 * height + 1.6 + 0.13 * lines_below), layout="constrained")
+    figure.suptitle(title, fontsize=10)
+    return figure, figure.subplots(2, 3, width_ratios=widths)
 
 
 def _draw_column(

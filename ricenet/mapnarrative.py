@@ -25,8 +25,13 @@ def _pointing(summary: Mapping[str, Any]) -> list[str]:
     where = f"{PLACES[region]} or within half a cube of it"
     sentences = [f"The maximum of a trained model's map lies {where} in {hits(summary['pointing'][region])}."]
     if summary["randomised"] is not None:
-        shuffled = summary["randomised"]["pointing"][region]
-        sentences.append(f"With the same weights shuffled it does in {hits(shuffled)}.")
+        shuffled, pair = (summary["randomised"][key][region] for key in ("pointing", "paired"))
+        sentences += [
+            f"With the same weights shuffled it does in {hits(shuffled)}.",
+            "What is bright or steep draws the maps of untrained networks, too; only what the trained ones hit more "
+            f"often was learnt: theirs alone hit in {pair['only_trained']} cases, those of the shuffled weights alone "
+            f"in {pair['only_randomised']} ({p_in_words(pair['p'])}, exact McNemar, one-sided).",
+        ]
     return sentences
 
 

@@ -222,8 +222,26 @@ def test_randomised_networks_beside_the_trained_ones() -> None:
     assert (found["pointing"]["lesion"]["hits"], found["pointing"]["lesion"]["n"]) == (1, 4)
     assert found["pointing"]["lesion"]["p"] == pytest.approx(1 - 0.9**4)
     assert (summary["pointing"]["lesion"]["hits"], summary["pointing"]["lesion"]["n"]) == (5, 5)
+    assert found["paired"] == {"lesion": {"only_trained": 3, "only_randomised": 0, "p": 1 / 8}}
     unlike = summarise([record("x", randomised=randomised(False, None))])["randomised"]
     assert unlike["median_similarity"] is unlike["similarity_range"] is None
+
+
+def test_trained_and_randomised_are_paired_by_case() -> None:
+    pairs = [(True, True)] * 2 + [(True, False)] * 4 + [(False, True)] * 1 + [(False, False)] * 3
+    records = [
+        record(
+            "x",
+            pointing={"lesion": point(ours, 0.1)},
+            randomised={"pointing": {"lesion": point(theirs, 0.1)}, "similarity": 0.0},
+        )
+        for ours, theirs in pairs
+    ]
+    found = summarise(records)["randomised"]["paired"]["lesion"]
+    assert (found["only_trained"], found["only_randomised"]) == (4, 1)
+    assert found["p"] == pytest.approx(6 / 32)  # 4 or 5 heads of 5
+    same = summarise(records[:2])["randomised"]["paired"]["lesion"]
+    assert (same["only_trained"], same["only_randomised"], same["p"]) == (0, 0, 1.0)
 
 
 def curves(fraction: list[float], deletion: float, insertion: float, random: float) -> dict:

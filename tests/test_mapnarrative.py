@@ -15,8 +15,15 @@ def summary(**changed: object) -> dict:
 def test_trained_and_shuffled_stand_side_by_side() -> None:
     one = {"lesion": pointed(9, 0.2), "lesion_or_dose_edge": pointed(10, 1e-6)}
     other = {"lesion": pointed(1, 0.9), "lesion_or_dose_edge": pointed(2, 0.725)}
-    randomised = {"n": 12, "pointing": other, "median_similarity": -0.104, "similarity_range": [-0.3, 0.41]}
-    trained, shuffled, similar = map_sentences(summary(pointing=one, randomised=randomised))
+    paired = {region: {"only_trained": 9, "only_randomised": 1, "p": 0.0107} for region in one}
+    randomised = {
+        "n": 12,
+        "pointing": other,
+        "paired": paired,
+        "median_similarity": -0.104,
+        "similarity_range": [-0.3, 0.41],
+    }
+    trained, shuffled, pair, similar = map_sentences(summary(pointing=one, randomised=randomised))
     assert (
         "in the lesion or at the dose edge or within half a cube of it in 10 of 12 cases (83%, 95% 25% to 75%)"
         in trained
@@ -24,6 +31,7 @@ def test_trained_and_shuffled_stand_side_by_side() -> None:
     assert "anywhere in the brain would in 20% (p < 0.001, one-sided)" in trained
     assert "2 of 12 cases (17%" in shuffled
     assert "p = 0.725" in shuffled
+    assert "theirs alone hit in 9 cases, those of the shuffled weights alone in 1 (p = 0.011, exact McNemar" in pair
     assert "−0.10" in similar
     assert "−0.30 to +0.41" in similar
 
