@@ -33,7 +33,7 @@ demo: install  ## the whole study on phantoms: two raw patients preprocessed, 7 
 	$(BIN)/python -m ricenet.train -m cases=$(OUT)/demo-cases experiment=demo control=shuffled_labels 'fold=range(5)' hydra.launcher.n_jobs=$(JOBS)
 	$(BIN)/python -m ricenet.train -m cases=$(OUT)/demo-cases experiment=demo control=metadata_only 'fold=range(5)' hydra.launcher.n_jobs=$(JOBS)
 	$(BIN)/python -m ricenet.evaluate run=$(OUT)/demo
-	$(BIN)/python -m ricenet.explain run=$(OUT)/demo case=test cube_mm=21 stride_mm=14 per_channel=true curves=true
+	$(BIN)/python -m ricenet.explain run=$(OUT)/demo case=test cube_mm=21 stride_mm=21 batch_size=32 curves=true
 	$(BIN)/python -m ricenet.report run=$(OUT)/demo qc=$(OUT)/demo-raw-cases
 	@echo "Open $(OUT)/demo/report.html"
 
@@ -80,10 +80,11 @@ ablation: install  ## the seven sets on 600 phantom patients, three folds (about
 	$(BIN)/pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev,hdbet,bench]'
 	touch $@
 
-bench: .venv/.bench  ## ours against its peers, interleaved: one JSON each under outputs/bench/ (half an hour, nothing else running)
+bench: .venv/.bench  ## ours against its peers, interleaved: one JSON each under outputs/bench/ (45 minutes, nothing else running)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/augmentation.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/loading.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/step.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/occlusion.py
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python -m ricenet.phantom out=$(OUT)/bench-raw format=nifti patients=2 spacing_mm=1 seed=21
 	$(BIN)/python benchmarks/preprocess.py $(OUT)/bench-raw rounds=1

@@ -7,8 +7,8 @@ difference,
 
     relu(p + d) - relu(p) = max(d, -p) + min(p, 0),
 
-which loses no digits: answers agree with a plain forward pass to its own rounding, and in bfloat16 only the difference
-is rounded, not the answer. At the end the difference of the mean over space joins the clean one.
+which loses no digits: answers agree with a plain forward pass to its own rounding, and in bfloat16 they err less than
+its answers would. At the end the difference of the mean over space joins the clean one, always in float64.
 
 The idea is Krypton's (Nakandala et al., SIGMOD 2019; 2D, windows of activations instead of differences).
 """
@@ -39,7 +39,7 @@ class Incremental:
         volume: (C, X, Y, Z) float32.
         dtype: of the differences: float32 is exact, bfloat16 several times as fast where the processor has it.
         memory_bytes: what the clean activations may take. Those beyond lie in a temporary file (of a GPU: in the host's
-            memory) and are read window by window.
+            memory) and are read window by window. Weights, Winograd's filters and a batch come on top.
 
     Attributes:
         method: what to call it beside a forward pass per cube.
@@ -121,8 +121,9 @@ class _Store:
 def _on_disk(x: Tensor) -> Tensor:
     """The same, mapped from a temporary file that has no name any more: it goes with the tensor, a kill included."""
     with tempfile.NamedTemporaryFile(prefix="ricenet-") as file:
-        mapped = torch.from_file(file.name, shared=True, size=x.numel(), dtype=x.dtype).view(x.shape)
-    return mapped.copy_(x)
+        x.view(torch.uint8).numpy().tofile(file)  # a full disk is an OSError here; through the map it would kill
+        file.flush()
+        return torch.from_file(file.name, shared=True, size=x.numel(), dtype=x.dtype).view(x.shape)
 
 
 class _Layer:
@@ -135,8 +136,8 @@ class _Layer:
 
     def __init__(self, conv: Convolution, threshold: Tensor | None, dtype: torch.dtype, scratch: Scratch) -> None:
         self._kernel, self._step, self._threshold = conv.kernel, conv.step, threshold
-        self._weight = channels_last(conv.weight.to(dtype))
-        self._winograd = Winograd(conv.weight, scratch) if _suits_winograd(self._weight, conv.step) else None
+        self._winograd = Winograd(conv.weight, scratch) if _suits_winograd(conv, dtype) else None
+        self._weight = channels_last((conv.weight[:0] if self._winograd else conv.weight).to(dtype))
 
     def spread(self, boxes: Boxes) -> Boxes:
         return boxes.spread(self._kernel, self._step, self._kernel // 2)
@@ -205,6 +206,6 @@ def _convolve(conv: Convolution, x: Tensor) -> Tensor:
     return functional.conv3d(x, channels_last(conv.weight), conv.bias, conv.step, conv.padding)
 
 
-def _suits_winograd(weight: Tensor, step: int) -> bool:
-    suits = weight.device.type == "cpu" and weight.dtype == torch.float32 and step == 1 and weight.shape[-1] == 3
-    return suits and min(weight.shape[:2]) >= WINOGRAD_CHANNELS
+def _suits_winograd(conv: Convolution, dtype: torch.dtype) -> bool:
+    suits = conv.weight.device.type == "cpu" and dtype == torch.float32 and conv.step == 1 and conv.kernel == 3
+    return suits and min(conv.weight.shape[:2]) >= WINOGRAD_CHANNELS

@@ -49,6 +49,7 @@ class Plan:
     Attributes:
         cube, stride: in voxels along X, Y, Z.
         finest: the stride is halved down to it, around the cubes that lower the probability most; None: it is not.
+            What all cubes of the first stride miss is not found by the finer ones either.
         precision: fp32 (exact) or bf16.
         memory_gb: what a model's clean activations may take in memory; beyond it they are streamed.
     """
@@ -72,7 +73,8 @@ class Occlusion:
         logits: (P, K) float64 logits with that cube blanked.
         passes: how many of the P were run; the others already equalled the fill, so their answer is the baseline's.
         method: "incremental" or "plain", see Engine.
-        error: in bf16 the largest difference of a logit to fp32 on 16 cubes; None in fp32.
+        error: in bf16 the largest difference of a logit to fp32, on the untouched volume and 16 cubes of each stride;
+            None in fp32.
     """
 
     shape: Voxels
@@ -107,7 +109,7 @@ def positions(shape: Sequence[int], cube: Sequence[int], stride: Sequence[int]) 
 
 
 def prepare(model: nn.Module, volume: Tensor, precision: str = "fp32", memory_gb: float = 8.0) -> Engine:
-    """The fastest engine that answers exactly for this model; the clean activations of `volume` are computed here.
+    """The fastest engine for this model, exact in fp32; the clean activations of `volume` are computed here.
 
     Args:
         model: in eval mode; (B, C, X, Y, Z) float32 -> logits (B, K), each row depending on its own volume only.
@@ -115,10 +117,13 @@ def prepare(model: nn.Module, volume: Tensor, precision: str = "fp32", memory_gb
         precision, memory_gb: see Plan.
 
     Raises:
-        ValueError: a model in training mode.
+        ValueError: a model in which BatchNorm mixes the cubes of a batch: in training mode, or without its statistics.
     """
-    if model.training:
+    layers = list(model.modules())
+    if any(layer.training for layer in layers):
         raise ValueError("the model is in training mode, where BatchNorm mixes the cubes of a batch; call model.eval()")
+    if any(isinstance(layer, nn.BatchNorm3d) and not layer.track_running_stats for layer in layers):
+        raise ValueError("a BatchNorm3d without running statistics mixes the cubes of a batch; train it with them")
     folded, dtype = fold(model), PRECISIONS[precision]
     if folded is None:
         return Plain(model, volume, dtype)
@@ -137,7 +142,8 @@ def occlude(
 
     Args:
         models, volume: see prepare; all models for the same volume.
-        reference: (C, X, Y, Z) float32, what a cube is blanked with; where the volume equals it nothing is run.
+        reference: (C, X, Y, Z) float32 on the same device, what a cube is blanked with; where the volume equals it
+            nothing is run.
         blanked: name -> the channels blanked at once. All of them share a model's clean activations.
         progress: label of a progress bar with the time left, on a terminal; None: no bar.
 
@@ -313,7 +319,8 @@ def _joined(first: Occlusion, more: Occlusion) -> Occlusion:
 
 
 def _exact_convolutions() -> AbstractContextManager[None]:
-    return torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False)
+    now = torch.backends.cudnn
+    return now.flags(now.enabled, now.benchmark, now.benchmark_limit, now.deterministic, allow_tf32=False)
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

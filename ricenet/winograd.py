@@ -17,7 +17,7 @@ from torch import Tensor
 _FILTER = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))
 _SPREAD = ((1, 0), (1, 1), (1, -1), (0, 1))
 _GATHER = ((1, 0, 0, 0), (0, 1, -1, -1), (-1, 1, 1, 0), (0, 0, 0, 1))
-_TILES = 216  # at a time: 2 x 28 MB of products at 512 channels, near enough to the cache, with rows enough for a GEMM
+_TILES = 216  # at a time, but whole samples: 2 x 28 MB of products at 512 channels, with rows enough for a GEMM
 
 
 class Scratch:
@@ -35,7 +35,7 @@ class Scratch:
 
 
 class Winograd:
-    """A convolution of stride 1, float32, on the CPU. It pays from about 256 channels on.
+    """A convolution of stride 1, float32, on the CPU. It pays from about 64 channels on.
 
     Args:
         weight: (out, in, 3, 3, 3), as conv3d takes it.
@@ -96,4 +96,4 @@ def _cubed(matrix: tuple[tuple[float, ...], ...]) -> Tensor:
 
 def _even(x: Tensor) -> Tensor:
     """(B, X, Y, Z, C) with a plane of zeros more where a size is odd."""
-    return torch.nn.functional.pad(x, (0, 0, 0, x.shape[3] % 2, 0, x.shape[2] % 2, 0, x.shape[1] % 2)).contiguous()
+    return torch.nn.functional.pad(x, (0, 0, 0, x.shape[3] % 2, 0, x.shape[2] % 2, 0, x.shape[1] % 2))

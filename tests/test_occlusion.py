@@ -4,11 +4,14 @@ import copy
 import gc
 import io
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 from typing import Any
 
+import captum.attr
 import numpy as np
 import pytest
 import torch
@@ -136,12 +139,11 @@ def test_map_equals_monai(resnet: nn.Module) -> None:
 @pytest.mark.parametrize("channels", [[0, 1], [0], [1]], ids=str)
 def test_map_equals_captum(resnet: nn.Module, channels: list[int]) -> None:
     """All channels under one window, and a window a channel; its windows come without the flush end."""
-    captum = pytest.importorskip("captum.attr")
     volume, reference = 3 * noise(2, 19, 16, 22), noise(2, 19, 16, 22, seed=1)
     ours = occlude([resnet], volume, reference, {"some": channels}, Plan((7, 7, 7), (4, 3, 5)))["some"]
     chosen, _ = predicted_class(ours)
     depth = len(channels)
-    found = captum.Occlusion(lambda x: resnet(x).softmax(1)).attribute(
+    found = captum.attr.Occlusion(lambda x: resnet(x).softmax(1)).attribute(
         volume[None], (depth, 7, 7, 7), strides=(1, 4, 3, 5), baselines=reference[None], target=chosen,
         perturbations_per_eval=5,
     )  # fmt: skip
@@ -188,17 +190,19 @@ def normalised_by(layer: nn.Module) -> nn.Module:
     return network.eval()
 
 
-@pytest.mark.parametrize(
-    ("layer", "batch_size"),
-    [
-        (nn.InstanceNorm3d(8, affine=True), 5),
-        (nn.BatchNorm3d(8, track_running_stats=False), 1),  # of more volumes than one it would take common statistics
-    ],
-    ids=["InstanceNorm", "BatchNorm without running statistics"],
-)
-def test_networks_that_look_at_the_whole_map_are_answered_plainly(layer: nn.Module, batch_size: int) -> None:
+def test_networks_that_look_at_the_whole_map_are_answered_plainly() -> None:
     torch.manual_seed(0)
-    require_plain(normalised_by(layer), batch_size)
+    require_plain(normalised_by(nn.InstanceNorm3d(8, affine=True)), 5)
+
+
+def test_normalisation_that_mixes_the_cubes_of_a_batch_is_refused() -> None:
+    volume = noise(2, 17, 16, 18)
+    with pytest.raises(ValueError, match="without running statistics"):
+        prepare(normalised_by(nn.BatchNorm3d(8, track_running_stats=False)), volume)
+    half_trained = normalised_by(nn.BatchNorm3d(8))
+    half_trained.layer3.train()
+    with pytest.raises(ValueError, match="training mode"):
+        prepare(half_trained, volume)
 
 
 def test_densenet_is_answered_plainly() -> None:
@@ -315,6 +319,10 @@ def test_bfloat16_says_how_far_off_it_is(resnet: nn.Module) -> None:
         error = max(np.abs(found.logits - expected).max(), np.abs(found.baseline - untouched).max())
         assert found.error == pytest.approx(error, rel=0, abs=2e-5)
         assert 1e-4 < error < 0.1 * np.ptp(expected, axis=0).max()
+        (unchanged,) = occlude([model], volume, volume, BOTH, plan)["both"]
+        assert unchanged.passes == 0
+        assert unchanged.error == pytest.approx(np.abs(found.baseline - untouched).max(), rel=0, abs=2e-5)
+    assert unchanged.error > 1e-4, "a whole pass in bfloat16 errs on the untouched volume, too"
 
 
 def test_of_many_cubes_bfloat16_is_checked_on_some(resnet: nn.Module) -> None:
@@ -326,6 +334,20 @@ def test_of_many_cubes_bfloat16_is_checked_on_some(resnet: nn.Module) -> None:
     assert len(errors) > 100
     assert found.error is not None
     assert np.median(errors) < found.error <= errors.max() + 1e-5
+
+
+def test_bfloat16_is_checked_on_the_cubes_of_finer_strides(resnet: nn.Module) -> None:
+    """What differs from the reference lies between the coarse cubes, so none of these is run."""
+    volume, reference = 3 * noise(2, 21, 18, 16), 3 * noise(2, 21, 18, 16)
+    reference[:, 8:13] = 0
+    plan = Plan((7, 7, 7), (14, 11, 9), precision="bf16")
+    (coarse,) = occlude([resnet], volume, reference, BOTH, plan)["both"]
+    assert (coarse.passes, coarse.error) == (0, 0)
+    (fine,) = occlude([resnet], volume, reference, BOTH, replace(plan, finest=(7, 11, 9)))["both"]
+    assert (fine.passes, len(fine.positions)) == (4, 12)
+    expected = blanked_logits(resnet, volume, fine.positions, plan.cube, reference, [0, 1]).numpy()
+    assert fine.error == pytest.approx(np.abs(fine.logits - expected).max(), rel=0, abs=2e-5)
+    assert fine.error > 1e-4
 
 
 class Witness(PlantedLesion):
@@ -363,6 +385,15 @@ def test_memory_changes_no_answer(resnet: nn.Module, memory_gb: float) -> None:
     np.testing.assert_array_equal(found.logits, expected.logits)
 
 
+def test_a_plans_memory_reaches_the_engine(resnet: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no folder for temporary files, only what fits in memory is answered."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+    volume, plan = noise(2, 17, 16, 18), Plan((7, 7, 7), (10, 10, 10))
+    occlude([resnet], volume, torch.zeros_like(volume), BOTH, plan)
+    with pytest.raises(FileNotFoundError):
+        occlude([resnet], volume, torch.zeros_like(volume), BOTH, replace(plan, memory_gb=0.0))
+
+
 def test_both_engines_take_the_same_cubes_and_answer_the_same(resnet: nn.Module) -> None:
     volume, reference = 3 * noise(2, 17, 16, 18), noise(2, 17, 16, 18, seed=1)
     cubes = find_changes(np.ones((17, 16, 18), bool), positions((17, 16, 18), (7, 7, 7), (5, 9, 6)), (7, 7, 7))
@@ -373,6 +404,16 @@ def test_both_engines_take_the_same_cubes_and_answer_the_same(resnet: nn.Module)
             logits[rows] = some
         found.append(logits)
     require_exact(found[1].numpy(), found[0].numpy())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("memory_gb", [0.0, 8.0])
+def test_a_gpu_answers_like_a_cpu(resnet: nn.Module, memory_gb: float) -> None:
+    volume, reference = 3 * noise(2, 17, 16, 18), noise(2, 17, 16, 18, seed=1)
+    plan = Plan((7, 7, 7), (5, 9, 6), finest=(3, 9, 6), memory_gb=memory_gb)
+    model = copy.deepcopy(resnet).cuda()
+    (found,) = occlude([model], volume.cuda(), reference.cuda(), BOTH, plan)["both"]
+    require_exact(found.logits, blanked_logits(resnet, volume, found.positions, plan.cube, reference, [0, 1]).numpy())
 
 
 class Terminal(io.StringIO):
@@ -387,13 +428,15 @@ class Slow(PlantedLesion):
 
 
 def test_progress_counts_cubes_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    volume = noise(2, 18, 16, 17) + 0.5
-    plan = Plan((8, 8, 8), (10, 8, 9), batch_size=8)
+    """16 cubes, 8 a model, and those of the finer stride."""
+    volume, models = noise(2, 18, 16, 17) + 0.5, [Slow().eval(), Slow().eval()]
+    plan = Plan((8, 8, 8), (10, 8, 9), finest=(5, 8, 9))
     for stream, label, shown in ((Terminal(), "case 7", True), (Terminal(), None, False), (io.StringIO(), "x", False)):
         monkeypatch.setattr(sys, "stderr", stream)
-        occlude([Slow().eval(), Slow().eval()], volume, torch.zeros_like(volume), BOTH, plan, label)
+        cubes = sum(one.passes for one in occlude(models, volume, torch.zeros_like(volume), BOTH, plan, label)["both"])
         written = stream.getvalue()
-        assert ("case 7" in written and "16/16" in written) == shown
+        assert cubes > 16
+        assert ("case 7" in written and f"{cubes}/{cubes}" in written) == shown
         assert bool(written) == shown
 
 

@@ -22,14 +22,16 @@ def trained(
     shortcut: str = "B",
 ) -> nn.Module:
     """A few real training steps, BatchNorm scales of both signs, then eval mode. Shared: copy it before changing it."""
-    torch.manual_seed(0)
     weights = "MedicalNet's" if shortcut == "A" else None
-    network = build_network(channels, architecture, width, conv1_size, conv1_stride, max_pool, 0.1, weights)
-    train(network, channels)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = build_network(channels, architecture, width, conv1_size, conv1_stride, max_pool, 0.1, weights)
+        train(network, channels)
     return network.eval()
 
 
 def train(network: nn.Module, channels: int, steps: int = 4) -> None:
+    """In place, from scales and shifts of BatchNorm at random."""
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm3d):
             layer.momentum = 0.5  # so that a few steps move the statistics
