@@ -14,8 +14,10 @@ The idea is Krypton's (Nakandala et al., SIGMOD 2019; 2D, windows of activations
 """
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,11 +68,12 @@ class Incremental:
         self.cache_bytes, self.streamed_bytes = store.bytes, store.streamed_bytes
         self.baseline = self._answer(torch.zeros_like(self._total))[0]
 
-    @torch.inference_mode()
     def logits(
         self, cubes: Cubes, reference: Tensor, channels: Sequence[int], batch_size: int
     ) -> Iterator[tuple[np.ndarray, Tensor]]:
         """Blank each of the cubes and answer, batch by batch: rows of `cubes`, and their (B, K) float64 logits.
+
+        On a CPU each of torch's threads answers batches of its own; until the last is answered torch itself has one.
 
         Args:
             cubes: each changes at least one voxel.
@@ -80,14 +83,18 @@ class Incremental:
         """
         filler = reference[list(channels)].permute(1, 2, 3, 0)
         order = self._by_window(cubes)
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
+        batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+        @torch.inference_mode()
+        def answer(rows: np.ndarray) -> tuple[np.ndarray, Tensor]:
             difference, boxes = self._stem.occluded(cubes[rows], filler, channels)
             for sample, values in enumerate(last(difference)):
                 values.sub_(self._stem_clean[boxes.window.slices(sample)].to(values.device))
             for block in self._blocks:
                 difference, boxes = block(difference, boxes)
-            yield rows, self._answer(difference.float().sum((2, 3, 4)).double())
+            return rows, self._answer(difference.float().sum((2, 3, 4)).double())
+
+        yield from map(answer, batches) if reference.is_cuda else _in_threads(answer, batches)
 
     def _answer(self, difference: Tensor) -> Tensor:
         mean = (self._total + difference) / self._voxels
@@ -102,6 +109,20 @@ class Incremental:
                 boxes = layer.spread(boxes)
                 lengths.append(boxes.length)
         return np.lexsort(np.concatenate(lengths, axis=1).T)  # sorts by its last key first
+
+
+def _in_threads(work: Callable[[Any], Any], parts: Sequence[Any]) -> Iterator[Any]:
+    """As map, in as many threads as torch has: small products gain little from being shared by several."""
+    threads = torch.get_num_threads()
+    if threads == 1:
+        yield from map(work, parts)
+        return
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            yield from pool.map(work, parts)
+    finally:
+        torch.set_num_threads(threads)
 
 
 class _Store:

@@ -57,11 +57,12 @@ class Stem:
         regions = self._seen(boxes.window)
         patches = self._padded.new_empty(len(cubes.corner), *regions.length, self._padded.shape[3])
         for row, patch in enumerate(patches):
-            cube = self._padded[slices(cubes.corner[row] + self._margin, cubes.edge)]
-            untouched = cube.clone()
-            cube[..., list(channels)] = filler[cubes.slices(row)]
             patch.copy_(self._padded[regions.slices(row)])
-            cube.copy_(untouched)
+            low = cubes.corner[row] + self._margin - regions.start[row]
+            begin, end = np.maximum(low, 0), np.minimum(low + cubes.edge, regions.length)
+            x, y, z = (end - begin).tolist()
+            shown = filler[slices(cubes.corner[row] + begin - low, (x, y, z))]
+            patch[slices(begin, (x, y, z))][..., list(channels)] = shown
         return self._activate(patches, boxes.window, self._dtype), boxes
 
     def _seen(self, window: Window) -> Window:

@@ -11,6 +11,8 @@ before and behind them are matrix products too, with few rows: as fast as memory
 After Lavin and Gray (Fast Algorithms for Convolutional Neural Networks, CVPR 2016), who overlap the tiles going in.
 """
 
+import threading
+
 import torch
 from torch import Tensor
 
@@ -20,8 +22,8 @@ _GATHER = ((1, 0, 0, 0), (0, 1, -1, -1), (-1, 1, 1, 0), (0, 0, 0, 1))
 _TILES = 216  # at a time, but whole samples: 2 x 28 MB of products at 512 channels, with rows enough for a GEMM
 
 
-class Scratch:
-    """Memory that calls after one another use again: fresh pages would cost as much as the sums that fill them."""
+class Scratch(threading.local):
+    """Memory that a thread's calls use again: fresh pages would cost as much as the sums that fill them."""
 
     def __init__(self) -> None:
         self._held: dict[str, Tensor] = {}
@@ -39,7 +41,7 @@ class Winograd:
 
     Args:
         weight: (out, in, 3, 3, 3), as conv3d takes it.
-        scratch: shared by convolutions that are called one after the other.
+        scratch: shared by convolutions that a thread calls one after the other.
     """
 
     def __init__(self, weight: Tensor, scratch: Scratch) -> None:

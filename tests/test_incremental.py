@@ -237,3 +237,24 @@ def test_bfloat16_errs_less_than_a_forward_pass_in_bfloat16() -> None:
     assert error < 0.6 * (plain - expected).abs().max()
     hardly = answers(rounded, corner, edge, volume + 1e-7 * (reference - volume), [0, 1])
     assert (hardly - rounded.baseline).abs().max() < error / 4, "what is not changed should not be rounded apart"
+
+
+def test_threads_answer_alike_and_torch_gets_its_own_back() -> None:
+    network, size, edge = trained(), (19, 18, 21), (7, 7, 7)
+    volume, reference = pair(2, size)
+    engine, corner = engine_of(network, volume), borders(size, edge)
+    before = torch.get_num_threads()
+    try:
+        found = []
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            found.append(answers(engine, corner, edge, reference, [0, 1], batch_size=2))
+            assert torch.get_num_threads() == threads
+        torch.testing.assert_close(*found, rtol=0, atol=1e-6)
+        cubes = find_changes(np.ones(size, dtype=bool), corner, edge)
+        given_up = engine.logits(cubes, reference, [0, 1], 2)
+        next(given_up)
+        given_up.close()
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
