@@ -116,6 +116,14 @@ def spread(values: list[float]) -> dict[str, float | list[float]]:
     return {"median": _rounded(statistics.median(values)), "spread": [_rounded(min(values)), _rounded(max(values))]}
 
 
+def extra_memory_gb(work: Work) -> float:
+    """Peak of the process's memory in a call, beyond what was there before."""
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    before = _resident_bytes("VmRSS")
+    work()
+    return round((_resident_bytes("VmHWM") - before) / 1e9, 3)
+
+
 def machine() -> dict[str, str | int]:
     with Path("/proc/cpuinfo").open() as stream:
         names = [line.split(":", 1)[1].strip() for line in stream if line.startswith("model name")]
@@ -142,6 +150,11 @@ def versions() -> dict[str, str]:
 def threads() -> int:
     """Of torch; work that never loads it has one."""
     return sys.modules["torch"].get_num_threads() if "torch" in sys.modules else 1
+
+
+def _resident_bytes(field: str) -> int:
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.split(f"{field}:")[1].split()[0])
 
 
 def _rounded(value: float) -> float:

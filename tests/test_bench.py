@@ -1,4 +1,4 @@
-"""The harness of the benchmarks: what it measures is what was spent, and its JSON holds what design.md promises."""
+"""The benchmarks: what is measured is what was spent, their JSON holds what design.md promises, peers answer alike."""
 
 import json
 import os
@@ -8,10 +8,20 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from monai.networks.nets import resnet18
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from ricenet.folded import fold
+from ricenet.windows import Boxes
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 import bench
+import multiply_adds
+import occlusion
 
 
 def spin(seconds: float) -> None:
@@ -89,3 +99,69 @@ def test_seconds_of_a_command_are_counted_where_it_runs() -> None:
 
     assert 0.1 < bench.seconds_per_call(command, bench.CHILDREN) < 0.4
     assert bench.seconds_per_call(command, bench.CPU) < 0.1
+
+
+def test_extra_memory_is_what_a_call_holds_at_its_peak() -> None:
+    assert bench.extra_memory_gb(lambda: np.ones(50_000_000).sum()) == pytest.approx(0.4, abs=0.05)
+    assert bench.extra_memory_gb(lambda: None) < 0.05
+
+
+def test_multiply_adds_of_a_whole_volume_are_those_that_torch_counts() -> None:
+    network = resnet18(n_input_channels=3, num_classes=2, widen_factor=0.0625).eval()
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        network(torch.zeros(1, 3, 40, 40, 40))
+    folded = fold(network)
+    assert folded is not None
+    counted = sum(multiply_adds.multiply_adds(folded, multiply_adds.whole_volume(40)).values())
+    assert 2 * counted == counter.get_flop_counts()["Global"][torch.ops.aten.convolution]
+
+
+@pytest.mark.parametrize("corner", [(0, 0, 0), (24, 8, 16), (80, 80, 80)], ids=str)
+def test_multiply_adds_of_a_position_are_those_of_voxels_that_a_mask_reaches(corner: tuple[int, int, int]) -> None:
+    folded = fold(resnet18(n_input_channels=3, num_classes=2, widen_factor=0.0625).eval())
+    assert folded is not None
+    mask = torch.zeros(1, 1, 96, 96, 96)
+    mask[(..., *(slice(low, low + 16) for low in corner))] = 1
+
+    def reached(mask: torch.Tensor, kernel: int, step: int) -> torch.Tensor:
+        seen = functional.conv3d(mask, torch.ones(1, 1, *[kernel] * 3), None, step, kernel // 2)
+        return (seen > 0).float()
+
+    mask = reached(reached(mask, 7, 1), 3, 2)
+    pooled_from = functional.conv_transpose3d(mask, torch.ones(1, 1, 3, 3, 3), None, 2, 1, output_padding=1) > 0
+    expected = [int(pooled_from.sum()) * folded.stem.weight.numel()]
+    for number, block in enumerate(folded.blocks):
+        if number % 2 == 0:
+            expected.append(0)
+        if block.shortcut is not None:
+            expected[-1] += int(reached(mask, 1, block.shortcut.step).sum()) * block.shortcut.weight.numel()
+        for conv in block.branch:
+            mask = reached(mask, 3, conv.step)
+            expected[-1] += int(mask.sum()) * conv.weight.numel()
+    boxes = Boxes(np.array([corner]), np.full((1, 3), 16), (96, 96, 96))
+    assert list(multiply_adds.multiply_adds(folded, boxes).values()) == expected
+
+
+@pytest.mark.parametrize(("name", "filled"), [("brain", 0.16), ("brain of 40%", 0.40)])
+def test_brains_fill_what_is_said(name: str, filled: float) -> None:
+    ellipsoid = occlusion.inside(64, occlusion.BRAINS[name])
+    assert float(ellipsoid.float().mean()) == pytest.approx(filled, abs=0.005)
+    assert torch.equal(ellipsoid, ellipsoid.flip(0, 1, 2))
+
+
+def test_peers_answer_at_the_same_cubes_and_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    threads = torch.get_num_threads()
+    try:
+        occlusion.by_position(32, 2)
+    finally:
+        torch.set_num_threads(threads)
+    fp32, bf16 = (json.loads(Path(f"outputs/bench/occlusion_32{name}.json").read_text()) for name in ("", "_bf16"))
+    assert (fp32["positions"], fp32["sampled"]) == (27, 27), "four batches: all of them were taken"
+    assert fp32["gmac"]["sampled position"] == fp32["gmac"]["position"]
+    for record in (fp32, bf16):
+        assert record["peers"].keys() == record["ratios"].keys() == {"MONAI", "MONAI bf16", "captum"}
+        assert all(record["difference"][peer]["logit"] < 1e-5 for peer in ("MONAI", "captum"))
+        assert min(record["range"]) > 1e-3, "equal answers everywhere would prove nothing"
+    assert fp32["error_of_range"] == 0 < bf16["error_of_range"] < 0.05
+    assert bf16["cache_gb"] == fp32["cache_gb"] / 2
