@@ -61,7 +61,7 @@ def main(sizes: Sequence[int]) -> None:
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc, and take what the largest pass needs: fresh pages cost a peer up to a third more, as the VM has it."""
+    """Tell glibc, and take what the largest pass needs: fresh pages cost a peer up to a third more on this VM."""
     mmap_max, trim_threshold = -4, -1
     libc = ctypes.CDLL(None)
     libc.mallopt(mmap_max, 0)
