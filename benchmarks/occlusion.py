@@ -61,7 +61,7 @@ def main(sizes: Sequence[int]) -> None:
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc, and take what the largest pass needs: fresh pages cost a peer up to a third more on this VM."""
+    """Tell glibc, and take what the largest pass needs: on a VM fresh pages may cost a peer a third of its time."""
     mmap_max, trim_threshold = -4, -1
     libc = ctypes.CDLL(None)
     libc.mallopt(mmap_max, 0)
