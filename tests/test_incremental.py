@@ -96,14 +96,14 @@ def require_exact_anywhere(setting: dict[str, Any], data: st.DataObject, largest
     require_exact(found, engine.baseline, expected, untouched)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(networks(), st.data())
 def test_any_resnet_any_volume_any_cubes(setting: dict[str, Any], data: st.DataObject) -> None:
     require_exact_anywhere(setting, data, largest=19)
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=30)
 @given(networks(), st.data())
 def test_many_resnets_larger_volumes(setting: dict[str, Any], data: st.DataObject) -> None:
     require_exact_anywhere(setting, data, largest=45)
