@@ -28,9 +28,10 @@ from monai.visualize import OcclusionSensitivity
 from multiply_adds import multiply_adds, whole_volume
 from torch import Tensor, nn
 
+from ricenet.engines import prepare
 from ricenet.folded import fold
 from ricenet.incremental import Incremental
-from ricenet.occlusion import Plan, drop_map, occlude, positions, prepare
+from ricenet.occlusion import Plan, drop_map, occlude, positions
 from ricenet.windows import Boxes, Cubes, find_changes
 
 CHANNELS, EDGE, STEP, BATCH = 3, 16, 8, 8

@@ -3,43 +3,22 @@
 A cube is blanked in all (or some) channels at once and slid over the volume. A voxel's value in the map is the mean,
 over the cubes that covered it, of the drop in probability of the class the models predict for the untouched volume:
 positive where the answer needs what it sees there, negative where what it sees there speaks against the answer.
-After Zeiler and Fergus (ECCV 2014). A ResNet is answered for incrementally (ricenet.incremental), at a fraction of the
-work and to the same digits; any other network by a whole forward pass per cube.
+After Zeiler and Fergus (ECCV 2014). What answers for a blanked volume is in ricenet.engines.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Protocol
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ricenet.folded import fold
-from ricenet.incremental import Incremental
+from ricenet.engines import Engine, exact_convolutions, prepare
 from ricenet.windows import Cubes, Voxels, find_changes, slices
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _HIGHEST = 8  # cubes around which a finer stride is tried
 _CHECKED = 16  # cubes that bf16 is compared with fp32 on
-
-
-class Engine(Protocol):
-    """One model's answers for one volume with cubes of it blanked; see ricenet.incremental.Incremental.
-
-    Attributes:
-        method: "incremental", or "plain" with a whole forward pass per cube.
-    """
-
-    method: str
-    baseline: Tensor
-
-    def logits(
-        self, cubes: Cubes, reference: Tensor, channels: Sequence[int], batch_size: int
-    ) -> Iterator[tuple[np.ndarray, Tensor]]: ...
 
 
 @dataclass(frozen=True)
@@ -108,28 +87,6 @@ def positions(shape: Sequence[int], cube: Sequence[int], stride: Sequence[int]) 
     return np.array(list(product(*starts)), dtype=np.int64)
 
 
-def prepare(model: nn.Module, volume: Tensor, precision: str = "fp32", memory_gb: float = 8.0) -> Engine:
-    """The fastest engine for this model, exact in fp32; the clean activations of `volume` are computed here.
-
-    Args:
-        model: in eval mode; (B, C, X, Y, Z) float32 -> logits (B, K), each row depending on its own volume only.
-        volume: (C, X, Y, Z) float32, on the model's device.
-        precision, memory_gb: see Plan.
-
-    Raises:
-        ValueError: a model in which BatchNorm mixes the cubes of a batch: in training mode, or without its statistics.
-    """
-    layers = list(model.modules())
-    if any(layer.training for layer in layers):
-        raise ValueError("the model is in training mode, where BatchNorm mixes the cubes of a batch; call model.eval()")
-    if any(isinstance(layer, nn.BatchNorm3d) and not layer.track_running_stats for layer in layers):
-        raise ValueError("a BatchNorm3d without running statistics mixes the cubes of a batch; train it with them")
-    folded, dtype = fold(model), PRECISIONS[precision]
-    if folded is None:
-        return Plain(model, volume, dtype)
-    return Incremental(folded, volume, dtype, int(memory_gb * 1e9))
-
-
 def occlude(
     models: Sequence[nn.Module],
     volume: Tensor,
@@ -158,8 +115,7 @@ def occlude(
     corners = positions((x, y, z), plan.cube, plan.stride)
     cubes = {name: find_changes(changed[name], corners, plan.cube) for name in blanked}
     silent = True if progress is None else None  # None: tqdm itself stays silent where there is no terminal
-    # TensorFloat-32, what a GPU's convolutions take for fp32 otherwise, keeps ten bits of each factor.
-    with tqdm(desc=progress, unit="cube", disable=silent, leave=False, total=0) as bar, _exact_convolutions():
+    with tqdm(desc=progress, unit="cube", disable=silent, leave=False, total=0) as bar, exact_convolutions():
         answers = _answer_each(models, volume, reference, blanked, cubes, plan, bar)
         for stride in _finer_strides(plan):
             cubes = {
@@ -200,32 +156,6 @@ def drop_map(members: Sequence[Occlusion], chosen: int | None = None) -> np.ndar
         total[window] += drop
         covered[window] += 1
     return (total / np.maximum(covered, 1)).astype(np.float32)
-
-
-class Plain:
-    """The same answers by a whole forward pass per cube, for networks whose layers look at the whole map."""
-
-    method = "plain"
-
-    def __init__(self, model: nn.Module, volume: Tensor, dtype: torch.dtype) -> None:
-        self._model, self._volume, self._dtype = model, volume, dtype
-        self.baseline = self._answer(volume[None])[0]
-
-    def logits(
-        self, cubes: Cubes, reference: Tensor, channels: Sequence[int], batch_size: int
-    ) -> Iterator[tuple[np.ndarray, Tensor]]:
-        for start in range(0, len(cubes.corner), batch_size):
-            rows = np.arange(start, min(start + batch_size, len(cubes.corner)))
-            batch = self._volume.repeat(len(rows), 1, 1, 1, 1)
-            for volume, row in zip(batch, rows.tolist(), strict=True):
-                inside = (list(channels), *cubes.slices(row))
-                volume[inside] = reference[inside]
-            yield rows, self._answer(batch)
-
-    @torch.inference_mode()
-    def _answer(self, batch: Tensor) -> Tensor:
-        with torch.autocast(batch.device.type, self._dtype, enabled=self._dtype != torch.float32):
-            return self._model(batch).double()
 
 
 def _answer_each(
@@ -316,11 +246,6 @@ def _joined(first: Occlusion, more: Occlusion) -> Occlusion:
         passes=first.passes + more.passes,
         error=max(errors, default=None),
     )
-
-
-def _exact_convolutions() -> AbstractContextManager[None]:
-    now = torch.backends.cudnn
-    return now.flags(now.enabled, now.benchmark, now.benchmark_limit, now.deterministic, allow_tf32=False)
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

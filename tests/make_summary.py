@@ -99,6 +99,10 @@ def texts(figure: Figure) -> list[Text]:
     return [text for text in figure.findobj(Text) if text.get_visible() and text.get_text()]
 
 
+def words(figure: Figure) -> str:
+    return "\n".join(text.get_text() for text in texts(figure))
+
+
 def require_readable(figure: Figure, smallest_points: float = 7) -> None:
     """Every text is whole, large enough and clear of the others, and the figure fits the page."""
     require_whole(figure, smallest_points)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from make_summary import require_readable, texts
+from make_summary import require_readable, words
 
 from ricenet import attributionfigures, figures
 from ricenet.attribution import summarise
@@ -35,10 +35,6 @@ def record(name: str, number: int, whole: bool = True, **changed: object) -> dic
         "curves": {"fraction": list(fraction), **{k: list(v) for k, v in curves.items()}, **areas} if whole else None,
     }  # fmt: skip
     return {**plain, **changed}
-
-
-def words(figure) -> str:
-    return "\n".join(text.get_text() for text in texts(figure))
 
 
 def sets_of(*names: str, cases: int = 12, whole: bool = True) -> dict:

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from make_summary import MAKERS, found, full_summary, half_summary, require_readable, smallest_summary, texts
+from make_summary import MAKERS, found, full_summary, half_summary, require_readable, smallest_summary, words
 from matplotlib.collections import LineCollection
 from PIL import Image
 from sklearn.metrics import auc
@@ -18,10 +18,6 @@ def panels(figure) -> dict[str, object]:
         for text in axes.texts
         if text.get_fontweight() == "bold"
     }
-
-
-def words(figure) -> str:
-    return "\n".join(text.get_text() for text in texts(figure))
 
 
 @pytest.mark.parametrize("make", MAKERS)

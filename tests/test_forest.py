@@ -1,15 +1,11 @@
 import numpy as np
 import pytest
-from make_summary import MAKERS, contrast, full_summary, half_summary, require_readable, smallest_summary, texts
+from make_summary import MAKERS, contrast, full_summary, half_summary, require_readable, smallest_summary, words
 from matplotlib.collections import LineCollection
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
 from ricenet import figures, forest
-
-
-def words(figure) -> str:
-    return "\n".join(text.get_text() for text in texts(figure))
 
 
 def markers(axes) -> list[tuple[float, float, bool]]:

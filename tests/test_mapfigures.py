@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from make_summary import require_readable, texts
+from make_summary import require_readable, texts, words
 from matplotlib.collections import LineCollection
 from matplotlib.contour import ContourSet
 from nibabel.affines import apply_affine
@@ -44,10 +44,6 @@ def scene(**changed: object) -> Scene:
         mri_role="event",
     )
     return replace(plain, **changed)
-
-
-def words(figure) -> str:
-    return "\n".join(text.get_text() for text in texts(figure))
 
 
 def legend(figure) -> list[str]:

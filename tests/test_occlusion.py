@@ -17,23 +17,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from monai.networks.nets import DenseNet, ResNet
 from monai.visualize import OcclusionSensitivity
 from torch import Tensor, nn
-from trained import blanked_logits, train, trained
+from trained import blanked_logits, noise, normalised_by, require_exact, steep, trained
 
+from ricenet.engines import Plain, prepare
 from ricenet.occlusion import (
     Occlusion,
-    Plain,
     Plan,
     drop_map,
     drops,
     occlude,
     positions,
     predicted_class,
-    prepare,
 )
-from ricenet.windows import find_changes
 
 LESION = (slice(8, 12), slice(4, 8), slice(6, 10))
 COARSE = Plan(cube=(4, 4, 4), stride=(2, 2, 2))
@@ -63,24 +60,6 @@ def planted() -> PlantedLesion:
 def resnet() -> nn.Module:
     """Narrow, with a linear layer steep enough for probabilities that vary."""
     return steep(trained())
-
-
-def steep(network: nn.Module) -> nn.Module:
-    network = copy.deepcopy(network)
-    with torch.no_grad():
-        network.fc.weight.mul_(4)  # type: ignore[union-attr,operator]
-    return network
-
-
-def noise(*shape: int, seed: int = 0) -> Tensor:
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def require_exact(found: np.ndarray, expected: np.ndarray) -> None:
-    """To 1e-4 of the range of the logits."""
-    spread = np.ptp(expected, axis=0).max()
-    assert spread > 1e-3 * np.abs(expected).max(), "logits that hardly vary would prove nothing"
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * spread)
 
 
 def test_positions_are_a_grid_with_a_flush_end() -> None:
@@ -181,45 +160,6 @@ def test_ignored_channel_gives_a_zero_map(planted: nn.Module) -> None:
     assert ignored.passes == len(ignored.positions), "channel 1 is nowhere at the fill: nothing may have been skipped"
     np.testing.assert_array_equal(found["seen"][0].logits, found["together"][0].logits)
     assert drop_map(found["seen"]).any()
-
-
-def normalised_by(layer: nn.Module) -> nn.Module:
-    network = ResNet("basic", [1, 1, 1, 1], [4, 8, 16, 32], n_input_channels=2, num_classes=2)
-    train(network, 2)
-    network.layer2[0].bn2 = layer  # type: ignore[index,assignment]
-    return network.eval()
-
-
-def test_networks_that_look_at_the_whole_map_are_answered_plainly() -> None:
-    torch.manual_seed(0)
-    require_plain(normalised_by(nn.InstanceNorm3d(8, affine=True)), 5)
-
-
-def test_normalisation_that_mixes_the_cubes_of_a_batch_is_refused() -> None:
-    volume = noise(2, 17, 16, 18)
-    with pytest.raises(ValueError, match="without running statistics"):
-        prepare(normalised_by(nn.BatchNorm3d(8, track_running_stats=False)), volume)
-    half_trained = normalised_by(nn.BatchNorm3d(8))
-    half_trained.layer3.train()
-    with pytest.raises(ValueError, match="training mode"):
-        prepare(half_trained, volume)
-
-
-def test_densenet_is_answered_plainly() -> None:
-    torch.manual_seed(0)
-    network = DenseNet(3, 2, 2, 8, 4, (2, 2))
-    train(network, 2)
-    require_plain(network.eval(), 5)
-
-
-def require_plain(network: nn.Module, batch_size: int) -> None:
-    volume, reference = 3 * noise(2, 17, 16, 18), noise(2, 17, 16, 18, seed=1)
-    plan = Plan((7, 7, 7), (5, 9, 6), batch_size=batch_size)
-    (found,) = occlude([network], volume, reference, {"": [1]}, plan)[""]
-    expected = blanked_logits(network, volume, found.positions, plan.cube, reference, [1]).numpy()
-    assert found.method == "plain"
-    require_exact(found.logits, expected)
-    np.testing.assert_allclose(found.baseline, network(volume[None])[0].detach().numpy(), rtol=0, atol=1e-5)
 
 
 def test_background_is_skipped_and_answers_the_baseline(planted: PlantedLesion, resnet: nn.Module) -> None:
@@ -392,18 +332,6 @@ def test_a_plans_memory_reaches_the_engine(resnet: nn.Module, tmp_path: Path, mo
     occlude([resnet], volume, torch.zeros_like(volume), BOTH, plan)
     with pytest.raises(FileNotFoundError):
         occlude([resnet], volume, torch.zeros_like(volume), BOTH, replace(plan, memory_gb=0.0))
-
-
-def test_both_engines_take_the_same_cubes_and_answer_the_same(resnet: nn.Module) -> None:
-    volume, reference = 3 * noise(2, 17, 16, 18), noise(2, 17, 16, 18, seed=1)
-    cubes = find_changes(np.ones((17, 16, 18), bool), positions((17, 16, 18), (7, 7, 7), (5, 9, 6)), (7, 7, 7))
-    found = []
-    for engine in (Plain(resnet, volume, torch.float32), prepare(resnet, volume)):
-        logits = torch.zeros(len(cubes.corner), 2, dtype=torch.double)
-        for rows, some in engine.logits(cubes, reference, [1], 5):
-            logits[rows] = some
-        found.append(logits)
-    require_exact(found[1].numpy(), found[0].numpy())
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")

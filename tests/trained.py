@@ -1,10 +1,12 @@
 """For tests: narrow networks as training leaves them, and what they answer for cubes blanked one by one."""
 
+import copy
 from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
 import torch
+from monai.networks.nets import ResNet
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -57,9 +59,36 @@ def blanked_logits(
     """(P, K) float64: `network`'s own forward pass for each copy of the volume with one cube blanked."""
     answers = []
     for low in corners.tolist():
-        copy = volume.clone()
+        blanked = volume.clone()
         for channel in channels:
             part = (channel, *(slice(start, start + length) for start, length in zip(low, edge, strict=True)))
-            copy[part] = reference[part]
-        answers.append(network(copy[None])[0].double())
+            blanked[part] = reference[part]
+        answers.append(network(blanked[None])[0].double())
     return torch.stack(answers)
+
+
+def normalised_by(layer: nn.Module) -> nn.Module:
+    """A ResNet with `layer` in the place of one of its BatchNorms."""
+    network = ResNet("basic", [1, 1, 1, 1], [4, 8, 16, 32], n_input_channels=2, num_classes=2)
+    train(network, 2)
+    network.layer2[0].bn2 = layer  # type: ignore[index,assignment]
+    return network.eval()
+
+
+def steep(network: nn.Module) -> nn.Module:
+    """A copy with probabilities that vary."""
+    network = copy.deepcopy(network)
+    with torch.no_grad():
+        network.fc.weight.mul_(4)  # type: ignore[union-attr,operator]
+    return network
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def require_exact(found: np.ndarray, expected: np.ndarray) -> None:
+    """To 1e-4 of the range of the logits."""
+    spread = np.ptp(expected, axis=0).max()
+    assert spread > 1e-3 * np.abs(expected).max(), "logits that hardly vary would prove nothing"
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * spread)
