@@ -104,11 +104,12 @@ def _pointing(found: Mapping[str, Any]) -> dict[str, tuple[dict[str, Any], dict[
 
 
 def _draw_cells(part: SubFigure, rows: Mapping[str, dict[str, Any]], draw: DrawCell) -> None:
-    """One panel: a row a set, a column for all that any set has, in the order of COLUMN_NAMES."""
-    columns = [name for name in COLUMN_NAMES if any(name in row for row in rows.values())]
+    """One panel: a row a set, a column for all that any set has, by COLUMN_NAMES; further channels last."""
+    there = dict.fromkeys(name for row in rows.values() for name in row)
+    columns = [name for name in dict.fromkeys([*COLUMN_NAMES, *there]) if name in there]
     all_axes = part.subplots(1, len(columns), sharey=True, squeeze=False)[0]
     for name, axes in zip(columns, all_axes, strict=True):
-        axes.set_title(COLUMN_NAMES[name], fontsize=SMALL)
+        axes.set_title(COLUMN_NAMES.get(name, name), fontsize=SMALL)
         for place, row in enumerate(rows.values()):
             if name in row:
                 draw(axes, place, row[name])

@@ -1,16 +1,12 @@
 """One case: its images in, model-ready arrays out, and the folder on disk that holds them.
 
 Every original image is interpolated once: grid voxel -> reference world -> the image's world -> its voxel.
-The 1 mm copies that registration and brain extraction see are thrown away.
 """
 
 import hashlib
 import json
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,49 +14,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ricenet import MODALITIES, brain, dose
+from ricenet import MODALITIES, dose
+from ricenet.alignment import COPY_SPACING_MM, Aligned, Settings, align, timed
 from ricenet.cohort import Case, file_hash
 from ricenet.config import InvalidInput
 from ricenet.partial import partial_folder, publish
-from ricenet.registration import rigid, rotation_degrees, translation_mm
-from ricenet.volume import Affine, Mask, Volume, Voxels, covered, isotropic, read_volume, resample
+from ricenet.registration import rotation_degrees, translation_mm
+from ricenet.volume import Affine, Mask, Volume, Voxels, covered, resample
 
 # Part of every case folder's name: raise it when the same inputs and parameters give other volumes.
-PREPROCESSING_VERSION = 2
+PREPROCESSING_VERSION = 3
 RECORD = "case.json"
-COPY_SPACING_MM = 1.0  # of what the registration sees, or the grid's spacing where that is coarser
 MIN_MRI_COVERAGE = 0.95
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What decides the content of a case folder; the keys of conf/preprocess.yaml.
-
-    `device`: cpu or cuda; `brain_software`: the extractor's package and version; `hdbet2_env`: where it is installed.
-    """
-
-    brain: str
-    hdbet_models: int
-    hdbet_tta: bool
-    device: str
-    reference: str
-    brain_on: str
-    registration: str
-    spacing_mm: float
-    size: int
-    dose_scaling: str
-    seed: int
-    brain_software: str = ""
-    hdbet2_env: str | None = None
-
-    def deciding(self) -> dict[str, Any]:
-        """The settings that are looked at: what the name and the record of a case folder hold."""
-        ignored = {"hdbet2_env"}
-        if self.brain != "hdbet":
-            ignored.add("hdbet_models")
-        if self.brain not in ("hdbet", "hdbet2"):
-            ignored |= {"hdbet_tta", "device", "brain_software"}
-        return {name: value for name, value in asdict(self).items() if name not in ignored}
 
 
 @dataclass(frozen=True)
@@ -91,23 +56,28 @@ def prepare(case: Case, inputs: dict[str, str], settings: Settings) -> Prepared:
     Raises:
         InvalidInput: an image, the dose, the brain or its place on the grid breaks a rule.
     """
-    seconds: dict[str, float] = {}
-    with _timed(seconds, "read"):
-        images = {role: read_volume(path, case.name, role) for role, path in case.files.items()}
-        if "rd" in images:
-            images["rd"] = dose.check_dose(images["rd"], case.name, case.prescription_gy, case.fractions)
-    with _timed(seconds, "register"):
-        maps = _world_maps(images, inputs, settings)
-    with _timed(seconds, "brain"):
-        head = _brain(images, maps, settings, case.name)
-    with _timed(seconds, "sample"):
-        grid = _grid_around(head, images[settings.reference], settings)
+    return sample(align(case, inputs, settings), settings)
+
+
+def sample(aligned: Aligned, settings: Settings) -> Prepared:
+    """The model-ready arrays on the grid of `settings`, and the record that stands beside them.
+
+    On a grid that is coarser than an image a voxel is a mean, as in a scanner: single points would keep all the noise.
+
+    Raises:
+        InvalidInput: the brain does not fit the grid, or an image does not cover it.
+    """
+    case, images, maps = aligned.case, aligned.images, aligned.maps
+    seconds = dict(aligned.seconds)
+    with timed(seconds, "sample"):
+        grid = _grid_around(aligned.head, images[settings.reference], settings)
         shape = (settings.size,) * 3
-        inside = resample(head, shape, grid) >= 0.5
-        _check_fits(head, shape, grid, settings, case.name)
+        _check_fits(aligned.head, shape, grid, settings, case.name)
+        on_grid = partial(_mean_on, grid, settings.size, settings.spacing_mm)
+        inside = on_grid(aligned.head, np.eye(4)) >= 0.5
         seen = {role: covered(images[role], shape, grid, maps[role]) for role in maps}
         _check_coverage(inside, seen, case.name)
-        view = {role: resample(images[role], shape, grid, maps[role]) for role in maps}
+        view = {role: on_grid(images[role], maps[role]) for role in maps}
         channels = [_normalised(role, view[role], inside & seen[role], settings.dose_scaling) for role in view]
     record = {
         "version": PREPROCESSING_VERSION,
@@ -116,7 +86,7 @@ def prepare(case: Case, inputs: dict[str, str], settings: Settings) -> Prepared:
         "world_from_voxel": grid.tolist(),
         "spacing_mm": settings.spacing_mm,
         "dose_scale_gy": dose.DOSE_SCALE_GY if "rd" in view and settings.dose_scaling == "fixed" else None,
-        "inputs": inputs,
+        "inputs": aligned.inputs,
         "parameters": settings.deciding(),
         "transforms": {f"{role}_from_{settings.reference}": world_map.tolist() for role, world_map in maps.items()},
         "qc": _qc_numbers(view, inside, seen, maps, grid),
@@ -124,51 +94,13 @@ def prepare(case: Case, inputs: dict[str, str], settings: Settings) -> Prepared:
     return Prepared(np.stack(channels).astype(np.float16), inside, view, record, seconds)
 
 
-@contextmanager
-def _timed(seconds: dict[str, float], step: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    seconds[step] = round(time.perf_counter() - start, 2)
-
-
-def _world_maps(images: dict[str, Volume], inputs: dict[str, str], settings: Settings) -> dict[str, Affine]:
-    """For each modality, in MODALITIES order: the world map from the reference's frame to the frame of that image."""
-    scans: list[str] = [role for role in ("post", "event", "planning") if role in images]
-    copies = {role: isotropic(images[role], max(COPY_SPACING_MM, settings.spacing_mm)) for role in scans}
-    align = partial(rigid, schedule=settings.registration, seed=settings.seed)
-    other = "event" if settings.reference == "post" else "post"
-    maps = {settings.reference: np.eye(4), other: align(copies[settings.reference], copies[other])}
-    if "rd" in images:
-        # The dose lives in the frame of the planning image, else of the post-OP MRI; it is never registered itself.
-        maps["rd"] = maps["post"]
-        if "planning" in images and inputs["planning"] != inputs["post"]:
-            maps["rd"] = align(copies["post"], copies["planning"]) @ maps["post"]
-    return {role: maps[role] for role in MODALITIES if role in maps}
-
-
-def _brain(images: dict[str, Volume], maps: dict[str, Affine], settings: Settings, case: str) -> Volume:
-    """The brain as 0 and 1, in the reference's frame."""
-    find = partial(
-        brain.extract,
-        backend=settings.brain,
-        case=case,
-        models=settings.hdbet_models,
-        tta=settings.hdbet_tta,
-        device=settings.device,
-        hdbet2_env=None if settings.hdbet2_env is None else Path(settings.hdbet2_env),
-    )
-
-    def on(role: str) -> Volume:
-        image = isotropic(images[role], brain.HDBET_SPACING_MM) if settings.brain == "hdbet" else images[role]
-        return Volume(find(image, user_mask=images.get("brain_mask")).astype(np.float32), image.world_from_voxel)
-
-    first = on(settings.reference)
-    if settings.brain_on == "reference":
-        return first
-    (other,) = {"post", "event"} - {settings.reference}
-    second = resample(on(other), first.voxels.shape, first.world_from_voxel, maps[other]).round()
-    combine = np.maximum if settings.brain_on == "union" else np.minimum
-    return Volume(combine(first.voxels, second), first.world_from_voxel)
+def _mean_on(grid: Affine, size: int, spacing_mm: float, image: Volume, image_from_reference: Affine) -> Voxels:
+    """(size,) * 3 float32; where the image is finer than the grid, the mean over several points of each voxel."""
+    parts = max(1, round(spacing_mm / max(COPY_SPACING_MM, image.spacing_mm.min())))
+    step = np.diag([1 / parts] * 3 + [1.0])
+    step[:3, 3] = (1 / parts - 1) / 2  # the outer faces coincide
+    fine = resample(image, (size * parts,) * 3, grid @ step, image_from_reference)
+    return fine.reshape(size, parts, size, parts, size, parts).mean((1, 3, 5)) if parts > 1 else fine
 
 
 def _grid_around(head: Volume, reference: Volume, settings: Settings) -> Affine:
@@ -242,6 +174,14 @@ def _qc_numbers(
             "planning_rotation_degrees": rotation_degrees(dose_from_post),
             "planning_translation_mm": translation_mm(dose_from_post, centre),
         }
+    for role in (role for role in view if role not in MODALITIES):
+        further_from_post = maps[role] @ np.linalg.inv(maps["post"])
+        numbers |= {
+            f"{role}_similarity": mutual_information(view["post"][inside], view[role][inside]),
+            f"{role}_rotation_degrees": rotation_degrees(further_from_post),
+            f"{role}_translation_mm": translation_mm(further_from_post, centre),
+            f"{role}_coverage": float(seen[role][inside].mean()),
+        }
     return {name: round(value, 4) for name, value in numbers.items()}
 
 
@@ -268,7 +208,7 @@ def make_case_folder(
             prepared = prepare(case, inputs, settings)
         finally:
             tempfile.tempdir = before
-    with _timed(prepared.seconds, "write"):
+    with timed(prepared.seconds, "write"):
         write_case_folder(cases, name, prepared)
     return prepared.seconds
 

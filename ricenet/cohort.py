@@ -10,6 +10,7 @@ import hashlib
 import io
 import os
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -68,6 +69,11 @@ class Case:
         return f"case {self.key} (row {self.row} of cohort.csv)"
 
     @property
+    def mri(self) -> list[str]:
+        """The roles of its MRIs: post, event, then further ones."""
+        return [role for role in self.images if role != "rd"]
+
+    @property
     def files(self) -> dict[str, Path]:
         """Every file of the case by role."""
         extra = {"planning": self.planning, "brain_mask": self.brain_mask}
@@ -85,20 +91,26 @@ class ReadyCase:
     folder: str
 
 
-def read_cohort(root: Path) -> list[Case]:
+def read_cohort(root: Path, further: Sequence[str] = ()) -> list[Case]:
     """Read and check `root`/cohort.csv; rows with `excluded_because` are left out.
+
+    Args:
+        further: channels besides MODALITIES (ricenet.channels), each with a column of its name where the cohort has it.
 
     Raises:
         InvalidInput: as inspect_cohort, and with all its findings at once.
     """
-    cases, findings = inspect_cohort(root)
+    cases, findings = inspect_cohort(root, further)
     if findings:
         raise InvalidInput("\n".join(map(str, findings)), code="table.findings")
     return cases
 
 
-def inspect_cohort(root: Path) -> tuple[list[Case], list[Finding]]:
+def inspect_cohort(root: Path, further: Sequence[str] = ()) -> tuple[list[Case], list[Finding]]:
     """Read `root`/cohort.csv; rows with `excluded_because` are left out.
+
+    Args:
+        further: as in read_cohort.
 
     Returns:
         Every case, also those with a finding (their label may be -1, an image may be missing); and the findings, all
@@ -126,11 +138,14 @@ def inspect_cohort(root: Path) -> tuple[list[Case], list[Finding]]:
         raise InvalidInput("cohort.csv holds no case that is not excluded; nothing to do")
     key = read_key(root / KEY_FILE)
     findings: list[Finding] = []
-    cases = [_read_row(root, key, number, row, findings) for number, row in rows]
+    channels = (*MODALITIES, *further)
+    cases = [_read_row(root, key, number, row, channels, findings) for number, row in rows]
     return cases, findings + _check_together(cases)
 
 
-def _read_row(root: Path, key: bytes, number: int, row: dict[str, str], findings: list[Finding]) -> Case:
+def _read_row(
+    root: Path, key: bytes, number: int, row: dict[str, str], channels: Sequence[str], findings: list[Finding]
+) -> Case:
     patient, event = (row["patient_id"] or "").strip(), (row.get("event_id") or "").strip()
     mine = case_key(key, patient, event)
     name = f"case {mine} (row {number} of cohort.csv)"
@@ -155,7 +170,7 @@ def _read_row(root: Path, key: bytes, number: int, row: dict[str, str], findings
     if split not in SPLITS:
         report("split.unknown", f"split should be {' or '.join(SPLITS)}, got {split!r}", "correct the split column")
     paths = {}
-    for role in (*MODALITIES, "planning", "brain_mask"):
+    for role in (*channels, "planning", "brain_mask"):
         text = (row.get(role) or "").strip()
         if text:
             paths[role] = _inside(root, text, role, report)
@@ -177,13 +192,13 @@ def _read_row(root: Path, key: bytes, number: int, row: dict[str, str], findings
         row=number,
         label=LABELS.index(label) if label in LABELS else -1,
         split=split,
-        images={role: paths[role] for role in MODALITIES if role in paths},
+        images={role: paths[role] for role in channels if role in paths},
         planning=paths.get("planning"),
         brain_mask=paths.get("brain_mask"),
         fractions=None if fractions is None else int(fractions),
         prescription_gy=prescription,
         label_source=row.get("label_source") or "",
-        extra={name: value for name, value in row.items() if name and name not in COLUMNS},
+        extra={name: value for name, value in row.items() if name and name not in (*COLUMNS, *channels)},
     )
 
 
@@ -205,7 +220,8 @@ def _check_together(cases: list[Case]) -> list[Finding]:
     findings = []
     seen: dict[str, Case] = {}
     splits: dict[str, Case] = {}
-    common = max((case.images.keys() for case in cases), key=len)
+    # Post and event are reported with their row.
+    common = dict.fromkeys(role for case in cases for role in case.images if role not in ("post", "event"))
     for case in cases:
         twin = seen.setdefault(case.key, case)
         if twin is not case:
@@ -215,7 +231,7 @@ def _check_together(cases: list[Case]) -> list[Finding]:
         if first.split != case.split:
             message = f"the patient is in split {case.split!r} here and in {first.split!r} in row {first.row}"
             findings.append(Finding("split.leak", case.name, message, "keep all events of a patient in one split"))
-        for role in common - case.images.keys() - {"post", "event"}:  # these two are reported with their row
+        for role in (role for role in common if role not in case.images):
             message = f"modality {role} is missing although other cases have it"
             findings.append(
                 Finding("modality.missing", case.name, message, "add it, set excluded_because, or drop the column")

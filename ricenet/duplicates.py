@@ -7,11 +7,13 @@ Not found: the same patient scanned in another position of the head.
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ricenet.channels import in_order
 from ricenet.cohort import Case, Finding
 from ricenet.volume import Affine, Mask, Volume, Voxels
 
@@ -20,6 +22,7 @@ FINEST_MM, COARSEST_MM = 8.0, 16.0  # width of the details that a thumbnail keep
 # Correlation of thumbnails. 12 phantoms, which share one template: .47 and less between two of them; .97 and more
 # between two scans of one with other noise, .83 where the second brain mask is moved by 3 mm.
 SAME_ABOVE = 0.75
+NO_CHANNEL = ("planning", "brain_mask")
 HINT = "give both rows the same patient_id, or correct the path"
 
 
@@ -52,26 +55,28 @@ def thumbnail(post: NDArray, brain: Mask, world_from_voxel: Affine) -> Voxels:
 def find_duplicates(traces: Sequence[Traces]) -> list[Finding]:
     """Every image that is another patient's too, or its own case's other MRI, and every brain that looks the same."""
     findings, pairs = [], set[frozenset[int]]()
-    for role in ("post", "event", "rd"):
-        for mine, first, what in _shared(traces, role):
+    roles = [role for role in in_order(role for trace in traces for role in trace.files) if role not in NO_CHANNEL]
+    mri = [role for role in roles if role != "rd"]
+    for role in roles:
+        for mine, first, what in _shared(traces, role, ["rd"] if role == "rd" else mri):
             pairs.add(frozenset((mine.case.row, first.case.row)))
             code, name = ("patient.same_dose", "dose") if role == "rd" else ("patient.same_image", f"{role} image")
             message = f"its {name} is {what} one of another patient's, {first.case.name}"
             findings.append(Finding(code, mine.case.name, message, HINT, "error", role))
-    same = [trace.case.name for trace in traces if _is_one_image(trace)]
-    findings += [
-        Finding("image.same", name, "its post and event image are the same", "correct one path") for name in same
-    ]
+    for trace in traces:
+        for one, other in combinations(mri, 2):
+            if _is_one_image(trace, one, other):
+                message = f"its {one} and {other} image are the same"
+                findings.append(Finding("image.same", trace.case.name, message, "correct one path"))
     return findings + _near_duplicates(traces, pairs)
 
 
-def _is_one_image(trace: Traces) -> bool:
-    return any(hashes.get("post", 0) == hashes.get("event", 1) for hashes in (trace.files, trace.voxels))
+def _is_one_image(trace: Traces, one: str, other: str) -> bool:
+    return any(hashes.get(one, 0) == hashes.get(other, 1) for hashes in (trace.files, trace.voxels))
 
 
-def _shared(traces: Sequence[Traces], role: str) -> list[tuple[Traces, Traces, str]]:
-    """(a case, the first case of another patient with the same image, how alike they are)."""
-    roles = ("rd",) if role == "rd" else ("post", "event")
+def _shared(traces: Sequence[Traces], role: str, roles: Sequence[str]) -> list[tuple[Traces, Traces, str]]:
+    """(a case, the first case of another patient that has its image of `role` as one of `roles`, how alike)."""
     first: dict[str, Traces] = {}
     for trace in traces:
         for hashes in (trace.files, trace.voxels):

@@ -37,15 +37,15 @@ def examine(case: Case, ready: Path | None, flip: bool) -> Examined:
     Args:
         case: its files exist.
         ready: its case folder, where the cohort has been preprocessed.
-        flip: compare left and right of the two MRIs.
+        flip: compare left and right of post and event.
     """
     files = {role: file_hash(path) for role, path in case.files.items()}
     images, findings = _read(case)
     findings += checks.check_days(case.extra, case.name)
-    for role in ("post", "event", "planning"):
+    for role in (*case.mri, "planning"):
         if role in images:
             findings += checks.check_geometry(images[role], case.name, role)
-    for role in checks.MRI:
+    for role in case.mri:
         if role in images:
             findings += checks.check_intensity(images[role], case.name, role)
     if "rd" in images:
@@ -122,15 +122,15 @@ def _thumbnail(ready: Path | None, record: Mapping[str, Any]) -> NDArray[np.floa
 def draw(case: Case) -> bytes:
     """A PNG of what can be read of `case`; empty where nothing can.
 
-    Three planes of each MRI, and of the dose over the image it was planned on. Nothing is registered: every column is
-    in its own frame.
+    Three planes of post, event, the dose over the image it was planned on, and each further MRI. Nothing is registered:
+    every column is in its own frame.
     """
     images, _ = _read(case)
     if not images:
         return b""
     below = "post" if case.planning is None else "planning"
-    columns = {**{role: role for role in checks.MRI}, "rd": f"dose on {below}"}
-    figure = Figure(figsize=(9, 9), facecolor="black", layout="constrained")
+    columns = {**{role: role for role in (*checks.MRI, "rd", *case.mri)}, "rd": f"dose on {below}"}
+    figure = Figure(figsize=(3 * len(columns), 9), facecolor="black", layout="constrained")
     axes = figure.subplots(3, len(columns))
     for column, (role, title) in enumerate(columns.items()):
         axes[0, column].set_title(title if role in images else f"{role}: none to show", color="white", fontsize=9)

@@ -8,8 +8,20 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ricenet import MODALITIES
-from ricenet.narrative import BASELINES, CHANNEL_NAMES, FULL, interval, looks, number, p_value, reach, row_name, signed
+from ricenet.channels import in_order
+from ricenet.narrative import (
+    BASELINES,
+    FULL,
+    ONE_MODEL,
+    channel_name,
+    interval,
+    looks,
+    number,
+    p_value,
+    reach,
+    row_name,
+    signed,
+)
 from ricenet.table import PAPER, missing_cells
 
 FEW_PATIENTS = 50  # below, the test split cannot rank input combinations
@@ -54,7 +66,7 @@ def _of_runs(networks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     models = [record.get("model") or {} for record in networks]
     kinds = _distinct(model.get("architecture", model.get("name")) for model in models)
     weights = _distinct(model.get("pretrained") or "random" for model in models)
-    channels = {channel for one in networks for channel in (one.get("modalities") or {}).get("channels", ())}
+    channels = in_order(channel for one in networks for channel in (one.get("modalities") or {}).get("channels", ()))
     return {
         "finished_runs": len(networks) or None,
         "epochs": _listed(record.get("epochs") for record in networks),
@@ -64,7 +76,7 @@ def _of_runs(networks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "resnet": _listed(kind for kind in kinds if str(kind).startswith("resnet")),
         "networks": "; ".join(_distinct(map(_network, models))),
         "initialisation": "; ".join(map(_initialisation, weights)) if models else None,
-        "inputs": ", ".join(CHANNEL_NAMES[channel] for channel in MODALITIES if channel in channels),
+        "inputs": ", ".join(map(channel_name, channels)),
     }
 
 
@@ -122,7 +134,7 @@ def _of_grid(summary: Mapping[str, Any]) -> dict[str, Any]:
     sets, missing, n_folds = summary.get("sets") or {}, summary.get("missing"), summary.get("n_folds")
     # Only model-ready phantoms (phantom format=cases) keep the best possible answers beside their cases.
     drawn = any(found.get("bayes_macro_f1") is not None for found in sets.values())
-    combinations = sum(name in PAPER for name in sets)
+    combinations = sum(name not in ONE_MODEL for name in sets)
     facts = {
         "combinations": combinations or None,
         "n_folds": n_folds,

@@ -142,6 +142,8 @@ def _cohort_text(count: dict[str, int]) -> str:
 def patient(cases: Path, case: ReadyCase) -> Figure:
     """Figure 1: axial slices of one case of the `cases` folder: post-OP MRI, event MRI, dose with a colour bar.
 
+    Further channels stand behind, each under its own name.
+
     Each panel shows the slice with most of what it is about: the cavity or the lesion where truth.npz knows them (and
     then circled), else the highest dose, else the brain. Radiological view: the patient's right is on the left.
     """
@@ -153,6 +155,7 @@ def patient(cases: Path, case: ReadyCase) -> Figure:
     truth = dict(np.load(folder / "truth.npz")) if (folder / "truth.npz").is_file() else {}
     without_truth = volume["rd"] >= 0.95 * volume["rd"].max() if "rd" in volume else brain
     panels = [(role, *PANELS[role]) for role in PANELS if role in volume]
+    panels += [(role, role, *PANELS["event"][1:]) for role in volume if role not in PANELS]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(2.9 * len(panels) + 0.8, 3.9), layout="constrained")
         figure.suptitle(f"Case {case.case_key}: {LABEL_TEXT[case.label]}", fontsize=11)

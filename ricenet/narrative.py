@@ -145,7 +145,12 @@ def _excluded(summary: dict[str, Any]) -> list[str]:
 
 def channels(modalities: str) -> str:
     """A modality set in words: `dose + post-OP MRI` for rd_post."""
-    return " + ".join(CHANNEL_NAMES.get(part, part) for part in modalities.split("_"))
+    return " + ".join(map(channel_name, modalities.split("_")))
+
+
+def channel_name(channel: str) -> str:
+    """A channel in words; a further one, which nobody has named yet, by its own name."""
+    return CHANNEL_NAMES.get(channel, channel)
 
 
 def row_name(row: str) -> str:

@@ -14,9 +14,11 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, fields
 from datetime import timedelta
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ricenet.channels import further_channels, log_further
 from ricenet.cohort import Case, ReadyCase, read_cohort, write_cases
 from ricenet.config import Incomplete, InvalidInput, PreprocessConfig, WrongUsage
 from ricenet.covariates import check_columns, write_covariates, write_excluded
@@ -26,7 +28,7 @@ from ricenet.stage import stage
 from ricenet.workers import Ended, Limits, fitting_jobs, run_each
 
 if TYPE_CHECKING:
-    from ricenet.casefolder import Settings
+    from ricenet.alignment import Settings
 
 log = logging.getLogger(__name__)
 CASE_FOLDER = re.compile("c[0-9a-f]{12}-[0-9a-f]{12}")  # what prune may remove
@@ -49,8 +51,8 @@ class Task:
 @stage("preprocess", PreprocessConfig, private=True)
 def main(cfg: PreprocessConfig) -> None:
     """Turn the config into arguments."""
+    from ricenet.alignment import Settings
     from ricenet.brain import check_backend
-    from ricenet.casefolder import Settings
 
     _check_values(cfg)
     env = None if cfg.hdbet2_env is None else Path(cfg.hdbet2_env).absolute()
@@ -68,6 +70,7 @@ def main(cfg: PreprocessConfig) -> None:
         skip_failed=cfg.skip_failed,
         prune=cfg.prune,
         covariates=cfg.covariates,
+        further=further_channels(),
     )
 
 
@@ -82,6 +85,7 @@ def preprocess_cohort(
     skip_failed: bool = False,
     prune: bool = False,
     covariates: Sequence[str] = (),
+    further: Sequence[str] = (),
 ) -> None:
     """Check the whole cohort first, then do what is not done yet, then write the tables.
 
@@ -95,6 +99,7 @@ def preprocess_cohort(
         skip_failed: write the tables without the cases that failed, instead of not at all.
         prune: remove the case folders that cases.csv no longer names.
         covariates: columns of cohort.csv for covariates.csv.
+        further: channels besides post, event and rd that the cohort may have.
 
     Raises:
         InvalidInput: the cohort, or every case that failed, breaks a rule.
@@ -103,7 +108,9 @@ def preprocess_cohort(
     from ricenet.casefolder import is_finished
     from ricenet.casetables import FAILED, write_failures, write_tables
 
-    tasks = _tasks(read_cohort(cohort), settings)
+    cases = read_cohort(cohort, further)
+    log_further(further, cases)
+    tasks = _tasks(cases, settings)
     _check_shared_images(tasks)
     created = not output.exists()
     try:
@@ -178,10 +185,11 @@ def _check_shared_images(tasks: list[Task]) -> None:
     """The same image under two patients is one patient twice: a leak between folds."""
     owner: dict[str, Task] = {}
     for task in tasks:
-        if task.inputs["post"] == task.inputs["event"]:
-            message = f"{task.case.name}: its post and event image are the same file"
-            raise InvalidInput(message, "correct one path", code="image.same")
-        for role in ("post", "event"):
+        for one, other in combinations(task.case.mri, 2):
+            if task.inputs[one] == task.inputs[other]:
+                message = f"{task.case.name}: its {one} and {other} image are the same file"
+                raise InvalidInput(message, "correct one path", code="image.same")
+        for role in task.case.mri:
             first = owner.setdefault(task.inputs[role], task)
             if first.case.patient_key != task.case.patient_key:
                 raise InvalidInput(

@@ -1,13 +1,14 @@
 """The quality-control picture of one case: brain outline, post and event on each other, dose in place."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from ricenet import MODALITIES
 from ricenet.volume import Mask, Voxels
 
 PLANES = (("axial", 2), ("coronal", 1), ("sagittal", 0))
@@ -15,21 +16,25 @@ TILE = 24  # voxels of the checkerboard
 ISODOSES = {"20%": "#2c7fb8", "50%": "#41b65c", "80%": "#fdae61", "95%": "#e31a1c"}
 
 
-def draw_case(path: Path, view: dict[str, Voxels], brain: Mask, title: str) -> None:
+def draw_case(path: Path | BinaryIO, view: dict[str, Voxels], brain: Mask, title: str) -> None:
     """Write `path`: three planes through the dose maximum in the brain (without a dose: through the brain's centre).
 
     Columns: post with the brain's outline; event with the same outline; tiles of post and event in turn, where
-    structures must run on across the borders; where there is a dose, isodoses over post.
+    structures must run on across the borders; where there is a dose, isodoses over post; for each further MRI the
+    outline and the tiles once more.
 
     Args:
-        path: PNG.
+        path: PNG; or a stream.
         view: unmasked images by role on one grid, (X, Y, Z), RAS+; dose in Gy.
         brain: (X, Y, Z).
         title: the case key; nothing else may identify the case.
     """
     at = _focus(view, brain)
-    window = {role: _grey(view[role], brain) for role in ("post", "event")}
+    further = [role for role in view if role not in MODALITIES]
+    window = {role: _grey(view[role], brain) for role in ("post", "event", *further)}
     columns = ["post, brain", "event, brain", "post / event tiles"] + (["dose on post"] if "rd" in view else [])
+    first = len(columns)
+    columns += [title for role in further for title in (f"{role}, brain", f"post / {role} tiles")]
     figure = Figure(figsize=(3 * len(columns), 9.6), facecolor="black", layout="constrained")
     axes = figure.subplots(3, len(columns), squeeze=False)
     for row, (plane, axis) in enumerate(PLANES):
@@ -39,10 +44,13 @@ def draw_case(path: Path, view: dict[str, Voxels], brain: Mask, title: str) -> N
             axes[row, 0].text(0.02, 0.94, "R", color="white", fontsize=8, transform=axes[row, 0].transAxes)
         _show(axes[row, 0], cut["post"], cut["brain"])
         _show(axes[row, 1], cut["event"], cut["brain"])
-        _show(axes[row, 2], np.where(_tiles(cut["post"].shape), cut["post"], cut["event"]))
+        _show_tiles(axes[row, 2], cut["post"], cut["event"])
         if "rd" in view:
             _show(axes[row, 3], cut["post"])
             _isodoses(axes[row, 3], cut["rd"], float(view["rd"][brain].max()))
+        for place, role in enumerate(further):
+            _show(axes[row, first + 2 * place], cut[role], cut["brain"])
+            _show_tiles(axes[row, first + 2 * place + 1], cut["post"], cut[role])
         axes[row, 0].text(0.02, 0.02, plane, color="white", fontsize=8, transform=axes[row, 0].transAxes)
     for axis_, name in zip(axes[0], columns, strict=True):
         axis_.set_title(name, color="white", fontsize=9)
@@ -78,16 +86,16 @@ def _box(brain: Mask, axis: int, margin: int = 12) -> tuple[slice, slice]:
     return tuple(map(slice, first, last))  # type: ignore[return-value]
 
 
-def _tiles(shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    rows, columns = np.ogrid[: shape[0], : shape[1]]
-    return (rows // TILE + columns // TILE) % 2 == 0
-
-
 def _show(axes: Any, image: NDArray, outline: NDArray | None = None) -> None:
     axes.imshow(image, cmap="gray", vmin=0, vmax=1, origin="lower", interpolation="nearest")
     if outline is not None and outline.any() and not outline.all():
         axes.contour(outline, levels=[0.5], colors="#ffd400", linewidths=0.8)
     axes.set_axis_off()
+
+
+def _show_tiles(axes: Any, first: NDArray, second: NDArray) -> None:
+    rows, columns = np.ogrid[: first.shape[0], : first.shape[1]]
+    _show(axes, np.where((rows // TILE + columns // TILE) % 2 == 0, first, second))
 
 
 def _isodoses(axes: Any, dose_gy: NDArray, highest: float) -> None:

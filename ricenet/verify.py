@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ricenet import LABELS, __version__
+from ricenet.channels import further_channels, log_further
 from ricenet.cohort import Case, Finding, inspect_cohort, read_cases
 from ricenet.config import InvalidInput, VerifyConfig, WrongUsage
 from ricenet.page import Picture, jpeg, render
@@ -52,7 +53,9 @@ def main(cfg: VerifyConfig) -> None:
         raise WrongUsage("out lies in the cohort folder, which is not to be changed; choose another")
     limits = Limits(cfg.jobs, cfg.limit_minutes, cfg.memory_gb)
     cases = None if cfg.cases is None else Path(cfg.cases)
-    findings = verify_cohort(cohort, cases, out, limits, flip=cfg.flip, pictures=cfg.pictures)
+    findings = verify_cohort(
+        cohort, cases, out, limits, flip=cfg.flip, pictures=cfg.pictures, further=further_channels()
+    )
     for severity, code, count in count_codes(findings):
         print(f"{severity} {code}: {count}")
     print(f"{len(findings)} findings")
@@ -64,7 +67,14 @@ def main(cfg: VerifyConfig) -> None:
 
 
 def verify_cohort(
-    cohort: Path, ready: Path | None, out: Path, limits: Limits, *, flip: bool, pictures: int
+    cohort: Path,
+    ready: Path | None,
+    out: Path,
+    limits: Limits,
+    *,
+    flip: bool,
+    pictures: int,
+    further: Sequence[str] = (),
 ) -> list[Finding]:
     """Examine every case of `cohort` and write `out`/verify.json and `out`/verify.html.
 
@@ -73,8 +83,9 @@ def verify_cohort(
         ready: the cases folder that preprocess made of it, or None.
         out: made where it is not there.
         limits: what the run may take.
-        flip: compare left and right of the two MRIs.
+        flip: compare left and right of post and event.
         pictures: at most so many on the page.
+        further: channels besides post, event and rd that the cohort may have.
 
     Returns:
         Every finding, errors first.
@@ -86,7 +97,8 @@ def verify_cohort(
     from ricenet.duplicates import find_duplicates
     from ricenet.manifest import check_manifest
 
-    cases, findings = inspect_cohort(cohort)
+    cases, findings = inspect_cohort(cohort, further)
+    log_further(further, cases)
     folders = {} if ready is None else {each.case_key: ready / each.folder for each in read_cases(ready)}
     tasks = {case.name: (_readable(case, cohort), folders.get(case.key), flip) for case in cases}
     examined, failed = _examine_all(tasks, limits)

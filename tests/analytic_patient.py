@@ -9,7 +9,8 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from ricenet import MODALITIES
-from ricenet.casefolder import Settings, input_hashes
+from ricenet.alignment import Settings
+from ricenet.casefolder import input_hashes
 from ricenet.cohort import Case, read_cohort
 
 # An analytic patient: an ellipsoid of 1,064 ml, waves for the cortex, a cavity; the dose falls off around the cavity.

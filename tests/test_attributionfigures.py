@@ -124,6 +124,8 @@ def test_channels_are_compared_where_there_are_several():
     assert [float(line.get_xdata()[0]) for line in dose.lines if line.get_marker() == "|"] == [1 / 2, 1 / 3]
     (post,) = column(figure, "post-OP MRI")
     assert [bar.get_y() + bar.get_height() / 2 for bar in post.patches] == [1]
+    (flair,) = column(attributionfigures.draw_attribution(sets_of("rd_event_flair", "rd")), "flair")  # a further one
+    assert len(flair.patches) == 1
     assert "Which channel" not in words(attributionfigures.draw_attribution(sets_of("rd", "post")))
     assert "Which channel" not in words(attributionfigures.draw_attribution(sets_of("rd_event", whole=False)))
 

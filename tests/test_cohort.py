@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ricenet.cohort import Case, ReadyCase, pseudonym, read_cases, read_cohort, read_key, write_cases
+from ricenet.cohort import Case, ReadyCase, inspect_cohort, pseudonym, read_cases, read_cohort, read_key, write_cases
 from ricenet.config import InvalidInput
 
 COLUMNS = (
@@ -98,6 +98,17 @@ def test_rows_that_do_not_go_together(tmp_path):
     with pytest.raises(InvalidInput, match=r"modality.missing.*modality rd"):
         read_cohort(table(tmp_path, {}, {"patient_id": "B", "rd": ""}))
     assert len(read_cohort(table(tmp_path, {"event_id": "1"}, {"event_id": "2"}))) == 2
+
+
+def test_every_further_channel_that_some_case_has_is_missed_in_the_others(tmp_path):
+    columns = (*COLUMNS, "flair", "t2")
+    rows = [{"patient_id": name, "flair": flair, "t2": "", "rd": rd} for name, flair, rd in
+            (("A", "a.nii", "c.nii"), ("B", "", "c.nii"), ("C", "b.nii", ""))]  # fmt: skip
+    _, findings = inspect_cohort(table(tmp_path, *rows, columns=columns), ["t2", "flair"])
+    assert [found.code for found in findings] == ["modality.missing", "modality.missing"]
+    for found, row, channel in zip(findings, (3, 4), ("flair", "rd"), strict=True):
+        assert found.case.endswith(f"(row {row} of cohort.csv)")
+        assert found.message == f"modality {channel} is missing although other cases have it"
 
 
 def test_link_out_of_the_folder(tmp_path):

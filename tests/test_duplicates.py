@@ -45,6 +45,13 @@ def test_two_events_of_one_patient_may_share_post_and_dose() -> None:
     assert codes(trace(2, "p", post="a", event="b", rd="x"), trace(3, "p", post="a", event="c", rd="x")) == []
 
 
+def test_a_further_mri_that_is_anothers_event_or_its_own_post() -> None:
+    first, second = trace(2, post="a", event="b", rd="x", flair="c"), trace(3, post="d", event="e", rd="y", flair="b")
+    assert codes(first, second) == [("patient.same_image", "flair", name(3))]
+    (found,) = find_duplicates([trace(2, post="a", event="b", flair="a", planning="a")])
+    assert (found.code, found.message) == ("image.same", "its post and flair image are the same")
+
+
 def test_post_that_is_event() -> None:
     assert codes(trace(2, post="a", event="a")) == [("image.same", "", name(2))]
 

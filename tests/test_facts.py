@@ -26,6 +26,15 @@ def test_counts_and_settings_are_those_of_the_summary_and_the_runs():
     assert "synthetic_cohort" not in facts
 
 
+def test_a_further_channel_is_an_input_and_its_set_a_combination():
+    summary, records = full_summary(), full_records()
+    summary["sets"]["rd_post_event_flair"] = summary["sets"]["rd"]
+    records[0]["modalities"] = {"name": "rd_post_event_flair", "channels": ["post", "event", "rd", "flair"]}
+    facts = read_facts(summary, records)
+    assert facts["inputs"] == "post-OP MRI, event MRI, dose, flair"
+    assert facts["combinations"] == read_facts(full_summary(), [])["combinations"] + 1
+
+
 def test_nothing_is_known_of_nothing():
     assert read_facts({}, []) == {}
 

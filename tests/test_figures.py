@@ -116,6 +116,16 @@ def test_patient_shows_the_slices_of_the_cavity_and_the_lesion(cases):
         assert circle.radius == pytest.approx(corners + 4)
 
 
+def test_a_further_channel_stands_behind_under_its_own_name(tmp_path):
+    folds = write_cases_folder(tmp_path / "cases", make_cases({"cv": (2, 2)}), 2, ("post", "event", "rd", "flair"))
+    figure = figures.patient(tmp_path / "cases", folds.cases[0])
+    panels = [axes for axes in figure.axes if axes.get_title()]
+    assert [axes.get_title().split(",")[0] for axes in panels] == ["Post-OP MRI", "Event MRI", "Dose", "flair"]
+    event, flair = (panels[place].findobj(AxesImage)[0] for place in (1, 3))
+    assert flair.cmap.name == "gray"
+    assert np.array_equal(flair.get_array(), event.get_array())  # make_cases gives all MRIs the same voxels
+
+
 def test_patients_right_is_on_the_left(cases):
     folder, case = cases
     axes = figures.patient(folder / "truth", case).axes[0]

@@ -82,6 +82,7 @@ def test_nothing_declared():
 
 def test_every_kind_of_row_has_a_name_in_words():
     assert narrative.row_name("rd_post") == "dose + post-OP MRI"
+    assert narrative.row_name("rd_event_flair") == "dose + event MRI + flair"
     assert narrative.row_name("modality_dropout") == "one model for all sets"
     assert narrative.row_name("rd_event-shuffled_labels") == "dose + event MRI, control: shuffled labels"
     assert narrative.row_name("metadata_only") == "site, scanner and the like in place of images"

@@ -50,6 +50,20 @@ def test_outline_is_drawn_on_both_images(tmp_path):
         assert ((red > 0.7) & (green > 0.6) & (blue < 0.4)).sum() > 100
 
 
+def test_a_further_mri_has_its_outline_and_tiles_of_its_own_behind(tmp_path):
+    view, brain = scene()
+    mirrored = np.ascontiguousarray(view["post"][::-1])  # bright on the other side, so that its tiles can be told
+    draw_case(tmp_path / "qc.png", view | {"flair": mirrored}, brain, "0123456789ab")
+    assert imread(tmp_path / "qc.png").shape[1] == 1800
+    *_, flair, tiles = columns_of(tmp_path / "qc.png", 6)
+    left, right = np.array_split(flair.mean(axis=2), 2, axis=1)
+    assert right.mean() > 1.5 * left.mean()
+    red, green, blue = np.moveaxis(flair, 2, 0)
+    assert ((red > 0.7) & (green > 0.6) & (blue < 0.4)).sum() > 100
+    for half in np.array_split(tiles, 2, axis=1):  # one of the two images is bright in each
+        assert 0.1 < (half > 0.9).all(axis=2).mean() < 0.6
+
+
 @pytest.mark.parametrize("with_dose", [True, False])
 def test_same_case_same_bytes(tmp_path, with_dose):
     view, brain = scene()
