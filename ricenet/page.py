@@ -1,13 +1,13 @@
 """The shell of our HTML pages: a template and what it shows in, one self-contained page out.
 
-A page carries its style and its pictures inside, asks no address for anything, runs no script and escapes whatever
-comes from a file. Templates extend page.html.j2.
+A page carries its style, its pictures and, if it has any, its scripts inside, asks no address for anything, runs no
+other script and escapes whatever comes from a file. Templates extend page.html.j2.
 """
 
 import base64
 import hashlib
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,8 +22,13 @@ class Picture:
     caption: str
 
 
-def render(template: str, filters: Mapping[str, Callable[..., str]], **view: Any) -> str:
-    """The page that `template`, a file beside this module, makes of `view`."""
+def render(template: str, filters: Mapping[str, Callable[..., str]], scripts: Sequence[str] = (), **view: Any) -> str:
+    """The page that `template`, a file beside this module, makes of `view`.
+
+    Args:
+        scripts: JavaScript that runs at the end of the page, in this order; our own files only, as nothing in them is
+            escaped. The page's policy allows exactly these, by their hashes, and without any no script at all.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     folder = Path(__file__).parent
@@ -36,8 +41,14 @@ def render(template: str, filters: Mapping[str, Callable[..., str]], **view: Any
     )
     environment.filters |= filters
     style = (folder / "report.css").read_text()
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return environment.get_template(template).render(style=style, style_hash=digest, **view)
+    return environment.get_template(template).render(
+        style=style, style_hash=_hash(style), scripts=scripts, script_hashes=[_hash(one) for one in scripts], **view
+    )
+
+
+def _hash(content: str) -> str:
+    """As a Content-Security-Policy names what it allows."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}"
 
 
 def jpeg(image: Path | BinaryIO) -> str:
