@@ -12,6 +12,7 @@ STAGES = {
     "status": "how a grid stands, while it is trained and after",
     "evaluate": "folds -> out-of-fold tables, intervals, figures",
     "explain": "occlusion maps of a finished grid",
+    "predict": "a trained grid -> model folder; a new patient -> probability, map and page",
     "report": "one self-contained HTML page of a run",
     "dashboard": "the W&B workspace that compares folds",
 }

@@ -281,6 +281,37 @@ class ExplainConfig:
 
 
 @dataclass
+class PredictConfig:
+    export: str | None
+    run: str | None
+    model_folder: str | None
+    patient: str | None
+    cohort: str | None
+    out: str | None
+    modalities: ModalitiesConfig
+    post_date: str | None
+    event_date: str | None
+    radiotherapy_start: str | None
+    post_series: str | None
+    event_series: str | None
+    planning_series: str | None
+    fractions: int | None
+    prescription_gy: float | None
+    brain: str | None
+    hdbet2_env: str | None
+    occlusion: bool
+    cube_mm: float
+    stride_mm: float
+    refine_mm: float | None
+    precision: str
+    batch_size: int
+    memory_gb: float
+    dicom: bool
+    accelerator: str
+    threads: int | None
+
+
+@dataclass
 class DashboardConfig:
     to: str
     entity: str | None
@@ -308,6 +339,14 @@ def typed_config(schema: type[Config], raw: "DictConfig") -> Config:
 
     plain = OmegaConf.to_container(raw, resolve=True, throw_on_missing=True)
     return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain))  # type: ignore[return-value]
+
+
+def defaults_of(name: str) -> dict[str, Any]:
+    """The keys of conf/<name>.yaml itself, for a stage that does part of another's work; groups are left out."""
+    import yaml
+
+    keys = yaml.safe_load((CONF_DIR / f"{name}.yaml").read_text())
+    return {key: value for key, value in keys.items() if key not in ("defaults", "hydra")}
 
 
 def compose(name: str, schema: type[Config], overrides: list[str]) -> Config:

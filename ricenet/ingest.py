@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ricenet.cohort import COLUMNS, KEY_FILE, MANIFEST, case_key, file_hash, pseudonym, read_key, write_key
+from ricenet.cohort import COLUMNS, KEY_FILE, MANIFEST, case_key, pseudonym, read_key, write_key
 from ricenet.config import Incomplete, IngestConfig, InvalidInput, WrongUsage
 from ricenet.labels import LabelRow, deal_test, read_labels
 from ricenet.partial import hold, partial_folder, publish, remove_folder, replace_file
@@ -216,11 +216,13 @@ def _finished(folder: Path, digest: str) -> dict[str, Any] | None:
 
 def take_in(task: Task, digest: str, out: Path, settings: "Settings", keys: Keys) -> dict[str, Any]:
     """Write the folder of one case, complete or not at all; returns its record, which says so if it has a problem."""
+    from ricenet.intake import write_volumes
+
     with partial_folder(out, task.key) as folder:
         case = _read(task, settings, keys, folder)
         record = {"version": INGEST_VERSION, "case": task.key, "digest": digest, **case.record}
         if case.problem is None:
-            record |= {"columns": case.columns, "sha256": _write_volumes(case, folder)}
+            record |= {"columns": case.columns, "sha256": write_volumes(case.volumes, folder)}
         else:
             problem = case.problem
             record["problem"] = {"code": problem.code, "message": problem.message, "hint": problem.hint}
@@ -243,21 +245,6 @@ def _read(task: Task, settings: "Settings", keys: Keys, scratch: Path) -> "Intak
         code="patient.missing",
     )
     return Intake(problem=missing)
-
-
-def _write_volumes(case: "Intake", folder: Path) -> dict[str, str]:
-    """Write the volumes as <role>.nii.gz; returns the SHA-256 of each by file name."""
-    import numpy as np
-
-    from ricenet.volume import write_volume
-
-    hashes = {}
-    for role, volume in case.volumes.items():
-        path, whole = folder / f"{role}.nii.gz", volume.voxels.astype(np.int16)
-        stored = whole if np.array_equal(whole, volume.voxels) else volume.voxels
-        write_volume(path, stored, volume.world_from_voxel)
-        hashes[path.name] = file_hash(path)
-    return hashes
 
 
 def _row(task: Task, record: dict[str, Any] | None, keep: list[str]) -> dict[str, Any]:

@@ -4,13 +4,15 @@ The record (ingest.json of the case) says what was chosen, summed and rejected a
 radiotherapy and sizes; no date, description, name or UID of a header.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-from ricenet.cohort import pseudonym
+import numpy as np
+
+from ricenet.cohort import file_hash, pseudonym
 from ricenet.config import InvalidInput, RuleConfig
 from ricenet.dicom import PatientFiles, Series, read_series
 from ricenet.dose import check_dose
@@ -20,7 +22,7 @@ from ricenet.rtdose import read_dose
 from ricenet.rtplan import Plan, read_plan
 from ricenet.sources import Entry
 from ricenet.treatment import Treatment, combine
-from ricenet.volume import Volume, read_volume
+from ricenet.volume import Volume, read_volume, write_volume
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,16 @@ def from_dicom(
         columns[f"{role}_day"] = times.day(chosen[role].series)
         columns[f"scanner_{role}"] = _scanner(chosen[role].series, key)
     return Intake(volumes, columns, _record(files, chosen, treatment, times, settings, key))
+
+
+def write_volumes(volumes: Mapping[str, Volume], folder: Path) -> dict[str, str]:
+    """Write the volumes as <role>.nii.gz; returns the SHA-256 of each by file name."""
+    hashes = {}
+    for role, volume in volumes.items():
+        path, whole = folder / f"{role}.nii.gz", volume.voxels.astype(np.int16)
+        write_volume(path, whole if np.array_equal(whole, volume.voxels) else volume.voxels, volume.world_from_voxel)
+        hashes[path.name] = file_hash(path)
+    return hashes
 
 
 def describe_series(

@@ -6,6 +6,7 @@ A stage is a function `work(cfg: <Stage>Config) -> None` under `@stage`; below i
 import logging
 import multiprocessing
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -13,7 +14,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import BrokenExecutor
 from functools import cache
 from pathlib import Path
@@ -36,12 +37,14 @@ log = logging.getLogger(__name__)
 
 
 def stage(
-    name: str, schema: type[Config], *, private: bool = False
+    name: str, schema: type[Config], *, private: bool = False, typed: Mapping[str, str] | None = None
 ) -> Callable[[Callable[[Config], None]], Callable[[], NoReturn]]:
     """Turn `work(config)` into the command line `python -m ricenet.<name>`.
 
     A `private` stage reads patients' files: an exception that nobody foresaw is told by its place alone, because its
     text may hold a path, an id or a header. RICENET_TRACEBACK=1 shows all of it.
+
+    `typed` holds keys that people type otherwise, {typed: key}: Hydra would take model=DIR for a choice of conf/model.
 
     `--help` is answered from the config files, before Hydra is loaded (ricenet.usage). In a single run the process ends
     with the exit codes above. In a multirun every job is tried: a failed one leaves its traceback in the log, and the
@@ -86,6 +89,8 @@ def stage(
                 refuse_calls(sys.argv[1:])
             except WrongUsage as error:
                 _stop(EXIT_USAGE, str(error))
+            for word, key in (typed or {}).items():
+                sys.argv[1:] = [re.sub(f"^{word}=", f"{key}=", argument) for argument in sys.argv[1:]]
             import hydra
 
             try:

@@ -1,0 +1,265 @@
+"""One new case through a trained ensemble: a case in; a folder with prediction.json, page.html and maps out.
+
+A case that is not fit gets a page with its findings, and no probability.
+"""
+
+import io
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ricenet import __version__, answer, trainingrange
+from ricenet.alignment import Aligned, Settings, align
+from ricenet.attribution import measure
+from ricenet.casefolder import Prepared, input_hashes, sample
+from ricenet.casemap import SIGN
+from ricenet.cohort import Case, Finding, ReadyCase
+from ricenet.config import InvalidInput
+from ricenet.fitness import as_finding, check_one_person, examine_patient, in_order, is_fit
+from ricenet.modelfolder import Model
+from ricenet.occlusion import Plan, drop_map, occlude
+from ricenet.partial import partial_folder, publish, remove_folder
+from ricenet.predictionpage import write_page
+from ricenet.regions import dose_bands
+from ricenet.scene import Scene
+from ricenet.viewer import Layer
+from ricenet.volume import Volume, resample, write_volume
+
+PREDICTION = "prediction.json"
+VERSION = 1
+VIEW_SPACING_MM = 1.0  # of the volumes on the page, or the model's own where that is finer
+PACKAGES = ("torch", "monai", "antspyx", "nibabel", "numpy")
+TITLES = {"post": "Post-OP MRI", "event": "Event MRI", "rd": "Radiotherapy dose"}
+
+
+@dataclass(frozen=True)
+class MapSettings:
+    """Of the occlusion map; the keys of conf/predict.yaml."""
+
+    cube_mm: float
+    stride_mm: float
+    refine_mm: float | None
+    precision: str
+    batch_size: int
+    memory_gb: float
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """A model folder ready to answer.
+
+    Attributes:
+        networks: of the folds, in eval mode on `device`.
+        settings: how a case is preprocessed.
+        map_settings: None: no occlusion map is made.
+        dicom: whether to write the map as DICOM, too.
+    """
+
+    model: Model
+    networks: Sequence[nn.Module]
+    device: str
+    settings: Settings
+    map_settings: MapSettings | None
+    dicom: bool = False
+
+
+def predict_case(case: Case, ensemble: Ensemble, out: Path, label: str) -> dict[str, Any]:
+    """Write `out`/<case key>/ and return its prediction.json; an older folder of that name is replaced.
+
+    Args:
+        label: of the progress bar.
+    """
+    started = time.monotonic()
+    findings = examine_patient(case, ensemble.model.channels)
+    if is_fit(findings):
+        try:
+            with _one_thread():  # flushing denormals, which HD-BET needs, holds for the calling thread alone
+                aligned = align(case, input_hashes(case), ensemble.settings)
+            prepared, shown = sample(aligned, ensemble.settings), _finer(aligned, ensemble.settings)
+        except InvalidInput as error:
+            findings.append(as_finding(error, case))
+        else:
+            findings += check_one_person(case, shown)
+    if not is_fit(findings):
+        return write_unfit(case.key, ensemble.model, in_order(findings), out)
+    answered = _answer(case, ensemble, prepared, label)
+    prediction = _heading(case.key, ensemble.model, True) | answered.numbers
+    prediction["findings"] = _told(in_order([*findings, *trainingrange.outside(prediction["measures"], case.name)]))
+    prediction |= {"versions": _versions(), "seconds": round(time.monotonic() - started, 1)}
+    with partial_folder(out, case.key) as folder:
+        _write(folder, case, ensemble, prepared, shown, prediction, answered.drop)
+        _publish(folder, prediction, out)
+    return prediction
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def write_unfit(case_key: str, model: Model, findings: Sequence[Finding], out: Path, **more: Any) -> dict[str, Any]:
+    """The folder of a case that no answer is given for; `more`: what else its prediction.json says."""
+    prediction = _heading(case_key, model, False) | {"findings": _told(findings), **more, "versions": _versions()}
+    with partial_folder(out, case_key) as folder:
+        write_page(folder / "page.html", prediction, None, np.eye(4), np.ones((1, 1, 1), bool), None)
+        _publish(folder, prediction, out)
+    return prediction
+
+
+@dataclass(frozen=True)
+class _Answered:
+    numbers: dict[str, Any]
+    drop: np.ndarray | None
+
+
+def _answer(case: Case, ensemble: Ensemble, prepared: Prepared, label: str) -> _Answered:
+    """What goes into prediction.json; and the map on the model's grid."""
+    model, record = ensemble.model, prepared.record
+    rows = [record["channels"].index(name) for name in model.channels]
+    array = prepared.volume[rows].astype(np.float32)
+    volume = torch.from_numpy(array).to(ensemble.device)
+    numbers = answer.summarise(answer.probabilities(ensemble.networks, volume), model.calibration)
+    scale_gy = record["dose_scale_gy"]
+    measured = trainingrange.measure(array, prepared.brain, model.channels, record["qc"], scale_gy)
+    numbers["measures"] = trainingrange.compare(measured, model.ranges)
+    numbers["preprocessing"] = record["qc"]
+    numbers["occlusion"], drop = None, None
+    if ensemble.map_settings is not None:
+        drop, numbers["occlusion"] = _occlusion(ensemble, ensemble.map_settings, prepared, volume, label)
+    return _Answered(numbers, drop)
+
+
+def _occlusion(
+    ensemble: Ensemble, how: MapSettings, prepared: Prepared, volume: torch.Tensor, label: str
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """The map of the mean probability with all channels blanked by 0 at once, and its numbers."""
+    record, spacing_mm = prepared.record, prepared.record["spacing_mm"]
+    edge, step = (max(1, round(length / spacing_mm)) for length in (how.cube_mm, how.stride_mm))
+    finest = None if how.refine_mm is None else (max(1, round(how.refine_mm / spacing_mm)),) * 3
+    plan = Plan((edge,) * 3, (step,) * 3, finest, how.batch_size, how.precision, how.memory_gb)
+    blanked = {"all": range(len(volume))}
+    found = occlude(ensemble.networks, volume, torch.zeros_like(volume), blanked, plan, f"{label} occlusion")["all"]
+    drop, brain = drop_map(found), prepared.brain.astype(bool)
+    dose_gy = prepared.view.get("rd")
+    bands = {} if dose_gy is None else dose_bands(dose_gy, brain)
+    numbers = measure(drop, np.array(record["world_from_voxel"]), plan.cube, brain, bands, dose_gy)
+    del numbers["pointing"]  # there is no known region to point at
+    method = f"{found[0].method}, {how.precision}"
+    return drop, {"cube_mm": how.cube_mm, "stride_mm": how.stride_mm, "method": method, "sign": SIGN, **numbers}
+
+
+def _write(
+    folder: Path,
+    case: Case,
+    ensemble: Ensemble,
+    prepared: Prepared,
+    shown: Prepared,
+    prediction: dict[str, Any],
+    drop: np.ndarray | None,
+) -> None:
+    """Maps, DICOM and page."""
+    world_from_voxel = np.array(prepared.record["world_from_voxel"])
+    if drop is not None:
+        write_volume(folder / "occlusion.nii.gz", drop, world_from_voxel)
+        if ensemble.dicom:
+            from ricenet.dicommap import write_map
+
+            write_map(folder / "occlusion.dcm", drop, world_from_voxel, case.key)
+    view = np.array(shown.record["world_from_voxel"])
+    seen = None if drop is None else resample(Volume(drop, world_from_voxel), shown.brain.shape, view)
+    picture = _picture(case, shown, seen, prediction)
+    write_page(folder / "page.html", prediction, _layers(shown, seen), view, shown.brain, picture)
+
+
+def _finer(aligned: Aligned, settings: Settings) -> Prepared:
+    """The case as the page shows it: the model's field of view in voxels of a millimetre."""
+    spacing_mm = min(settings.spacing_mm, VIEW_SPACING_MM)
+    size = round(settings.size * settings.spacing_mm / spacing_mm) + 2
+    return sample(aligned, replace(settings, spacing_mm=spacing_mm, size=size))
+
+
+def _layers(shown: Prepared, drop: np.ndarray | None) -> list[Layer]:
+    """Of the brain alone: with the skull a face could be drawn from the page."""
+    brain = shown.brain.astype(bool)
+    layers = []
+    for role, image in shown.view.items():
+        inside = np.where(brain, image, 0).astype(np.float32)
+        if role == "rd":
+            layers.append(Layer("rd", TITLES[role], inside, "dose", 0.0, float(inside.max()), "Gy"))
+        else:
+            low, high = np.percentile(image[brain], (0.5, 99.8))
+            layers.append(Layer(role, TITLES.get(role, role), inside, "mri", float(low), float(high), ""))
+    if drop is not None:
+        most = float(np.abs(drop).max())
+        layers.append(Layer("occlusion", "Occlusion map", drop, "map", -most, most, "probability"))
+    return layers
+
+
+def _picture(case: Case, shown: Prepared, drop: np.ndarray | None, prediction: dict[str, Any]) -> bytes:
+    """A PNG of the map over the event MRI; of the volumes alone where there is no map."""
+    from ricenet import qc
+    from ricenet.mapfigures import draw_case
+
+    masked = {role: np.where(shown.brain, image, 0) for role, image in shown.view.items()}
+    stream = io.BytesIO()
+    if drop is None:
+        qc.draw_case(stream, masked, shown.brain, case.key)
+        return stream.getvalue()
+    scene = Scene(
+        case=ReadyCase(case.key, case.patient_key, case.label, case.split, ""),
+        volume=shown.volume,
+        world_from_voxel=np.array(shown.record["world_from_voxel"]),
+        brain=shown.brain,
+        dose_gy=masked.get("rd"),
+        truth={},
+        mri=masked["event"],
+        mri_role="event",
+    )
+    title = "Case {case_key}: predicted {predicted}, probability of RICE {probability:.2f}".format(**prediction)
+    draw_case(scene, drop, title).savefig(stream, format="png", dpi=110, metadata={"Software": None})
+    return stream.getvalue()
+
+
+def _heading(case_key: str, model: Model, fit: bool) -> dict[str, Any]:
+    told = ("oof_macro_f1", "oof_interval", "auroc", "auroc_interval")
+    return {
+        "version": VERSION,
+        "case_key": case_key,
+        "fit": fit,
+        "model": {
+            "name": model.name,
+            "channels": list(model.channels),
+            "folds": list(model.folds),
+            "digest": model.digest,
+            "cohort": model.cohort,
+            "evaluation": {name: model.evaluation[name] for name in told},
+        },
+    }
+
+
+def _told(findings: Sequence[Finding]) -> list[dict[str, str]]:
+    return [{name: value for name, value in asdict(each).items() if name != "case"} for each in findings]
+
+
+def _versions() -> dict[str, str]:
+    return {"ricenet": __version__, **{package: version(package) for package in PACKAGES}}
+
+
+def _publish(folder: Path, prediction: dict[str, Any], out: Path) -> None:
+    (folder / PREDICTION).write_text(json.dumps(prediction, indent=1, allow_nan=False) + "\n")
+    remove_folder(out / prediction["case_key"])
+    publish(folder, out / prediction["case_key"], last=PREDICTION)

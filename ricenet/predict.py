@@ -1,0 +1,262 @@
+"""A new patient through a trained grid: DICOM or NIfTI in; probability, its uncertainty, a map and a page out.
+
+python -m ricenet.predict export=DIR run=outputs/demo             once: the grid becomes a portable model folder
+python -m ricenet.predict model=DIR patient=DIR out=DIR           <out>/<case_key>/page.html, prediction.json, maps
+python -m ricenet.predict model=DIR cohort=DIR out=DIR            every row of a cohort.csv, and predictions.csv
+
+What is not fit for an answer gets its findings and no probability, exit code 3 (4 where others of a cohort are fit).
+Outputs carry pseudonyms: a patient is called by a digest of the images. Research use only.
+"""
+
+import csv
+import io
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ricenet import MODALITIES
+from ricenet.config import Incomplete, InvalidInput, PredictConfig, RuleConfig, WrongUsage, defaults_of
+from ricenet.stage import stage
+
+if TYPE_CHECKING:
+    from ricenet.alignment import Settings
+    from ricenet.cohort import Case
+    from ricenet.modelfolder import Model
+    from ricenet.newcase import Ensemble
+    from ricenet.patient import Known
+
+log = logging.getLogger(__name__)
+NOT_NEEDED = ("label.unknown", "split.unknown", "split.leak", "modality.missing")  # of a table without labels
+POSITIVE = ("cube_mm", "stride_mm", "refine_mm", "batch_size", "threads", "fractions", "prescription_gy")
+CHOICES = {
+    "accelerator": ("auto", "cpu", "gpu"),
+    "precision": ("fp32", "bf16"),
+    "brain": (None, "hdbet", "hdbet2", "mask", "none"),
+}
+COLUMNS = (
+    "case_key",
+    "fit",
+    "predicted",
+    "probability",
+    "calibrated",
+    "calibrated_low",
+    "calibrated_high",
+    "spread",
+    "warnings",
+    "errors",
+)
+
+
+@stage("predict", PredictConfig, private=True, typed={"model": "model_folder"})
+def main(cfg: PredictConfig) -> None:
+    """Turn the config into arguments."""
+    _check(cfg)
+    if cfg.export is not None:
+        from ricenet.modelfolder import export_model
+
+        export_model(Path(cfg.run or ""), cfg.modalities.name, Path(cfg.export))
+        print("written: the model folder; docs/README.md in it is its card")
+        return
+    from ricenet.modelfolder import read_model
+
+    model, out = read_model(Path(cfg.model_folder or "")), Path(cfg.out or "")
+    ensemble = _ensemble(cfg, model)
+    out.mkdir(parents=True, exist_ok=True)
+    if cfg.patient is not None:
+        predict_patient(Path(cfg.patient), _known(cfg), ensemble, out)
+    else:
+        predict_cohort(Path(cfg.cohort or ""), ensemble, out)
+
+
+def _check(cfg: PredictConfig) -> None:
+    """Refuse values that no later step could make sense of, before anything heavy is loaded."""
+    exporting = {"export": cfg.export, "run": cfg.run}
+    answering = {"model": cfg.model_folder, "out": cfg.out}
+    if any(exporting.values()):
+        wanted, unwanted = exporting, {**answering, "patient": cfg.patient, "cohort": cfg.cohort}
+    else:
+        wanted, unwanted = answering, {}
+        if (cfg.patient is None) == (cfg.cohort is None):
+            raise WrongUsage("expected export=DIR run=DIR, or model=DIR out=DIR and one of patient=DIR and cohort=DIR")
+    missing, idle = _named(wanted, given=False), _named(unwanted, given=True)
+    if missing or idle:
+        raise WrongUsage(
+            f"beside {_named(wanted, given=True)} expected {missing or 'nothing else'}, got {idle or 'none'}"
+        )
+    for name in POSITIVE:
+        value = getattr(cfg, name)
+        if value is not None and value <= 0:
+            raise WrongUsage(f"{name} should be above 0, got {value:g}")
+    for name, allowed in CHOICES.items():
+        if getattr(cfg, name) not in allowed:
+            listed = ", ".join("null" if one is None else one for one in allowed)
+            raise WrongUsage(f"{name} should be one of {listed}, got {getattr(cfg, name)!r}")
+    if cfg.dicom and not cfg.occlusion:
+        raise WrongUsage("dicom=true writes the occlusion map; it needs occlusion=true")
+
+
+def _named(values: Mapping[str, Any], given: bool) -> str:
+    return ", ".join(f"{name}=" for name, value in values.items() if (value is not None) == given)
+
+
+def _known(cfg: PredictConfig) -> "Known":
+    from ricenet.patient import Known
+
+    dates = {name: _date(name, getattr(cfg, name)) for name in ("post_date", "event_date", "radiotherapy_start")}
+    named = {role: getattr(cfg, f"{role}_series") for role in ("post", "event", "planning")}
+    choice = {role: key for role, key in named.items() if key}
+    return Known(**dates, fractions=cfg.fractions, prescription_gy=cfg.prescription_gy, choice=choice)
+
+
+def _date(name: str, text: str | None) -> date | None:
+    try:
+        return None if text is None else date.fromisoformat(text)
+    except ValueError:
+        raise WrongUsage(f"{name} should be a date as YYYY-MM-DD, got something else") from None
+
+
+def _ensemble(cfg: PredictConfig, model: "Model") -> "Ensemble":
+    import torch
+
+    from ricenet.newcase import Ensemble, MapSettings
+
+    if cfg.accelerator == "gpu" and not torch.cuda.is_available():
+        raise WrongUsage("accelerator=gpu, but torch finds no CUDA device here; use accelerator=cpu")
+    device = "cuda" if cfg.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
+    torch.set_num_threads(cfg.threads or len(os.sched_getaffinity(0)))
+    how = MapSettings(cfg.cube_mm, cfg.stride_mm, cfg.refine_mm, cfg.precision, cfg.batch_size, cfg.memory_gb)
+    networks = [network.to(device) for network in model.networks()]
+    return Ensemble(model, networks, device, _settings(cfg, model), how if cfg.occlusion else None, cfg.dicom)
+
+
+def _settings(cfg: PredictConfig, model: "Model") -> "Settings":
+    """How the model's training cases were preprocessed, with this machine's device and the user's word on the brain."""
+    from ricenet.alignment import Settings
+    from ricenet.brain import check_backend
+
+    brain = cfg.brain or model.preprocessing["brain"]
+    if brain != model.preprocessing["brain"]:
+        log.warning("brain=%s: the model's training cases had brain=%s", brain, model.preprocessing["brain"])
+    env = None if cfg.hdbet2_env is None else Path(cfg.hdbet2_env).absolute()
+    device, software = check_backend(brain, "cpu" if cfg.accelerator == "cpu" else "auto", env)
+    own = {"brain": brain, "device": device, "brain_software": software, "hdbet2_env": env and str(env)}
+    return Settings(**{**model.preprocessing, **own})
+
+
+def predict_patient(folder: Path, known: "Known", ensemble: "Ensemble", out: Path) -> None:
+    """Find the patient's images in `folder` and answer.
+
+    Raises:
+        InvalidInput: the patient is not fit; the page with the findings is written.
+    """
+    from ricenet.fitness import as_finding
+    from ricenet.newcase import predict_case, write_unfit
+    from ricenet.partial import partial_folder
+    from ricenet.patient import Unusable, find_patient
+
+    further = [name for name in ensemble.model.channels if name not in MODALITIES]
+    with partial_folder(out, "patient") as scratch:
+        try:
+            delivered = find_patient(folder, known, _intake_settings(ensemble.model), scratch, further)
+        except Unusable as problem:
+            wrong = [as_finding(problem, problem.case)]
+            found = write_unfit(problem.case.key, ensemble.model, wrong, out, **problem.record)
+        else:
+            found = predict_case(delivered.case, ensemble, out, f"case {delivered.case.key}")
+    print(in_words(found))
+    if not found["fit"]:
+        raise InvalidInput(_not_fit([found]), code="patient.unfit")
+
+
+def predict_cohort(cohort: Path, ensemble: "Ensemble", out: Path) -> None:
+    """Answer for every row of `cohort`/cohort.csv that is not excluded, and write `out`/predictions.csv.
+
+    Raises:
+        InvalidInput: no case is fit. Incomplete: some are not.
+    """
+    from ricenet.newcase import predict_case
+
+    cases, found = _cases(cohort, ensemble.model), list[dict[str, Any]]()
+    for number, case in enumerate(cases, start=1):
+        found.append(predict_case(case, ensemble, out, f"case {case.key} ({number} of {len(cases)})"))
+        log.info("%d of %d: %s", number, len(cases), in_words(found[-1]))
+        _write_table(out / "predictions.csv", cases, found)
+    unfit = [one for one in found if not one["fit"]]
+    if unfit and len(unfit) == len(found):
+        raise InvalidInput(_not_fit(unfit), code="patient.unfit")
+    if unfit:
+        raise Incomplete(f"{len(unfit)} of {len(found)} cases are not fit; the others are answered\n{_not_fit(unfit)}")
+
+
+def _cases(cohort: Path, model: "Model") -> "list[Case]":
+    """The rows of cohort.csv, whatever their labels and splits."""
+    from ricenet.cohort import inspect_cohort
+
+    further = [name for name in model.channels if name not in MODALITIES]
+    cases, findings = inspect_cohort(cohort, further)
+    wrong = [str(found) for found in findings if found.code not in NOT_NEEDED]
+    if wrong:
+        raise InvalidInput("\n".join(wrong), code="table.findings")
+    return cases
+
+
+def _intake_settings(model: "Model") -> Any:
+    """conf/ingest.yaml's rules; a dose is asked for where the model looks at one."""
+    from ricenet.intake import Settings
+    from ricenet.roles import Wording
+
+    keys = defaults_of("ingest")
+    wording = Wording(keys["contrast_in_description"], keys["never"])
+    rules = tuple(RuleConfig(**rule) for rule in keys["rules"])
+    return Settings(rules, wording, keys["event_tolerance_days"], "rd" in model.channels, keys["alpha_beta"])
+
+
+def in_words(prediction: Mapping[str, Any]) -> str:
+    """One line for the terminal."""
+    key = prediction["case_key"]
+    if not prediction["fit"]:
+        return f"case {key}: not fit, no probability: <out>/{key}/page.html"
+    folds, calibrated = prediction["folds"], prediction["calibrated"]
+    text = f"case {key}: P(RICE) {prediction['probability']:.2f}, folds {min(folds):.2f} to {max(folds):.2f}"
+    if calibrated:
+        text += ", calibrated {:.2f} [{:.2f}, {:.2f}]".format(calibrated["probability"], *calibrated["interval"])
+    warnings = sum(one["severity"] == "warning" for one in prediction["findings"])
+    return f"{text}, {warnings} warnings: <out>/{key}/page.html"
+
+
+def _not_fit(unfit: Sequence[Mapping[str, Any]]) -> str:
+    lines = [
+        "  case {}: [{code}] {channel} {message}; {hint}".format(one["case_key"], **each).replace("]  ", "] ")
+        for one in unfit
+        for each in one["findings"]
+        if each["severity"] == "error"
+    ]
+    return "not fit for an answer, no probability is given:\n" + "\n".join(lines)
+
+
+def _write_table(path: Path, cases: Sequence["Case"], found: Sequence[Mapping[str, Any]]) -> None:
+    from ricenet import LABELS
+    from ricenet.partial import replace_file
+
+    table = io.StringIO()
+    writer = csv.DictWriter(table, (*COLUMNS, "label"), restval="", lineterminator="\n")
+    writer.writeheader()
+    for case, one in zip(cases, found, strict=False):
+        row: dict[str, Any] = {"case_key": one["case_key"], "fit": one["fit"]}
+        for severity in ("warning", "error"):
+            codes = [each["code"] for each in one["findings"] if each["severity"] == severity]
+            row[f"{severity}s"] = " ".join(codes)
+        if one["fit"]:
+            row |= {name: one[name] for name in ("predicted", "probability", "spread")}
+        if one["fit"] and one["calibrated"]:
+            low, high = one["calibrated"]["interval"]
+            row |= {"calibrated": one["calibrated"]["probability"], "calibrated_low": low, "calibrated_high": high}
+        writer.writerow(row | {"label": LABELS[case.label] if case.label >= 0 else ""})
+    replace_file(path, table.getvalue())
+
+
+if __name__ == "__main__":
+    main()
