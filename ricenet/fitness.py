@@ -39,7 +39,7 @@ def examine_patient(case: Case, channels: Collection[str]) -> list[Finding]:
             "channel.missing",
             case.name,
             f"the model needs a {role} image, there is none",
-            f"add {role}.nii.gz, or its DICOM series, to the patient folder; nothing is filled in",
+            f"add {role}.nii.gz to the patient folder (post, event and rd: or their DICOM); nothing is filled in",
             channel=role,
         )
         for role in needed
