@@ -306,7 +306,6 @@ class PredictConfig:
     precision: str
     batch_size: int
     memory_gb: float
-    dicom: bool
     accelerator: str
     threads: int | None
 

@@ -61,7 +61,6 @@ class Ensemble:
         networks: of the folds, in eval mode on `device`.
         settings: how a case is preprocessed.
         map_settings: None: no occlusion map is made.
-        dicom: whether to write the map as DICOM, too.
     """
 
     model: Model
@@ -69,7 +68,6 @@ class Ensemble:
     device: str
     settings: Settings
     map_settings: MapSettings | None
-    dicom: bool = False
 
 
 def predict_case(case: Case, ensemble: Ensemble, out: Path, label: str) -> dict[str, Any]:
@@ -96,7 +94,7 @@ def predict_case(case: Case, ensemble: Ensemble, out: Path, label: str) -> dict[
     prediction["findings"] = _told(in_order([*findings, *trainingrange.outside(prediction["measures"], case.name)]))
     prediction |= {"versions": _versions(), "seconds": round(time.monotonic() - started, 1)}
     with partial_folder(out, case.key) as folder:
-        _write(folder, case, ensemble, prepared, shown, prediction, answered.drop)
+        _write(folder, case, prepared, shown, prediction, answered.drop)
         _publish(folder, prediction, out)
     return prediction
 
@@ -165,20 +163,15 @@ def _occlusion(
 def _write(
     folder: Path,
     case: Case,
-    ensemble: Ensemble,
     prepared: Prepared,
     shown: Prepared,
     prediction: dict[str, Any],
     drop: np.ndarray | None,
 ) -> None:
-    """Maps, DICOM and page."""
+    """Map and page."""
     world_from_voxel = np.array(prepared.record["world_from_voxel"])
     if drop is not None:
         write_volume(folder / "occlusion.nii.gz", drop, world_from_voxel)
-        if ensemble.dicom:
-            from ricenet.dicommap import write_map
-
-            write_map(folder / "occlusion.dcm", drop, world_from_voxel, case.key)
     view = np.array(shown.record["world_from_voxel"])
     seen = None if drop is None else resample(Volume(drop, world_from_voxel), shown.brain.shape, view)
     picture = _picture(case, shown, seen, prediction)

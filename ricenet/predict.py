@@ -94,8 +94,6 @@ def _check(cfg: PredictConfig) -> None:
         if getattr(cfg, name) not in allowed:
             listed = ", ".join("null" if one is None else one for one in allowed)
             raise WrongUsage(f"{name} should be one of {listed}, got {getattr(cfg, name)!r}")
-    if cfg.dicom and not cfg.occlusion:
-        raise WrongUsage("dicom=true writes the occlusion map; it needs occlusion=true")
 
 
 def _named(values: Mapping[str, Any], given: bool) -> str:
@@ -129,7 +127,7 @@ def _ensemble(cfg: PredictConfig, model: "Model") -> "Ensemble":
     torch.set_num_threads(cfg.threads or len(os.sched_getaffinity(0)))
     how = MapSettings(cfg.cube_mm, cfg.stride_mm, cfg.refine_mm, cfg.precision, cfg.batch_size, cfg.memory_gb)
     networks = [network.to(device) for network in model.networks()]
-    return Ensemble(model, networks, device, _settings(cfg, model), how if cfg.occlusion else None, cfg.dicom)
+    return Ensemble(model, networks, device, _settings(cfg, model), how if cfg.occlusion else None)
 
 
 def _settings(cfg: PredictConfig, model: "Model") -> "Settings":
