@@ -13,7 +13,7 @@ import torch
 
 from ricenet import LABELS, __version__
 from ricenet.dose import DOSE_SCALE_GY
-from ricenet.narrative import CHANNEL_NAMES
+from ricenet.narrative import channel_name
 from ricenet.network import DENSENETS, RESNETS, build_network
 
 SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
@@ -30,9 +30,10 @@ REFERENCES = [
 
 def metadata(model: Mapping[str, Any]) -> dict[str, Any]:
     """configs/metadata.json of a model.json, following MONAI's bundle specification and its schema."""
+    inputs = " + ".join(map(channel_name, model["channels"]))
     description = (
-        f"3D classifiers of {' + '.join(map(spoken, model['channels']))} volumes, one a fold of a cross-validation; "
-        "their mean probability is the answer. docs/README.md is the model card."
+        f"3D classifiers of {inputs} volumes, one a fold of a cross-validation; their mean probability is the answer. "
+        "docs/README.md is the model card."
     )
     evaluation = {name: model["evaluation"][name] for name in ("oof_macro_f1", "auroc")}
     return {
@@ -88,15 +89,10 @@ def _output() -> dict[str, Any]:
     }
 
 
-def spoken(channel: str) -> str:
-    """A channel in words; a further one, that ricenet does not know, by its name."""
-    return CHANNEL_NAMES.get(channel, channel)
-
-
 def _channel(name: str, preprocessing: Mapping[str, Any]) -> str:
     if name == "rd" and preprocessing["dose_scaling"] == "fixed":
-        return f"{spoken(name)} of the whole treatment in units of {DOSE_SCALE_GY:g} Gy"
-    return f"{spoken(name)}, z-scored in the brain, 0 outside it"
+        return f"{channel_name(name)} of the whole treatment in units of {DOSE_SCALE_GY:g} Gy"
+    return f"{channel_name(name)}, z-scored in the brain, 0 outside it"
 
 
 def inference(model: Mapping[str, Any]) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def roc(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, list[float]]
 def _slope_and_intercept(labels: np.ndarray, logits: np.ndarray, patients: np.ndarray) -> dict[str, Any]:
     slope: Fitted = (None, None)
     intercept: Fitted = (None, None)
-    if _overlap(labels, logits):
+    if overlap(labels, logits):
         slope = _fit(labels, np.stack([np.ones_like(logits), logits], axis=1), patients)
         # Fisher scoring takes full steps and can run away from a far start, so it starts at the answer.
         far = np.abs(logits).max() + np.log(len(labels)) + 1
@@ -107,7 +107,7 @@ def _slope_and_intercept(labels: np.ndarray, logits: np.ndarray, patients: np.nd
     }
 
 
-def _overlap(labels: np.ndarray, logits: np.ndarray) -> bool:
+def overlap(labels: np.ndarray, logits: np.ndarray) -> bool:
     """Whether a logistic regression of labels on logits has a finite maximum (Albert and Anderson 1984)."""
     rice, recurrence = logits[labels == 1], logits[labels == 0]
     if not (len(rice) and len(recurrence)):

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ricenet.config import WrongUsage
 from ricenet.folded import fold
 from ricenet.incremental import Incremental
 from ricenet.windows import Cubes
@@ -80,6 +81,17 @@ class Plain:
     def _answer(self, batch: Tensor) -> Tensor:
         with torch.autocast(batch.device.type, self._dtype, enabled=self._dtype != torch.float32):
             return self._model(batch).double()
+
+
+def find_device(accelerator: str) -> str:
+    """cuda or cpu for auto, cpu or gpu.
+
+    Raises:
+        WrongUsage: gpu, and there is none.
+    """
+    if accelerator == "gpu" and not torch.cuda.is_available():
+        raise WrongUsage("accelerator=gpu, but torch finds no CUDA device here; use accelerator=cpu")
+    return "cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def exact_convolutions() -> AbstractContextManager[None]:

@@ -202,10 +202,10 @@ def explain_case(
 def _device(accelerator: str, threads: int) -> str:
     import torch
 
-    if accelerator == "gpu" and not torch.cuda.is_available():
-        raise WrongUsage("accelerator=gpu, but torch finds no CUDA device here; use accelerator=cpu")
+    from ricenet.engines import find_device
+
     torch.set_num_threads(threads)
-    return "cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu"
+    return find_device(accelerator)
 
 
 def _fingerprint(settings: "Settings", members: Sequence["Member"], folder: Path, scene: "Scene") -> str:

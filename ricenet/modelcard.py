@@ -10,10 +10,10 @@ from typing import Any
 
 import jinja2
 
-from ricenet.bundle import PHANTOM, REFERENCES, RESEARCH_ONLY, spoken
+from ricenet.bundle import PHANTOM, REFERENCES, RESEARCH_ONLY
 from ricenet.checklists import escaped
 from ricenet.dose import DOSE_SCALE_GY
-from ricenet.narrative import interval, number, percent
+from ricenet.narrative import channel_name, interval, number, percent
 from ricenet.recalibration import DRAWS
 from ricenet.trainingrange import describe
 
@@ -43,7 +43,7 @@ def model_card(model: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
         warning=PHANTOM if model["cohort"]["phantom"] else "",
         research_only=RESEARCH_ONLY,
         references=REFERENCES,
-        channels=" + ".join(map(spoken, model["channels"])),
+        channels=" + ".join(map(channel_name, model["channels"])),
         missing=[fold for fold in range(model["n_folds"]) if fold not in folds],
         brain=BRAIN.get(model["preprocessing"]["brain"], model["preprocessing"]["brain"]),
         scale_gy=DOSE_SCALE_GY,

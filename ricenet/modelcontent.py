@@ -20,7 +20,7 @@ from ricenet import LABELS
 from ricenet.alignment import Settings
 from ricenet.casevolumes import load_case
 from ricenet.cohort import ReadyCase
-from ricenet.config import CONF_DIR, InvalidInput, WrongUsage
+from ricenet.config import InvalidInput, WrongUsage, defaults_of
 from ricenet.folds import Folds, read_folds
 from ricenet.grid import Answers, labels_of, out_of_fold, patients_of, read_grid
 from ricenet.modelrecord import VERSION
@@ -179,7 +179,7 @@ def read_preprocessing(cases: Path, table: Sequence[ReadyCase]) -> tuple[dict[st
 
 def _default_settings() -> dict[str, Any]:
     """Of conf/preprocess.yaml. Read without Hydra, which composes no second config while a stage runs."""
-    defaults = yaml.safe_load((CONF_DIR / "preprocess.yaml").read_text())
+    defaults = defaults_of("preprocess")
     return {field.name: defaults[field.name] for field in fields(Settings) if field.name in defaults}
 
 

@@ -25,6 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
 
+from ricenet import MODALITIES
 from ricenet.bundle import inference, metadata
 from ricenet.cohort import MANIFEST, file_hash
 from ricenet.config import WrongUsage
@@ -73,6 +74,11 @@ class Model:
     evaluation: dict[str, Any]
     versions: dict[str, Any]
     digest: str
+
+    @property
+    def further(self) -> list[str]:
+        """Its channels beyond post, event and rd."""
+        return [name for name in self.channels if name not in MODALITIES]
 
     def networks(self) -> Iterator[nn.Module]:
         """The networks of the folds in eval mode, one at a time."""

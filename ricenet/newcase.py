@@ -82,7 +82,7 @@ def predict_case(case: Case, ensemble: Ensemble, out: Path, label: str) -> dict[
         try:
             with _one_thread():  # flushing denormals, which HD-BET needs, holds for the calling thread alone
                 aligned = align(case, input_hashes(case), ensemble.settings)
-            prepared, shown = sample(aligned, ensemble.settings), _finer(aligned, ensemble.settings)
+            prepared, shown = _sampled(aligned, ensemble.settings)
         except InvalidInput as error:
             findings.append(as_finding(error, case))
         else:
@@ -178,11 +178,13 @@ def _write(
     write_page(folder / "page.html", prediction, _layers(shown, seen), view, shown.brain, picture)
 
 
-def _finer(aligned: Aligned, settings: Settings) -> Prepared:
-    """The case as the page shows it: the model's field of view in voxels of a millimetre."""
-    spacing_mm = min(settings.spacing_mm, VIEW_SPACING_MM)
-    size = round(settings.size * settings.spacing_mm / spacing_mm) + 2
-    return sample(aligned, replace(settings, spacing_mm=spacing_mm, size=size))
+def _sampled(aligned: Aligned, settings: Settings) -> tuple[Prepared, Prepared]:
+    """The case as the model sees it; and as the page shows it, the same field of view in voxels of a millimetre."""
+    prepared = sample(aligned, settings)
+    if settings.spacing_mm <= VIEW_SPACING_MM:
+        return prepared, prepared
+    size = round(settings.size * settings.spacing_mm / VIEW_SPACING_MM) + 2
+    return prepared, sample(aligned, replace(settings, spacing_mm=VIEW_SPACING_MM, size=size))
 
 
 def _layers(shown: Prepared, drop: np.ndarray | None) -> list[Layer]:

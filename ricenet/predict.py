@@ -17,7 +17,6 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ricenet import MODALITIES
 from ricenet.config import Incomplete, InvalidInput, PredictConfig, RuleConfig, WrongUsage, defaults_of
 from ricenet.stage import stage
 
@@ -119,11 +118,10 @@ def _date(name: str, text: str | None) -> date | None:
 def _ensemble(cfg: PredictConfig, model: "Model") -> "Ensemble":
     import torch
 
+    from ricenet.engines import find_device
     from ricenet.newcase import Ensemble, MapSettings
 
-    if cfg.accelerator == "gpu" and not torch.cuda.is_available():
-        raise WrongUsage("accelerator=gpu, but torch finds no CUDA device here; use accelerator=cpu")
-    device = "cuda" if cfg.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
+    device = find_device(cfg.accelerator)
     torch.set_num_threads(cfg.threads or len(os.sched_getaffinity(0)))
     how = MapSettings(cfg.cube_mm, cfg.stride_mm, cfg.refine_mm, cfg.precision, cfg.batch_size, cfg.memory_gb)
     networks = [network.to(device) for network in model.networks()]
@@ -155,10 +153,9 @@ def predict_patient(folder: Path, known: "Known", ensemble: "Ensemble", out: Pat
     from ricenet.partial import partial_folder
     from ricenet.patient import Unusable, find_patient
 
-    further = [name for name in ensemble.model.channels if name not in MODALITIES]
     with partial_folder(out, "patient") as scratch:
         try:
-            delivered = find_patient(folder, known, _intake_settings(ensemble.model), scratch, further)
+            delivered = find_patient(folder, known, _intake_settings(ensemble.model), scratch, ensemble.model.further)
         except Unusable as problem:
             wrong = [as_finding(problem, problem.case)]
             found = write_unfit(problem.case.key, ensemble.model, wrong, out, **problem.record)
@@ -193,8 +190,7 @@ def _cases(cohort: Path, model: "Model") -> "list[Case]":
     """The rows of cohort.csv, whatever their labels and splits."""
     from ricenet.cohort import inspect_cohort
 
-    further = [name for name in model.channels if name not in MODALITIES]
-    cases, findings = inspect_cohort(cohort, further)
+    cases, findings = inspect_cohort(cohort, model.further)
     wrong = [str(found) for found in findings if found.code not in NOT_NEEDED]
     if wrong:
         raise InvalidInput("\n".join(wrong), code="table.findings")

@@ -15,7 +15,7 @@ import numpy as np
 import statsmodels.api as sm
 from scipy.special import expit, logit
 
-from ricenet.calibration import CLIP
+from ricenet.calibration import CLIP, overlap
 from ricenet.metrics import CONFIDENCE
 
 DRAWS = 500
@@ -96,16 +96,9 @@ def _draw(labels: np.ndarray, logits: np.ndarray, patients: np.ndarray, seed: in
 def _fit(labels: np.ndarray, logits: np.ndarray, times: np.ndarray) -> Coefficients | None:
     """Intercept and slope where each case counts `times`; None where the likelihood has no maximum."""
     labels, logits, times = labels[times > 0], logits[times > 0], times[times > 0]
-    if not _overlap(logits[labels == 1], logits[labels == 0]):
+    if not overlap(labels, logits):
         return None
     columns = np.stack([np.ones_like(logits), logits], axis=1)
     fitted = sm.GLM(labels, columns, family=sm.families.Binomial(), freq_weights=times).fit()
     intercept, slope = fitted.params.tolist()
     return (intercept, slope) if fitted.converged and np.isfinite(fitted.params).all() else None
-
-
-def _overlap(rice: np.ndarray, recurrence: np.ndarray) -> bool:
-    """Whether no threshold on the logit parts the two classes (Albert and Anderson 1984)."""
-    if not (len(rice) and len(recurrence)):
-        return False
-    return bool(recurrence.max() > rice.min() and rice.max() > recurrence.min())

@@ -24,7 +24,7 @@ from scipy.ndimage import distance_transform_edt
 from scipy.stats import skew
 
 from ricenet.cohort import Finding
-from ricenet.narrative import CHANNEL_NAMES
+from ricenet.narrative import channel_name
 
 MARGIN = 0.05  # of the range's width on both sides
 DIGITS = 4
@@ -152,5 +152,5 @@ def describe(name: str) -> Meaning:
         return MEANINGS[name]
     channel, _, kind = name.rpartition("_")
     title, unit = SHAPES[kind]
-    spoken = CHANNEL_NAMES.get(channel, channel)
+    spoken = channel_name(channel)
     return Meaning(f"{spoken[:1].upper()}{spoken[1:]}: {title}", unit, channel, _SHAPE)
