@@ -80,20 +80,26 @@ class RuleConfig:
 
 
 @dataclass
-class IngestConfig:
+class IntakeConfig:
+    """How one patient's DICOM is read: the keys of conf/ingest.yaml that ricenet.predict has a use for, too."""
+
+    alpha_beta: float | None
+    event_tolerance_days: int
+    contrast_in_description: str
+    never: str
+    rules: list[RuleConfig]
+
+
+@dataclass
+class IngestConfig(IntakeConfig):
     source: SourceConfig
     delivery: str
     labels: str
     out: str
     key: str | None
     dose: bool
-    alpha_beta: float | None
     keep: list[str]
     test_share: float
-    event_tolerance_days: int
-    contrast_in_description: str
-    never: str
-    rules: list[RuleConfig]
     jobs: int
 
 
@@ -297,9 +303,11 @@ class PredictConfig:
     planning_series: str | None
     fractions: int | None
     prescription_gy: float | None
+    ingest: str | None
     brain: str | None
     hdbet2_env: str | None
     occlusion: bool
+    dicom: bool
     cube_mm: float
     stride_mm: float
     refine_mm: float | None

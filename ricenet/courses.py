@@ -234,4 +234,6 @@ def _times(patient: PatientDoses, number: int, plan: Plan | None, sole: bool) ->
     if sole and len(groups) <= 1 and patient.fractions:
         return patient.fractions
     message = f"dose {number} is one session ({dose.summation}), of how many is not known"
-    raise patient.refusal("fractions_unknown", message, "deliver its RTPLAN, or give fractions in the label table")
+    raise patient.refusal(
+        "fractions_unknown", message, "deliver its RTPLAN, or give fractions (of the whole treatment)"
+    )

@@ -78,27 +78,17 @@ class Task:
 @stage("ingest", IngestConfig, private=True)
 def main(cfg: IngestConfig) -> None:
     """Turn the config into arguments."""
-    from ricenet.intake import Settings
-    from ricenet.roles import Wording, check_pattern, check_rules
+    from ricenet.intake import intake_settings
 
     if cfg.source.layout not in LAYOUTS:
         raise WrongUsage(f"source.layout should be {' | '.join(LAYOUTS)}, got {cfg.source.layout!r}")
-    check_rules(cfg.rules)
-    for name in ("contrast_in_description", "never"):
-        check_pattern(name, getattr(cfg, name))
+    settings = intake_settings(cfg, cfg.dose)
     if cfg.jobs < 1 or not 0 <= cfg.test_share < 1:
         raise WrongUsage(f"jobs should be at least 1 and test_share in [0, 1), got {cfg.jobs} and {cfg.test_share}")
     labels = Path(cfg.labels)
     source = cfg.source
     rows = read_labels(labels, source.columns, source.label_map, cfg.keep, source.label_source)
     keys = Keys(read_key(Path(cfg.key) if cfg.key else labels.with_name(labels.name + ".key")))
-    settings = Settings(
-        tuple(cfg.rules),
-        Wording(cfg.contrast_in_description, cfg.never),
-        cfg.event_tolerance_days,
-        cfg.dose,
-        cfg.alpha_beta,
-    )
     rows = deal_test(rows, cfg.test_share, keys.secret)
     ingest(Path(cfg.delivery), rows, Path(cfg.out), source.layout, settings, keys, keep=cfg.keep, jobs=cfg.jobs)
 

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from ricenet.cohort import file_hash, pseudonym
-from ricenet.config import InvalidInput, RuleConfig
+from ricenet.config import IntakeConfig, InvalidInput, RuleConfig
 from ricenet.dicom import PatientFiles, Series, read_series
 from ricenet.dose import check_dose
 from ricenet.labels import LabelRow
-from ricenet.roles import Choice, Timeline, Wording, choose, has_contrast, series_key
+from ricenet.roles import Choice, Timeline, Wording, check_pattern, check_rules, choose, has_contrast, series_key
 from ricenet.rtdose import read_dose
 from ricenet.rtplan import Plan, read_plan
 from ricenet.sources import Entry
@@ -34,6 +34,22 @@ class Settings:
     event_tolerance_days: int
     dose: bool
     alpha_beta: float | None
+
+
+def intake_settings(cfg: IntakeConfig, dose: bool) -> Settings:
+    """Turn the config into arguments.
+
+    Args:
+        dose: whether a case must have one.
+
+    Raises:
+        WrongUsage: a rule or a pattern that cannot be meant.
+    """
+    check_rules(cfg.rules)
+    for name in ("contrast_in_description", "never"):
+        check_pattern(name, getattr(cfg, name))
+    wording = Wording(cfg.contrast_in_description, cfg.never)
+    return Settings(tuple(cfg.rules), wording, cfg.event_tolerance_days, dose, cfg.alpha_beta)
 
 
 @dataclass(frozen=True)
@@ -220,8 +236,8 @@ def _chosen(
     chosen["planning"] = pick("planning")
     if chosen["planning"].series.frame_of_reference != frame:
         raise InvalidInput(
-            f"{subject}: the planning series that the label table names is not in the dose's frame of reference",
-            "name one that is (ingest.json)",
+            f"{subject}: the series that planning_series names is not in the dose's frame of reference",
+            "name one that is (ingest.json, or the page of ricenet.predict, lists them)",
             code="dose.frame",
         )
     return chosen

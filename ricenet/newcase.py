@@ -1,12 +1,15 @@
 """One new case through a trained ensemble: a case in; a folder with prediction.json, page.html and maps out.
 
-A case that is not fit gets a page with its findings, and no probability.
+A case that is not fit gets a page with its findings, and no probability. An answer that stands, to the same question,
+is not given again.
 """
 
+import hashlib
 import io
 import json
+import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -20,7 +23,7 @@ from torch import nn
 from ricenet import __version__, answer, trainingrange
 from ricenet.alignment import Aligned, Settings, align
 from ricenet.attribution import measure
-from ricenet.casefolder import Prepared, input_hashes, sample
+from ricenet.casefolder import Prepared, folder_name, input_hashes, sample
 from ricenet.casemap import SIGN
 from ricenet.cohort import Case, Finding, ReadyCase
 from ricenet.config import InvalidInput
@@ -34,7 +37,8 @@ from ricenet.scene import Scene
 from ricenet.viewer import Layer
 from ricenet.volume import Volume, resample, write_volume
 
-PREDICTION = "prediction.json"
+log = logging.getLogger(__name__)
+PREDICTION, PAGE, MAP, DICOM_MAP = "prediction.json", "page.html", "occlusion.nii.gz", "occlusion.dcm"
 VERSION = 1
 VIEW_SPACING_MM = 1.0  # of the volumes on the page, or the model's own where that is finer
 PACKAGES = ("torch", "monai", "antspyx", "nibabel", "numpy")
@@ -43,7 +47,7 @@ TITLES = {"post": "Post-OP MRI", "event": "Event MRI", "rd": "Radiotherapy dose"
 
 @dataclass(frozen=True)
 class MapSettings:
-    """Of the occlusion map; the keys of conf/predict.yaml."""
+    """Of the occlusion map; the keys of conf/predict.yaml. `dicom`: whether it is written as DICOM, too."""
 
     cube_mm: float
     stride_mm: float
@@ -51,6 +55,7 @@ class MapSettings:
     precision: str
     batch_size: int
     memory_gb: float
+    dicom: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,33 +75,61 @@ class Ensemble:
     map_settings: MapSettings | None
 
 
-def predict_case(case: Case, ensemble: Ensemble, out: Path, label: str) -> dict[str, Any]:
+def predict_case(
+    case: Case, ensemble: Ensemble, out: Path, label: str, delivery: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Write `out`/<case key>/ and return its prediction.json; an older folder of that name is replaced.
 
     Args:
         label: of the progress bar.
+        delivery: which of the delivered series and doses these images are; None where files were given by name.
     """
-    started = time.monotonic()
+    started, inputs = time.monotonic(), input_hashes(case)
+    question = _question(case, inputs, ensemble)
+    standing = _standing(out / case.key, question)
+    if standing is not None:
+        log.info("case %s: the answer that is there stands: same images, model, settings and versions", case.key)
+        return standing
     findings = examine_patient(case, ensemble.model.channels)
     if is_fit(findings):
         try:
             with _one_thread():  # flushing denormals, which HD-BET needs, holds for the calling thread alone
-                aligned = align(case, input_hashes(case), ensemble.settings)
+                aligned = align(case, inputs, ensemble.settings)
             prepared, shown = _sampled(aligned, ensemble.settings)
         except InvalidInput as error:
             findings.append(as_finding(error, case))
         else:
             findings += check_one_person(case, shown)
     if not is_fit(findings):
-        return write_unfit(case.key, ensemble.model, in_order(findings), out)
+        return write_unfit(case.key, ensemble.model, in_order(findings), out, delivery)
     answered = _answer(case, ensemble, prepared, label)
     prediction = _heading(case.key, ensemble.model, True) | answered.numbers
     prediction["findings"] = _told(in_order([*findings, *trainingrange.outside(prediction["measures"], case.name)]))
-    prediction |= {"versions": _versions(), "seconds": round(time.monotonic() - started, 1)}
+    prediction |= {"delivery": delivery, "question": question, "versions": _versions()}
+    prediction["seconds"] = round(time.monotonic() - started, 1)
     with partial_folder(out, case.key) as folder:
         _write(folder, case, prepared, shown, prediction, answered.drop)
+        if answered.drop is not None and ensemble.map_settings and ensemble.map_settings.dicom:
+            _write_dicom(folder, answered.drop, prepared, prediction)
         _publish(folder, prediction, out)
     return prediction
+
+
+def _question(case: Case, inputs: dict[str, str], ensemble: Ensemble) -> str:
+    """A digest of all that decides the answer."""
+    prepared = folder_name(case, inputs, ensemble.settings)
+    how = ensemble.map_settings and asdict(ensemble.map_settings)
+    asked = [VERSION, prepared, ensemble.model.digest, ensemble.device, how, _versions()]
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+def _standing(folder: Path, question: str) -> dict[str, Any] | None:
+    """The answer to `question` that `folder` holds, if it does: prediction.json is written last."""
+    path = folder / PREDICTION
+    if not path.is_file() or not (folder / PAGE).is_file():
+        return None
+    found = json.loads(path.read_text())
+    return found if found.get("question") == question else None
 
 
 @contextmanager
@@ -109,11 +142,14 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def write_unfit(case_key: str, model: Model, findings: Sequence[Finding], out: Path, **more: Any) -> dict[str, Any]:
-    """The folder of a case that no answer is given for; `more`: what else its prediction.json says."""
-    prediction = _heading(case_key, model, False) | {"findings": _told(findings), **more, "versions": _versions()}
+def write_unfit(
+    case_key: str, model: Model, findings: Sequence[Finding], out: Path, delivery: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The folder of a case that no answer is given for; `delivery` as in predict_case."""
+    prediction = _heading(case_key, model, False) | {"findings": _told(findings), "delivery": delivery}
+    prediction["versions"] = _versions()
     with partial_folder(out, case_key) as folder:
-        write_page(folder / "page.html", prediction, None, np.eye(4), np.ones((1, 1, 1), bool), None)
+        write_page(folder / PAGE, prediction, None, np.eye(4), np.ones((1, 1, 1), bool), None)
         _publish(folder, prediction, out)
     return prediction
 
@@ -171,11 +207,18 @@ def _write(
     """Map and page."""
     world_from_voxel = np.array(prepared.record["world_from_voxel"])
     if drop is not None:
-        write_volume(folder / "occlusion.nii.gz", drop, world_from_voxel)
+        write_volume(folder / MAP, drop, world_from_voxel)
     view = np.array(shown.record["world_from_voxel"])
     seen = None if drop is None else resample(Volume(drop, world_from_voxel), shown.brain.shape, view)
     picture = _picture(case, shown, seen, prediction)
-    write_page(folder / "page.html", prediction, _layers(shown, seen), view, shown.brain, picture)
+    write_page(folder / PAGE, prediction, _layers(shown, seen), view, shown.brain, picture)
+
+
+def _write_dicom(folder: Path, drop: np.ndarray, prepared: Prepared, prediction: dict[str, Any]) -> None:
+    from ricenet.dicommap import write_parametric_map
+
+    place, model = np.array(prepared.record["world_from_voxel"]), prediction["model"]
+    write_parametric_map(folder / DICOM_MAP, drop, place, prediction["case_key"], model["name"], model["digest"])
 
 
 def _sampled(aligned: Aligned, settings: Settings) -> tuple[Prepared, Prepared]:

@@ -5,6 +5,7 @@ python -m ricenet.predict model=DIR patient=DIR out=DIR           <out>/<case_ke
 python -m ricenet.predict model=DIR cohort=DIR out=DIR            every row of a cohort.csv, and predictions.csv
 
 What is not fit for an answer gets its findings and no probability, exit code 3 (4 where others of a cohort are fit).
+Given again, the command goes on: an answer to the same images, model and settings stands.
 Outputs carry pseudonyms: a patient is called by a digest of the images. Research use only.
 """
 
@@ -17,12 +18,22 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ricenet.config import Incomplete, InvalidInput, PredictConfig, RuleConfig, WrongUsage, defaults_of
+from ricenet.config import (
+    Incomplete,
+    IngestConfig,
+    IntakeConfig,
+    InvalidInput,
+    PredictConfig,
+    WrongUsage,
+    defaults_of,
+    typed_config,
+)
 from ricenet.stage import stage
 
 if TYPE_CHECKING:
     from ricenet.alignment import Settings
     from ricenet.cohort import Case
+    from ricenet.intake import Settings as IntakeSettings
     from ricenet.modelfolder import Model
     from ricenet.newcase import Ensemble
     from ricenet.patient import Known
@@ -60,14 +71,16 @@ def main(cfg: PredictConfig) -> None:
         print("written: the model folder; docs/README.md in it is its card")
         return
     from ricenet.modelfolder import read_model
+    from ricenet.partial import hold
 
     model, out = read_model(Path(cfg.model_folder or "")), Path(cfg.out or "")
-    ensemble = _ensemble(cfg, model)
+    rules, ensemble = _intake_settings(cfg.ingest, "rd" in model.channels), _ensemble(cfg, model)
     out.mkdir(parents=True, exist_ok=True)
-    if cfg.patient is not None:
-        predict_patient(Path(cfg.patient), _known(cfg), ensemble, out)
-    else:
-        predict_cohort(Path(cfg.cohort or ""), ensemble, out)
+    with hold(out, name="the folder given as out="):
+        if cfg.patient is not None:
+            predict_patient(Path(cfg.patient), _known(cfg), rules, ensemble, out)
+        else:
+            predict_cohort(Path(cfg.cohort or ""), ensemble, out)
 
 
 def _check(cfg: PredictConfig) -> None:
@@ -123,7 +136,9 @@ def _ensemble(cfg: PredictConfig, model: "Model") -> "Ensemble":
 
     device = find_device(cfg.accelerator)
     torch.set_num_threads(cfg.threads or len(os.sched_getaffinity(0)))
-    how = MapSettings(cfg.cube_mm, cfg.stride_mm, cfg.refine_mm, cfg.precision, cfg.batch_size, cfg.memory_gb)
+    how = MapSettings(
+        cfg.cube_mm, cfg.stride_mm, cfg.refine_mm, cfg.precision, cfg.batch_size, cfg.memory_gb, cfg.dicom
+    )
     networks = [network.to(device) for network in model.networks()]
     return Ensemble(model, networks, device, _settings(cfg, model), how if cfg.occlusion else None)
 
@@ -142,8 +157,11 @@ def _settings(cfg: PredictConfig, model: "Model") -> "Settings":
     return Settings(**{**model.preprocessing, **own})
 
 
-def predict_patient(folder: Path, known: "Known", ensemble: "Ensemble", out: Path) -> None:
+def predict_patient(folder: Path, known: "Known", rules: "IntakeSettings", ensemble: "Ensemble", out: Path) -> None:
     """Find the patient's images in `folder` and answer.
+
+    Args:
+        rules: for DICOM.
 
     Raises:
         InvalidInput: the patient is not fit; the page with the findings is written.
@@ -155,12 +173,13 @@ def predict_patient(folder: Path, known: "Known", ensemble: "Ensemble", out: Pat
 
     with partial_folder(out, "patient") as scratch:
         try:
-            delivered = find_patient(folder, known, _intake_settings(ensemble.model), scratch, ensemble.model.further)
+            delivered = find_patient(folder, known, rules, scratch, ensemble.model.further)
         except Unusable as problem:
             wrong = [as_finding(problem, problem.case)]
-            found = write_unfit(problem.case.key, ensemble.model, wrong, out, **problem.record)
+            found = write_unfit(problem.case.key, ensemble.model, wrong, out, problem.record)
         else:
-            found = predict_case(delivered.case, ensemble, out, f"case {delivered.case.key}")
+            name = f"case {delivered.case.key}"
+            found = predict_case(delivered.case, ensemble, out, name, delivered.record or None)
     print(in_words(found))
     if not found["fit"]:
         raise InvalidInput(_not_fit([found]), code="patient.unfit")
@@ -197,15 +216,37 @@ def _cases(cohort: Path, model: "Model") -> "list[Case]":
     return cases
 
 
-def _intake_settings(model: "Model") -> Any:
-    """conf/ingest.yaml's rules; a dose is asked for where the model looks at one."""
-    from ricenet.intake import Settings
-    from ricenet.roles import Wording
+def _intake_settings(site: str | None, dose: bool) -> "IntakeSettings":
+    """conf/ingest.yaml's rules, and over them what a site's own file says; a copy of all of conf/ingest.yaml will do.
+
+    Raises:
+        WrongUsage: the file is none, or holds what is no key of ingest or has the wrong type.
+    """
+    import yaml
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    from ricenet.intake import intake_settings
 
     keys = defaults_of("ingest")
-    wording = Wording(keys["contrast_in_description"], keys["never"])
-    rules = tuple(RuleConfig(**rule) for rule in keys["rules"])
-    return Settings(rules, wording, keys["event_tolerance_days"], "rd" in model.channels, keys["alpha_beta"])
+    if site is not None:
+        try:
+            keys |= _site_keys(yaml.safe_load(Path(site).read_text(encoding="utf-8")))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise WrongUsage(f"ingest=: expected a YAML file that can be read, got {type(error).__name__}") from None
+    wanted = {name: keys[name] for name in IntakeConfig.__dataclass_fields__}
+    try:
+        return intake_settings(typed_config(IntakeConfig, OmegaConf.create(wanted)), dose)
+    except OmegaConfBaseException as error:
+        raise WrongUsage(f"ingest=: {error.full_key}: {str(error).splitlines()[0]}") from None
+
+
+def _site_keys(found: Any) -> dict[str, Any]:
+    known = {*IngestConfig.__dataclass_fields__, "defaults", "hydra"}
+    if not isinstance(found, dict) or found.keys() - known:
+        wrong = ", ".join(map(repr, found.keys() - known)) if isinstance(found, dict) else type(found).__name__
+        raise WrongUsage(f"ingest=: expected keys of conf/ingest.yaml, got {wrong}")
+    return found
 
 
 def in_words(prediction: Mapping[str, Any]) -> str:

@@ -39,6 +39,7 @@ SECTIONS = (
     ("map", "Occlusion map"),
     ("preprocessing", "Preprocessing"),
 )
+DELIVERY = ("delivery", "What was delivered")
 LAST_SECTIONS = (("provenance", "Model and versions"), ("limits", "What the model is not"))
 
 
@@ -59,8 +60,9 @@ def write_page(
         brain: (X, Y, Z) on that grid.
         picture: PNG of the same case, for browsers that cannot show the viewer, and for printing.
     """
+    last = (DELIVERY, *LAST_SECTIONS) if prediction["delivery"] else LAST_SECTIONS
     if not prediction["fit"]:
-        replace_file(path, _render(prediction, sections=(FINDINGS, *LAST_SECTIONS)))
+        replace_file(path, _render(prediction, sections=(FINDINGS, *last)))
         return
     words = PICTURES[prediction["occlusion"] is not None]
     shown = None if picture is None else Picture(jpeg(io.BytesIO(picture)), *words)
@@ -69,7 +71,7 @@ def write_page(
     content = _render(
         prediction,
         code,
-        sections=(FINDINGS, *SECTIONS, *LAST_SECTIONS),
+        sections=(FINDINGS, *SECTIONS, *last),
         answer=answer(prediction),
         worth=worth(prediction["model"]),
         dots=dot_plot(prediction),
@@ -82,7 +84,14 @@ def write_page(
 
 def _render(prediction: Mapping[str, Any], code: Sequence[str] = (), **view: Any) -> str:
     filters = (number, percent, reading, three_digits, channel_name, region_name, quantity)
+    view["taken"] = _taken(prediction["delivery"])
     return render("prediction.html.j2", {one.__name__: one for one in filters}, code, p=prediction, **view)
+
+
+def _taken(delivery: Mapping[str, Any] | None) -> dict[str, str]:
+    """What each chosen series of a delivery is and why: series -> `event: rule 5: after radiotherapy`."""
+    images = (delivery or {}).get("images", {})
+    return {one["series"]: f"{channel_name(role)}: {one['reason']}" for role, one in images.items()}
 
 
 def answer(prediction: Mapping[str, Any]) -> list[str]:

@@ -120,11 +120,11 @@ def choose(
         found = [one for one in series if series_key(one, key) == named]
         if not found:
             raise InvalidInput(
-                f"{subject}: {role}: the label table names series {named}, which this patient does not have",
-                "take a key from the candidates in ingest.json",
+                f"{subject}: {role}: {role}_series names series {named}, which this patient does not have",
+                "take one of those that ingest.json, or the page of ricenet.predict, lists",
                 code="role.unknown_series",
             )
-        return _intact(subject, role, found, "named in the label table", key)
+        return _intact(subject, role, found, f"named as {role}_series", key)
     known = {"post_date": times.post, "event_date": times.event}
     mine = [(number, rule) for number, rule in enumerate(rules) if rule.role == role]
     # A date that the label table gives binds: no other day is taken instead.
@@ -137,7 +137,7 @@ def choose(
     unknown = _what_is_unknown(role, rules, times, frame)
     raise InvalidInput(
         f"{subject}: {role}: none of the patient's {len(series)} series fits a rule{unknown}",
-        f"add a rule to conf/ingest.yaml, or name the series in the label table's column {role}_series",
+        f"name the series as {role}_series (a column of the label table, a key of ricenet.predict), or add a rule",
         code="role.missing",
     )
 
@@ -187,7 +187,7 @@ def _intact(subject: str, role: str, candidates: list[Series], reason: str, key:
     keys = ", ".join(sorted(series_key(one, key) for one in candidates))
     raise InvalidInput(
         f"{subject}: {role}: {len(candidates)} series fit equally ({reason}): {keys}",
-        f"name one of them in the label table's column {role}_series (ingest.json describes them), or add a rule",
+        f"name one of them as {role}_series (a column of the label table, a key of ricenet.predict), or add a rule",
         code="role.ambiguous",
     )
 

@@ -89,7 +89,7 @@ def _equivalent(patient: PatientDoses, course: Course, total: Volume, alpha_beta
     if course.fractions is None or len(course.plans) > 1:
         numbers = ", ".join(map(str, course.doses))
         message = f"EQD2 needs the dose and the fractions of each plan, dose {numbers} comes without"
-        hint = "deliver PLAN doses with their RTPLANs, or give fractions in the label table"
+        hint = "deliver PLAN doses with their RTPLANs, or give fractions (of the whole treatment)"
         raise patient.refusal("eqd2", message, hint)
     return Volume(eqd2(total.voxels, course.fractions, alpha_beta), total.world_from_voxel)
 
@@ -109,7 +109,7 @@ def _flags(patient: PatientDoses, courses: Sequence[Course], alpha_beta: float |
         flags += [f"plan {patient.plan_number[uid]}: {text}" for text in _plan_flags(patient, uid, used, alpha_beta)]
     planned = sum_if_known(patient.plans[uid].fractions for uid in courses[0].plans if uid in patient.plans)
     if len(courses) == 1 and patient.fractions and planned not in (None, patient.fractions):
-        flags.append(f"the label table says {patient.fractions} fractions, the plan {planned}")
+        flags.append(f"told were {patient.fractions} fractions, the plan has {planned}")
     return flags
 
 

@@ -79,14 +79,45 @@ def prediction(**changed: Any) -> dict[str, Any]:
             "sign": "positive: the answer needs what is there",
         },
         "preprocessing": {"similarity": 1.1806, "rotation_degrees": 2.5594},
+        "delivery": None,
         "versions": {"ricenet": "0.1.0", "torch": "2.13.0"},
         "seconds": 93.1,
     } | changed
 
 
+def delivery() -> dict[str, Any]:
+    """What ricenet.intake records of a DICOM delivery: one series taken, one that is broken, one dose of two used."""
+    series = {
+        "series": "s1a7d8e881a5d",
+        "number": 3,
+        "modality": "MR",
+        "day": -21,
+        "shape": [118, 140, 76],
+        "spacing_mm": [1.8, 1.8, 3.0],
+        "contrast": True,
+        "in_the_frame_of_the_dose": False,
+        "problem": None,
+    }
+    broken = series | {"series": "s404a5f2bd28c", "day": None, "contrast": False, "problem": "dicom.gap"}
+    used = {"dose": 1, "plans": [1], "summation": "PLAN", "max_gy": 69.002, "factor": 1, "fractions": 30}
+    taken = {"series": "s1a7d8e881a5d", "reason": "rule 2: before radiotherapy", "candidates": ["s1a7d8e881a5d"]}
+    return {
+        "images": {"post": taken},
+        "series": [series, broken],
+        "dose": {
+            "used": [used],
+            "rejected": [{"dose": 2, "plans": [1], "summation": "BEAM", "max_gy": 20.0, "reason": "part of dose 1"}],
+            "flags": ["plan 1: not approved"],
+            "max_gy": 69.002,
+            "eqd2_alpha_beta_gy": None,
+            "lies_in_the_frame_of": "planning",
+        },
+    }
+
+
 def unfit(**changed: Any) -> dict[str, Any]:
     """The same case without an answer."""
-    kept = {name: value for name, value in prediction().items() if name in ("version", "case_key", "model", "versions")}
+    kept = {name: value for name, value in prediction().items() if name in ("version", "case_key", "model", "delivery", "versions")}
     finding = {
         "code": "dose.coverage",
         "severity": "error",

@@ -257,7 +257,7 @@ def test_an_ambiguity_is_resolved_by_the_label_table(own, tmp_path):
     edit_labels(own, lambda rows: rows[0].update(event_series=events[1]["series"]))
     assert run(own, out).returncode == 0
     chosen = [record["images"]["event"] for record in records(out)]
-    assert [one["reason"] for one in chosen if one["series"] == events[1]["series"]] == ["named in the label table"]
+    assert [one["reason"] for one in chosen if one["series"] == events[1]["series"]] == ["named as event_series"]
 
 
 def test_without_doses_the_cohort_is_one_of_mri(own, tmp_path):

@@ -78,6 +78,18 @@ def test_numbers_of_the_page_are_those_of_the_file(tmp_path: Path) -> None:
     assert circles == pytest.approx([400 * one for one in sample.prediction()["folds"]])
 
 
+@pytest.mark.parametrize("fit", [True, False])
+def test_it_says_which_of_the_delivered_series_was_taken_as_what(tmp_path: Path, fit: bool) -> None:
+    made = sample.prediction if fit else sample.unfit
+    page = page_of(tmp_path, made(delivery=sample.delivery()))
+    told = re.sub(" +", " ", page.sections["delivery"])
+    assert "s1a7d8e881a5d MR −21 118 × 140 × 76 1.80 × 1.80 × 3.00 yes post-OP MRI: rule 2: before radiotherapy" in told
+    assert "s404a5f2bd28c MR – 118 × 140 × 76 1.80 × 1.80 × 3.00 no dicom.gap" in told
+    assert "1 PLAN 30 69.0 yes 2 BEAM – 20.0 no: part of dose 1" in told
+    assert "plan 1: not approved" in told
+    assert "delivery" not in page_of(tmp_path, made()).sections
+
+
 def test_warnings_come_first_and_the_limits_are_said(tmp_path: Path) -> None:
     page = page_of(tmp_path, sample.prediction())
     order = [attributes["id"] for attributes in page.all("h2")]
