@@ -217,8 +217,16 @@ def _write(
 def _write_dicom(folder: Path, drop: np.ndarray, prepared: Prepared, prediction: dict[str, Any]) -> None:
     from ricenet.dicommap import write_parametric_map
 
-    place, model = np.array(prepared.record["world_from_voxel"]), prediction["model"]
-    write_parametric_map(folder / DICOM_MAP, drop, place, prediction["case_key"], model["name"], model["digest"])
+    model, place = prediction["model"], np.array(prepared.record["world_from_voxel"])
+    write_parametric_map(
+        folder / DICOM_MAP,
+        drop,
+        place,
+        prediction["case_key"],
+        prediction["predicted"],
+        model_name=model["name"],
+        model_digest=model["digest"],
+    )
 
 
 def _sampled(aligned: Aligned, settings: Settings) -> tuple[Prepared, Prepared]:

@@ -40,6 +40,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 NOT_NEEDED = ("label.unknown", "split.unknown", "split.leak", "modality.missing")  # of a table without labels
+ONE_PATIENT = (
+    "post_date", "event_date", "radiotherapy_start", "post_series", "event_series", "planning_series", "fractions",
+    "prescription_gy", "ingest",
+)  # fmt: skip
 POSITIVE = ("cube_mm", "stride_mm", "refine_mm", "batch_size", "threads", "fractions", "prescription_gy")
 CHOICES = {
     "accelerator": ("auto", "cpu", "gpu"),
@@ -73,6 +77,11 @@ def main(cfg: PredictConfig) -> None:
     from ricenet.modelfolder import read_model
     from ricenet.partial import hold
 
+    if cfg.dicom:
+        from ricenet.dicommap import require_highdicom
+
+        require_highdicom()
+
     model, out = read_model(Path(cfg.model_folder or "")), Path(cfg.out or "")
     rules, ensemble = _intake_settings(cfg.ingest, "rd" in model.channels), _ensemble(cfg, model)
     out.mkdir(parents=True, exist_ok=True)
@@ -87,17 +96,20 @@ def _check(cfg: PredictConfig) -> None:
     """Refuse values that no later step could make sense of, before anything heavy is loaded."""
     exporting = {"export": cfg.export, "run": cfg.run}
     answering = {"model": cfg.model_folder, "out": cfg.out}
+    of_patient = {name: getattr(cfg, name) for name in ONE_PATIENT}
     if any(exporting.values()):
-        wanted, unwanted = exporting, {**answering, "patient": cfg.patient, "cohort": cfg.cohort}
+        wanted, unwanted = exporting, {**answering, "patient": cfg.patient, "cohort": cfg.cohort, **of_patient}
+    elif (cfg.patient is None) == (cfg.cohort is None):
+        raise WrongUsage("expected export=DIR run=DIR, or model=DIR out=DIR and one of patient=DIR and cohort=DIR")
     else:
-        wanted, unwanted = answering, {}
-        if (cfg.patient is None) == (cfg.cohort is None):
-            raise WrongUsage("expected export=DIR run=DIR, or model=DIR out=DIR and one of patient=DIR and cohort=DIR")
+        wanted, unwanted = answering, of_patient if cfg.patient is None else {}
     missing, idle = _named(wanted, given=False), _named(unwanted, given=True)
     if missing or idle:
         raise WrongUsage(
             f"beside {_named(wanted, given=True)} expected {missing or 'nothing else'}, got {idle or 'none'}"
         )
+    if cfg.dicom and not cfg.occlusion:
+        raise WrongUsage("dicom=true writes the occlusion map as DICOM, and occlusion=false makes none; drop one")
     for name in POSITIVE:
         value = getattr(cfg, name)
         if value is not None and value <= 0:

@@ -1,5 +1,6 @@
 """Scans of phantom patients at a coarse spacing, drawn once a session, for tests of what only heads show."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -32,3 +33,14 @@ def brain(number: int, role: str = "post") -> Volume:
     """The true brain as 0 and 1 on the scan's grid."""
     patient = scans(number).patient
     return frame(number, role).scan(patient.brain, patient.grid)
+
+
+def stripped(scans: Scans) -> Scans:
+    """The patient without a skull, in both scans and in all that is drawn of it."""
+    patient = scans.patient
+    bare = replace(patient, post=patient.post * patient.brain, event=patient.event * patient.brain)
+    volumes = {}
+    for role, volume in scans.volumes.items():
+        inside = scans.frames[role].scan(patient.brain, patient.grid).voxels > 0.5
+        volumes[role] = Volume(volume.voxels * inside, volume.world_from_voxel)
+    return Scans(bare, scans.frames, volumes)

@@ -15,7 +15,6 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +22,13 @@ import pydicom
 import pytest
 from analytic_patient import flip_bit, truncate, write_two
 from nifti_twin import write_patient, write_rows
+from phantom_scans import stripped
 
 from ricenet import LABELS
 from ricenet.causal import draw_cohort
 from ricenet.cohort import COLUMNS, read_cases, read_cohort
 from ricenet.delivery import deliver
-from ricenet.scanner import Scans, scan_patient
-from ricenet.volume import Volume
+from ricenet.scanner import scan_patient
 
 pytestmark = pytest.mark.slow
 MARKER = "Zqxcanary"
@@ -79,17 +78,6 @@ class World:
                 elif zipfile.is_zipfile(io.BytesIO(content)):
                     with zipfile.ZipFile(io.BytesIO(content)) as archive:
                         yield from ((path, archive.read(name)) for name in archive.namelist())
-
-
-def stripped(scans: Scans) -> Scans:
-    """The patient without a skull, in both scans and in all that is drawn of it."""
-    patient = scans.patient
-    bare = replace(patient, post=patient.post * patient.brain, event=patient.event * patient.brain)
-    volumes = {}
-    for role, volume in scans.volumes.items():
-        inside = scans.frames[role].scan(patient.brain, patient.grid).voxels > 0.5
-        volumes[role] = Volume(volume.voxels * inside, volume.world_from_voxel)
-    return Scans(bare, scans.frames, volumes)
 
 
 def write_both(home: Path, twin: Path) -> None:

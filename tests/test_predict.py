@@ -1,0 +1,219 @@
+"""The stage: keys that make no sense, exit codes, a patient of NIfTI or DICOM, a table, and a model that travels."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+import yaml
+from new_patient import SPACING_MM, spoilt, write_model, write_nifti
+from phantom_scans import stripped
+
+from ricenet import newcase
+from ricenet.causal import draw_cohort
+from ricenet.config import Incomplete, InvalidInput, PredictConfig, WrongUsage, compose
+from ricenet.delivery import deliver
+from ricenet.modelfolder import read_model
+from ricenet.patient import Known
+from ricenet.predict import _check, _ensemble, _intake_settings, _known, predict_cohort, predict_patient
+from ricenet.scanner import scan_patient
+from ricenet.volume import Volume
+
+EVIL = "<img src=x onerror=alert(1)>"
+QUICK = ["occlusion=false", "threads=1", "accelerator=cpu"]
+
+
+def config(*keys: str) -> PredictConfig:
+    return compose("predict", PredictConfig, list(keys))
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ([], "expected export=DIR run=DIR, or model=DIR"),
+        (["export=a"], "expected run="),
+        (["run=a"], "expected export="),
+        (["export=a", "run=b", "patient=c"], "got patient="),
+        (["model_folder=a", "out=b"], "one of patient=DIR and cohort=DIR"),
+        (["model_folder=a", "out=b", "patient=c", "cohort=d"], "one of patient=DIR and cohort=DIR"),
+        (["model_folder=a", "patient=c"], "expected out="),
+        (["out=a", "patient=c"], "expected model="),
+        (["model_folder=a", "out=b", "patient=c", "stride_mm=0"], "stride_mm should be above 0, got 0"),
+        (["model_folder=a", "out=b", "patient=c", "precision=fp16"], "precision should be one of fp32, bf16"),
+        (["model_folder=a", "out=b", "patient=c", "brain=bet"], "brain should be one of null, hdbet"),
+        (["model_folder=a", "out=b", "patient=c", "dicom=true", "occlusion=false"], "dicom=true"),
+        (["model_folder=a", "out=b", "cohort=c", "event_date=2020-01-01"], "event_date="),
+    ],
+)
+def test_keys_that_make_no_sense_together_are_refused(keys: list[str], said: str) -> None:
+    with pytest.raises(WrongUsage) as refused:
+        _check(config(*keys))
+    assert said in str(refused.value)
+
+
+def test_dates_are_read_and_a_wrong_one_is_not_repeated() -> None:
+    known = _known(config("event_date=2020-08-17", "event_series=s0123456789ab", "fractions=30"))
+    assert (known.event_date.isoformat(), known.fractions) == ("2020-08-17", 30)  # type: ignore[union-attr]
+    assert known.choice == {"event": "s0123456789ab"}
+    with pytest.raises(WrongUsage, match="post_date should be a date as YYYY-MM-DD") as refused:
+        _known(config("post_date=Mustermann"))
+    assert "Mustermann" not in str(refused.value)
+
+
+def test_a_sites_own_rules_lie_over_those_of_ingest(tmp_path: Path) -> None:
+    ours = _intake_settings(None, dose=True)
+    file = tmp_path / "site.yaml"
+    rule = {"role": "post", "modality": "MR", "matches": "t1", "contrast": None, "when": "post_date",
+            "min_slices": 1, "max_spacing_mm": 9}  # fmt: skip
+    file.write_text(yaml.safe_dump({"rules": [rule], "alpha_beta": 10, "jobs": 3}))
+    site = _intake_settings(str(file), dose=False)
+    assert (len(site.rules), site.rules[0].max_spacing_mm, site.alpha_beta, site.dose) == (1, 9, 10, False)
+    assert site.wording == ours.wording
+    assert len(ours.rules) > 3
+    shutil.copy(Path(__file__).parents[1] / "conf" / "ingest.yaml", file)
+    assert _intake_settings(str(file), dose=True) == ours
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("nevver: x", "got 'nevver'"),
+        ("- a", "got list"),
+        ("never: '('", "expected a regular expression"),
+        ("event_tolerance_days: soon", "event_tolerance_days"),
+        ("rules: [{role: post}]", "rules"),
+        ("{", "ParserError"),
+    ],
+)
+def test_rules_that_cannot_be_meant_are_refused(tmp_path: Path, content: str, said: str) -> None:
+    file = tmp_path / "site.yaml"
+    file.write_text(content)
+    with pytest.raises(WrongUsage) as refused:
+        _intake_settings(str(file), dose=True)
+    assert said in str(refused.value)
+    with pytest.raises(WrongUsage, match="FileNotFoundError"):
+        _intake_settings(str(tmp_path / "none.yaml"), dose=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def coarse_pages() -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(newcase, "VIEW_SPACING_MM", SPACING_MM)
+        yield
+
+
+@pytest.fixture(scope="module")
+def model(phantom_cases: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("grid"), phantom_cases)
+
+
+@pytest.fixture(scope="module")
+def patients(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cohort folder of two, called 1 and 2."""
+    folder = tmp_path_factory.mktemp("cohort")
+    for number, drawn in ((1, 0), (2, 3)):
+        write_nifti(folder / str(number), drawn)
+    return folder
+
+
+def write_table(cohort: Path, rows: list[str]) -> None:
+    lines = ["patient_id,event_id,label,split,post,event,rd,planning,brain_mask,dose_unit,fractions,prescription_gy"]
+    for row in rows:
+        images = ",".join(f"{row}/{role}.nii.gz" for role in ("post", "event", "rd", "planning", "brain_mask"))
+        lines.append(f"{EVIL}{row},e1,,,{images},Gy,30,60")
+    (cohort / "cohort.csv").write_text("\n".join(lines) + "\n")
+
+
+def ensemble_of(model: Path, *keys: str) -> Any:
+    return _ensemble(config(*QUICK, *keys), read_model(model))
+
+
+@pytest.mark.slow
+def test_a_table_of_patients_one_of_them_not_fit(
+    model: Path, patients: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cohort = shutil.copytree(patients, tmp_path / "cohort")
+    shutil.rmtree(cohort / "2")
+    spoilt(cohort / "1", cohort / "2", "rd", lambda dose: Volume(dose.voxels * 100, dose.world_from_voxel))
+    write_table(cohort, ["1", "2"])
+    with pytest.raises(Incomplete, match="1 of 2 cases are not fit"):
+        predict_cohort(cohort, ensemble_of(model), tmp_path / "out")
+    rows = list(csv.DictReader((tmp_path / "out" / "predictions.csv").open()))
+    assert [row["fit"] for row in rows] == ["True", "False"]
+    good = json.loads((tmp_path / "out" / rows[0]["case_key"] / "prediction.json").read_text())
+    assert float(rows[0]["probability"]) == good["probability"]
+    assert float(rows[0]["calibrated_low"]) == good["calibrated"]["interval"][0]
+    assert rows[1]["probability"] == rows[1]["calibrated"] == rows[1]["predicted"] == ""
+    assert rows[1]["errors"] == "dose.cgy"
+    assert EVIL not in "".join(path.read_text() for path in (tmp_path / "out").rglob("*.*") if path.suffix != ".gz")
+    assert "img src" not in capsys.readouterr().out
+    write_table(cohort, ["2"])
+    with pytest.raises(InvalidInput, match="not fit for an answer"):
+        predict_cohort(cohort, ensemble_of(model), tmp_path / "out2")
+
+
+@pytest.mark.slow
+def test_an_event_mri_of_another_person_is_no_answer(model: Path, patients: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(patients / "1", tmp_path / "patient")
+    shutil.copy(patients / "2" / "event.nii.gz", folder)
+    with pytest.raises(InvalidInput, match="no probability is given") as refused:
+        predict_patient(folder, Known(), _intake_settings(None, dose=True), ensemble_of(model), tmp_path / "out")
+    assert "patient.two_people" in str(refused.value) or "geometry.flip_doubtful" in str(refused.value)
+    (found,) = (tmp_path / "out").glob("*/prediction.json")
+    assert "probability" not in json.loads(found.read_text())
+
+
+@pytest.fixture(scope="module")
+def hospital(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One patient's DICOM, without a skull; id and descriptions are markup."""
+    folder = tmp_path_factory.mktemp("hospital")
+    draw = draw_cohort(4, 3, swap_label_effects=False)[0]
+    deliver(folder, stripped(scan_patient(draw.quantities, draw.seed, SPACING_MM)), 1, draw.seed)
+    for path in (path for path in folder.rglob("*") if path.is_file()):
+        dataset = pydicom.dcmread(path)
+        dataset.PatientID = dataset.PatientName = EVIL
+        dataset.StudyDescription = dataset.InstitutionName = EVIL
+        dataset.save_as(path)
+    return folder
+
+
+def no_markup(out: Path) -> None:
+    for path in out.rglob("*"):
+        assert "onerror" not in path.name
+        if path.is_file():
+            assert b"onerror=alert(1)" not in path.read_bytes(), path.name
+
+
+@pytest.mark.slow
+def test_dicom_goes_all_the_way_and_no_header_comes_out(
+    model: Path, hospital: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = ["brain=none", "occlusion=true", "dicom=true", "cube_mm=72", "stride_mm=72"]
+    out, rules = tmp_path / "out", _intake_settings(None, dose=True)
+    predict_patient(hospital, Known(), rules, ensemble_of(model, *keys), out)
+    (folder,) = out.iterdir()
+    assert {path.name for path in folder.iterdir()} == {
+        "prediction.json", "page.html", "occlusion.nii.gz", "occlusion.dcm",
+    }  # fmt: skip
+    taken = json.loads((folder / "prediction.json").read_text())["delivery"]
+    assert {role: one["reason"] for role, one in taken["images"].items()} == {
+        "post": "rule 2: before radiotherapy",
+        "event": "rule 5: after radiotherapy",
+        "planning": "rule 7: same frame",
+    }
+    assert taken["images"]["event"]["series"] in (folder / "page.html").read_text()
+    assert pydicom.dcmread(folder / "occlusion.dcm").PatientID == folder.name
+    no_markup(out)
+    said = capsys.readouterr()
+    assert EVIL not in said.out + said.err
+    series = taken["images"]["post"]["series"]
+    with pytest.raises(InvalidInput, match="no probability is given"):  # the same series twice
+        predict_patient(hospital, Known(choice={"event": series}), rules, ensemble_of(model, *keys), out)
+    unfit = json.loads((folder / "prediction.json").read_text())
+    assert [one["code"] for one in unfit["findings"]] == ["role.same_series"]
+    assert len(unfit["delivery"]["series"]) == len(taken["series"])
+    assert [path.name for path in out.iterdir()] == [folder.name]
+    assert {path.name for path in folder.iterdir()} == {"prediction.json", "page.html"}
