@@ -13,7 +13,7 @@ PARALLEL := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 GRID := '+modalities=glob(*)' 'fold=range(5)'
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo cases test test-fast lint format types smoke ablation bench clean
+.PHONY: help install demo cases test test-fast lint format types smoke ablation bench niivue clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,7 +25,7 @@ install: .venv/.installed  ## make .venv and install ricenet with what tests and
 	$(BIN)/pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev,hdbet]'
 	touch $@
 
-demo: install  ## the whole study on phantoms: two raw patients preprocessed, 7 x 5 grid, evaluation, maps, page (10 minutes)
+demo: install  ## the whole study on phantoms: two raw patients preprocessed, 7 x 5 grid, evaluation, maps, page; then two new patients (15 minutes)
 	$(BIN)/python -m ricenet.phantom out=$(OUT)/demo-raw format=nifti patients=2 jobs=$(JOBS)
 	$(BIN)/python -m ricenet.preprocess cohort=$(OUT)/demo-raw cases=$(OUT)/demo-raw-cases folds=0 jobs=$(JOBS)
 	$(BIN)/python -m ricenet.phantom out=$(OUT)/demo-cases format=cases patients=92 jobs=$(JOBS)
@@ -35,7 +35,13 @@ demo: install  ## the whole study on phantoms: two raw patients preprocessed, 7 
 	$(BIN)/python -m ricenet.evaluate run=$(OUT)/demo
 	$(BIN)/python -m ricenet.explain run=$(OUT)/demo case=test cube_mm=21 stride_mm=21 batch_size=32 curves=true
 	$(BIN)/python -m ricenet.report run=$(OUT)/demo qc=$(OUT)/demo-raw-cases
-	@echo "Open $(OUT)/demo/report.html"
+	$(BIN)/python -m ricenet.phantom out=$(OUT)/demo-hospital format=dicom patients=1 seed=5
+	rm -rf $(OUT)/demo-model
+	$(BIN)/python -m ricenet.predict export=$(OUT)/demo-model run=$(OUT)/demo
+	$(BIN)/python -m ricenet.predict model=$(OUT)/demo-model patient=$(OUT)/demo-raw/001 out=$(OUT)/demo-answers cube_mm=21 stride_mm=14
+	$(BIN)/python -m ricenet.predict model=$(OUT)/demo-model patient=$(OUT)/demo-hospital/dicom out=$(OUT)/demo-answers cube_mm=21 stride_mm=14 dicom=true
+	@echo "Open $(OUT)/demo/report.html, and of the two new patients:"
+	@ls $(OUT)/demo-answers/*/page.html
 
 test: install lint types  ## lint, types and all tests
 	$(BIN)/pytest -q $(PARALLEL)
@@ -68,6 +74,10 @@ smoke: install  ## every stage once on a tiny grid (CI)
 	$(BIN)/python -m ricenet.evaluate run=$(OUT)/smoke
 	$(BIN)/python -m ricenet.explain run=$(OUT)/smoke +modalities=rd_event case=test cube_mm=42 stride_mm=42 curves=true
 	$(BIN)/python -m ricenet.report run=$(OUT)/smoke
+	rm -rf $(OUT)/smoke-model
+	$(BIN)/python -m ricenet.predict export=$(OUT)/smoke-model run=$(OUT)/smoke +modalities=rd_event
+	$(BIN)/python -m ricenet.phantom out=$(OUT)/smoke-raw format=nifti patients=1 folds=2 jobs=$(JOBS)
+	$(BIN)/python -m ricenet.predict model=$(OUT)/smoke-model patient=$(OUT)/smoke-raw/001 out=$(OUT)/smoke-answers cube_mm=42 stride_mm=42
 
 ablation: install  ## the seven sets on 600 phantom patients, three folds (about 10 minutes on two cores); SEED=0
 	$(BIN)/python -m ricenet.phantom out=$(OUT)/phantom600-seed$(SEED) format=cases patients=600 folds=3 seed=$(SEED) jobs=$(JOBS)
@@ -88,6 +98,9 @@ bench: .venv/.bench  ## ours against its peers, interleaved: one JSON each under
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python -m ricenet.phantom out=$(OUT)/bench-raw format=nifti patients=2 spacing_mm=1 seed=21
 	$(BIN)/python benchmarks/preprocess.py $(OUT)/bench-raw rounds=1
+
+niivue:  ## fetch the pinned viewer of the pages again and check it (npm; its files are committed)
+	sh ricenet/niivue/fetch.sh
 
 clean:  ## remove everything that ricenet wrote under outputs/ (not .venv)
 	find $(OUT) -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +

@@ -92,6 +92,7 @@ def predict_case(
         return standing
     findings = examine_patient(case, ensemble.model.channels)
     if is_fit(findings):
+        log.info("case %s: registering, and finding the brain", case.key)
         try:
             with _one_thread():  # flushing denormals, which HD-BET needs, holds for the calling thread alone
                 aligned = align(case, inputs, ensemble.settings)
@@ -163,6 +164,7 @@ class _Answered:
 def _answer(case: Case, ensemble: Ensemble, prepared: Prepared, label: str) -> _Answered:
     """What goes into prediction.json; and the map on the model's grid."""
     model, record = ensemble.model, prepared.record
+    log.info("case %s: asking %d models", case.key, len(model.folds))
     rows = [record["channels"].index(name) for name in model.channels]
     array = prepared.volume[rows].astype(np.float32)
     volume = torch.from_numpy(array).to(ensemble.device)

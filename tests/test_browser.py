@@ -11,11 +11,11 @@ import numpy as np
 import prediction_sample as sample
 import pytest
 from PIL import Image
+from playwright import sync_api
 
 from ricenet.predictionpage import write_page
 
 pytestmark = pytest.mark.slow
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
 NAMES = ("chromium", "chromium-headless-shell", "chromium-browser")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 if CHROMIUM is None:

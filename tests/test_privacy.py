@@ -6,6 +6,7 @@ to trained folds; then evaluation, maps and page; and crashes. Its volumes equal
 
 import gzip
 import io
+import json
 import os
 import shutil
 import signal
@@ -32,6 +33,7 @@ from ricenet.scanner import scan_patient
 
 pytestmark = pytest.mark.slow
 MARKER = "Zqxcanary"
+PATIENT = f"<img src=x onerror=alert(1)>{MARKER}"  # so begins every patient id
 PATIENTS, SEED, SPACING_MM = 12, 8, 4.5
 COARSE = ["brain=none", "registration=quick", "spacing_mm=6", "size=36", "folds=2"]
 TEXTS = {"LO", "SH", "PN", "ST", "LT", "UT", "AE"}
@@ -87,7 +89,7 @@ def write_both(home: Path, twin: Path) -> None:
         scans = stripped(scan_patient(draw.quantities, draw.seed, SPACING_MM))
         delivered = deliver(home / "export", scans, number, draw.seed)
         mine = {"label": LABELS[draw.label], "split": draw.split}
-        labels.append({"patient_id": f"{MARKER}-{delivered.patient_id}", "event_date": delivered.event_date, **mine})
+        labels.append({"patient_id": f"{PATIENT}-{delivered.patient_id}", "event_date": delivered.event_date, **mine})
         rows.append(write_patient(twin, number, draw, scans))
     write_rows(home / f"{MARKER} labels.csv", labels[0], labels)
     write_rows(twin / "cohort.csv", COLUMNS, rows)
@@ -106,7 +108,7 @@ def mark(delivery: Path) -> set[bytes]:
                 words.add(str(element.value).encode())
             if element.VR == "DA":
                 words.add(str(element.value).encode())
-        dataset.PatientID = f"{MARKER}-{dataset.PatientID}"
+        dataset.PatientID = f"{PATIENT}-{dataset.PatientID}"
         dataset.save_as(path)
         path.rename(path.with_name(f"{MARKER}-{path.name}.dcm"))
     for folder in sorted((path for path in delivery.rglob("*") if path.is_dir()), reverse=True):
@@ -131,7 +133,7 @@ def hospital(tmp_path_factory) -> tuple[Path, Path, set[bytes]]:
     write_both(home, twin)
     secrets = mark(home / "export")
     break_two(home)
-    return home, twin, secrets | {MARKER.encode(), MARKER.lower().encode(), b"PHANTOM"}
+    return home, twin, secrets | {MARKER.encode(), MARKER.lower().encode(), b"PHANTOM", b"onerror=alert"}
 
 
 @pytest.fixture(scope="module")
@@ -150,8 +152,35 @@ def world(hospital, tmp_path_factory) -> Iterator[World]:
     world.stage("evaluate", f"run={outputs / 'grid'}", "bootstrap_draws=200")
     world.stage("explain", f"run={outputs / 'grid'}", "case=all", "+modalities=rd_event", "cube_mm=60", "stride_mm=60")
     world.stage("report", f"run={outputs / 'grid'}", f"qc={outputs / 'cases'}")
+    predict_two(world, home)
     yield world
     shutil.rmtree(world.short)
+
+
+def predict_two(world: World, home: Path) -> None:
+    """The third patient as a new one, with a map as DICOM; and the first, whose post-OP MRI lacks a slice."""
+    outputs = world.root / "outputs"
+    world.stage("predict", f"export={outputs / 'model'}", f"run={outputs / 'grid'}", "+modalities=rd_event")
+    keys = [f"model={outputs / 'model'}", f"out={outputs / 'answers'}", "cube_mm=60", "stride_mm=60", "dicom=true"]
+    for number, expect in ((3, 0), (1, 3)):
+        world.stage("predict", f"patient={folder_of(home / 'export', number)}", *keys, expect=expect)
+
+
+def folder_of(delivery: Path, number: int) -> Path:
+    """The folder of one patient's files."""
+    return next(path for path in sorted(delivery.iterdir()) if path.name.endswith(f"{number:03d}"))
+
+
+def test_a_new_patient_gets_an_answer_or_its_findings(world):
+    found = [json.loads(path.read_text()) for path in (world.root / "outputs" / "answers").glob("*/prediction.json")]
+    fit, unfit = sorted(found, key=lambda one: not one["fit"])
+    assert 0 < fit["probability"] < 1
+    assert [one["code"] for one in unfit["findings"]] == ["series.gap"]
+    assert "probability" not in unfit
+    answered = world.root / "outputs" / "answers" / fit["case_key"]
+    assert {path.name for path in answered.iterdir()} == {
+        "prediction.json", "page.html", "occlusion.nii.gz", "occlusion.dcm",
+    }  # fmt: skip
 
 
 def test_two_commands_from_a_delivery_to_trained_folds(world):
