@@ -22,6 +22,7 @@ from ricenet.config import InvalidInput
 from ricenet.runs import PROGRESS, keep, writing
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+HERE = "<run folder>"  # stands in a checkpoint for the path of its own folder
 _OWNER = "ricenet_run"
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,9 @@ class DamagedCheckpoint(Exception):
 class SafeCheckpointIO(TorchCheckpointIO):
     """Write a checkpoint beside its final name, fsync, re-open, then replace; read without pickle.
 
+    Lightning's ModelCheckpoint keeps the path of its folder in its state: a checkpoint is written without, so that a
+    run that is handed on does not tell where it was made, and goes on where it is put.
+
     Lightning's own stages the file in $TMPDIR and moves it: across filesystems a kill in the move destroys the
     previous one, and a full disk leaves half a file under the final name.
     """
@@ -45,6 +49,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
             Incomplete: it cannot be written; what was there stays.
         """
         final = Path(path)
+        checkpoint = checkpoint | {"callbacks": _moved(checkpoint.get("callbacks", {}), str(final.parent), HERE)}
         buffer = io.BytesIO()  # torch.save cannot tell what goes wrong with a file: on a full disk it may abort
         torch.save(checkpoint, buffer)
         temporary = final.with_name(f".{final.name}.{os.getpid()}")
@@ -63,7 +68,17 @@ class SafeCheckpointIO(TorchCheckpointIO):
                 temporary.unlink(missing_ok=True)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
-        return read_checkpoint(Path(path), map_location or "cpu")
+        checkpoint = read_checkpoint(Path(path), map_location or "cpu")
+        return checkpoint | {"callbacks": _moved(checkpoint.get("callbacks", {}), HERE, str(Path(path).parent))}
+
+
+def _moved(state: Any, old: str, new: str) -> Any:
+    """`state` with the folder `old`, wherever a text begins with it, called `new`."""
+    if isinstance(state, dict):
+        return {_moved(key, old, new): _moved(value, old, new) for key, value in state.items()}
+    if isinstance(state, str) and (state == old or state.startswith(f"{old}/")):
+        return new + state.removeprefix(old)
+    return state
 
 
 def read_checkpoint(path: Path, device: Any = "cpu") -> dict[str, Any]:

@@ -329,9 +329,9 @@ class DashboardConfig:
 
 @dataclass
 class ReportConfig:
-    run: str
+    run: str | None
     qc: str | None
-    pictures: int
+    pictures: int | None
 
 
 def typed_config(schema: type[Config], raw: "DictConfig") -> Config:

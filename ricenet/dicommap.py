@@ -176,8 +176,8 @@ def _mapping(predicted: str) -> "RealWorldValueMapping":
 def _describe(image: Dataset, predicted: str, model_name: str, model_digest: str) -> None:
     image.ImageComments = (
         f"{RESEARCH}. Not for diagnosis or treatment. A voxel says by how much the probability of the answer, "
-        f"{predicted}, drops when a cube around it is blanked in all channels. Sign: {SIGN}. Zero: no difference, or never "
-        "blanked. Frame: that of occlusion.nii.gz."
+        f"{predicted}, drops when a cube around it is blanked in all channels. Sign: {SIGN}. Zero: no difference, or "
+        "never blanked. Frame: that of occlusion.nii.gz."
     )
     image.DerivationDescription = (
         f"{RESEARCH}. Occlusion sensitivity of the mean probability of an ensemble, mean over the cubes that cover a "

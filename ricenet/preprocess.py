@@ -3,7 +3,8 @@
 Run: python -m ricenet.preprocess cohort=DIR cases=DIR brain=hdbet|hdbet2|mask|none
 One process per case (ricenet.workers). A case folder is named after the bytes, parameters and code version that decide
 its content: a finished one is not done again, and whatever changes is. Cases that fail stand in failed.csv. What is
-known of the cases besides (covariates.csv) and how many were left out (excluded.csv) are written with cases.csv.
+known of the cases besides (covariates.csv) and how many were left out (excluded.csv) are written with cases.csv. The
+last step is a page to look through, qc.html, also where some cases failed; the others stand in qc.csv then.
 """
 
 import logging
@@ -24,7 +25,7 @@ from ricenet.config import Incomplete, InvalidInput, PreprocessConfig, WrongUsag
 from ricenet.covariates import check_columns, write_covariates, write_excluded
 from ricenet.folds import write_folds
 from ricenet.partial import hold, partial_folder, remove_folder
-from ricenet.stage import stage
+from ricenet.stage import stage, without_private_text
 from ricenet.workers import Ended, Limits, fitting_jobs, run_each
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def preprocess_cohort(
         limits: what the run may take.
         folds: how many to deal; 0 writes no folds.json.
         fold_seed: of the dealing.
-        skip_failed: write the tables without the cases that failed, instead of not at all.
+        skip_failed: write cases.csv and what goes with it without the cases that failed, instead of not at all.
         prune: remove the case folders that cases.csv no longer names.
         covariates: columns of cohort.csv for covariates.csv.
         further: channels besides post, event and rd that the cohort may have.
@@ -123,24 +124,41 @@ def preprocess_cohort(
             failed = {key: end for key, end in ended.items() if end.kind != "done"}
             write_failures(output, [task.case for task in tasks], failed)
             done = [task for task in tasks if task.case.key not in failed]
+            if done:
+                write_tables(output, {task.case.key: task.folder for task in done}, ended)
             if failed and not (skip_failed and done):
+                if done:
+                    log.info("%d cases are finished: qc.csv; %s", len(done), _write_page(output))
                 raise _failure(failed, len(tasks), skipped=False)
             if failed:
                 log.warning("skip_failed: %d cases are left out: %s", len(failed), ", ".join(sorted(failed)))
                 _check_folds(output, done, folds, fold_seed, keep=True)
-            write_tables(output, {task.case.key: task.folder for task in done}, ended)
             codes = [end.code for end in failed.values()]
             _write_what_is_known(output, cohort, tasks, [task.case.key for task in done], covariates, codes)
             write_cases(output, [task.ready for task in done])
             if folds:
                 write_folds(output, folds, fold_seed)
             _look_after_superseded(output, {task.folder for task in done}, prune)
-        log.info("done: cases.csv, qc.csv and %s", "folds.json" if folds else "no folds.json (folds=0)")
+            dealt = "folds.json" if folds else "no folds.json (folds=0)"
+            log.info("done: cases.csv, qc.csv and %s; %s", dealt, _write_page(output))
         if failed:
             raise _failure(failed, len(tasks), skipped=True)
     finally:
         if created and {path.name for path in output.iterdir()} <= {".lock", FAILED}:
             shutil.rmtree(output, ignore_errors=True)
+
+
+def _write_page(output: Path) -> str:
+    """Write qc.html and say so; where that fails, warn: the cases are finished whatever becomes of their page."""
+    from ricenet.qcpage import page, write_page
+
+    try:
+        size = write_page(output, page(output)).stat().st_size
+    except Exception as error:
+        again = "python -m ricenet.report qc=DIR of the cases folder tries again"
+        log.warning("qc.html could not be written: %s; %s", without_private_text(error), again)
+        return "no qc.html"
+    return f"look at every case in qc.html ({size / 1e6:.1f} MB)"
 
 
 def _write_what_is_known(

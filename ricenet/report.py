@@ -1,22 +1,24 @@
 """One page about one grid: the files of a run folder in, <run>/report.html out. Run: python -m ricenet.report run=DIR
 
+With qc=DIR and no run=, the page about a cases folder once more: <qc>/qc.html (ricenet.qcpage).
+
 The page is self-contained: pictures are inside it, it asks no address for anything and works from a file. It reads
 what the other stages wrote under the run folder (and, with qc=, the quality control of a cases folder) and computes no
 result itself. What is not there yet is said in words, with the command that makes it.
 """
 
-import csv
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ricenet import LABELS, mapnarrative, narrative
-from ricenet.config import InvalidInput, ReportConfig
-from ricenet.page import Picture, figure, jpeg, render
-from ricenet.partial import replace_file
+from ricenet import LABELS, mapnarrative, narrative, qcpage
+from ricenet.config import InvalidInput, ReportConfig, WrongUsage
+from ricenet.page import figure, render
+from ricenet.partial import hold, replace_file
+from ricenet.qcpage import agreed, qc_view
 from ricenet.runs import parse_fold
 from ricenet.stage import stage
 from ricenet.table import PAPER, SUMMARY_VERSION
@@ -30,10 +32,13 @@ SECTIONS = (
     ("epochs", "Folds over the epochs"),
     ("occlusion", "Occlusion maps"),
     ("qc", "Quality control"),
+    ("checklists", "Checklists"),
     ("provenance", "Provenance"),
 )
+OF_EVALUATION = ("errors", "epochs")  # sections that are not there without one
+PICTURES = 24  # a section, where nothing else is said
 FIGURES = {
-    "figure1": "Figure 1: axial slices of one case: post-OP MRI, event MRI and radiotherapy dose.",
+    "figure1": "Figure 1: one axial slice of each image of one case; above each stands which image it is.",
     "figure2": "Figure 2: macro F1 per input combination, validation beside test.",
     "differences": "Declared contrasts: paired differences in pooled macro F1 with 95% intervals.",
     "confusion": "Confusion matrices of the pooled out-of-fold answers, and of the vote on the test cases.",
@@ -46,7 +51,19 @@ FIGURES = {
 
 @stage("report", ReportConfig)
 def main(cfg: ReportConfig) -> None:
-    page = write_report(Path(cfg.run), None if cfg.qc is None else Path(cfg.qc), cfg.pictures)
+    if cfg.pictures is not None and cfg.pictures < 0:
+        raise WrongUsage(f"pictures should be at least 0, got {cfg.pictures}")
+    qc = None if cfg.qc is None else Path(cfg.qc)
+    if cfg.run is not None:
+        page = write_report(Path(cfg.run), qc, PICTURES if cfg.pictures is None else cfg.pictures)
+    elif qc is not None:
+        content = qcpage.page(qc, cfg.pictures)
+        with hold(qc):
+            page = qcpage.write_page(qc, content)
+    else:
+        raise WrongUsage(
+            "nothing to report on: give run=outputs/<name> for a grid, qc=CASES for a cases folder, or both"
+        )
     print(f"written: {page} ({page.stat().st_size / 1e6:.1f} MB)")
 
 
@@ -92,7 +109,7 @@ def write_report(run: Path, qc: Path | None, pictures: int) -> Path:
             )
         },
         labels=LABELS,
-        sections=SECTIONS,
+        sections=[one for one in SECTIONS if evaluation is not None or one[0] not in OF_EVALUATION],
         control_names=narrative.CONTROLS,
         name=run.resolve().name,
         run=f"outputs/{run.resolve().name}",  # as in a command; the page may be passed on, so no path of this machine
@@ -101,6 +118,7 @@ def write_report(run: Path, qc: Path | None, pictures: int) -> Path:
         figures={name: figure(run / "evaluation", name, caption) for name, caption in FIGURES.items()},
         occlusion=occlusion_view(run / "explanation", pictures),
         qc=None if qc is None else qc_view(qc, pictures),
+        checklists=[] if evaluation is None else checklists_view(evaluation, cells),
         provenance=provenance(cells, evaluation),
     )
     replace_file(page, content)
@@ -171,27 +189,17 @@ def _subgroups(summary: dict[str, Any]) -> dict[str, Any] | None:
     return {"name": name, "rows": rows} if rows else None
 
 
-def qc_view(cases: Path, pictures: int) -> dict[str, Any]:
-    """The rows of qc.csv and the cases' qc.png.
+def checklists_view(summary: Mapping[str, Any], cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """Each reporting checklist: how many of its items are in which state, and each item's."""
+    from ricenet.checklists import answers, read_checklists
+    from ricenet.facts import read_facts
 
-    Raises:
-        InvalidInput: there is no qc.csv.
-    """
-    table = cases / "qc.csv"
-    if not table.is_file():
-        raise InvalidInput("no qc.csv in the folder given as qc=; give a cases folder written by ricenet.preprocess")
-    with table.open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    found = sorted(cases.glob("[!.]*/qc.png"))
-    shown = [
-        Picture(jpeg(path), "Preprocessing overlay of one case", f"Case {_case_key(path.parent)}")
-        for path in found[:pictures]
+    facts = read_facts(summary, [cell.record for cell in cells if cell.record])
+    found = [(checklist, answers(checklist, facts)) for checklist in read_checklists()]
+    return [
+        {"checklist": checklist, "items": items, "counts": Counter(one.state for one in items)}
+        for checklist, items in found
     ]
-    return {"columns": list(rows[0]) if rows else [], "rows": rows, "pictures": shown, "n_pictures": len(found)}
-
-
-def _case_key(folder: Path) -> str:
-    return (_json(folder / "case.json") or {"case_key": folder.name})["case_key"]
 
 
 def provenance(cells: Sequence[Cell], evaluation: dict[str, Any] | None) -> list[tuple[str, str]]:
@@ -207,20 +215,13 @@ def provenance(cells: Sequence[Cell], evaluation: dict[str, Any] | None) -> list
     for group, title in (("model", "model"), ("versions", "made with")):
         for name in dict.fromkeys(name for record in records for name in record[group]):
             facts[f"{title} {name}"] = [record[group].get(name, "not recorded") for record in records]
-    rows = [(name, _values(values)) for name, values in facts.items() if values]
+    rows = [(name, agreed(values, "runs")) for name, values in facts.items() if values]
     if records:
         rows.append(("training time, all finished folds", _duration(sum(record["elapsed_s"] for record in records))))
     if evaluation and "bootstrap" in evaluation:
         settings = evaluation["bootstrap"]
         rows.append(("bootstrap", f"{settings['draws']} draws, seed {settings['seed']}"))
     return rows
-
-
-def _values(values: Sequence[Any]) -> str:
-    counts = Counter(map(str, values))
-    if len(counts) == 1:
-        return next(iter(counts))
-    return "; ".join(f"{value} ({count} runs)" for value, count in counts.items())
 
 
 def _json(path: Path) -> Any:

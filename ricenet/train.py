@@ -102,9 +102,15 @@ class _Work:
 
 
 def _on_images(cfg: TrainConfig, cases: Path, folds: "Folds", owner: str, number: int) -> _Work:
+    import torch
+
     from ricenet.control import shuffled
     from ricenet.fit import fit  # seconds, which a grid does not spend on what is finished
+    from ricenet.network import build_network, network_settings
     from ricenet.provenance import provenance
+
+    with torch.device("meta"):  # a model that cannot be built is refused before the run folder has its settings
+        build_network(len(cfg.modalities.channels), **network_settings(asdict(cfg.model)))
 
     # Before anything else sees them; the hash stays that of the real folds.
     labelled = shuffled(folds, cfg.seed) if cfg.control == SHUFFLED_LABELS else folds

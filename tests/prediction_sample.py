@@ -117,7 +117,8 @@ def delivery() -> dict[str, Any]:
 
 def unfit(**changed: Any) -> dict[str, Any]:
     """The same case without an answer."""
-    kept = {name: value for name, value in prediction().items() if name in ("version", "case_key", "model", "delivery", "versions")}
+    said = ("version", "case_key", "model", "delivery", "versions")
+    kept = {name: value for name, value in prediction().items() if name in said}
     finding = {
         "code": "dose.coverage",
         "severity": "error",

@@ -50,6 +50,24 @@ def test_the_last_two_are_kept_and_nothing_else(folder: Path) -> None:
     assert resumable(folder, "me") == folder / LAST
 
 
+def test_a_checkpoint_does_not_hold_the_path_of_its_folder_and_moves_with_it(tmp_path: Path) -> None:
+    """The state of Lightning's own ModelCheckpoint, with a best one among its paths."""
+    folder, moved = tmp_path / "here", tmp_path / "there"
+    state = {"dirpath": str(folder), "best_model_path": str(folder / "best.ckpt"), "monitor": "val/macro_f1"}
+    state |= {"best_k_models": {str(folder / "best.ckpt"): torch.tensor(0.7)}, "elsewhere": f"{folder}-2/x"}
+    SafeCheckpointIO().save_checkpoint({"callbacks": {"ModelCheckpoint": state}}, folder / LAST)
+    written = read_checkpoint(folder / LAST)["callbacks"]["ModelCheckpoint"]
+    assert [
+        one for one in (written["dirpath"], written["best_model_path"], *written["best_k_models"]) if "here" in one
+    ] == []
+    assert SafeCheckpointIO().load_checkpoint(folder / LAST)["callbacks"]["ModelCheckpoint"] == state
+    folder.rename(moved)
+    found = SafeCheckpointIO().load_checkpoint(moved / LAST)["callbacks"]["ModelCheckpoint"]
+    assert (found["dirpath"], found["best_model_path"]) == (str(moved), str(moved / "best.ckpt"))
+    assert list(found["best_k_models"]) == [str(moved / "best.ckpt")]
+    assert found["elsewhere"] == state["elsewhere"]
+
+
 def test_one_flipped_bit_leads_to_the_checkpoint_before(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     damage(folder / LAST)
     with pytest.raises(DamagedCheckpoint):

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import re
-from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,41 +10,12 @@ from typing import Any
 import numpy as np
 import prediction_sample as sample
 import pytest
+from html_page import Page
 
 from ricenet.predictionpage import PAGE_BYTES, answer, quantity, region_name, three_digits, worth, write_page
 from ricenet.viewer import Layer
 
 EVIL = "<img src=x onerror=alert(1)>"
-
-
-class Page(HTMLParser):
-    """Tags with their attributes, and the text by section heading."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.sections: dict[str, str] = {}
-        self._section = "before"
-        self._inside = ""
-        self.source = path.read_text(encoding="utf-8")
-        self.feed(self.source)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        self._inside = tag
-        if tag == "h2":
-            self._section = dict(attrs)["id"] or ""
-
-    def handle_data(self, data: str) -> None:
-        if self._inside not in ("style", "script"):
-            self.sections[self._section] = f"{self.sections.get(self._section, '')} {' '.join(data.split())}"
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
-
-    @property
-    def text(self) -> str:
-        return " ".join(self.sections.values())
 
 
 def page_of(tmp_path: Path, prediction: dict[str, Any], shown: bool = False) -> Page:

@@ -30,6 +30,7 @@ from analytic_patient import (
     write_patient,
     write_table,
 )  # fmt: skip
+from html_page import Page
 from scipy.spatial.transform import Rotation
 
 from ricenet import MODALITIES, preprocess
@@ -68,7 +69,7 @@ def test_a_cohort_of_two_becomes_two_case_folders(cohort, done):
     ready = read_cases(output)
     assert [(case.label, case.split) for case in sorted(ready, key=lambda case: case.label)] == [(0, "test"), (1, "cv")]
     names = {case.folder for case in ready}
-    tables = {"cases.csv", "covariates.csv", "excluded.csv", "qc.csv", "timings.csv"}
+    tables = {"cases.csv", "covariates.csv", "excluded.csv", "qc.csv", "qc.html", "timings.csv"}
     assert {path.name for path in output.iterdir()} == {*names, ".lock", *tables}
     for case in ready:
         folder = output / case.folder
@@ -81,6 +82,11 @@ def test_a_cohort_of_two_becomes_two_case_folders(cohort, done):
         assert record["dose_scale_gy"] == 60
         assert set(record["inputs"]) == set(MODALITIES)
     assert not (output / "folds.json").exists()
+    told = result.stdout.splitlines()[-1]
+    assert re.search(
+        r"done: cases\.csv, qc\.csv and no folds\.json \(folds=0\); look at every case in qc\.html \(0\.\d MB", told
+    )
+    assert len(Page(output / "qc.html").all("img")) == 2
 
 
 def test_case_holds_what_the_analytic_patient_says(done):
@@ -138,6 +144,7 @@ def test_no_patient_id_and_no_path_leaves_the_cohort(cohort, done):
 def test_finished_cases_are_reused_and_another_run_gives_the_same_bytes(cohort, done, tmp_path):
     output, _ = done
     before = {path: path.stat().st_mtime_ns for path in output.rglob("*.npy")}
+    (output / "qc.html").unlink()
     again = run(cohort, output, "jobs=2", "folds=0")
     assert again.returncode == 0
     assert "0 to do, 2 finished before" in again.stdout + again.stderr
@@ -148,7 +155,7 @@ def test_finished_cases_are_reused_and_another_run_gives_the_same_bytes(cohort, 
     names = sorted(
         str(path.relative_to(output)) for path in output.rglob("*") if path.is_file() and path.name != "timings.csv"
     )
-    assert len(names) == 2 * 4 + 5
+    assert len(names) == 2 * 4 + 6
     for name in names:
         assert (output / name).read_bytes() == (tmp_path / "other" / name).read_bytes(), name
 
@@ -211,6 +218,25 @@ def test_an_invalid_case_is_listed_the_others_finish_exit_3(own, tmp_path, damag
     assert says in row["message"]
     assert "MUSTERMANN" not in (output / "failed.csv").read_text()
     assert not (output / "cases.csv").exists()
+    assert [row["case_key"] for row in read_rows(output / "qc.csv")] == [good.key]
+    assert "1 cases are finished: qc.csv; look at every case in qc.html" in result.stdout
+    page = Page(output / "qc.html")
+    assert f"Case {good.key}" in page.words["pictures"]
+    assert f"{bad.key} {bad.row} invalid {row['message']}" in page.words["left-out"]
+    assert "Not in cases.csv, which training reads: 1 of the 1 cases." in page.words["summary"]
+    assert "MUSTERMANN" not in page.source
+
+
+def test_a_page_that_cannot_be_written_loses_no_case(done, cohort, tmp_path):
+    output = shutil.copytree(done[0], tmp_path / "cases")
+    (output / "qc.html").unlink()
+    (output / "qc.html" / "in-the-way").mkdir(parents=True)
+    result = run(cohort, output, "folds=0")
+    assert result.returncode == 0
+    assert "qc.html could not be written: IsADirectoryError" in result.stdout
+    assert "ricenet.report qc=DIR" in result.stdout
+    assert result.stdout.splitlines()[-1].endswith("no folds.json (folds=0); no qc.html")
+    assert len(read_cases(output)) == 2
 
 
 @pytest.mark.slow
@@ -230,6 +256,9 @@ def test_a_failed_case_is_left_out_by_name_or_for_a_reason(own, tmp_path):
     assert "1 of 2 cases failed" in result.stderr
     assert [case.case_key for case in read_cases(tmp_path / "cases")] == [good.key]
     assert [row["case_key"] for row in read_rows(tmp_path / "cases" / "failed.csv")] == [bad.key]
+    left_out = Page(tmp_path / "cases" / "qc.html").words["left-out"]
+    assert f"{bad.key} {bad.row} invalid" in left_out
+    assert f"preprocess: {code} 1" in left_out
     exclude(own, bad.row, "event file is damaged")
     result = run(own, tmp_path / "cases", "folds=0")
     assert result.returncode == 0

@@ -1,55 +1,24 @@
 """The page of a real evaluated grid: complete, self-contained, safe with any text, and honest about what is missing."""
 
-import base64
-import hashlib
 import json
 import re
 import shutil
-from html.parser import HTMLParser
-from itertools import pairwise
+import subprocess
+import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
+from cases_folder import write_cases_folder
+from html_page import EVIL, Page, assert_asks_for_nothing, assert_for_everyone
 from make_grid import plan
-from PIL import Image
 from tiny_grid import write_tiny_grid
 
+from ricenet import qcpage
 from ricenet.casemap import Settings
 from ricenet.config import InvalidInput, ReportConfig, compose
 from ricenet.evaluate import evaluate
 from ricenet.explain import explain
 from ricenet.report import grid_table, read_cells, write_report
-
-
-class Page(HTMLParser):
-    """Tags with their attributes, and the text by section heading."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.sections: dict[str, str] = {}
-        self._section = "before"
-        self._silent = False
-        self.source = path.read_text(encoding="utf-8")
-        self.feed(self.source)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        self._silent = tag == "style"
-        if tag == "h2":
-            self._section = dict(attrs)["id"] or ""
-
-    def handle_data(self, data: str) -> None:
-        if not self._silent:
-            self.sections[self._section] = f"{self.sections.get(self._section, '')} {' '.join(data.split())}"
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
-
-    @property
-    def text(self) -> str:
-        return " ".join(self.sections.values())
 
 
 @pytest.fixture(scope="module")
@@ -107,33 +76,16 @@ def test_numbers_of_the_page_are_those_of_the_files(run: Path) -> None:
 
 def test_the_page_asks_for_nothing_outside_itself(run: Path) -> None:
     page = page_of(run)
-    policy = next(meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy")
-    style = re.search(r"<style>(.*?)</style>", page.source, re.DOTALL)
-    assert style is not None
-    digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
-    assert policy is not None
-    assert "default-src 'none'" in policy
-    assert f"style-src 'sha256-{digest}'" in policy
-    assert {image["src"].split(":")[0] for image in page.all("img") if image["src"]} == {"data"}
-    assert all(link["href"].startswith("#") for link in page.all("a") if link["href"])
-    assert not [tag for tag, _ in page.tags if tag in ("script", "link", "iframe", "object", "form")]
-    assert not [attributes for _, attributes in page.tags if "style" in attributes or "onclick" in attributes]
-    assert "url(" not in style[1]
+    assert page.all("img")
+    assert_asks_for_nothing(page)
     assert str(run) not in page.source, "a path of this machine"
 
 
 def test_the_page_can_be_read_by_everyone(run: Path) -> None:
     page = page_of(run)
-    assert page.all("html") == [{"lang": "en"}]
-    assert all(image["alt"] for image in page.all("img"))
+    assert_for_everyone(page)
     assert len(page.all("img")) >= 5, "two figures and three maps"
-    assert len(page.all("caption")) == len(page.all("table")) > 5
-    assert all(cell.get("scope") in ("row", "col") for cell in page.all("th"))
-    levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h\d", tag)]
-    assert levels[0] == 1
-    assert all(after - before <= 1 for before, after in pairwise(levels))
-    identifiers = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
-    assert {link["href"][1:] for link in page.all("a") if link["href"]} <= identifiers
+    assert len(page.all("table")) > 5
     for word in ("outperform", "significan"):
         assert word not in page.source.lower()
 
@@ -183,16 +135,16 @@ def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
 
 
 def test_text_from_files_is_never_markup(run: Path) -> None:
-    evil = "<script>alert(1)</script>\"'"
     summary = json.loads((run / "evaluation" / "summary.json").read_text())
-    summary["notes"].append(evil)
-    summary["baselines"][evil] = next(iter(summary["baselines"].values()))
+    summary["notes"].append(EVIL)
+    summary["baselines"][EVIL] = next(iter(summary["baselines"].values()))
     (run / "evaluation" / "summary.json").write_text(json.dumps(summary))
     path = next(run.glob("explanation/*/*/occlusion.json"))
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"label": evil}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"label": EVIL}))
     page = page_of(run)
-    assert not page.all("script")
-    assert page.text.count("<script>alert(1)</script>") >= 3
+    assert EVIL not in page.source
+    assert_asks_for_nothing(page)
+    assert page.text.count(EVIL) >= 3
 
 
 def test_pictures_are_limited_and_show_every_kind_of_answer(run: Path) -> None:
@@ -215,25 +167,61 @@ def test_differences_between_runs_are_counted(run: Path) -> None:
     assert "seed 7 (1 runs); 0 (3 runs)" in page_of(run).sections["provenance"]
 
 
-def test_quality_control_of_a_cases_folder(run: Path, tmp_path: Path) -> None:
-    cases = tmp_path / "cases"
-    for key in ("aaa", "bbb", "ccc"):
-        (cases / f"{key}-0").mkdir(parents=True)
-        (cases / f"{key}-0" / "case.json").write_text(json.dumps({"case_key": key}))
-        Image.fromarray(np.zeros((40, 2400, 3), dtype=np.uint8)).save(cases / f"{key}-0" / "qc.png")
+def test_quality_control_is_that_of_the_qc_page(run: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"no qc\.csv"):
-        write_report(run, cases, 24)
-    (cases / "qc.csv").write_text("case_key,brain_ml\naaa,1234\nbbb,<b>\nccc,1500\n")
+        write_report(run, tmp_path, 24)
+    cases = write_cases_folder(tmp_path / "cases", patients=12)
     page = page_of(run, cases, pictures=2)
-    assert "aaa" in page.sections["qc"]
-    assert "1234" in page.sections["qc"]
-    assert "<b>" in page.sections["qc"]
-    assert "2 of 3 overlays are shown" in page.sections["qc"]
-    assert "Case aaa" in page.sections["qc"]
-    shown = next(image["src"] for image in page.all("img") if image["alt"] and "overlay" in image["alt"])
-    assert shown is not None
-    (tmp_path / "shown.jpg").write_bytes(base64.b64decode(shown.split(",")[1]))
-    assert Image.open(tmp_path / "shown.jpg").width == 1100, "large pictures are made smaller"
+    assert_for_everyone(page)
+    (tmp_path / "qc.html").write_text(qcpage.page(cases, 2))
+    alone = Page(tmp_path / "qc.html").words
+    assert alone["numbers"].removeprefix("Numbers ") in page.words["qc"]
+    assert alone["pictures"].removeprefix("Pictures ") in page.words["qc"]
+    assert "2 of 12 cases are shown, 10 are left out" in page.words["qc"]
+
+
+def test_without_a_grid_it_is_the_page_that_preprocess_wrote(tmp_path: Path) -> None:
+    cases = write_cases_folder(tmp_path / "cases", patients=3)
+    assert report(f"qc={cases}").returncode == 0
+    assert (cases / "qc.html").read_text() == qcpage.page(cases)
+    assert {path.name for path in cases.glob(".*")} == {".lock"}
+    assert report(f"qc={cases}", "pictures=1").returncode == 0
+    assert "1 of 3 cases are shown, 2 are left out" in Page(cases / "qc.html").words["pictures"]
+
+
+def test_something_must_be_named_and_be_there(tmp_path: Path) -> None:
+    assert report().returncode == 2
+    assert "give run=outputs/<name> for a grid, qc=CASES for a cases folder, or both" in report().stderr
+    assert report("run=x", "pictures=-1").returncode == 2
+    assert report(f"qc={tmp_path}").returncode == 3
+    assert not list(tmp_path.iterdir())
+
+
+def report(*keys: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "ricenet.report", *keys]
+    return subprocess.run(line, capture_output=True, text=True, check=False)
+
+
+def test_checklists_are_those_of_the_run_folder(run: Path) -> None:
+    section = page_of(run).words["checklists"]
+    for file, name in (("claim.md", "CLAIM 2024"), ("tripod_ai.md", "TRIPOD+AI")):
+        assert f"checklists/{file}" in section
+        written = (run / "checklists" / file).read_text()
+        counts = re.search(r"\*\*(\d+) of (\d+) items are filled by ricenet, (\d+) in part, (\d+) are left", written)
+        assert counts is not None
+        told = "{} of {} items are filled, {} in part, {} are left to the authors".format(*counts.groups())
+        rows = section.split(f" {name} {told}")[1]
+        for number, subject, state in re.findall(r"^### (\S+)\. (.*) \((.*)\)$", written, re.MULTILINE):
+            words = {"filled": "✓ filled", "in part": "… in part", "for people": "✗ for the authors"}[state]
+            assert f" {number} {subject} {words} " in rows
+    assert "the title itself, which names the technology" in section
+
+
+def test_without_an_evaluation_no_link_leads_nowhere(run: Path) -> None:
+    shutil.rmtree(run / "evaluation")
+    page = page_of(run)
+    assert_for_everyone(page)
+    assert "python -m ricenet.evaluate run=outputs/demo" in page.words["checklists"]
 
 
 def test_the_page_is_the_same_each_time(run: Path) -> None:
@@ -260,4 +248,4 @@ def test_a_fold_is_done_when_all_its_begun_seeds_are(tmp_path: Path) -> None:
 
 
 def test_the_committed_config_composes() -> None:
-    assert compose("report", ReportConfig, ["run=x"]) == ReportConfig(run="x", qc=None, pictures=24)
+    assert compose("report", ReportConfig, ["run=x"]) == ReportConfig(run="x", qc=None, pictures=None)

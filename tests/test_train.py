@@ -362,6 +362,7 @@ def test_a_control_is_a_grid_of_its_own_that_is_resumed_and_skipped(phantom_case
         (["data.cache=gpu"], 2, "none, ram, device"),
         (["step.recompute_stem=true", "model.max_pool=false"], 2, "model.max_pool=true"),
         (["model.channel_dropout=1"], 2, "[0, 1)"),
+        (["model.architecture=vit"], 2, "model.architecture should be one of"),
         (["model=densenet121", "model.conv1_stride=1"], 2, "use model=densenet121"),
         (["model=medicalnet", "model.pretrained=/nowhere.pth"], 3, "no such file"),
         (["checkpoint=first"], 2, "last, best"),
@@ -377,7 +378,9 @@ def test_what_cannot_be_meant_is_refused(
 ) -> None:
     result = command(phantom_cases, tmp_path / "run", *arguments)
     assert (result.returncode, says in result.stderr) == (code, True), result.stderr
-    assert not list((tmp_path / "run").glob("**/weights.safetensors"))
+    assert not list((tmp_path / "run").glob("*/fold*")), (
+        "a corrected command would be refused in a folder that was begun"
+    )
 
 
 def test_help_and_errors_load_neither_torch_nor_lightning(phantom_cases: Path) -> None:
