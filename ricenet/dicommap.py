@@ -9,6 +9,7 @@ standard has no codec for with floats.
 
 import hashlib
 import importlib.util
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,6 +73,7 @@ def write_parametric_map(
         WrongUsage: highdicom is not installed.
     """
     require_highdicom()
+    logging.getLogger("highdicom").setLevel(logging.WARNING)  # it tells each attribute that it copies
     uids = _uids(drop, world_from_voxel, case_key, model_digest)
     volume = _axial(drop, world_from_voxel)
     image = _parametric_map(_source(volume, uids, case_key), volume, uids, predicted, model_digest)

@@ -75,14 +75,15 @@ def build_view(layers: Sequence[Layer], world_from_voxel: Affine, brain: Mask, b
 
     Returns:
         `layers`: their names, windows, maxima in mm and files in base64; `spacing_mm`; `factor`: how many voxels were
-        averaged along each axis; `start_mm`: where the crosshair starts, the map's maximum, else the dose's, else the
-        brain's middle; the colours.
+        averaged along each axis; `base`: the MRI that is seen first, that of the event; `start_mm`: where the crosshair
+        starts, the map's maximum, else the dose's, else the brain's middle; the colours.
     """
     maxima = {layer.name: _maximum_mm(layer, world_from_voxel, brain) for layer in layers}
     factor, packed = 1, _pack(layers, world_from_voxel, brain, 1)
     while sum(len(one["base64"]) + len(one["contours"] or "") for one in packed) > budget:
         factor *= 2
         packed = _pack(layers, world_from_voxel, brain, factor)
+    mri = [layer.name for layer in layers if layer.kind == "mri"]
     order = {"map": 0, "dose": 1, "mri": 2}
     marked = [maxima[layer.name] for layer in sorted(layers, key=lambda one: order[one.kind])]
     middle = apply_affine(world_from_voxel, np.argwhere(brain).mean(axis=0)).round(1).tolist()
@@ -90,6 +91,7 @@ def build_view(layers: Sequence[Layer], world_from_voxel: Affine, brain: Mask, b
         "layers": [one | {"maximum_mm": maxima[one["name"]]} for one in packed],
         "spacing_mm": (factor * voxel_sizes(world_from_voxel)).round(3).tolist(),
         "factor": factor,
+        "base": "event" if "event" in mri else mri[0],
         "start_mm": next((place for place in marked if place is not None), middle),
         "isodoses": [{"gy": gy, "colour": look["color"]} for gy, look in DOSE_CONTOURS_GY.items()],
         "map_colours": {"below": MAP_COLOURS[2::-1], "above": MAP_COLOURS[-3:]},

@@ -22,7 +22,7 @@ if CHROMIUM is None:
     pytest.skip(f"needs Debian's chromium; none of {', '.join(NAMES)} on the PATH", allow_module_level=True)
 # WebGL without a graphics card.
 SOFTWARE = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
-CONTROLS = ["viewer-slices", "base=post", "shown=rd", "opacity=rd", "shown=map", "opacity=map", "jump=rd", "jump=map"]
+CONTROLS = ["viewer-slices", "base=event", "shown=rd", "opacity=rd", "shown=map", "opacity=map", "jump=rd", "jump=map"]
 WAIT_MS = 60_000
 
 
@@ -122,6 +122,7 @@ def test_the_patients_right_is_on_the_left(fit: Opened) -> None:
     """The post-OP MRI of the sample becomes brighter along +x, in RAS+ the patient's right."""
     for name in ("rd", "map"):
         fit.page.locator(f'[data-shown="{name}"]').uncheck()
+    fit.page.get_by_label("post-OP MRI").check()
     fit.settle()
     axial = fit.slices()[:, : 1100 // 3].mean(axis=2)
     bright = axial[40:-40, 40:-40]
@@ -193,7 +194,7 @@ def test_a_layer_can_be_hidden_and_made_clearer(fit: Opened, name: str) -> None:
 
 def test_the_background_can_be_changed_and_everything_put_back(fit: Opened) -> None:
     first = fit.slices()
-    fit.page.get_by_label("event MRI").check()
+    fit.page.get_by_label("post-OP MRI").check()
     fit.settle()
     assert np.abs(fit.slices() - first).mean() > 5
     fit.page.locator('[data-opacity="map"]').fill("10")
@@ -201,7 +202,7 @@ def test_the_background_can_be_changed_and_everything_put_back(fit: Opened) -> N
     fit.page.get_by_role("button", name="Reset the view").click()
     fit.page.wait_for_timeout(200)
     fit.settle()
-    assert fit.page.get_by_label("post-OP MRI").is_checked()
+    assert fit.page.get_by_label("event MRI").is_checked(), "it shows the lesion"
     assert np.allclose(fit.position(), sample.position(sample.DROP_AT), atol=0.06)
     assert np.abs(fit.slices() - first).mean() < 0.5
     assert fit.said == []
