@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 PREDICTION, PAGE, MAP, DICOM_MAP = "prediction.json", "page.html", "occlusion.nii.gz", "occlusion.dcm"
 VERSION = 1
 VIEW_SPACING_MM = 1.0  # of the volumes on the page, or the model's own where that is finer
+ENHANCED = 0.3  # of the window of grey is left for what is brighter than the brain, so that both can be seen
 PACKAGES = ("torch", "monai", "antspyx", "nibabel", "numpy")
 TITLES = {"post": "Post-OP MRI", "event": "Event MRI", "rd": "Radiotherapy dose"}
 
@@ -249,7 +250,8 @@ def _layers(shown: Prepared, drop: np.ndarray | None) -> list[Layer]:
         if role == "rd":
             layers.append(Layer("rd", TITLES[role], inside, "dose", 0.0, float(inside.max()), "Gy"))
         else:
-            low, high = np.percentile(image[brain], (0.5, 99.8))
+            low, high = np.percentile(image[brain], (0.5, 98))
+            high += ENHANCED * (high - low)
             layers.append(Layer(role, TITLES.get(role, role), inside, "mri", float(low), float(high), ""))
     if drop is not None:
         most = float(np.abs(drop).max())
