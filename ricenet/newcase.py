@@ -5,7 +5,6 @@ is not given again.
 """
 
 import hashlib
-import io
 import json
 import logging
 import time
@@ -25,7 +24,8 @@ from ricenet.alignment import Aligned, Settings, align
 from ricenet.attribution import measure
 from ricenet.casefolder import Prepared, folder_name, input_hashes, sample
 from ricenet.casemap import SIGN
-from ricenet.cohort import Case, Finding, ReadyCase
+from ricenet.caseview import draw_picture, layers
+from ricenet.cohort import Case, Finding
 from ricenet.config import InvalidInput
 from ricenet.fitness import as_finding, check_one_person, examine_patient, in_order, is_fit
 from ricenet.modelfolder import Model
@@ -33,17 +33,13 @@ from ricenet.occlusion import Plan, drop_map, occlude
 from ricenet.partial import partial_folder, publish, remove_folder
 from ricenet.predictionpage import write_page
 from ricenet.regions import dose_bands
-from ricenet.scene import Scene
-from ricenet.viewer import Layer
 from ricenet.volume import Volume, resample, write_volume
 
 log = logging.getLogger(__name__)
 PREDICTION, PAGE, MAP, DICOM_MAP = "prediction.json", "page.html", "occlusion.nii.gz", "occlusion.dcm"
 VERSION = 1
 VIEW_SPACING_MM = 1.0  # of the volumes on the page, or the model's own where that is finer
-ENHANCED = 0.3  # of the window of grey is left for what is brighter than the brain, so that both can be seen
 PACKAGES = ("torch", "monai", "antspyx", "nibabel", "numpy")
-TITLES = {"post": "Post-OP MRI", "event": "Event MRI", "rd": "Radiotherapy dose"}
 
 
 @dataclass(frozen=True)
@@ -91,20 +87,20 @@ def predict_case(
     if standing is not None:
         log.info("case %s: the answer that is there stands: same images, model, settings and versions", case.key)
         return standing
-    findings = examine_patient(case, ensemble.model.channels)
+    findings, answered = examine_patient(case, ensemble.model.channels), None
     if is_fit(findings):
         log.info("case %s: registering, and finding the brain", case.key)
         try:
             with _one_thread():  # flushing denormals, which HD-BET needs, holds for the calling thread alone
                 aligned = align(case, inputs, ensemble.settings)
             prepared, shown = _sampled(aligned, ensemble.settings)
+            findings += check_one_person(case, shown)
+            if is_fit(findings):
+                answered = _answer(case, ensemble, prepared, label)
         except InvalidInput as error:
             findings.append(as_finding(error, case))
-        else:
-            findings += check_one_person(case, shown)
-    if not is_fit(findings):
+    if answered is None:
         return write_unfit(case.key, ensemble.model, in_order(findings), out, delivery)
-    answered = _answer(case, ensemble, prepared, label)
     prediction = _heading(case.key, ensemble.model, True) | answered.numbers
     prediction["findings"] = _told(in_order([*findings, *trainingrange.outside(prediction["measures"], case.name)]))
     prediction |= {"delivery": delivery, "question": question, "versions": _versions()}
@@ -190,7 +186,7 @@ def _occlusion(
     plan = Plan((edge,) * 3, (step,) * 3, finest, how.batch_size, how.precision, how.memory_gb)
     blanked = {"all": range(len(volume))}
     found = occlude(ensemble.networks, volume, torch.zeros_like(volume), blanked, plan, f"{label} occlusion")["all"]
-    drop, brain = drop_map(found), prepared.brain.astype(bool)
+    drop, brain = drop_map(found), prepared.brain
     dose_gy = prepared.view.get("rd")
     bands = {} if dose_gy is None else dose_bands(dose_gy, brain)
     numbers = measure(drop, np.array(record["world_from_voxel"]), plan.cube, brain, bands, dose_gy)
@@ -213,8 +209,8 @@ def _write(
         write_volume(folder / MAP, drop, world_from_voxel)
     view = np.array(shown.record["world_from_voxel"])
     seen = None if drop is None else resample(Volume(drop, world_from_voxel), shown.brain.shape, view)
-    picture = _picture(case, shown, seen, prediction)
-    write_page(folder / PAGE, prediction, _layers(shown, seen), view, shown.brain, picture)
+    picture = draw_picture(case, shown, seen, prediction)
+    write_page(folder / PAGE, prediction, layers(shown, seen), view, shown.brain, picture)
 
 
 def _write_dicom(folder: Path, drop: np.ndarray, prepared: Prepared, prediction: dict[str, Any]) -> None:
@@ -239,49 +235,6 @@ def _sampled(aligned: Aligned, settings: Settings) -> tuple[Prepared, Prepared]:
         return prepared, prepared
     size = round(settings.size * settings.spacing_mm / VIEW_SPACING_MM) + 2
     return prepared, sample(aligned, replace(settings, spacing_mm=VIEW_SPACING_MM, size=size))
-
-
-def _layers(shown: Prepared, drop: np.ndarray | None) -> list[Layer]:
-    """Of the brain alone: with the skull a face could be drawn from the page."""
-    brain = shown.brain.astype(bool)
-    layers = []
-    for role, image in shown.view.items():
-        inside = np.where(brain, image, 0).astype(np.float32)
-        if role == "rd":
-            layers.append(Layer("rd", TITLES[role], inside, "dose", 0.0, float(inside.max()), "Gy"))
-        else:
-            low, high = np.percentile(image[brain], (0.5, 98))
-            high += ENHANCED * (high - low)
-            layers.append(Layer(role, TITLES.get(role, role), inside, "mri", float(low), float(high), ""))
-    if drop is not None:
-        most = float(np.abs(drop).max())
-        layers.append(Layer("occlusion", "Occlusion map", drop, "map", -most, most, "probability"))
-    return layers
-
-
-def _picture(case: Case, shown: Prepared, drop: np.ndarray | None, prediction: dict[str, Any]) -> bytes:
-    """A PNG of the map over the event MRI; of the volumes alone where there is no map."""
-    from ricenet import qc
-    from ricenet.mapfigures import draw_case
-
-    masked = {role: np.where(shown.brain, image, 0) for role, image in shown.view.items()}
-    stream = io.BytesIO()
-    if drop is None:
-        qc.draw_case(stream, masked, shown.brain, case.key)
-        return stream.getvalue()
-    scene = Scene(
-        case=ReadyCase(case.key, case.patient_key, case.label, case.split, ""),
-        volume=shown.volume,
-        world_from_voxel=np.array(shown.record["world_from_voxel"]),
-        brain=shown.brain,
-        dose_gy=masked.get("rd"),
-        truth={},
-        mri=masked["event"],
-        mri_role="event",
-    )
-    title = "Case {case_key}: predicted {predicted}, probability of RICE {probability:.2f}".format(**prediction)
-    draw_case(scene, drop, title).savefig(stream, format="png", dpi=110, metadata={"Software": None})
-    return stream.getvalue()
 
 
 def _heading(case_key: str, model: Model, fit: bool) -> dict[str, Any]:

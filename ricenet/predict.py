@@ -205,16 +205,24 @@ def predict_cohort(cohort: Path, ensemble: "Ensemble", out: Path) -> None:
     """
     from ricenet.newcase import predict_case
 
-    cases, found = _cases(cohort, ensemble.model), list[dict[str, Any]]()
+    cases = _cases(cohort, ensemble.model)
+    found, failed = dict[str, dict[str, Any]](), list[str]()
     for number, case in enumerate(cases, start=1):
-        found.append(predict_case(case, ensemble, out, f"case {case.key} ({number} of {len(cases)})"))
-        log.info("%d of %d: %s", number, len(cases), in_words(found[-1]))
+        try:
+            found[case.key] = predict_case(case, ensemble, out, f"case {case.key} ({number} of {len(cases)})")
+        except Incomplete as error:  # a program that we call, hd-bet, has failed; the next may work
+            failed.append(f"  {error}")
+            log.error("%d of %d: %s", number, len(cases), error)
+            continue
+        log.info("%d of %d: %s", number, len(cases), in_words(found[case.key]))
         _write_table(out / "predictions.csv", cases, found)
-    unfit = [one for one in found if not one["fit"]]
-    if unfit and len(unfit) == len(found):
+    unfit = [one for one in found.values() if not one["fit"]]
+    if len(unfit) == len(cases):
         raise InvalidInput(_not_fit(unfit), code="patient.unfit")
-    if unfit:
-        raise Incomplete(f"{len(unfit)} of {len(found)} cases are not fit; the others are answered\n{_not_fit(unfit)}")
+    said = [f"{len(unfit)} of {len(cases)} cases are not fit", _not_fit(unfit)] if unfit else []
+    said += [f"{len(failed)} of {len(cases)} cases failed", *failed] if failed else []
+    if said:
+        raise Incomplete("\n".join([*said, "the others are answered"]))
 
 
 def _cases(cohort: Path, model: "Model") -> "list[Case]":
@@ -284,14 +292,17 @@ def _not_fit(unfit: Sequence[Mapping[str, Any]]) -> str:
     return "not fit for an answer, no probability is given:\n" + "\n".join(lines)
 
 
-def _write_table(path: Path, cases: Sequence["Case"], found: Sequence[Mapping[str, Any]]) -> None:
+def _write_table(path: Path, cases: Sequence["Case"], found: Mapping[str, Mapping[str, Any]]) -> None:
     from ricenet import LABELS
     from ricenet.partial import replace_file
 
     table = io.StringIO()
     writer = csv.DictWriter(table, (*COLUMNS, "label"), restval="", lineterminator="\n")
     writer.writeheader()
-    for case, one in zip(cases, found, strict=False):
+    for case in cases:
+        if case.key not in found:
+            continue
+        one = found[case.key]
         row: dict[str, Any] = {"case_key": one["case_key"], "fit": one["fit"]}
         for severity in ("warning", "error"):
             codes = [each["code"] for each in one["findings"] if each["severity"] == severity]
