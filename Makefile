@@ -76,8 +76,6 @@ smoke: install  ## every stage once on a tiny grid (CI)
 	$(BIN)/python -m ricenet.report run=$(OUT)/smoke
 	rm -rf $(OUT)/smoke-model
 	$(BIN)/python -m ricenet.predict export=$(OUT)/smoke-model run=$(OUT)/smoke +modalities=rd_event
-	$(BIN)/python -m ricenet.phantom out=$(OUT)/smoke-raw format=nifti patients=1 folds=2 jobs=$(JOBS)
-	$(BIN)/python -m ricenet.predict model=$(OUT)/smoke-model patient=$(OUT)/smoke-raw/001 out=$(OUT)/smoke-answers cube_mm=42 stride_mm=42
 
 ablation: install  ## the seven sets on 600 phantom patients, three folds (about 10 minutes on two cores); SEED=0
 	$(BIN)/python -m ricenet.phantom out=$(OUT)/phantom600-seed$(SEED) format=cases patients=600 folds=3 seed=$(SEED) jobs=$(JOBS)
