@@ -8,20 +8,21 @@ The case is called by a digest of its files or, of DICOM, of its series' UIDs: t
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from ricenet import MODALITIES
 from ricenet.cohort import Case, file_hash
-from ricenet.config import InvalidInput
+from ricenet.config import InvalidInput, WrongUsage
 from ricenet.intake import Settings, from_dicom, write_volumes
 from ricenet.labels import LabelRow
 
 ROLES = (*MODALITIES, "planning", "brain_mask")
 SERIES_KEY = b"ricenet.predict"  # a series is called the same in every run, so that post_series=... can name it
 SUBJECT = "patient"
+DAYS = ("post_day", "event_day")  # by which the order of the two is checked
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,15 @@ def find_patient(
 
     Raises:
         InvalidInput: there is no folder, nothing in it, or several patients. Unusable: a role that cannot be filled.
+        WrongUsage: dates or series for a patient of NIfTI, who has none.
     """
     if not folder.is_dir():
         raise InvalidInput("the patient folder does not exist", "correct patient=", code="patient.missing")
     named = {role: path for role in (*ROLES, *further) if (path := _nifti(folder, role))}
     if not named:
         return _from_dicom(folder, known, settings, scratch)
+    if known.choice or any((known.post_date, known.event_date, known.radiotherapy_start)):
+        raise WrongUsage("the patient folder holds NIfTI by name: dates and series are for DICOM; leave these keys out")
     hashes = {role: file_hash(path) for role, path in named.items()}
     case = _case(json.dumps(hashes, sort_keys=True), named, known.fractions, known.prescription_gy, further)
     return Delivered(case, {})
@@ -105,7 +109,9 @@ def _from_dicom(folder: Path, known: Known, settings: Settings, scratch: Path) -
     if taken.problem is not None:
         raise Unusable(taken.problem, _case(uids, {}), taken.record)
     paths = {name.removesuffix(".nii.gz"): scratch / name for name in write_volumes(taken.volumes, scratch)}
-    return Delivered(_case(uids, paths, taken.columns["fractions"], taken.columns["prescription_gy"]), taken.record)
+    days = {name: str(taken.columns[name]) for name in DAYS if taken.columns.get(name) is not None}
+    case = _case(uids, paths, taken.columns["fractions"], taken.columns["prescription_gy"])
+    return Delivered(replace(case, extra=days), taken.record)
 
 
 def _case(
