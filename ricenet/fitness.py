@@ -23,8 +23,8 @@ SEVERITIES = ("error", "warning", "info")
 FINEST_MM, COARSEST_MM, RIM_MM = 1.5, 4.0, 6.0
 FAINT = 1e-3
 DARKEST, BRIGHTEST = 2, 98  # percentiles of the brain: vessels, enhancement and cavity would outweigh all folds
-# Correlation of these details after registration. One person: .93 to .99 in one contrast, .53 to .57 between T1 and T1c.
-# Two people: .03 to .32 (10 pairs of phantoms, which share a template), .04 to .23 (15 of two real ones).
+# Correlation of these details after registration. One person: .93 and more in one contrast, .53 to .57 between T1 and
+# T1c. Two people: .03 to .32 (10 pairs of phantoms, which share a template), .04 to .23 (15 of two real ones).
 ONE_PERSON_FROM, SURELY_FROM = 0.42, 0.6
 
 
