@@ -166,6 +166,18 @@ def test_an_event_mri_of_another_person_is_no_answer(model: Path, patients: Path
     assert "probability" not in json.loads(found.read_text())
 
 
+@pytest.mark.slow
+def test_without_a_dose_there_is_no_answer_and_nothing_is_filled_in(
+    model: Path, patients: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(patients / "1", tmp_path / "patient")
+    (folder / "rd.nii.gz").unlink()
+    with pytest.raises(InvalidInput, match=r"channel\.missing\] rd the model needs a rd image"):
+        predict_patient(folder, Known(), _intake_settings(None, dose=True), ensemble_of(model), tmp_path / "out")
+    (found,) = (tmp_path / "out").glob("*/prediction.json")
+    assert "probability" not in json.loads(found.read_text())
+
+
 @pytest.fixture(scope="module")
 def hospital(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One patient's DICOM, without a skull; id and descriptions are markup."""
