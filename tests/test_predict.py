@@ -167,9 +167,7 @@ def test_an_event_mri_of_another_person_is_no_answer(model: Path, patients: Path
 
 
 @pytest.mark.slow
-def test_without_a_dose_there_is_no_answer_and_nothing_is_filled_in(
-    model: Path, patients: Path, tmp_path: Path
-) -> None:
+def test_without_a_dose_there_is_no_answer(model: Path, patients: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(patients / "1", tmp_path / "patient")
     (folder / "rd.nii.gz").unlink()
     with pytest.raises(InvalidInput, match=r"channel\.missing\] rd the model needs a rd image"):
