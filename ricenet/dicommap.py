@@ -9,8 +9,8 @@ standard has no codec for with floats.
 
 import hashlib
 import importlib.util
+import io
 import logging
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from pydicom.uid import UID, MRImageStorage, generate_uid
 from ricenet import __version__
 from ricenet.casemap import SIGN
 from ricenet.config import WrongUsage
+from ricenet.partial import replace_file
 from ricenet.volume import Affine, Voxels
 
 if TYPE_CHECKING:
@@ -79,15 +80,9 @@ def write_parametric_map(
     image = _parametric_map(_source(volume, uids, case_key), volume, uids, predicted, model_digest)
     _remove_what_highdicom_made_up(image, uids)
     _describe(image, predicted, model_name, model_digest)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as stream:
-            image.save_as(stream, enforce_file_format=True)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    content = io.BytesIO()
+    image.save_as(content, enforce_file_format=True)
+    replace_file(path, content.getvalue())
 
 
 def _uids(drop: Voxels, world_from_voxel: Affine, case_key: str, model_digest: str) -> dict[str, UID]:

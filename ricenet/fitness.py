@@ -13,8 +13,9 @@ from scipy import ndimage
 
 from ricenet.casefolder import Prepared
 from ricenet.checks import finding
-from ricenet.cohort import Case, Finding, file_hash
+from ricenet.cohort import Case, Finding
 from ricenet.config import InvalidInput
+from ricenet.duplicates import find_duplicates
 from ricenet.examination import examine
 
 STRICT = ("geometry.flip_doubtful", "dose.coverage_estimated")
@@ -47,25 +48,13 @@ def examine_patient(case: Case, channels: Collection[str]) -> list[Finding]:
         if role not in case.images
     ]
     examined = examine(case, None, flip=not missing)
-    return in_order([*missing, *_same_file(case), *map(_strict, examined.findings)])
-
-
-def _same_file(case: Case) -> list[Finding]:
-    """One MRI in two places: it fits itself perfectly, so that no other check would find it."""
-    by_hash: dict[str, list[str]] = {}
-    for role in case.mri:
-        by_hash.setdefault(file_hash(case.images[role]), []).append(role)
-    return [
-        Finding("image.same", case.name, f"{' and '.join(roles)} are the same file", "put the right image there")
-        for roles in by_hash.values()
-        if len(roles) > 1
-    ]
+    return in_order([*missing, *find_duplicates([examined.traces]), *map(_strict, examined.findings)])
 
 
 def check_one_person(case: Case, prepared: Prepared) -> list[Finding]:
     """Whether post and event show the same brain, on a grid fine enough to show its folds."""
     spacing_mm, view = prepared.record["spacing_mm"], prepared.view
-    alike = likeness(view["post"], view["event"], prepared.brain.astype(bool), spacing_mm)
+    alike = likeness(view["post"], view["event"], prepared.brain, spacing_mm)
     if alike >= SURELY_FROM:
         return []
     message = f"the folds of the brain in post and event correlate by {alike:.2f}, expected at least {SURELY_FROM:g}"

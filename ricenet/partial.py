@@ -53,12 +53,12 @@ def publish(folder: Path, target: Path, last: str) -> None:
     _fsync(target.parent)
 
 
-def replace_file(path: Path, text: str) -> None:
-    """Write `path` in one step, UTF-8; whoever reads it, after a power cut too, sees the old text or the new one."""
+def replace_file(path: Path, content: str | bytes) -> None:
+    """Write `path` in one step, text as UTF-8; a reader, after a power cut too, sees the old file or the new one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with temporary.open("w", encoding="utf-8") as stream:
-            stream.write(text)
+        with temporary.open("wb") as stream:
+            stream.write(content.encode() if isinstance(content, str) else content)
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
@@ -106,7 +106,7 @@ def remove_leftovers(parent: Path) -> None:
     """Remove what killed processes left unfinished in `parent`; only for who knows that nobody else writes there."""
     for leftover in parent.glob(f"{PREFIX}*"):
         shutil.rmtree(leftover, ignore_errors=True)
-    for suffix in ("csv", "json", "yaml", "sha256", "ckpt"):  # files on their way: .<name>.<pid>
+    for suffix in ("csv", "json", "yaml", "sha256", "ckpt", "html"):  # files on their way: .<name>.<pid>
         for table in parent.glob(f".*.{suffix}.*"):
             table.unlink()
 

@@ -21,7 +21,7 @@ from ricenet import __version__
 from ricenet.config import InvalidInput
 from ricenet.covariates import excluded
 from ricenet.page import Picture, data_address, render
-from ricenet.partial import partial_folder, replace_file
+from ricenet.partial import replace_file
 
 PAGE = "qc.html"
 SECTIONS = (
@@ -164,9 +164,7 @@ def page(cases: Path, pictures: int | None = None) -> str:
 
 def write_page(cases: Path, content: str) -> Path:
     """Write `cases`/qc.html in one step and return its path; only for who holds the folder (ricenet.partial.hold)."""
-    with partial_folder(cases, PAGE) as folder:  # what a kill leaves of it goes with the next holder
-        replace_file(folder / PAGE, content)
-        (folder / PAGE).replace(cases / PAGE)
+    replace_file(cases / PAGE, content)
     return cases / PAGE
 
 

@@ -1,14 +1,16 @@
 """For tests of ricenet.predict: a model folder of untrained networks; phantom patients as NIfTI, good and spoilt."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pytest
 from evaluated_grid import write_evaluated_grid
 from nifti_twin import write_patient
 
+from ricenet import newcase
 from ricenet.alignment import Settings
 from ricenet.causal import draw_cohort
 from ricenet.config import PreprocessConfig, compose
@@ -19,6 +21,14 @@ from ricenet.volume import Volume, read_volume, write_volume
 NAME = "rd_event"
 COARSE = ["brain=mask", "registration=quick", "spacing_mm=6", "size=36"]
 SPACING_MM = 3.0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def coarse_pages() -> Iterator[None]:
+    """No finer than the scans: a page of voxels of a millimetre takes most of a test's time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(newcase, "VIEW_SPACING_MM", SPACING_MM)
+        yield
 
 
 def write_model(root: Path, phantom_cases: Path, *keys: str) -> Path:

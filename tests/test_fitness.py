@@ -48,7 +48,7 @@ def test_a_file_given_twice_and_one_not_given_are_errors(tmp_path: Path) -> None
     images = {"post": tmp_path / "post.nii.gz", "event": tmp_path / "post.nii.gz"}
     found = examine_patient(Case("c0123456789ab", "c0123456789ab", 0, -1, "", images), ["post", "event", "rd"])
     errors = {one.code: one.message for one in found if one.severity == "error"}
-    assert errors["image.same"] == "post and event are the same file"
+    assert errors["image.same"] == "its post and event image are the same"
     assert "needs a rd image" in errors["channel.missing"]
     assert not is_fit(found)
 

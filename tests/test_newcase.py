@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from new_patient import SPACING_MM, spoilt, write_model, write_nifti
+from new_patient import coarse_pages, spoilt, write_model, write_nifti  # noqa: F401  # a fixture
 
-from ricenet import fitness, newcase
+from ricenet import fitness
 from ricenet.alignment import Settings
 from ricenet.answer import probabilities
 from ricenet.casefolder import Prepared, input_hashes, prepare
@@ -28,17 +28,7 @@ from ricenet.volume import Volume, read_volume
 pytestmark = pytest.mark.slow
 HOW = MapSettings(cube_mm=36, stride_mm=36, refine_mm=None, precision="fp32", batch_size=8, memory_gb=1)
 ABOUT_AN_ANSWER = ("probability", "folds", "votes", "calibrated", "predicted", "spread")
-
-
 Answered = tuple[Path, dict[str, Any]]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def coarse_pages() -> Iterator[None]:
-    """No finer than the scans: a page of voxels of a millimetre takes most of a test's time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(newcase, "VIEW_SPACING_MM", SPACING_MM)
-        yield
 
 
 @pytest.fixture(scope="module")

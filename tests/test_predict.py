@@ -9,10 +9,9 @@ from typing import Any
 import pydicom
 import pytest
 import yaml
-from new_patient import SPACING_MM, spoilt, write_model, write_nifti
+from new_patient import SPACING_MM, coarse_pages, spoilt, write_model, write_nifti  # noqa: F401  # a fixture
 from phantom_scans import stripped
 
-from ricenet import newcase
 from ricenet.causal import draw_cohort
 from ricenet.config import Incomplete, InvalidInput, PredictConfig, WrongUsage, compose
 from ricenet.delivery import deliver
@@ -96,13 +95,6 @@ def test_rules_that_cannot_be_meant_are_refused(tmp_path: Path, content: str, sa
     assert said in str(refused.value)
     with pytest.raises(WrongUsage, match="FileNotFoundError"):
         _intake_settings(str(tmp_path / "none.yaml"), dose=True)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def coarse_pages() -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(newcase, "VIEW_SPACING_MM", SPACING_MM)
-        yield
 
 
 @pytest.fixture(scope="module")
