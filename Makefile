@@ -98,7 +98,7 @@ bench: .venv/.bench  ## ours against its peers, interleaved: one JSON each under
 	$(BIN)/python benchmarks/preprocess.py $(OUT)/bench-raw rounds=1
 
 niivue:  ## fetch the pinned viewer of the pages again and check it (npm; its files are committed)
-	sh ricenet/niivue/fetch.sh
+	sh ricenet/display/niivue/fetch.sh
 
 clean:  ## remove everything that ricenet wrote under outputs/ (not .venv)
 	find $(OUT) -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +

@@ -18,7 +18,7 @@ import torch
 from bench import CPU, WALL, Work, compare, measure, seconds_per_call
 from torch import Tensor
 
-from ricenet.augment import Augmentation
+from ricenet.training.augmentation import Augmentation
 
 SIZE = 224
 BRAIN_MM = (140, 175, 140)

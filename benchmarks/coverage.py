@@ -3,9 +3,9 @@ docs/statistics.md: python benchmarks/coverage.py (about four minutes)
 
 A model that is right about each case with probability p has the true sensitivity and specificity p, and with them the
 true macro-F1, balanced accuracy and MCC at the cohort's class counts. Intervals come from the public functions of
-ricenet.metrics, called as the evaluation calls them; cohorts with equally many right answers in both classes share one.
-Two routes: simulated cohorts, and exactly, each outcome weighing what its probability is. Where an answer is more than
-right or wrong (AUROC, two models) only the first is open.
+ricenet.statistics.metrics, called as the evaluation calls them; cohorts with equally many right answers in both classes
+share one. Two routes: simulated cohorts, and exactly, each outcome weighing what its probability is. Where an answer is
+more than right or wrong (AUROC, two models) only the first is open.
 """
 
 import time
@@ -16,7 +16,7 @@ from itertools import product
 import numpy as np
 from scipy import stats
 
-from ricenet import metrics
+from ricenet.statistics import metrics
 
 COHORTS = ((7, 5), (48, 32))  # recurrence, rice: the paper's test split and its cross-validation
 TRUTHS = (0.75, 0.85, 0.90)
@@ -146,7 +146,7 @@ def simulated_auroc(auroc: float) -> float:
 
 
 def simulated_difference(cohort: Outcome, ours: float, theirs: float, correlation: float) -> tuple[float, float]:
-    """The true difference, and the share of cohorts whose interval holds it; answers as in ricenet.power.best_of."""
+    """The true difference, and the share of cohorts whose interval holds it; answers as in power.best_of."""
     rng, labels = np.random.default_rng(SEED), np.repeat([0, 1], cohort)
     truth = true_value("macro-F1", cohort, ours) - true_value("macro-F1", cohort, theirs)
     quantiles = stats.norm.ppf([[ours], [theirs]])

@@ -25,8 +25,8 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from ricenet import MODALITIES
-from ricenet.casevolumes import CaseVolumes
-from ricenet.cohort import ReadyCase
+from ricenet.cases.case_reader import CaseVolumes
+from ricenet.cohort.table import ReadyCase
 
 ROUNDS = 7
 SIZE = 224

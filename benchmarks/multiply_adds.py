@@ -11,9 +11,9 @@ from collections import Counter
 import numpy as np
 from monai.networks.nets import resnet18
 
-from ricenet.folded import FoldedResNet, fold
-from ricenet.occlusion import positions
-from ricenet.windows import Boxes, Voxels
+from ricenet.occlusion.folded_resnet import FoldedResNet, fold
+from ricenet.occlusion.receptive_windows import Boxes, Voxels
+from ricenet.occlusion.sensitivity import positions
 
 
 def main() -> None:

@@ -28,11 +28,11 @@ from monai.visualize import OcclusionSensitivity
 from multiply_adds import multiply_adds, whole_volume
 from torch import Tensor, nn
 
-from ricenet.engines import prepare
-from ricenet.folded import fold
-from ricenet.incremental import Incremental
-from ricenet.occlusion import Plan, drop_map, occlude, positions
-from ricenet.windows import Boxes, Cubes, find_changes
+from ricenet.occlusion.engines import prepare
+from ricenet.occlusion.folded_resnet import fold
+from ricenet.occlusion.incremental import Incremental
+from ricenet.occlusion.receptive_windows import Boxes, Cubes, find_changes
+from ricenet.occlusion.sensitivity import Plan, drop_map, occlude, positions
 
 CHANNELS, EDGE, STEP, BATCH = 3, 16, 8, 8
 CUBE, STRIDE = (EDGE,) * 3, (STEP,) * 3

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ricenet.cohort import read_cases, read_cohort
-from ricenet.volume import read_volume, resample
+from ricenet.cohort.table import read_cases, read_cohort
+from ricenet.images.volume import read_volume, resample
 
 
 def main(cohort: Path, cases: Path) -> None:

@@ -19,8 +19,8 @@ from monai.networks.nets import resnet18
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from ricenet.config import TrainConfig, compose
-from ricenet.fit import build_model
+from ricenet.command.schemas import TrainConfig, compose
+from ricenet.training.fit import build_model
 
 ON_GPU = torch.cuda.is_available()
 # 7 modality sets x 5 folds x 800 epochs of 64 training and 16 validation cases; the latter have no backward pass.

@@ -7,7 +7,7 @@ another.
 __version__ = "0.1.0"
 
 # Channel order of every volume, batch and figure in the project (design.md, "Names"). A cohort's further MRIs, as far
-# as its configs name any (ricenet.channels), come behind these.
+# as its configs name any (ricenet.cohort.channels), come behind these.
 MODALITIES = ("post", "event", "rd")
 # Index = class id. Ground truth of the paper is biopsy; RICE is the positive class.
 LABELS = ("recurrence", "rice")

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ricenet.config import DashboardConfig, InvalidInput, WrongUsage
-from ricenet.partial import partial_folder, remove_folder
-from ricenet.stage import stage
+from ricenet.command.atomic import partial_folder, remove_folder
+from ricenet.command.schemas import DashboardConfig, InvalidInput, WrongUsage
+from ricenet.command.stage import stage
 
 if TYPE_CHECKING:
     from wandb_workspaces.reports.v2 import BarPlot, LinePlot
     from wandb_workspaces.workspaces import Workspace
 
-    from ricenet.foldcurves import Curve
+    from ricenet.evaluation.fold_curves import Curve
 
 SCORES = {"val/macro_f1": "Validation macro-F1", "val/auroc": "Validation AUROC", "val/loss": "Validation loss"}
 CURVES = {**SCORES, "train/loss": "Training loss"}
@@ -59,7 +59,7 @@ def write_tensorboard(run: Path) -> Path:
     Raises:
         InvalidInput: no run has finished an epoch, or TensorBoard is not installed.
     """
-    from ricenet.foldcurves import read_curves
+    from ricenet.evaluation.fold_curves import read_curves
 
     curves = read_curves(run)
     if not curves:

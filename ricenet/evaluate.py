@@ -21,18 +21,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ricenet import LABELS
-from ricenet.cohort import ReadyCase
-from ricenet.config import EvaluateConfig, WrongUsage
-from ricenet.covariates import Covariates, excluded, read_covariates
-from ricenet.folds import Folds, read_folds
-from ricenet.grid import Control, Grid, labels_of, out_of_fold, read_controls, read_grid, read_one_model
-from ricenet.partial import replace_file
-from ricenet.predictions import PREDICTIONS
-from ricenet.stage import stage
-from ricenet.table import PAPER, SUMMARY_VERSION, as_csv, as_text, missing_cells, rows_as_csv
+from ricenet.cohort.covariates import Covariates, excluded, read_covariates
+from ricenet.cohort.folds import Folds, read_folds
+from ricenet.cohort.table import ReadyCase
+from ricenet.command.atomic import replace_file
+from ricenet.command.schemas import EvaluateConfig, WrongUsage
+from ricenet.command.stage import stage
+from ricenet.evaluation.grid import Control, Grid, labels_of, out_of_fold, read_controls, read_grid, read_one_model
+from ricenet.evaluation.results_table import PAPER, SUMMARY_VERSION, as_csv, as_text, missing_cells, rows_as_csv
+from ricenet.training.predictions import PREDICTIONS
 
 if TYPE_CHECKING:
-    from ricenet.runs import FinishedRun
+    from ricenet.training.run_folder import FinishedRun
 
 FEWEST_DRAWS = 99
 BASELINES = ("majority_class", "dose_volume", "clinical")
@@ -75,9 +75,9 @@ def evaluate(run: Path, plan: Plan) -> dict[str, Any]:
         raise WrongUsage(
             f"bootstrap_draws={plan.bootstrap_draws}: a 95% interval needs at least {FEWEST_DRAWS}, better the default"
         )
-    from ricenet import scores
-    from ricenet.checklists import write_checklists
-    from ricenet.runs import cases_folder, finished_runs
+    from ricenet.evaluation import scores
+    from ricenet.evaluation.checklists import write_checklists
+    from ricenet.training.run_folder import cases_folder, finished_runs
 
     runs = finished_runs(run)
     cases = cases_folder(run, runs)
@@ -105,7 +105,7 @@ def evaluate(run: Path, plan: Plan) -> dict[str, Any]:
 
 def summarise(cases: Path, folds: Folds, grid: Grid, plan: Plan) -> dict[str, Any]:
     """What hangs on the answers alone, as it stands in summary.json."""
-    from ricenet import baselines, contrasts, scores
+    from ricenet.evaluation import baselines, contrasts, scores
 
     how = scores.Resampling(plan.bootstrap_draws, plan.seed)
     covariates = read_covariates(cases, [case.case_key for case in folds.cases])
@@ -146,7 +146,7 @@ def trivial_answers(
     cases: Path, folds: Folds, covariates: Covariates | None, clinical: Sequence[str]
 ) -> tuple[Grid, list[str]]:
     """The baselines that this cohort allows, in the same folds; and a note on each that it does not."""
-    from ricenet import baselines
+    from ricenet.evaluation import baselines
 
     found, notes = {"majority_class": baselines.larger_class(folds)}, []
     numbers = baselines.dose_numbers(cases, folds.cases)
@@ -172,7 +172,7 @@ def _possible_sets(cases: Path, folds: Folds) -> list[str]:
 
 def _control(control: Control, how: Any) -> dict[str, Any]:
     """A leakage control's numbers; its test split is left alone."""
-    from ricenet import scores
+    from ricenet.evaluation import scores
 
     found = scores.score(control.folds, control.answers, how, test=False)
     above = found["chance"]["p"] < ABOVE_CHANCE_P
@@ -180,7 +180,7 @@ def _control(control: Control, how: Any) -> dict[str, Any]:
 
 
 def _test_access(cases: Path, folds: Folds, runs: "Sequence[FinishedRun]", plan: Plan) -> dict[str, Any]:
-    from ricenet.testaccess import count_access
+    from ricenet.evaluation.test_split_log import count_access
 
     if not plan.test or not folds.test():
         return {"looked": False, "count": None}
@@ -190,25 +190,25 @@ def _test_access(cases: Path, folds: Folds, runs: "Sequence[FinishedRun]", plan:
 
 def _draw(run: Path, cases: Path, folds: Folds, summary: dict[str, Any], folder: Path) -> None:
     """All figures; one that there is nothing for does not stay from an earlier evaluation."""
-    from ricenet import curves, figures, foldcurves, forest
+    from ricenet.evaluation import contrast_figures, fold_curves, paper_figures, probability_curves
 
     shown = next(case for case in folds.cases if LABELS[case.label] == "rice")
     drawn = {
-        "figure1": figures.patient(cases, shown),
-        "figure2": figures.results(summary),
-        "differences": forest.differences(summary) if summary["contrasts"] else None,
-        "confusion": forest.confusion_matrices(summary),
-        "roc": curves.roc_curves(summary),
-        "calibration": curves.calibration_curves(summary),
-        "decision_curve": curves.decision_curves(summary),
-        "fold_curves": foldcurves.figure(foldcurves.read_curves(run)),
+        "figure1": paper_figures.patient(cases, shown),
+        "figure2": paper_figures.results(summary),
+        "differences": contrast_figures.differences(summary) if summary["contrasts"] else None,
+        "confusion": contrast_figures.confusion_matrices(summary),
+        "roc": probability_curves.roc_curves(summary),
+        "calibration": probability_curves.calibration_curves(summary),
+        "decision_curve": probability_curves.decision_curves(summary),
+        "fold_curves": fold_curves.figure(fold_curves.read_curves(run)),
     }
     for name, figure in drawn.items():
         if figure is None:
             for suffix in (".png", ".svg"):
                 (folder / f"{name}{suffix}").unlink(missing_ok=True)
         else:
-            figures.save(figure, folder / name)
+            paper_figures.save(figure, folder / name)
 
 
 def _subgroup_rows(summary: dict[str, Any]) -> list[dict[str, Any]]:
@@ -227,7 +227,7 @@ def _count(cases: Sequence[ReadyCase]) -> dict[str, int]:
 
 
 def _bayes_macro_f1(cases: Sequence[ReadyCase], decisions: dict[str, int]) -> float:
-    from ricenet import metrics
+    from ricenet.statistics import metrics
 
     return metrics.macro_f1(labels_of(cases), np.array([decisions[case.case_key] for case in cases]))
 

@@ -21,17 +21,17 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ricenet.cohort import ReadyCase
-from ricenet.config import ExplainConfig, Incomplete, InvalidInput, WrongUsage
-from ricenet.folds import Folds, read_folds, select
-from ricenet.stage import stage
+from ricenet.cohort.folds import Folds, read_folds, select
+from ricenet.cohort.table import ReadyCase
+from ricenet.command.schemas import ExplainConfig, Incomplete, InvalidInput, WrongUsage
+from ricenet.command.stage import stage
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from ricenet.casemap import Member, Settings
-    from ricenet.runs import FinishedRun
-    from ricenet.scene import Scene
+    from ricenet.explanation.case_map import Member, Settings
+    from ricenet.explanation.explained_case import Scene
+    from ricenet.training.run_folder import FinishedRun
 
 SHUFFLED_OVER = 8  # cases on which networks with shuffled weights get their normalisation
 POSITIVE = ("cube_mm", "stride_mm", "refine_mm", "batch_size", "threads")
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 @stage("explain", ExplainConfig, private=True)
 def main(cfg: ExplainConfig) -> None:
     _check(cfg)
-    from ricenet.casemap import Settings
+    from ricenet.explanation.case_map import Settings
 
     settings = Settings(
         cube_mm=cfg.cube_mm,
@@ -83,13 +83,13 @@ def explain(run: Path, modalities: str, wanted: Any, settings: "Settings") -> No
     """Explain the `wanted` cases (see select) by the models of one modality set of the grid `run`, and sum them up.
 
     Raises:
-        InvalidInput: nothing can be explained (see ricenet.runs.finished_folds, ricenet.folds.read_folds, select).
-        WrongUsage: a fill for a channel that the set does not have.
+        InvalidInput: nothing can be explained (see ricenet.training.run_folder.finished_folds,
+        ricenet.cohort.folds.read_folds, select). WrongUsage: a fill for a channel that the set does not have.
         Incomplete: cases that could not be explained; the others are.
     """
-    from ricenet.cohortmap import draw_mean, write_summary
-    from ricenet.runs import cases_folder, finished_folds, finished_runs
-    from ricenet.scene import read_scene
+    from ricenet.explanation.cohort_map import draw_mean, write_summary
+    from ricenet.explanation.explained_case import read_scene
+    from ricenet.training.run_folder import cases_folder, finished_folds, finished_runs
 
     runs = finished_runs(run)
     cases = cases_folder(run, runs)
@@ -147,10 +147,10 @@ def _explain_each(
 
 def load_member(run: "FinishedRun", cases: Path, folds: Folds, settings: "Settings") -> "Member":
     """One fold's network and, if asked for, its double with shuffled weights."""
-    from ricenet.casemap import Member
-    from ricenet.cohort import file_hash
-    from ricenet.folded import fold
-    from ricenet.network import load_network
+    from ricenet.cohort.table import file_hash
+    from ricenet.explanation.case_map import Member
+    from ricenet.occlusion.folded_resnet import fold
+    from ricenet.training.network import load_network
 
     network = load_network(run.folder).to(settings.device)
     if fold(network) is None:
@@ -165,8 +165,8 @@ def load_member(run: "FinishedRun", cases: Path, folds: Folds, settings: "Settin
 def _shuffled(network: "nn.Module", run: "FinishedRun", cases: Path, folds: Folds) -> "nn.Module":
     import torch
 
-    from ricenet.casevolumes import load_case
-    from ricenet.randomisation import shuffled
+    from ricenet.cases.case_reader import load_case
+    from ricenet.explanation.weight_shuffling import shuffled
 
     volumes = (torch.from_numpy(load_case(cases, case, run.channels)) for case in folds.cases[:SHUFFLED_OVER])
     return shuffled(network, volumes, seed=run.fold)
@@ -180,9 +180,9 @@ def explain_case(
     Raises:
         InvalidInput: a cube larger than the volume, or an answer that is not finite.
     """
-    from ricenet.casemap import map_case
-    from ricenet.mapfigures import draw_case
-    from ricenet.volume import write_volume
+    from ricenet.explanation.case_map import map_case
+    from ricenet.explanation.map_figures import draw_case
+    from ricenet.images.volume import write_volume
 
     fingerprint = _fingerprint(settings, members, case_folder, scene)
     if _recorded_fingerprint(out) == fingerprint:
@@ -202,7 +202,7 @@ def explain_case(
 def _device(accelerator: str, threads: int) -> str:
     import torch
 
-    from ricenet.engines import find_device
+    from ricenet.occlusion.engines import find_device
 
     torch.set_num_threads(threads)
     return find_device(accelerator)
@@ -210,8 +210,8 @@ def _device(accelerator: str, threads: int) -> str:
 
 def _fingerprint(settings: "Settings", members: Sequence["Member"], folder: Path, scene: "Scene") -> str:
     """Of everything that decides what explain_case writes."""
-    from ricenet.attribution import VERSION
-    from ricenet.cohort import file_hash
+    from ricenet.cohort.table import file_hash
+    from ricenet.explanation.attribution import VERSION
 
     paths = [folder / name for name in ("volume.npy", "brain.npy", "case.json", "truth.npz")]
     if settings.masks is not None:

@@ -20,17 +20,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ricenet.cohort import COLUMNS, KEY_FILE, MANIFEST, case_key, pseudonym, read_key, write_key
-from ricenet.config import Incomplete, IngestConfig, InvalidInput, WrongUsage
-from ricenet.labels import LabelRow, deal_test, read_labels
-from ricenet.partial import hold, partial_folder, publish, remove_folder, replace_file
-from ricenet.stage import stage
-from ricenet.workers import run_each
+from ricenet.cohort.table import COLUMNS, KEY_FILE, MANIFEST, case_key, pseudonym, read_key, write_key
+from ricenet.command.atomic import hold, partial_folder, publish, remove_folder, replace_file
+from ricenet.command.processes import run_each
+from ricenet.command.schemas import Incomplete, IngestConfig, InvalidInput, WrongUsage
+from ricenet.command.stage import stage
+from ricenet.delivery.label_table import LabelRow, deal_test, read_labels
 
 if TYPE_CHECKING:
-    from ricenet.dicom import PatientFiles
-    from ricenet.intake import Intake, Settings
-    from ricenet.sources import Entry
+    from ricenet.delivery.intake import Intake, Settings
+    from ricenet.delivery.public_cohorts import Entry
+    from ricenet.delivery.series import PatientFiles
 
 log = logging.getLogger(__name__)
 LAYOUTS = ("dicom", "lumiere", "cfb_gbm")
@@ -78,7 +78,7 @@ class Task:
 @stage("ingest", IngestConfig, private=True)
 def main(cfg: IngestConfig) -> None:
     """Turn the config into arguments."""
-    from ricenet.intake import intake_settings
+    from ricenet.delivery.intake import intake_settings
 
     if cfg.source.layout not in LAYOUTS:
         raise WrongUsage(f"source.layout should be {' | '.join(LAYOUTS)}, got {cfg.source.layout!r}")
@@ -143,11 +143,11 @@ def ingest(
 def _find(delivery: Path, rows: list[LabelRow], layout: str, keys: Keys) -> tuple[list[Task], dict[str, Any]]:
     """What there is for each row, and counts of what the delivery holds besides."""
     if layout != "dicom":
-        from ricenet import sources
+        from ricenet.delivery import public_cohorts
 
-        read = {"lumiere": sources.lumiere, "cfb_gbm": sources.cfb_gbm}[layout]
+        read = {"lumiere": public_cohorts.lumiere, "cfb_gbm": public_cohorts.cfb_gbm}[layout]
         return [_task(entry.label, keys, entry=entry) for entry in read(delivery, rows)], {}
-    from ricenet.dicom import index_delivery
+    from ricenet.delivery.series import index_delivery
 
     found = index_delivery(delivery)
     unlabelled = found.patients.keys() - {row.patient_id for row in rows}
@@ -186,7 +186,7 @@ def _take_all_in(
     log.info("%d cases: %d to do, %d finished before", len(tasks), len(todo), len(records))
     work = {task.key: (task, digests[task.key], out, settings, keys) for task in todo}
     names = {task.key: task.name for task in todo}
-    run = partial(run_each, limit_minutes=LIMIT_MINUTES, memory_gb=MEMORY_GB, preload=["ricenet.intake"])
+    run = partial(run_each, limit_minutes=LIMIT_MINUTES, memory_gb=MEMORY_GB, preload=["ricenet.delivery.intake"])
     with (
         closing(run(take_in, work, jobs=jobs)) as ends,
         tqdm(ends, total=len(todo), desc="ingest", unit="case") as bar,
@@ -206,7 +206,7 @@ def _finished(folder: Path, digest: str) -> dict[str, Any] | None:
 
 def take_in(task: Task, digest: str, out: Path, settings: "Settings", keys: Keys) -> dict[str, Any]:
     """Write the folder of one case, complete or not at all; returns its record, which says so if it has a problem."""
-    from ricenet.intake import write_volumes
+    from ricenet.delivery.intake import write_volumes
 
     with partial_folder(out, task.key) as folder:
         case = _read(task, settings, keys, folder)
@@ -223,7 +223,7 @@ def take_in(task: Task, digest: str, out: Path, settings: "Settings", keys: Keys
 
 
 def _read(task: Task, settings: "Settings", keys: Keys, scratch: Path) -> "Intake":
-    from ricenet.intake import Intake, from_dicom, from_nifti
+    from ricenet.delivery.intake import Intake, from_dicom, from_nifti
 
     if task.entry is not None:
         return from_nifti(task.entry, task.name, settings)

@@ -4,7 +4,7 @@
 planning frame, cohort.csv. `format=dicom` writes what a hospital would deliver: the same scans among others, a planning
 image, RTDOSE and RTPLAN under dicom/, and labels.csv; ricenet.ingest takes it. Both keep truth (transforms, masks,
 quantities, Bayes scores) under truth/. `format=cases` draws model-ready volumes directly at a small size. The label
-reaches the images through ricenet.causal alone. Run: python -m ricenet.phantom out=DIR.
+reaches the images through ricenet.phantoms.causal_model alone. Run: python -m ricenet.phantom out=DIR.
 
 Each patient has a site and a number of days since radiotherapy, the same in every format, drawn apart from the label
 and from the images: controls in which an evaluation must find nothing.
@@ -23,16 +23,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ricenet import LABELS, MODALITIES
-from ricenet.cohort import COLUMNS, KEY_FILE, Case, ReadyCase, pseudonym, write_cases, write_key
-from ricenet.config import InvalidInput, PhantomConfig, WrongUsage
-from ricenet.covariates import write_covariates, write_excluded
-from ricenet.folds import write_folds
-from ricenet.stage import stage
+from ricenet.cohort.covariates import write_covariates, write_excluded
+from ricenet.cohort.folds import write_folds
+from ricenet.cohort.table import COLUMNS, KEY_FILE, Case, ReadyCase, pseudonym, write_cases, write_key
+from ricenet.command.schemas import InvalidInput, PhantomConfig, WrongUsage
+from ricenet.command.stage import stage
 
 if TYPE_CHECKING:
-    from ricenet.anatomy import Array, Mask
-    from ricenet.causal import Draw
-    from ricenet.scanner import Scans
+    from ricenet.phantoms.anatomy import Array, Mask
+    from ricenet.phantoms.causal_model import Draw
+    from ricenet.phantoms.scanner import Scans
 
 FORMATS = ("nifti", "dicom", "cases")
 CONTROLS = ("site", "days_since_rt")
@@ -58,7 +58,7 @@ def main(cfg: PhantomConfig) -> None:
 
 def write_phantom(out: Path, *, jobs: int, **parameters: Any) -> None:
     """Write a cohort to `out` (the keys of conf/phantom.yaml), complete or not at all."""
-    from ricenet.causal import draw_cohort
+    from ricenet.phantoms.causal_model import draw_cohort
 
     partly = out.with_name(f".{out.name}.partly")
     shutil.rmtree(partly, ignore_errors=True)
@@ -135,8 +135,8 @@ def _write_case(numbered: "tuple[int, Draw]", out: Path, key: bytes, size: int, 
     """One patient's case folder; what is known of the case besides."""
     import numpy as np
 
-    from ricenet.anatomy import Grid, draw_patient
-    from ricenet.scanner import with_noise
+    from ricenet.phantoms.anatomy import Grid, draw_patient
+    from ricenet.phantoms.scanner import with_noise
 
     number, draw = numbered
     # Drawn at half the voxel size and averaged, so that thin rims are blurred as a scanner would, not aliased.
@@ -184,8 +184,8 @@ def _write_scans(numbered: "tuple[int, Draw]", out: Path, spacing_mm: float) -> 
     """One patient as NIfTI: post-OP and dose in one frame, event in another; the row of cohort.csv."""
     import numpy as np
 
-    from ricenet.scanner import calculate_dose, scan_patient
-    from ricenet.volume import write_volume
+    from ricenet.images.volume import write_volume
+    from ricenet.phantoms.scanner import calculate_dose, scan_patient
 
     number, draw = numbered
     scans, name = scan_patient(draw.quantities, draw.seed, spacing_mm), f"{number + 1:03d}"
@@ -211,7 +211,7 @@ def _write_scans(numbered: "tuple[int, Draw]", out: Path, spacing_mm: float) -> 
 
 def _write_truth(folder: Path, name: str, draw: "Draw", scans: "Scans") -> None:
     """Quantities, the true transform, and the masks on the post-OP scan's grid."""
-    from ricenet.volume import write_volume
+    from ricenet.images.volume import write_volume
 
     masks = {mask: f"{name}_{mask}.nii.gz" for mask in ("brain", "lesion", "cavity")}
     for mask, file in masks.items():
@@ -228,8 +228,8 @@ def _write_truth(folder: Path, name: str, draw: "Draw", scans: "Scans") -> None:
 
 def _deliver(numbered: "tuple[int, Draw]", out: Path, spacing_mm: float) -> dict[str, Any]:
     """One patient as DICOM; the row of labels.csv."""
-    from ricenet.delivery import deliver
-    from ricenet.scanner import scan_patient
+    from ricenet.phantoms.hospital import deliver
+    from ricenet.phantoms.scanner import scan_patient
 
     number, draw = numbered
     scans = scan_patient(draw.quantities, draw.seed, spacing_mm)
@@ -249,7 +249,7 @@ def _controls(draw: "Draw") -> dict[str, str]:
     """CONTROLS of the patient, from random numbers of their own; the days are those of the headers in format=dicom."""
     import numpy as np
 
-    from ricenet.delivery import DATES_STREAM, draw_dates
+    from ricenet.phantoms.hospital import DATES_STREAM, draw_dates
 
     site = SITES[np.random.default_rng([draw.seed, 5]).integers(len(SITES))]
     _, radiotherapy, event = draw_dates(np.random.default_rng([draw.seed, DATES_STREAM]))
@@ -268,7 +268,7 @@ def _z_score(image: "Array", brain: "Mask") -> "Array":
 
 
 def _write_bayes_scores(path: Path, draws: "Iterable[Draw]", case_keys: list[str]) -> None:
-    from ricenet.causal import bayes_llr, modality_sets
+    from ricenet.phantoms.causal_model import bayes_llr, modality_sets
 
     sets = modality_sets()
     with path.open("w", newline="") as stream:

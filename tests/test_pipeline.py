@@ -12,12 +12,12 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from ricenet.casevolumes import load_case
-from ricenet.config import TrainConfig, compose
-from ricenet.folds import read_folds
-from ricenet.network import load_network
+from ricenet.cases.case_reader import load_case
+from ricenet.cohort.folds import read_folds
+from ricenet.command.schemas import TrainConfig, compose
 from ricenet.phantom import write_phantom
 from ricenet.train import train
+from ricenet.training.network import load_network
 
 pytestmark = pytest.mark.slow
 

@@ -9,17 +9,17 @@ from typing import Any
 import pydicom
 import pytest
 import yaml
-from new_patient import SPACING_MM, coarse_pages, spoilt, write_model, write_nifti  # noqa: F401  # a fixture
-from phantom_scans import stripped
+from helpers.new_patient import SPACING_MM, coarse_pages, spoilt, write_model, write_nifti  # noqa: F401  # a fixture
+from helpers.phantom_scans import stripped
 
-from ricenet.causal import draw_cohort
-from ricenet.config import Incomplete, InvalidInput, PredictConfig, WrongUsage, compose
-from ricenet.delivery import deliver
-from ricenet.modelfolder import read_model
-from ricenet.patient import Known
+from ricenet.command.schemas import Incomplete, InvalidInput, PredictConfig, WrongUsage, compose
+from ricenet.images.volume import Volume
+from ricenet.phantoms.causal_model import draw_cohort
+from ricenet.phantoms.hospital import deliver
+from ricenet.phantoms.scanner import scan_patient
 from ricenet.predict import _check, _ensemble, _intake_settings, _known, predict_cohort, predict_patient
-from ricenet.scanner import scan_patient
-from ricenet.volume import Volume
+from ricenet.prediction.model_folder import read_model
+from ricenet.prediction.new_patient import Known
 
 EVIL = "<img src=x onerror=alert(1)>"
 QUICK = ["occlusion=false", "threads=1", "accelerator=cpu"]

@@ -13,7 +13,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from analytic_patient import (
+from helpers.analytic_patient import (
     EVENT_FROM_POST,
     HALF_AXES_MM,
     POST_POSE,
@@ -30,13 +30,13 @@ from analytic_patient import (
     write_patient,
     write_table,
 )  # fmt: skip
-from html_page import Page
+from helpers.html_page import Page
 from scipy.spatial.transform import Rotation
 
 from ricenet import MODALITIES, preprocess
-from ricenet.cohort import read_cases, read_cohort
-from ricenet.covariates import excluded
-from ricenet.folds import read_folds
+from ricenet.cohort.covariates import excluded
+from ricenet.cohort.folds import read_folds
+from ricenet.cohort.table import read_cases, read_cohort
 
 KEYS = [f"spacing_mm={SPACING_MM}", f"size={SIZE}", "brain=none", "registration=quick"]
 

@@ -21,15 +21,15 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from analytic_patient import flip_bit, truncate, write_two
-from nifti_twin import write_patient, write_rows
-from phantom_scans import stripped
+from helpers.analytic_patient import flip_bit, truncate, write_two
+from helpers.nifti_twin import write_patient, write_rows
+from helpers.phantom_scans import stripped
 
 from ricenet import LABELS
-from ricenet.causal import draw_cohort
-from ricenet.cohort import COLUMNS, read_cases, read_cohort
-from ricenet.delivery import deliver
-from ricenet.scanner import scan_patient
+from ricenet.cohort.table import COLUMNS, read_cases, read_cohort
+from ricenet.phantoms.causal_model import draw_cohort
+from ricenet.phantoms.hospital import deliver
+from ricenet.phantoms.scanner import scan_patient
 
 pytestmark = pytest.mark.slow
 MARKER = "Zqxcanary"

@@ -8,16 +8,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from cases_folder import write_cases_folder
-from html_page import EVIL, Page, assert_asks_for_nothing, assert_for_everyone
-from make_grid import plan
-from tiny_grid import write_tiny_grid
+from helpers.cases_folder import write_cases_folder
+from helpers.html_page import EVIL, Page, assert_asks_for_nothing, assert_for_everyone
+from helpers.make_grid import plan
+from helpers.tiny_grid import write_tiny_grid
 
-from ricenet import qcpage
-from ricenet.casemap import Settings
-from ricenet.config import InvalidInput, ReportConfig, compose
+from ricenet.cases import qc_page
+from ricenet.command.schemas import InvalidInput, ReportConfig, compose
 from ricenet.evaluate import evaluate
 from ricenet.explain import explain
+from ricenet.explanation.case_map import Settings
 from ricenet.report import grid_table, read_cells, write_report
 
 
@@ -173,7 +173,7 @@ def test_quality_control_is_that_of_the_qc_page(run: Path, tmp_path: Path) -> No
     cases = write_cases_folder(tmp_path / "cases", patients=12)
     page = page_of(run, cases, pictures=2)
     assert_for_everyone(page)
-    (tmp_path / "qc.html").write_text(qcpage.page(cases, 2))
+    (tmp_path / "qc.html").write_text(qc_page.page(cases, 2))
     alone = Page(tmp_path / "qc.html").words
     assert alone["numbers"].removeprefix("Numbers ") in page.words["qc"]
     assert alone["pictures"].removeprefix("Pictures ") in page.words["qc"]
@@ -183,7 +183,7 @@ def test_quality_control_is_that_of_the_qc_page(run: Path, tmp_path: Path) -> No
 def test_without_a_grid_it_is_the_page_that_preprocess_wrote(tmp_path: Path) -> None:
     cases = write_cases_folder(tmp_path / "cases", patients=3)
     assert report(f"qc={cases}").returncode == 0
-    assert (cases / "qc.html").read_text() == qcpage.page(cases)
+    assert (cases / "qc.html").read_text() == qc_page.page(cases)
     assert {path.name for path in cases.glob(".*")} == {".lock"}
     assert report(f"qc={cases}", "pictures=1").returncode == 0
     assert "1 of 3 cases are shown, 2 are left out" in Page(cases / "qc.html").words["pictures"]

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from make_grid import make_cases, write_cases_folder, write_grid
+from helpers.make_grid import make_cases, write_cases_folder, write_grid
 
-from ricenet.partial import hold, replace_file
+from ricenet.command.atomic import hold, replace_file
+from ricenet.evaluation.results_table import PAPER
 from ricenet.status import Cell, as_text, grid_table, read_cells
-from ricenet.table import PAPER
 
 RECORD = {"modalities": {"name": "rd", "channels": ["rd"]}, "fold": 0, "n_folds": 5, "epochs": 800, "cases": "../cases"}
 

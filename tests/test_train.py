@@ -14,34 +14,21 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from helpers.train_command import QUICK, command, config
 
-from ricenet.checkpoint import read_checkpoint, resumable
-from ricenet.cohort import file_hash
-from ricenet.config import TrainConfig, compose
-from ricenet.predictions import read_predictions, read_predictions_by_set
-from ricenet.runs import finished_runs, owner
+from ricenet.cohort.table import file_hash
+from ricenet.command.schemas import TrainConfig
 from ricenet.train import train
-
-QUICK = ["experiment=smoke", "epochs=2", "trainer.limit_batches=null", "data.batch_size=4"]
-
-
-def config(cases: Path, run: Path, *overrides: str) -> TrainConfig:
-    return compose("train", TrainConfig, [f"cases={cases}", f"run={run}", *QUICK, *overrides])
+from ricenet.training.checkpoint import read_checkpoint, resumable
+from ricenet.training.predictions import read_predictions, read_predictions_by_set
+from ricenet.training.run_folder import finished_runs, owner
 
 
 def results(run: Path, name: str = "rd_post_event/fold0") -> dict[str, str]:
     return {file: file_hash(run / name / file) for file in ("weights.safetensors", "predictions.csv", "metrics.csv")}
-
-
-def command(cases: Path, run: Path, *arguments: str, **kwargs: Any) -> subprocess.CompletedProcess[str]:
-    flags = [argument for argument in arguments if argument == "-m"]
-    keys = [argument for argument in arguments if argument != "-m"]
-    line = [sys.executable, "-m", "ricenet.train", *flags, f"cases={cases}", f"run={run}", *QUICK, *keys]
-    return subprocess.run(line, capture_output=True, text=True, check=False, **kwargs)
 
 
 @pytest.fixture(scope="module")

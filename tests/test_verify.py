@@ -14,9 +14,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from analytic_patient import edit, flip_bit, rewrite, write_patient, write_table
+from helpers.analytic_patient import edit, flip_bit, rewrite, write_patient, write_table
 
-from ricenet.config import PhantomConfig, compose
+from ricenet.command.schemas import PhantomConfig, compose
 from ricenet.phantom import write_phantom
 from ricenet.verify import Limits, verify_cohort
 

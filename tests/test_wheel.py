@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from new_patient import write_model, write_nifti
+from helpers.new_patient import write_model, write_nifti
 
-from ricenet.alignment import Settings
-from ricenet.answer import probabilities, summarise
-from ricenet.casefolder import input_hashes, prepare
-from ricenet.modelfolder import read_model
-from ricenet.patient import Known, find_patient
+from ricenet.cases.alignment import Settings
+from ricenet.cases.case_folder import input_hashes, prepare
+from ricenet.prediction.ensemble import probabilities, summarise
+from ricenet.prediction.model_folder import read_model
+from ricenet.prediction.new_patient import Known, find_patient
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]

@@ -1,0 +1,139 @@
+"""One case's images brought into one frame: files in; images, the maps between their frames and the brain out.
+
+Nothing is sampled here. The 1 mm copies that registration and brain extraction see are thrown away.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ricenet.cohort.channels import in_order
+from ricenet.cohort.table import Case
+from ricenet.images import brain, dose_limits
+from ricenet.images.registration import rigid
+from ricenet.images.volume import Affine, Volume, isotropic, read_volume, resample
+
+COPY_SPACING_MM = 1.0  # of what the registration sees, or the grid's spacing where that is coarser
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the content of a case folder; the keys of conf/preprocess.yaml.
+
+    `device`: cpu or cuda; `brain_software`: the extractor's package and version; `hdbet2_env`: where it is installed.
+    """
+
+    brain: str
+    hdbet_models: int
+    hdbet_tta: bool
+    device: str
+    reference: str
+    brain_on: str
+    registration: str
+    spacing_mm: float
+    size: int
+    dose_scaling: str
+    seed: int
+    brain_software: str = ""
+    hdbet2_env: str | None = None
+
+    def deciding(self) -> dict[str, Any]:
+        """The settings that are looked at: what the name and the record of a case folder hold."""
+        ignored = {"hdbet2_env"}
+        if self.brain != "hdbet":
+            ignored.add("hdbet_models")
+        if self.brain not in ("hdbet", "hdbet2"):
+            ignored |= {"hdbet_tta", "device", "brain_software"}
+        return {name: value for name, value in asdict(self).items() if name not in ignored}
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """A case before it is sampled.
+
+    Attributes:
+        inputs: SHA-256 of the files by role. images: by role, each in its own frame; the dose in Gy.
+        maps: by channel (4, 4), the world map from the reference's frame to that image's.
+        head: the brain as 0 and 1, in the reference's frame.
+    """
+
+    case: Case
+    inputs: dict[str, str]
+    images: dict[str, Volume]
+    maps: dict[str, Affine]
+    head: Volume
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def align(case: Case, inputs: dict[str, str], settings: Settings) -> Aligned:
+    """Read, register, extract: what takes time, and does not depend on the grid but for its spacing.
+
+    Raises:
+        InvalidInput: an image, the dose or the brain breaks a rule.
+    """
+    seconds: dict[str, float] = {}
+    with timed(seconds, "read"):
+        images = {role: read_volume(path, case.name, role) for role, path in case.files.items()}
+        if "rd" in images:
+            images["rd"] = dose_limits.check_dose(images["rd"], case.name, case.prescription_gy, case.fractions)
+    with timed(seconds, "register"):
+        maps = _world_maps(case, images, inputs, settings)
+    with timed(seconds, "brain"):
+        head = _brain(images, maps, settings, case.name)
+    return Aligned(case, inputs, images, maps, head, seconds)
+
+
+@contextmanager
+def timed(seconds: dict[str, float], step: str) -> Iterator[None]:
+    """Note in `seconds` how long `step` takes."""
+    start = time.perf_counter()
+    yield
+    seconds[step] = round(time.perf_counter() - start, 2)
+
+
+def _world_maps(case: Case, images: dict[str, Volume], inputs: dict[str, str], settings: Settings) -> dict[str, Affine]:
+    """For each channel, in their order: the world map from the reference's frame to the frame of that image."""
+    scans = [role for role in (*case.mri, "planning") if role in images]
+    copies = {role: isotropic(images[role], max(COPY_SPACING_MM, settings.spacing_mm)) for role in scans}
+    register = partial(rigid, schedule=settings.registration, seed=settings.seed)
+    maps = {settings.reference: np.eye(4)}
+    for role in case.mri:
+        if role != settings.reference:
+            maps[role] = register(copies[settings.reference], copies[role])
+    if "rd" in images:
+        # The dose lives in the frame of the planning image, else of the post-OP MRI; it is never registered itself.
+        maps["rd"] = maps["post"]
+        if "planning" in images and inputs["planning"] != inputs["post"]:
+            maps["rd"] = register(copies["post"], copies["planning"]) @ maps["post"]
+    return {role: maps[role] for role in in_order(maps)}
+
+
+def _brain(images: dict[str, Volume], maps: dict[str, Affine], settings: Settings, case: str) -> Volume:
+    """The brain as 0 and 1, in the reference's frame."""
+    find = partial(
+        brain.extract,
+        backend=settings.brain,
+        case=case,
+        models=settings.hdbet_models,
+        tta=settings.hdbet_tta,
+        device=settings.device,
+        hdbet2_env=None if settings.hdbet2_env is None else Path(settings.hdbet2_env),
+    )
+
+    def on(role: str) -> Volume:
+        image = isotropic(images[role], brain.HDBET_SPACING_MM) if settings.brain == "hdbet" else images[role]
+        return Volume(find(image, user_mask=images.get("brain_mask")).astype(np.float32), image.world_from_voxel)
+
+    first = on(settings.reference)
+    if settings.brain_on == "reference":
+        return first
+    (other,) = {"post", "event"} - {settings.reference}
+    second = resample(on(other), first.voxels.shape, first.world_from_voxel, maps[other]).round()
+    combine = np.maximum if settings.brain_on == "union" else np.minimum
+    return Volume(combine(first.voxels, second), first.world_from_voxel)

@@ -1,0 +1,231 @@
+"""One case: its images in, model-ready arrays out, and the folder on disk that holds them.
+
+Every original image is interpolated once: grid voxel -> reference world -> the image's world -> its voxel.
+"""
+
+import hashlib
+import json
+import tempfile
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ricenet import MODALITIES
+from ricenet.cases.alignment import COPY_SPACING_MM, Aligned, Settings, align, timed
+from ricenet.cohort.table import Case, file_hash
+from ricenet.command.atomic import partial_folder, publish
+from ricenet.command.schemas import InvalidInput
+from ricenet.images import dose_limits
+from ricenet.images.registration import rotation_degrees, translation_mm
+from ricenet.images.volume import Affine, Mask, Volume, Voxels, covered, resample
+
+# Part of every case folder's name: raise it when the same inputs and parameters give other volumes.
+PREPROCESSING_VERSION = 3
+RECORD = "case.json"
+MIN_MRI_COVERAGE = 0.95
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """volume: (C, X, Y, Z) float16; brain: (X, Y, Z); view: unmasked MRI and Gy by role; record: case.json."""
+
+    volume: NDArray[np.float16]
+    brain: Mask
+    view: dict[str, Voxels]
+    record: dict[str, Any]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def input_hashes(case: Case) -> dict[str, str]:
+    """SHA-256 of every file of the case, by role."""
+    return {role: file_hash(path) for role, path in case.files.items()}
+
+
+def folder_name(case: Case, inputs: dict[str, str], settings: Settings) -> str:
+    """Case key and a digest of all that decides the content, so that nothing stale is ever reused."""
+    decides = [inputs, settings.deciding(), case.prescription_gy, case.fractions, PREPROCESSING_VERSION]
+    return f"{case.key}-{hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]}"
+
+
+def prepare(case: Case, inputs: dict[str, str], settings: Settings) -> Prepared:
+    """Read, register, extract, sample, normalise one case.
+
+    Raises:
+        InvalidInput: an image, the dose, the brain or its place on the grid breaks a rule.
+    """
+    return sample(align(case, inputs, settings), settings)
+
+
+def sample(aligned: Aligned, settings: Settings) -> Prepared:
+    """The model-ready arrays on the grid of `settings`, and the record that stands beside them.
+
+    On a grid that is coarser than an image a voxel is a mean, as in a scanner: single points would keep all the noise.
+
+    Raises:
+        InvalidInput: the brain does not fit the grid, or an image does not cover it.
+    """
+    case, images, maps = aligned.case, aligned.images, aligned.maps
+    seconds = dict(aligned.seconds)
+    with timed(seconds, "sample"):
+        grid = _grid_around(aligned.head, images[settings.reference], settings)
+        shape = (settings.size,) * 3
+        _check_fits(aligned.head, shape, grid, settings, case.name)
+        on_grid = partial(_mean_on, grid, settings.size, settings.spacing_mm)
+        inside = on_grid(aligned.head, np.eye(4)) >= 0.5
+        seen = {role: covered(images[role], shape, grid, maps[role]) for role in maps}
+        _check_coverage(inside, seen, case.name)
+        view = {role: on_grid(images[role], maps[role]) for role in maps}
+        channels = [_normalised(role, view[role], inside & seen[role], settings.dose_scaling) for role in view]
+    record = {
+        "version": PREPROCESSING_VERSION,
+        "case_key": case.key,
+        "channels": list(view),
+        "world_from_voxel": grid.tolist(),
+        "spacing_mm": settings.spacing_mm,
+        "dose_scale_gy": dose_limits.DOSE_SCALE_GY if "rd" in view and settings.dose_scaling == "fixed" else None,
+        "inputs": aligned.inputs,
+        "parameters": settings.deciding(),
+        "transforms": {f"{role}_from_{settings.reference}": world_map.tolist() for role, world_map in maps.items()},
+        "qc": _qc_numbers(view, inside, seen, maps, grid),
+    }
+    return Prepared(np.stack(channels).astype(np.float16), inside, view, record, seconds)
+
+
+def _mean_on(grid: Affine, size: int, spacing_mm: float, image: Volume, image_from_reference: Affine) -> Voxels:
+    """(size,) * 3 float32; where the image is finer than the grid, the mean over several points of each voxel."""
+    parts = max(1, round(spacing_mm / max(COPY_SPACING_MM, image.spacing_mm.min())))
+    step = np.diag([1 / parts] * 3 + [1.0])
+    step[:3, 3] = (1 / parts - 1) / 2  # the outer faces coincide
+    fine = resample(image, (size * parts,) * 3, grid @ step, image_from_reference)
+    return fine.reshape(size, parts, size, parts, size, parts).mean((1, 3, 5)) if parts > 1 else fine
+
+
+def _grid_around(head: Volume, reference: Volume, settings: Settings) -> Affine:
+    """Cubic voxels along the reference's world axes, size^3 of them centred on the brain's box."""
+    places = np.argwhere(head.voxels) @ head.world_from_voxel[:3, :3].T + head.world_from_voxel[:3, 3]
+    centre = (places.min(axis=0) + places.max(axis=0)) / 2
+    first = centre - (settings.size - 1) / 2 * settings.spacing_mm
+    # Shifted by less than a voxel onto the reference's own voxels: where it is such a grid already, nothing is blurred.
+    anchor = reference.world_from_voxel[:3, 3]
+    first = anchor + np.round((first - anchor) / settings.spacing_mm) * settings.spacing_mm
+    grid = np.diag([settings.spacing_mm] * 3 + [1.0])
+    grid[:3, 3] = first
+    return grid
+
+
+def _check_fits(head: Volume, shape: tuple[int, ...], grid: Affine, settings: Settings, case: str) -> None:
+    index = np.linalg.inv(grid) @ head.world_from_voxel
+    places = np.argwhere(head.voxels) @ index[:3, :3].T + index[:3, 3]
+    lost = float(((places < -0.5) | (places > np.array(shape) - 0.5)).any(axis=1).mean())
+    if lost:
+        need = int(np.ceil((np.ptp(places, axis=0) + 1).max()))
+        raise InvalidInput(
+            f"{case}: expected the brain inside the grid of {settings.size}^3 voxels of {settings.spacing_mm:g} mm, "
+            f"{lost:.1%} of it would be lost",
+            f"raise size to {need + 2}, or spacing_mm",
+            code="brain.size",
+        )
+
+
+def _check_coverage(inside: Mask, seen: dict[str, Mask], case: str) -> None:
+    for role, field_of_view in seen.items():
+        share = float(field_of_view[inside].mean())
+        if role == "rd":
+            dose_limits.check_coverage(share, case)
+        elif share < MIN_MRI_COVERAGE:
+            raise InvalidInput(
+                f"{case}: {role} image covers {share:.0%} of the brain, at least {MIN_MRI_COVERAGE:.0%} expected",
+                "is it a partial slab, or did the registration fail?",
+                code="image.coverage",
+            )
+
+
+def _normalised(role: str, image: Voxels, where: Mask, dose_scaling: str) -> Voxels:
+    """Dose over 60 Gy, kept outside the brain too; anything else z-scored inside `where`, 0 elsewhere."""
+    if role == "rd" and dose_scaling == "fixed":
+        return image / np.float32(dose_limits.DOSE_SCALE_GY)
+    values = image[where].astype(np.float64)
+    scored = np.zeros_like(image)
+    scored[where] = (values - values.mean()) / max(values.std(), 1e-6)
+    return scored
+
+
+def _qc_numbers(
+    view: dict[str, Voxels], inside: Mask, seen: dict[str, Mask], maps: dict[str, Affine], grid: Affine
+) -> dict[str, float]:
+    centre = grid[:3, :3] @ np.argwhere(inside).mean(axis=0) + grid[:3, 3]
+    event_from_post = maps["event"] @ np.linalg.inv(maps["post"])
+    numbers = {
+        "similarity": mutual_information(view["post"][inside], view["event"][inside]),
+        "rotation_degrees": rotation_degrees(event_from_post),
+        "translation_mm": translation_mm(event_from_post, centre),
+        "brain_ml": float(inside.sum() * np.linalg.det(grid[:3, :3]) / 1000),
+        "event_coverage": float(seen["event"][inside].mean()),
+    }
+    if "rd" in view:
+        dose_from_post = maps["rd"] @ np.linalg.inv(maps["post"])
+        numbers |= {
+            "dose_max_gy": float(view["rd"].max()),
+            "dose_mean_gy": float(view["rd"][inside].mean()),
+            "dose_coverage": float(seen["rd"][inside].mean()),
+            "planning_rotation_degrees": rotation_degrees(dose_from_post),
+            "planning_translation_mm": translation_mm(dose_from_post, centre),
+        }
+    for role in (role for role in view if role not in MODALITIES):
+        further_from_post = maps[role] @ np.linalg.inv(maps["post"])
+        numbers |= {
+            f"{role}_similarity": mutual_information(view["post"][inside], view[role][inside]),
+            f"{role}_rotation_degrees": rotation_degrees(further_from_post),
+            f"{role}_translation_mm": translation_mm(further_from_post, centre),
+            f"{role}_coverage": float(seen[role][inside].mean()),
+        }
+    return {name: round(value, 4) for name, value in numbers.items()}
+
+
+def mutual_information(a: Voxels, b: Voxels, bins: int = 64) -> float:
+    """Normalised mutual information (H(a) + H(b)) / H(a, b) of two lists of grey values: 1 unrelated, 2 equal."""
+
+    def entropy(counts: NDArray) -> float:
+        share = counts[counts > 0] / counts.sum()
+        return float(-(share * np.log(share)).sum())
+
+    limits = [np.percentile(values, (0.5, 99.5)) for values in (a, b)]
+    joint, _, _ = np.histogram2d(np.clip(a, *limits[0]), np.clip(b, *limits[1]), bins=bins)
+    return (entropy(joint.sum(axis=0)) + entropy(joint.sum(axis=1))) / entropy(joint)
+
+
+def make_case_folder(
+    cases: Path, name: str, case: Case, inputs: dict[str, str], settings: Settings
+) -> dict[str, float]:
+    """The work of one process: prepare the case and write its folder. Returns the seconds of each step."""
+    # What ANTs and hd-bet leave in the temporary folder when they are killed then goes with the next run's start.
+    with partial_folder(cases, f"{name}-tmp") as folder:
+        before, tempfile.tempdir = tempfile.tempdir, str(folder.absolute())
+        try:
+            prepared = prepare(case, inputs, settings)
+        finally:
+            tempfile.tempdir = before
+    with timed(prepared.seconds, "write"):
+        write_case_folder(cases, name, prepared)
+    return prepared.seconds
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a case folder is complete: without its record it is not."""
+    return (folder / RECORD).is_file()
+
+
+def write_case_folder(cases: Path, name: str, prepared: Prepared) -> None:
+    """Write the folder `cases`/`name`: it is there completely or not, and one that is complete stays."""
+    from ricenet.cases.qc_picture import draw_case
+
+    with partial_folder(cases, name) as folder:
+        np.save(folder / "volume.npy", prepared.volume)
+        np.save(folder / "brain.npy", prepared.brain)
+        draw_case(folder / "qc.png", prepared.view, prepared.brain, prepared.record["case_key"])
+        (folder / RECORD).write_text(json.dumps(prepared.record, indent=1) + "\n")
+        publish(folder, cases / name, last=RECORD)

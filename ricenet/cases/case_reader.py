@@ -1,0 +1,135 @@
+"""What training reads of a case: finished case folders in, the content of each volume as float16 out.
+
+Volumes are memory-mapped, and only their content, the box of what is not 0, is copied; no NIfTI is touched. Run
+`data.cache=ram` where the cases lie on a slow or shared disk: everything is read once, before the workers are forked,
+which then share it.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from ricenet.cohort.table import ReadyCase
+from ricenet.command.processes import available_gb
+from ricenet.command.schemas import InvalidInput, WrongUsage
+
+Triple = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Content:
+    """voxels: (C, x, y, z) float16, all that is not 0 of a (C, *shape) volume; `start`: its first voxel there."""
+
+    voxels: Tensor
+    start: Triple
+    shape: Triple
+
+    def whole(self) -> Tensor:
+        """The volume (C, X, Y, Z) float16; 0 around the content."""
+        volume = torch.zeros(len(self.voxels), *self.shape, dtype=self.voxels.dtype)
+        box = tuple(slice(first, first + n) for first, n in zip(self.start, self.voxels.shape[1:], strict=True))
+        volume[(slice(None), *box)] = self.voxels
+        return volume
+
+
+class CaseVolumes:
+    """The wanted channels of a table of cases, by index.
+
+    Raises:
+        InvalidInput: a case folder is not finished, lacks a channel, or has another grid than the others.
+        WrongUsage: cache="ram" needs more memory than there is.
+    """
+
+    def __init__(self, cases: Path, table: Sequence[ReadyCase], channels: Sequence[str], cache: str = "none") -> None:
+        self.places = [find_case(cases, case, channels) for case in table]
+        self.boxes: dict[int, tuple[slice, ...]] = {}
+        self.kept: list[Content] = []
+        self.shape = self._one_grid(table)
+        if cache == "ram":
+            self._check_memory()
+            self.kept = [self.read(i) for i in tqdm(range(len(table)), "cases into memory", leave=False, disable=None)]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def read(self, index: int) -> Content:
+        """The content of one case; shared with later calls where it is cached: do not change it in place."""
+        if self.kept:
+            return self.kept[index]
+        path, rows = self.places[index]
+        volume = np.load(path, mmap_mode="r")
+        if index not in self.boxes:
+            self.boxes[index] = _content_box(volume, rows)
+        box = self.boxes[index]
+        voxels = np.stack([volume[row][box] for row in rows])
+        x, y, z = (side.start for side in box)
+        return Content(torch.from_numpy(voxels), (x, y, z), volume.shape[1:])
+
+    def _one_grid(self, table: Sequence[ReadyCase]) -> Triple:
+        maps = [np.load(path, mmap_mode="r") for path, _ in self.places]
+        shapes = {volume.shape[1:]: case.case_key for volume, case in zip(maps, table, strict=True)}
+        if len(shapes) > 1:
+            found = "; ".join(f"{shape} (e.g. case {key})" for shape, key in shapes.items())
+            raise InvalidInput(f"cases have different grids: {found}; preprocess all with one size and spacing")
+        return next(iter(shapes))
+
+    def _check_memory(self) -> None:
+        path, rows = self.places[0]
+        need = len(self) * len(rows) * np.load(path, mmap_mode="r")[0].nbytes / 2**30
+        if need > available_gb():
+            raise WrongUsage(
+                f"data.cache=ram needs up to {need:.1f} GB for {len(self)} cases, {available_gb():.1f} GB are free; "
+                "use data.cache=none"
+            )
+
+
+def find_case(cases: Path, case: ReadyCase, channels: Sequence[str]) -> tuple[Path, list[int]]:
+    """One case's volume.npy, (all its channels, X, Y, Z) float16, and the rows of the wanted `channels` in it.
+
+    Raises:
+        InvalidInput: the case folder is not finished, or lacks a channel.
+    """
+    folder = cases / case.folder
+    if not (folder / "case.json").is_file():
+        raise InvalidInput(
+            f"case {case.case_key}: its folder is missing or unfinished; run python -m ricenet.preprocess again"
+        )
+    there = json.loads((folder / "case.json").read_text())["channels"]
+    missing = [channel for channel in channels if channel not in there]
+    if missing:
+        raise InvalidInput(
+            f"case {case.case_key}: has no channel {', '.join(missing)}, only {', '.join(there)}; "
+            "preprocess a cohort with that modality or choose +modalities= without it"
+        )
+    return folder / "volume.npy", [there.index(channel) for channel in channels]
+
+
+def load_case(cases: Path, case: ReadyCase, channels: Sequence[str]) -> NDArray[np.float32]:
+    """Read the wanted channels of one case: (C, X, Y, Z) float32, in the order of `channels`; raises as find_case."""
+    path, rows = find_case(cases, case, channels)
+    return np.load(path, mmap_mode="r")[rows].astype(np.float32)
+
+
+def case_spacing_mm(cases: Path, case: ReadyCase) -> float:
+    """Isotropic voxel size of a case's grid in mm."""
+    return float(json.loads((cases / case.folder / "case.json").read_text())["spacing_mm"])
+
+
+def _content_box(volume: NDArray[np.float16], rows: Sequence[int]) -> tuple[slice, ...]:
+    """The smallest box that holds every voxel that is not 0 in one of the rows; one voxel where all are 0."""
+    inside = np.zeros(volume.shape[1:], dtype=bool)
+    for row in rows:
+        inside |= volume[row].view(np.uint16) << 1 != 0  # without the sign bit: numpy compares halves slowly
+    return tuple(_extent(np.any(inside, axis=others)) for others in ((1, 2), (0, 2), (0, 1)))
+
+
+def _extent(occupied: NDArray[np.bool_]) -> slice:
+    where = np.flatnonzero(occupied)
+    return slice(int(where[0]), int(where[-1]) + 1) if len(where) else slice(0, 1)

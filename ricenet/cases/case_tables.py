@@ -1,0 +1,61 @@
+"""The tables of a cases folder beside cases.csv: qc.csv, timings.csv and failed.csv, one row per case key.
+
+In: how the cases ended, and the records in their folders. Each table is replaced in one step. No path and no patient id
+stands in them: failed.csv gives the row of cohort.csv.
+"""
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ricenet.cohort.table import Case
+from ricenet.command.processes import Ended
+
+FAILED = "failed.csv"
+
+
+def write_tables(output: Path, folders: Mapping[str, str], ended: Mapping[str, Ended]) -> None:
+    """Write qc.csv, and timings.csv: apart because no two runs agree on it.
+
+    Args:
+        output: the cases folder.
+        folders: case key -> name of its finished folder, for every case of the tables.
+        ended: what this run did; timings of earlier runs are kept.
+    """
+    records = {key: json.loads((output / folder / "case.json").read_text()) for key, folder in folders.items()}
+    write_csv(output / "qc.csv", {key: record["qc"] for key, record in records.items()})
+    timings: dict[str, dict[str, Any]] = {}
+    if (output / "timings.csv").is_file():
+        with (output / "timings.csv").open(newline="") as stream:
+            timings = {row.pop("case_key"): row for row in csv.DictReader(stream)}
+    for key, end in ended.items():
+        if end.kind == "done":
+            timings[key] = {**end.value, "total": end.seconds, "peak_gb": end.peak_gb}
+    write_csv(output / "timings.csv", {key: row for key, row in timings.items() if key in folders})
+
+
+def write_failures(output: Path, cases: Iterable[Case], failed: Mapping[str, Ended]) -> None:
+    """Write failed.csv: row of cohort.csv, kind (invalid or failed), code, message; no file where nothing failed."""
+    rows = {
+        case.key: {"row": case.row, "kind": end.kind, "code": end.code, "message": end.message}
+        for case in cases
+        if (end := failed.get(case.key))
+    }
+    if rows:
+        write_csv(output / FAILED, rows)
+    else:
+        (output / FAILED).unlink(missing_ok=True)
+
+
+def write_csv(path: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write `path` in one step: case_key and the columns of any row, ordered by case key."""
+    columns = list(dict.fromkeys(name for row in rows.values() for name in row))
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, ["case_key", *columns], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({"case_key": key, **row} for key, row in sorted(rows.items()))
+    temporary.replace(path)

@@ -1,0 +1,111 @@
+"""The quality-control picture of one case: brain outline, post and event on each other, dose in place."""
+
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from ricenet import MODALITIES
+from ricenet.images.volume import Mask, Voxels
+
+PLANES = (("axial", 2), ("coronal", 1), ("sagittal", 0))
+TILE = 24  # voxels of the checkerboard
+ISODOSES = {"20%": "#2c7fb8", "50%": "#41b65c", "80%": "#fdae61", "95%": "#e31a1c"}
+
+
+def draw_case(path: Path | BinaryIO, view: dict[str, Voxels], brain: Mask, title: str) -> None:
+    """Write `path`: three planes through the dose maximum in the brain (without a dose: through the brain's centre).
+
+    Columns: post with the brain's outline; event with the same outline; tiles of post and event in turn, where
+    structures must run on across the borders; where there is a dose, isodoses over post; for each further MRI the
+    outline and the tiles once more.
+
+    Args:
+        path: PNG; or a stream.
+        view: unmasked images by role on one grid, (X, Y, Z), RAS+; dose in Gy.
+        brain: (X, Y, Z).
+        title: the case key; nothing else may identify the case.
+    """
+    at = _focus(view, brain)
+    further = [role for role in view if role not in MODALITIES]
+    window = {role: _grey(view[role], brain) for role in ("post", "event", *further)}
+    columns = ["post, brain", "event, brain", "post / event tiles"] + (["dose on post"] if "rd" in view else [])
+    first = len(columns)
+    columns += [title for role in further for title in (f"{role}, brain", f"post / {role} tiles")]
+    figure = Figure(figsize=(3 * len(columns), 9.6), facecolor="black", layout="constrained")
+    axes = figure.subplots(3, len(columns), squeeze=False)
+    for row, (plane, axis) in enumerate(PLANES):
+        box = _box(brain, axis)
+        cut = {name: _slice(image, axis, at)[box] for name, image in {**view, **window, "brain": brain}.items()}
+        if plane != "sagittal":
+            axes[row, 0].text(0.02, 0.94, "R", color="white", fontsize=8, transform=axes[row, 0].transAxes)
+        _show(axes[row, 0], cut["post"], cut["brain"])
+        _show(axes[row, 1], cut["event"], cut["brain"])
+        _show_tiles(axes[row, 2], cut["post"], cut["event"])
+        if "rd" in view:
+            _show(axes[row, 3], cut["post"])
+            _isodoses(axes[row, 3], cut["rd"], float(view["rd"][brain].max()))
+        for place, role in enumerate(further):
+            _show(axes[row, first + 2 * place], cut[role], cut["brain"])
+            _show_tiles(axes[row, first + 2 * place + 1], cut["post"], cut[role])
+        axes[row, 0].text(0.02, 0.02, plane, color="white", fontsize=8, transform=axes[row, 0].transAxes)
+    for axis_, name in zip(axes[0], columns, strict=True):
+        axis_.set_title(name, color="white", fontsize=9)
+    if "rd" in view:
+        _legend(axes[2, 3], float(view["rd"][brain].max()))
+    figure.suptitle(title, color="white", fontsize=11)
+    with mpl.rc_context({"savefig.facecolor": "black"}):
+        figure.savefig(path, dpi=100, metadata={"Software": None})
+
+
+def _focus(view: dict[str, Voxels], brain: Mask) -> tuple[int, ...]:
+    if "rd" in view:
+        return tuple(map(int, np.unravel_index(np.argmax(np.where(brain, view["rd"], -1)), brain.shape)))
+    return tuple(np.argwhere(brain).mean(axis=0).round().astype(int))
+
+
+def _grey(image: Voxels, brain: Mask) -> Voxels:
+    low, high = np.percentile(image[brain], (1, 99))
+    return np.clip((image - low) / max(high - low, 1e-6), 0, 1)
+
+
+def _slice(image: NDArray, axis: int, at: tuple[int, ...]) -> NDArray:
+    """Rows upwards; as radiologists look: the patient's right is on the left."""
+    cut = np.take(image, at[axis], axis=axis).T
+    return cut if axis == 0 else cut[:, ::-1]
+
+
+def _box(brain: Mask, axis: int, margin: int = 12) -> tuple[slice, slice]:
+    flat = np.any(brain, axis=axis).T
+    flat = flat if axis == 0 else flat[:, ::-1]
+    rows, columns = np.flatnonzero(flat.any(axis=1)), np.flatnonzero(flat.any(axis=0))
+    first, last = (max(0, at[0] - margin) for at in (rows, columns)), (at[-1] + 1 + margin for at in (rows, columns))
+    return tuple(map(slice, first, last))  # type: ignore[return-value]
+
+
+def _show(axes: Any, image: NDArray, outline: NDArray | None = None) -> None:
+    axes.imshow(image, cmap="gray", vmin=0, vmax=1, origin="lower", interpolation="nearest")
+    if outline is not None and outline.any() and not outline.all():
+        axes.contour(outline, levels=[0.5], colors="#ffd400", linewidths=0.8)
+    axes.set_axis_off()
+
+
+def _show_tiles(axes: Any, first: NDArray, second: NDArray) -> None:
+    rows, columns = np.ogrid[: first.shape[0], : first.shape[1]]
+    _show(axes, np.where((rows // TILE + columns // TILE) % 2 == 0, first, second))
+
+
+def _isodoses(axes: Any, dose_gy: NDArray, highest: float) -> None:
+    levels = [float(name.rstrip("%")) / 100 * highest for name in ISODOSES]
+    if dose_gy.max() > levels[0]:
+        axes.contour(dose_gy, levels=levels, colors=list(ISODOSES.values()), linewidths=1.0)
+
+
+def _legend(axes: Any, highest: float) -> None:
+    for line, (name, colour) in enumerate(ISODOSES.items()):
+        gy = float(name.rstrip("%")) / 100 * highest
+        text = axes.text(0.02, 0.02 + 0.06 * line, f"{gy:.1f} Gy", color=colour, fontsize=8, transform=axes.transAxes)
+        text.set_bbox({"facecolor": "black", "edgecolor": "none", "pad": 1})

@@ -1,0 +1,178 @@
+"""One case of a cohort, examined in a process of its own: its files in; findings, facts, traces and a picture out."""
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from ricenet.cases.qc_picture import ISODOSES, PLANES
+from ricenet.checks import image_checks
+from ricenet.checks.duplicates import Traces, thumbnail, voxel_hash
+from ricenet.checks.laterality import check_sides, compare_sides
+from ricenet.cohort.table import Case, Finding, file_hash
+from ricenet.command.schemas import InvalidInput
+from ricenet.images.volume import Volume, frames_apart_mm, isotropic, read_volume, resample
+
+PICTURE_SPACING_MM = 2.0
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What one case showed; `facts` is what verify.json says of it."""
+
+    traces: Traces
+    findings: list[Finding]
+    facts: dict[str, Any]
+
+
+def examine(case: Case, ready: Path | None, flip: bool) -> Examined:
+    """Read every file of `case` and check what can be checked of it alone.
+
+    Args:
+        case: its files exist.
+        ready: its case folder, where the cohort has been preprocessed.
+        flip: compare left and right of post and event.
+    """
+    files = {role: file_hash(path) for role, path in case.files.items()}
+    images, findings = _read(case)
+    findings += image_checks.check_days(case.extra, case.name)
+    for role in (*case.mri, "planning"):
+        if role in images:
+            findings += image_checks.check_geometry(images[role], case.name, role)
+    for role in case.mri:
+        if role in images:
+            findings += image_checks.check_intensity(images[role], case.name, role)
+    if "rd" in images:
+        findings += image_checks.check_dose(images["rd"], case)
+    wrong = {found.channel for found in findings if found.severity == "error" and found.code.startswith("role.looks")}
+    images = {role: image for role, image in images.items() if role not in wrong}
+    facts: dict[str, Any] = {"images": {role: _facts(image) for role, image in images.items()}}
+    record = _record(ready, files, case, findings)
+    if "rd" in images and (found := _dose_share(images, files, record)) is not None:
+        share, exact = found
+        facts["dose_coverage"] = {"share": round(share, 4), "exact": exact}
+        findings += image_checks.check_dose_share(share, exact, case.name)
+    if flip and images.keys() >= set(image_checks.MRI) and files["post"] != files["event"]:
+        sides = compare_sides(images["post"], images["event"])
+        facts["sides"] = {name: round(value, 4) for name, value in asdict(sides).items()}
+        findings += check_sides(sides, case.name)
+    voxels = {role: voxel_hash(image) for role, image in images.items()}
+    return Examined(Traces(case, files, voxels, _thumbnail(ready, record)), findings, facts)
+
+
+def _read(case: Case) -> tuple[dict[str, Volume], list[Finding]]:
+    images, findings = {}, []
+    for role, path in case.files.items():
+        try:
+            images[role] = read_volume(path, case.name, role)
+        except InvalidInput as error:
+            findings.append(image_checks.finding(error, case.name, role))
+        else:
+            findings += image_checks.check_frames(frames_apart_mm(path), case.name, role)
+    return images, findings
+
+
+def _facts(image: Volume) -> dict[str, Any]:
+    return {
+        "shape": list(image.voxels.shape),
+        "spacing_mm": image.spacing_mm.round(3).tolist(),
+        "minimum": round(float(image.voxels.min()), 3),
+        "maximum": round(float(image.voxels.max()), 3),
+    }
+
+
+def _record(ready: Path | None, files: Mapping[str, str], case: Case, findings: list[Finding]) -> dict[str, Any]:
+    """case.json of a case folder that was made from these very files; empty where there is none."""
+    if ready is None:
+        return {}
+    record = json.loads((ready / "case.json").read_text())
+    if record["inputs"] == files:
+        return record
+    message = "its case folder was made from other files than the cohort holds now"
+    findings.append(Finding("cases.stale", case.name, message, "run python -m ricenet.preprocess again", "warning"))
+    return {}
+
+
+def _dose_share(
+    images: Mapping[str, Volume], files: Mapping[str, str], record: Mapping[str, Any]
+) -> tuple[float, bool] | None:
+    """The share of the brain on the dose grid, and whether the brain was known; None where no image shows it."""
+    if "dose_coverage" in record.get("qc", {}):
+        return record["qc"]["dose_coverage"], True
+    planned_on_post = files.get("planning", files.get("post")) == files.get("post")
+    if planned_on_post and "brain_mask" in images:
+        return image_checks.dose_share_of_mask(images["rd"], images["brain_mask"]), True
+    shown = images.get("post" if planned_on_post else "planning")
+    return None if shown is None else (image_checks.dose_share_of_head(images["rd"], shown), False)
+
+
+def _thumbnail(ready: Path | None, record: Mapping[str, Any]) -> NDArray[np.float32] | None:
+    if ready is None or "post" not in record.get("channels", ()):
+        return None
+    post = np.load(ready / "volume.npy", mmap_mode="r")[record["channels"].index("post")]
+    return thumbnail(post, np.load(ready / "brain.npy"), np.array(record["world_from_voxel"]))
+
+
+def draw(case: Case) -> bytes:
+    """A PNG of what can be read of `case`; empty where nothing can.
+
+    Three planes of post, event, the dose over the image it was planned on, and each further MRI. Nothing is registered:
+    every column is in its own frame.
+    """
+    images, _ = _read(case)
+    if not images:
+        return b""
+    below = "post" if case.planning is None else "planning"
+    columns = {**{role: role for role in (*image_checks.MRI, "rd", *case.mri)}, "rd": f"dose on {below}"}
+    figure = Figure(figsize=(3 * len(columns), 9), facecolor="black", layout="constrained")
+    axes = figure.subplots(3, len(columns))
+    for column, (role, title) in enumerate(columns.items()):
+        axes[0, column].set_title(title if role in images else f"{role}: none to show", color="white", fontsize=9)
+        for row, (plane, axis) in enumerate(PLANES):
+            axes[row, column].set_axis_off()
+            if role in images:
+                _show(axes[row, column], *_scene(images, role, below), axis)
+            if column == 0:
+                axes[row, 0].text(0.02, 0.02, plane, color="white", fontsize=8, transform=axes[row, 0].transAxes)
+    stream = io.BytesIO()
+    figure.savefig(stream, dpi=100, facecolor="black", metadata={"Software": None})
+    return stream.getvalue()
+
+
+def _scene(images: Mapping[str, Volume], role: str, below: str) -> tuple[NDArray, NDArray | None, tuple[int, ...]]:
+    """Voxels, dose over them, and the voxel whose planes are shown."""
+    if role != "rd":
+        image = isotropic(images[role], PICTURE_SPACING_MM)
+        return image.voxels, None, tuple(size // 2 for size in image.voxels.shape)
+    image = isotropic(images.get(below, images["rd"]), PICTURE_SPACING_MM)
+    dose_gy = resample(images["rd"], image.voxels.shape, image.world_from_voxel)
+    return image.voxels, dose_gy, tuple(map(int, np.unravel_index(np.argmax(dose_gy), dose_gy.shape)))
+
+
+def _show(axes: Any, voxels: NDArray, dose_gy: NDArray | None, at: tuple[int, ...], axis: int) -> None:
+    low, high = np.percentile(voxels, (1, 99.5))
+    axes.imshow(_cut(voxels, axis, at), cmap="gray", vmin=low, vmax=max(high, low + 1e-6), origin="lower")
+    if axis != 0:
+        axes.text(0.02, 0.94, "R", color="white", fontsize=8, transform=axes.transAxes)
+    if dose_gy is None or dose_gy.max() <= 0:
+        return
+    levels = {float(name.rstrip("%")) / 100 * float(dose_gy.max()): colour for name, colour in ISODOSES.items()}
+    cut = _cut(dose_gy, axis, at)
+    if cut.max() > min(levels):
+        axes.contour(cut, levels=list(levels), colors=list(levels.values()), linewidths=1.0)
+    if axis == 0:
+        for line, (level, colour) in enumerate(levels.items()):
+            place = {"transform": axes.transAxes, "color": colour, "fontsize": 8}
+            axes.text(0.02, 0.02 + 0.06 * line, f"{level:.1f} Gy", bbox={"facecolor": "black"}, **place)
+
+
+def _cut(voxels: NDArray, axis: int, at: tuple[int, ...]) -> NDArray:
+    """Rows upwards; as radiologists look: the patient's right is on the left."""
+    cut = np.take(voxels, at[axis], axis=axis).T
+    return cut if axis == 0 else cut[:, ::-1]

@@ -1,0 +1,106 @@
+"""What the label hangs together with besides the tumour: the rows of a cohort in; counts and a screening out.
+
+A network may learn the scanner in place of the disease where one class was scanned on another machine. The values of
+these columns may be a hospital's or a header's text, so they are called A, B, ... with the first row that has them.
+"""
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from scipy import stats
+
+from ricenet import LABELS
+from ricenet.checks.image_checks import COHORT
+from ricenet.cohort.covariates import letters, value_of
+from ricenet.cohort.table import Case, Finding
+
+COLUMNS = ("site", "scanner_post", "scanner_event", "label_source", "prescription_gy")
+MAX_P = 0.01
+MIN_PATIENTS = 5
+REASON = re.compile(r"(ingest: )?[a-z_]+\.[a-z_]+")  # ours; any other may be a text about a patient
+
+
+@dataclass(frozen=True)
+class Level:
+    """One value of a column: what it is called, the first row of cohort.csv that has it, cases by label."""
+
+    name: str
+    first_row: int
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A column against the label; `p` of Fisher's exact test (2 x 2) or chi-square, None where there is one level."""
+
+    column: str
+    levels: list[Level]
+    not_given: int
+    p: float | None
+
+    def as_json(self) -> dict[str, Any]:
+        """For verify.json."""
+        return asdict(self) | {"labels": list(LABELS)}
+
+
+def label_tables(cases: Sequence[Case]) -> list[Table]:
+    """Label by each of COLUMNS that the cohort has."""
+    labelled = [case for case in cases if case.label >= 0]
+    return [table for column in COLUMNS if (table := _table(column, labelled)) is not None]
+
+
+def check_tables(tables: Sequence[Table]) -> list[Finding]:
+    """A screening, not a proof: many columns are tried, and the cases of one patient count as if independent."""
+    findings = []
+    for table in tables:
+        if table.p is not None and table.p < MAX_P:
+            message = f"the label hangs together with {table.column} (p = {table.p:.2g}, screening)"
+            hint = "a network may learn that in place of the disease: balance the classes, or test within each value"
+            findings.append(Finding("table.confounded", COHORT, message, hint, "warning"))
+    return findings
+
+
+def check_class_sizes(cases: Sequence[Case]) -> list[Finding]:
+    """Classes of so few patients that no estimate will mean much."""
+    findings = []
+    for number, label in enumerate(LABELS):
+        patients = len({case.patient_key for case in cases if case.label == number})
+        if patients < MIN_PATIENTS:
+            message = f"expected at least {MIN_PATIENTS} patients with label {label}, got {patients}"
+            findings.append(Finding("table.few_patients", COHORT, message, "no estimate will mean much", "info"))
+    return findings
+
+
+def count_excluded(root: Path) -> dict[str, int]:
+    """Rows of `root`/cohort.csv with a reason in excluded_because, by reason; free text is only counted."""
+    with (root / "cohort.csv").open(encoding="utf-8-sig", newline="") as stream:
+        given = [text.strip() for row in csv.DictReader(stream) if (text := row.get("excluded_because"))]
+    shown = (reason if REASON.fullmatch(reason) else "in words (see cohort.csv)" for reason in given)
+    return dict(sorted(Counter(shown).items()))
+
+
+def _table(column: str, cases: Sequence[Case]) -> Table | None:
+    values = {case.row: value_of(case, column) for case in cases}
+    named = letters(values.values())
+    if not named:
+        return None
+    levels = []
+    for value, letter in named.items():
+        mine = [case for case in cases if values[case.row] == value]
+        name = f"{value} Gy" if column == "prescription_gy" else letter
+        counts = tuple(sum(case.label == label for case in mine) for label in range(len(LABELS)))
+        levels.append(Level(name, mine[0].row, counts))
+    return Table(column, levels, sum(not value for value in values.values()), _p([level.counts for level in levels]))
+
+
+def _p(counts: Sequence[Sequence[int]]) -> float | None:
+    used = [column for column in zip(*counts, strict=True) if any(column)]
+    if len(used) < 2 or len(counts) < 2:
+        return None
+    test = stats.fisher_exact if len(used) == len(counts) == 2 else stats.chi2_contingency
+    return float(test(used).pvalue)

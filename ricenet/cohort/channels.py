@@ -1,0 +1,93 @@
+"""Channels beyond post, event and rd: the files of the Hydra group `modalities` in, their names out.
+
+A cohort's further MRI needs no code: a file of that group, in conf/modalities or in a folder given with --config-dir,
+names it among its channels, and cohort.csv has a column of that name. It is treated as the event MRI is.
+"""
+
+import logging
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ricenet import MODALITIES
+from ricenet.cohort.covariates import DAYS, NAMES
+from ricenet.cohort.table import COLUMNS, Case
+from ricenet.command.schemas import WrongUsage
+from ricenet.delivery.label_table import DATES
+
+GROUP = "modalities"
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+# Columns that say something else in cohort.csv; and what the quality control calls something else.
+TAKEN = {*COLUMNS, *NAMES, *DATES, DAYS, "post_day", "event_day", "brain", "dose"} - {*MODALITIES}
+
+log = logging.getLogger(__name__)
+
+
+def further_channels() -> tuple[str, ...]:
+    """The channels beyond MODALITIES that the running command knows, in the order in which its config files name them.
+
+    For the main of a stage, where Hydra knows the config search path.
+
+    Raises:
+        WrongUsage: as read_further.
+    """
+    from hydra.core.hydra_config import HydraConfig
+
+    sources = HydraConfig.get().runtime.config_sources
+    return read_further(Path(source.path) for source in sources if source.schema == "file")
+
+
+def read_further(folders: Iterable[Path]) -> tuple[str, ...]:
+    """The channels beyond MODALITIES of every file of the group in these config folders.
+
+    Raises:
+        WrongUsage: a file without the keys name and channels, or a name that no column of an image can have; it names
+            the channels that are known.
+    """
+    files = [path for folder in folders for path in sorted((folder / GROUP).glob("*.yaml"))]
+    found = [(path.name, name) for path in files for name in _channels(path)]
+    known = in_order([*MODALITIES, *(name for _, name in found if _is_name(name))])
+    for file, name in found:
+        if name not in known:
+            raise WrongUsage(
+                f"config file {GROUP}/{file}: expected channels among {', '.join(known)}, or another column of "
+                f"cohort.csv that holds images (lower-case letters, digits and _), got {name!r}"
+            )
+    return tuple(known[len(MODALITIES) :])
+
+
+def in_order(channels: Iterable[str]) -> list[str]:
+    """Each channel once: post, event, rd, then the others as they come."""
+    given = dict.fromkeys(channels)
+    return [*(name for name in MODALITIES if name in given), *(name for name in given if name not in MODALITIES)]
+
+
+def log_further(further: Sequence[str], cases: Sequence[Case]) -> None:
+    """Say which of the further channels a cohort has: a column with another name would be passed over in silence."""
+    if further:
+        there = [name for name in further if any(name in case.images for case in cases)]
+        lacking = [name for name in further if name not in there]
+        log.info("further channels: %s; not in cohort.csv: %s", *(", ".join(one) or "none" for one in (there, lacking)))
+
+
+def _is_name(name: Any) -> bool:
+    return isinstance(name, str) and NAME.fullmatch(name) is not None and name not in TAKEN
+
+
+def _channels(path: Path) -> list[Any]:
+    """The channels that a file of the group lists.
+
+    What a file leaves out would be the default's: another set under the default's name, or its channels under another.
+    """
+    import yaml
+
+    content = yaml.safe_load(path.read_bytes())
+    if not isinstance(content, dict) or not {"name", "channels"} <= content.keys():
+        raise WrongUsage(f"config file {GROUP}/{path.name}: expected the keys name and channels; add them")
+    if not isinstance(content["channels"], list) or not content["channels"]:
+        raise WrongUsage(
+            f"config file {GROUP}/{path.name}: expected a list of channels such as [post, event, rd, flair], got "
+            f"{content['channels']!r}"
+        )
+    return content["channels"]

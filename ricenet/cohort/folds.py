@@ -1,0 +1,181 @@
+"""Folds: patient-grouped, label-stratified, written once as folds.json with a hash, re-checked by every later stage.
+
+In: the cases of cases.csv. Out: which cases a fold trains on and is scored on. The test split is in no fold.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ricenet import LABELS
+from ricenet.cohort.table import SPLITS, ReadyCase, read_cases
+from ricenet.command.schemas import InvalidInput
+
+
+@dataclass(frozen=True)
+class Folds:
+    """`fold_of`: case key -> validation fold of every cross-validation case. `hash` covers cases, labels and folds."""
+
+    n_folds: int
+    seed: int
+    cases: list[ReadyCase]
+    fold_of: dict[str, int]
+    hash: str
+
+    def require_fold(self, fold: int) -> None:
+        """Raise InvalidInput where there is no fold of that number."""
+        if not 0 <= fold < self.n_folds:
+            raise InvalidInput(f"fold should lie in 0 to {self.n_folds - 1} (folds.json), got {fold}")
+
+    def validation(self, fold: int) -> list[ReadyCase]:
+        """The cases that fold `fold` is scored on."""
+        return [case for case in self.cases if self.fold_of.get(case.case_key) == fold]
+
+    def training(self, fold: int) -> list[ReadyCase]:
+        """The cases that fold `fold` learns from: every other fold's."""
+        return [case for case in self.cases if self.fold_of.get(case.case_key, fold) != fold]
+
+    def test(self) -> list[ReadyCase]:
+        """The held-out test split, seen by no fold."""
+        return [case for case in self.cases if case.split == "test"]
+
+
+def write_folds(folder: Path, n_folds: int, seed: int) -> Folds:
+    """Deal the cross-validation patients of `folder`/cases.csv into folds; an existing folds.json is only checked.
+
+    Raises:
+        InvalidInput: too few patients of a class for `n_folds`, or an existing file that does not fit (see read_folds).
+    """
+    path = folder / "folds.json"
+    if path.exists():
+        folds = read_folds(folder)
+        if (folds.n_folds, folds.seed) != (n_folds, seed):
+            raise InvalidInput(
+                f"folds.json: written with folds={folds.n_folds} seed={folds.seed}, asked folds={n_folds} seed={seed}; "
+                "use another cases folder, or delete folds.json knowing that finished runs no longer fit"
+            )
+        return folds
+    cases = read_cases(folder)
+    fold_of = _deal(cases, n_folds, seed)
+    _check(cases, fold_of, n_folds)  # several events of one patient can leave a fold with one class: write no such file
+    content = {"n_folds": n_folds, "seed": seed, "fold_of": fold_of, "hash": _hash(cases, fold_of)}
+    temporary = folder / f".folds.json.{os.getpid()}"
+    temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+    try:
+        os.link(temporary, path)  # fails where another process was first: written once means once
+    except FileExistsError:
+        pass
+    finally:
+        temporary.unlink()
+    return read_folds(folder)
+
+
+def read_folds(folder: Path) -> Folds:
+    """Read folds.json and check it against cases.csv: hash, membership, no patient in two folds, both classes in each.
+
+    Raises:
+        InvalidInput: naming the case or fold that breaks a rule.
+    """
+    path = folder / "folds.json"
+    if not path.is_file():
+        raise InvalidInput(
+            "no folds.json in the cases folder; preprocess and phantom write it, run one of them to its end"
+        )
+    cases = read_cases(folder)
+    try:
+        content = json.loads(path.read_text())
+        n_folds, seed, fold_of, written = (content[name] for name in ("n_folds", "seed", "fold_of", "hash"))
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidInput("folds.json cannot be read; restore it, or delete it and every run that used it") from error
+    if written != _hash(cases, fold_of):
+        raise InvalidInput(
+            "folds.json does not fit cases.csv: a case, label, split or fold was changed after the folds were written; "
+            "restore both files, or delete folds.json and every run that used it"
+        )
+    _check(cases, fold_of, n_folds)
+    return Folds(n_folds, seed, cases, fold_of, written)
+
+
+def select(folds: Folds, wanted: Any) -> list[ReadyCase]:
+    """The cases that `case=` names: all, test, one key, or a list of keys.
+
+    Raises:
+        InvalidInput: a key that is not in the cases folder (with the first few that are), or an empty choice.
+    """
+    keys = [str(key) for key in wanted] if isinstance(wanted, list) else [key.strip() for key in str(wanted).split(",")]
+    if keys == ["all"]:
+        return folds.cases
+    if keys == ["test"]:
+        if not folds.test():
+            raise InvalidInput("case=test: the cases folder has no test split; use case=all")
+        return folds.test()
+    by_key = {case.case_key: case for case in folds.cases}
+    unknown = [key for key in keys if key not in by_key]
+    if unknown:
+        raise InvalidInput(
+            f"{', '.join(unknown)} is none of the {len(by_key)} cases ({', '.join(list(by_key)[:5])}, ...), nor all, "
+            "nor test"
+        )
+    return [by_key[key] for key in dict.fromkeys(keys)]
+
+
+def _deal(cases: list[ReadyCase], n_folds: int, seed: int) -> dict[str, int]:
+    from sklearn.model_selection import StratifiedGroupKFold  # a second to import, needed once
+
+    if n_folds < 2:
+        raise InvalidInput(f"folds={n_folds}: cross-validation needs at least 2")
+    pool = [case for case in cases if case.split == "cv"]
+    for label, name in enumerate(LABELS):
+        patients = {case.patient_key for case in pool if case.label == label}
+        if len(patients) < n_folds:
+            raise InvalidInput(
+                f"{len(patients)} {name} patient(s) for {n_folds} folds: each fold needs one; lower folds="
+            )
+    splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+    labels, groups = [case.label for case in pool], [case.patient_key for case in pool]
+    return {
+        pool[index].case_key: fold
+        for fold, (_, validation) in enumerate(splitter.split(pool, labels, groups))
+        for index in validation
+    }
+
+
+def _check(cases: list[ReadyCase], fold_of: dict[str, int], n_folds: int) -> None:
+    fold_of_patient: dict[str, int] = {}
+    if len({case.case_key for case in cases}) < len(cases):
+        raise InvalidInput("cases.csv names a case twice; remove the second row")
+    for case in cases:
+        if case.split not in SPLITS:
+            raise InvalidInput(f"case {case.case_key}: split should be {' or '.join(SPLITS)}, got {case.split!r}")
+        if (case.split == "cv") != (case.case_key in fold_of):
+            raise InvalidInput(
+                f"case {case.case_key}: split {case.split} but {'no' if case.split == 'cv' else 'a'} fold"
+            )
+        if case.case_key in fold_of:
+            fold = fold_of[case.case_key]
+            if fold not in range(n_folds):
+                raise InvalidInput(f"case {case.case_key}: in fold {fold}, but folds.json says n_folds={n_folds}")
+            if fold_of_patient.setdefault(case.patient_key, fold) != fold:
+                raise InvalidInput(
+                    f"case {case.case_key}: its patient is in folds {fold} and {fold_of_patient[case.patient_key]}"
+                )
+    tested = {case.patient_key for case in cases if case.split == "test"} & fold_of_patient.keys()
+    if tested:
+        raise InvalidInput(
+            f"{len(tested)} patient(s) stand in the test split and in a fold: a leak; correct the split column"
+        )
+    for fold in range(n_folds):
+        classes = {case.label for case in cases if fold_of.get(case.case_key) == fold}
+        if len(classes) < len(LABELS):
+            have = ", ".join(LABELS[label] for label in classes) or "no case"
+            raise InvalidInput(
+                f"fold {fold} holds only {have}: it could not be scored; use fewer folds or more patients"
+            )
+
+
+def _hash(cases: list[ReadyCase], fold_of: dict[str, int]) -> str:
+    rows = sorted((c.case_key, c.patient_key, c.label, c.split, fold_of.get(c.case_key)) for c in cases)
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()

@@ -1,0 +1,328 @@
+"""The cohort table: cohort.csv of a delivery in, checked cases out; and its model-ready counterpart, cases.csv.
+
+A case is one patient's one event. Outputs and messages never carry a patient id: they carry the case's pseudonym, made
+with a keyed hash whose key (`cohort.key`, mode 0600) stays beside the cohort, and the row of cohort.csv for whoever
+holds the table.
+"""
+
+import csv
+import hashlib
+import io
+import os
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from ricenet import LABELS, MODALITIES
+from ricenet.command.schemas import InvalidInput
+
+COLUMNS = (
+    "patient_id", "event_id", "label", "split", "post", "event", "rd", "planning", "brain_mask", "dose_unit",
+    "fractions", "prescription_gy", "label_source", "excluded_because",
+)  # fmt: skip
+SPLITS = ("cv", "test")
+KEY_FILE = "cohort.key"  # beside cohort.csv, never in an output
+MANIFEST = "manifest.sha256"  # of a cohort folder, as sha256sum writes it
+MAX_PRESCRIPTION_GY = 100.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to know about one case: a stable code, where, what was expected and got, and what to do.
+
+    `severity`: error (the case cannot be used as it is), warning (somebody should look), info. `channel`: the role of
+    the image concerned, empty where it is the whole case or the cohort.
+    """
+
+    code: str
+    case: str
+    message: str
+    hint: str
+    severity: str = "error"
+    channel: str = ""
+
+    def __str__(self) -> str:
+        return f"[{self.code}] {self.case}: {self.message}; {self.hint}"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of cohort.csv: label 0 recurrence, 1 rice; image paths absolute, inside the cohort folder; dose in Gy."""
+
+    key: str
+    patient_key: str
+    row: int
+    label: int
+    split: str
+    images: dict[str, Path]
+    planning: Path | None = None
+    brain_mask: Path | None = None
+    fractions: int | None = None
+    prescription_gy: float | None = None
+    label_source: str = ""
+    extra: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """How messages call the case: findable in the table, without the patient's id."""
+        return f"case {self.key} (row {self.row} of cohort.csv)"
+
+    @property
+    def mri(self) -> list[str]:
+        """The roles of its MRIs: post, event, then further ones."""
+        return [role for role in self.images if role != "rd"]
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """Every file of the case by role."""
+        extra = {"planning": self.planning, "brain_mask": self.brain_mask}
+        return {**self.images, **{role: path for role, path in extra.items() if path is not None}}
+
+
+@dataclass(frozen=True)
+class ReadyCase:
+    """One row of cases.csv: a preprocessed case, `folder` relative to the cases folder."""
+
+    case_key: str
+    patient_key: str
+    label: int
+    split: str
+    folder: str
+
+
+def read_cohort(root: Path, further: Sequence[str] = ()) -> list[Case]:
+    """Read and check `root`/cohort.csv; rows with `excluded_because` are left out.
+
+    Args:
+        further: channels besides MODALITIES (ricenet.cohort.channels), each with a column of its name where the cohort
+            has it.
+
+    Raises:
+        InvalidInput: as inspect_cohort, and with all its findings at once.
+    """
+    cases, findings = inspect_cohort(root, further)
+    if findings:
+        raise InvalidInput("\n".join(map(str, findings)), code="table.findings")
+    return cases
+
+
+def inspect_cohort(root: Path, further: Sequence[str] = ()) -> tuple[list[Case], list[Finding]]:
+    """Read `root`/cohort.csv; rows with `excluded_because` are left out.
+
+    Args:
+        further: as in read_cohort.
+
+    Returns:
+        Every case, also those with a finding (their label may be -1, an image may be missing); and the findings, all
+        errors: unknown label or split, duplicate event, a path that is missing or leaves the folder, a dose that is
+        not in Gy, cases with different modalities.
+
+    Raises:
+        InvalidInput: there is no table, or not one that can be read.
+    """
+    table = root / "cohort.csv"
+    if not table.is_file():
+        raise InvalidInput(
+            f"no cohort.csv in the cohort folder; expected a table with the columns {', '.join(COLUMNS)}"
+        )
+    try:
+        text = table.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise InvalidInput("cohort.csv is not UTF-8 text; save it as UTF-8 (in Excel: CSV UTF-8)") from None
+    reader = csv.DictReader(io.StringIO(text))
+    missing = {"patient_id", "label", "split", "post", "event"} - set(reader.fieldnames or ())
+    if missing:
+        raise InvalidInput(f"cohort.csv has no column {', '.join(sorted(missing))}; expected {', '.join(COLUMNS)}")
+    rows = [(number, row) for number, row in enumerate(reader, start=2) if not row.get("excluded_because")]
+    if not rows:
+        raise InvalidInput("cohort.csv holds no case that is not excluded; nothing to do")
+    key = read_key(root / KEY_FILE)
+    findings: list[Finding] = []
+    channels = (*MODALITIES, *further)
+    cases = [_read_row(root, key, number, row, channels, findings) for number, row in rows]
+    return cases, findings + _check_together(cases)
+
+
+def _read_row(
+    root: Path, key: bytes, number: int, row: dict[str, str], channels: Sequence[str], findings: list[Finding]
+) -> Case:
+    patient, event = (row["patient_id"] or "").strip(), (row.get("event_id") or "").strip()
+    mine = case_key(key, patient, event)
+    name = f"case {mine} (row {number} of cohort.csv)"
+
+    def report(code: str, message: str, hint: str) -> None:
+        findings.append(Finding(code, name, message, hint))
+
+    def number_or_none(column: str) -> float | None:
+        text = (row.get(column) or "").strip()
+        try:
+            return float(text) if text else None
+        except ValueError:
+            report("table.number", f"{column} should be a number, got {text!r}", "correct cohort.csv")
+            return None
+
+    if not patient:
+        report("table.patient", "patient_id is empty", "give every row the patient's id; it is the unit of splitting")
+    label = (row["label"] or "").strip()
+    if label not in LABELS:
+        report("label.unknown", f"label should be {' or '.join(LABELS)}, got {label!r}", "correct the label column")
+    split = (row["split"] or "").strip()
+    if split not in SPLITS:
+        report("split.unknown", f"split should be {' or '.join(SPLITS)}, got {split!r}", "correct the split column")
+    paths = {}
+    for role in (*channels, "planning", "brain_mask"):
+        text = (row.get(role) or "").strip()
+        if text:
+            paths[role] = _inside(root, text, role, report)
+        elif role in ("post", "event"):
+            report("image.missing", f"no {role} image", f"fill the {role} column or give a reason in excluded_because")
+    if "rd" in paths and (row.get("dose_unit") or "Gy").strip() != "Gy":
+        report(
+            "dose.unit", f"dose_unit should be Gy, got {row['dose_unit']!r}", "convert the dose map to Gy (cGy / 100)"
+        )
+    prescription, fractions = number_or_none("prescription_gy"), number_or_none("fractions")
+    if prescription is not None and not 0 < prescription <= MAX_PRESCRIPTION_GY:
+        report("dose.prescription", f"prescription_gy should lie in 0-100 Gy, got {prescription:g}", "is it in cGy?")
+    if fractions is not None and not (fractions >= 1 and fractions.is_integer()):
+        report("dose.fractions", f"fractions should be a whole number from 1, got {fractions:g}", "correct cohort.csv")
+        fractions = None
+    return Case(
+        key=mine,
+        patient_key=pseudonym(key, patient),
+        row=number,
+        label=LABELS.index(label) if label in LABELS else -1,
+        split=split,
+        images={role: paths[role] for role in channels if role in paths},
+        planning=paths.get("planning"),
+        brain_mask=paths.get("brain_mask"),
+        fractions=None if fractions is None else int(fractions),
+        prescription_gy=prescription,
+        label_source=row.get("label_source") or "",
+        extra={name: value for name, value in row.items() if name and name not in (*COLUMNS, *channels)},
+    )
+
+
+def _inside(root: Path, text: str, role: str, report) -> Path:  # type: ignore[no-untyped-def]  # a local closure
+    if "\0" in text:
+        report("path.missing", f"the {role} path holds a null byte", "correct the path or set excluded_because")
+        return root
+    path = (root / text).resolve()
+    if not path.is_relative_to(root.resolve()):
+        report(
+            "path.outside", f"the {role} path leaves the cohort folder", "copy the file into it and use a relative path"
+        )
+    elif not path.is_file():
+        report("path.missing", f"the {role} file does not exist", "correct the path or set excluded_because")
+    return path
+
+
+def _check_together(cases: list[Case]) -> list[Finding]:
+    findings = []
+    seen: dict[str, Case] = {}
+    splits: dict[str, Case] = {}
+    # Post and event are reported with their row.
+    common = dict.fromkeys(role for case in cases for role in case.images if role not in ("post", "event"))
+    for case in cases:
+        twin = seen.setdefault(case.key, case)
+        if twin is not case:
+            message = f"the same patient_id and event_id stand in row {twin.row}"
+            findings.append(Finding("patient.duplicate", case.name, message, "remove one, or tell the events apart"))
+        first = splits.setdefault(case.patient_key, case)
+        if first.split != case.split:
+            message = f"the patient is in split {case.split!r} here and in {first.split!r} in row {first.row}"
+            findings.append(Finding("split.leak", case.name, message, "keep all events of a patient in one split"))
+        for role in (role for role in common if role not in case.images):
+            message = f"modality {role} is missing although other cases have it"
+            findings.append(
+                Finding("modality.missing", case.name, message, "add it, set excluded_because, or drop the column")
+            )
+    return findings
+
+
+def pseudonym(key: bytes, text: str) -> str:
+    """c and twelve hex digits that only the holder of `key` can link to `text` (keyed BLAKE2b).
+
+    The letter in front keeps a command line from reading a pseudonym such as 12e345678901 as a number.
+    """
+    return "c" + hashlib.blake2b(text.encode(), key=key, digest_size=6).hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, read in pieces."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def case_key(key: bytes, patient_id: str, event_id: str) -> str:
+    """The pseudonym of one patient's one event."""
+    return pseudonym(key, f"{patient_id}\0{event_id}")
+
+
+def read_key(path: Path) -> bytes:
+    """The key of the pseudonyms in `path`; made there at random, mode 0600, where there is none yet.
+
+    Raises:
+        InvalidInput: the file holds something else.
+    """
+    if not path.exists():
+        write_key(path, secrets.token_bytes(32))
+    try:
+        return bytes.fromhex(path.read_text().strip())
+    except ValueError:
+        raise InvalidInput(
+            "the key file of the pseudonyms should hold hexadecimal digits alone", "restore it", code="key.damaged"
+        ) from None
+
+
+def write_key(path: Path, key: bytes) -> None:
+    """Create the key file `path`, mode 0600; an existing one is kept, also when two processes race for it.
+
+    Raises:
+        InvalidInput: its folder does not let us.
+    """
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise InvalidInput(
+            f"the key file of the pseudonyms cannot be written ({error.strerror})",
+            "make its folder writable, or put a key file of 64 hexadecimal digits there",
+            code="key.unwritable",
+        ) from None
+    with os.fdopen(handle, "w") as stream:
+        stream.write(key.hex())
+
+
+def write_cases(folder: Path, cases: list[ReadyCase]) -> None:
+    """Write `folder`/cases.csv in one step, rows ordered by case key."""
+    temporary = folder / f".cases.csv.{os.getpid()}"
+    with temporary.open("w", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(column.name for column in fields(ReadyCase))
+        for case in sorted(cases, key=lambda case: case.case_key):
+            writer.writerow((case.case_key, case.patient_key, LABELS[case.label], case.split, case.folder))
+    temporary.replace(folder / "cases.csv")
+
+
+def read_cases(folder: Path) -> list[ReadyCase]:
+    """The preprocessed cases of `folder`/cases.csv.
+
+    Raises:
+        InvalidInput: no table, or a label that is neither recurrence nor rice.
+    """
+    table = folder / "cases.csv"
+    if not table.is_file():
+        raise InvalidInput(
+            "no cases.csv in the cases folder; run python -m ricenet.preprocess cohort=... cases=... first"
+        )
+    with table.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    unknown = [f"case {row['case_key']}: label {row['label']!r}" for row in rows if row["label"] not in LABELS]
+    if unknown:
+        raise InvalidInput(f"cases.csv: expected labels {' or '.join(LABELS)}, got {'; '.join(unknown)}")
+    return [
+        ReadyCase(row["case_key"], row["patient_key"], LABELS.index(row["label"]), row["split"], row["folder"])
+        for row in rows
+    ]

@@ -1,0 +1,1 @@
+"""How a stage is run: its command line, configs and exit codes; worker processes, atomic writes and locks."""

@@ -1,0 +1,367 @@
+"""Stage configs: YAML and command line in, one checked dataclass out; and the errors that stages raise.
+
+The values live in conf/<stage>.yaml, the types here. Nothing in any config is instantiated by Hydra: a key that is not
+a field of the schema, `_target_` included, is an error.
+
+Imports stay light: `--help` answers before Hydra is loaded, every config error before torch is.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+# In a wheel conf/ lies inside the package, in a checkout beside it.
+CONF_DIR = next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if folder.is_dir())
+
+Config = TypeVar("Config")
+
+
+class WrongUsage(Exception):
+    """A command that cannot be meant as given, against what is there: exit code 2."""
+
+
+class InvalidInput(Exception):
+    """Input that cannot be used: exit code 3, nothing written.
+
+    Args:
+        message: expected, got, which case.
+        hint: what to do next.
+        code: stable name of the rule that is broken, `group.rule`; what `verify` reports it under.
+    """
+
+    def __init__(self, message: str, hint: str = "", code: str = "input.invalid"):
+        super().__init__(f"{message}; {hint}" if hint else message)
+        self.message, self.hint, self.code = message, hint, code
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, str]]:  # it crosses process borders with all three
+        return type(self), (self.message, self.hint, self.code)
+
+
+class Incomplete(Exception):
+    """Some cases or runs failed, the others are finished: exit code 4. The message lists all that failed."""
+
+
+@dataclass
+class PhantomConfig:
+    out: str
+    patients: int
+    format: str
+    spacing_mm: float
+    size: int
+    case_spacing_mm: float
+    folds: int
+    seed: int
+    jobs: int
+    swap_label_effects: bool
+
+
+@dataclass
+class SourceConfig:
+    name: str
+    layout: str
+    columns: dict[str, str]
+    label_map: dict[str, str]
+    label_source: str
+
+
+@dataclass
+class RuleConfig:
+    role: str
+    modality: str
+    matches: str
+    contrast: bool | None
+    when: str
+    min_slices: int
+    max_spacing_mm: float
+
+
+@dataclass
+class IntakeConfig:
+    """How one patient's DICOM is read: the keys of conf/ingest.yaml that ricenet.predict has a use for, too."""
+
+    alpha_beta: float | None
+    event_tolerance_days: int
+    contrast_in_description: str
+    never: str
+    rules: list[RuleConfig]
+
+
+@dataclass
+class IngestConfig(IntakeConfig):
+    source: SourceConfig
+    delivery: str
+    labels: str
+    out: str
+    key: str | None
+    dose: bool
+    keep: list[str]
+    test_share: float
+    jobs: int
+
+
+@dataclass
+class VerifyConfig:
+    cohort: str
+    cases: str | None
+    out: str
+    jobs: int
+    limit_minutes: float
+    memory_gb: float
+    flip: bool
+    pictures: int
+
+
+@dataclass
+class PreprocessConfig:
+    cohort: str
+    cases: str
+    jobs: int | None
+    limit_minutes: float
+    memory_gb: float
+    brain: str
+    hdbet2_env: str | None
+    hdbet_models: int
+    hdbet_tta: bool
+    device: str
+    reference: str
+    brain_on: str
+    registration: str
+    spacing_mm: float
+    size: int
+    dose_scaling: str
+    folds: int
+    fold_seed: int
+    skip_failed: bool
+    prune: bool
+    covariates: list[str]
+    seed: int
+
+
+@dataclass
+class ModalitiesConfig:
+    name: str
+    channels: list[str]
+
+
+@dataclass
+class ModelConfig:
+    name: str
+    architecture: str
+    width: int
+    conv1_size: int
+    conv1_stride: int
+    max_pool: bool
+    dropout: float
+    channel_dropout: float
+    pretrained: str | None
+
+
+@dataclass
+class DataConfig:
+    batch_size: int
+    workers: int
+    cache: str
+    augment_on: str
+
+
+@dataclass
+class AugmentationConfig:
+    name: str
+    probability: float
+    rotation_degrees: float
+    scaling: float
+    elastic_mm: float
+    elastic_grid: int
+    flip: bool
+    noise: float
+    brightness: float
+    gamma: float
+
+
+@dataclass
+class TrainerConfig:
+    accelerator: str
+    devices: int
+    strategy: str
+    precision: str
+    threads: int
+    limit_batches: int | None
+    progress: bool
+
+
+@dataclass
+class StepConfig:
+    pool_first: bool
+    recompute_stem: bool
+    channels_last: bool
+    compile: bool
+    accumulate: int
+
+
+@dataclass
+class OptimizerConfig:
+    learning_rate: float
+    weight_decay: float
+    schedule: str
+    fused: bool
+
+
+@dataclass
+class LoggerConfig:
+    name: str
+    online: bool
+    project: str
+
+
+SHUFFLED_LABELS, METADATA_ONLY = CONTROLS = (
+    "shuffled_labels",
+    "metadata_only",
+)  # ricenet.training.shuffled_labels, ricenet.training.metadata_only
+
+
+@dataclass
+class TrainConfig:
+    name: str
+    run: str
+    cases: str
+    fold: int
+    seed: int
+    several_seeds: bool
+    control: str | None
+    epochs: int
+    checkpoint: str
+    checkpoint_every: int
+    modalities: ModalitiesConfig
+    model: ModelConfig
+    data: DataConfig
+    augmentation: AugmentationConfig
+    trainer: TrainerConfig
+    optimizer: OptimizerConfig
+    step: StepConfig
+    logger: LoggerConfig
+
+    @property
+    def row(self) -> str:
+        """The row of the grid that a run belongs to: its modality set, or the one model for all sets; or a control."""
+        if self.control == METADATA_ONLY:
+            return METADATA_ONLY
+        row = "modality_dropout" if self.model.channel_dropout else self.modalities.name
+        return f"{row}-{self.control}" if self.control else row
+
+
+@dataclass
+class StatusConfig:
+    run: str
+
+
+@dataclass
+class EvaluateConfig:
+    run: str
+    bootstrap_draws: int
+    seed: int
+    test: bool
+    contrasts: list[str]
+    subgroups: list[str]
+    clinical: list[str]
+
+
+@dataclass
+class ExplainConfig:
+    run: str
+    case: Any  # a word or a list of keys
+    modalities: ModalitiesConfig
+    masks: str | None
+    cube_mm: float
+    stride_mm: float
+    refine_mm: float | None
+    fill: Any  # a number, "blur", or numbers by channel
+    per_channel: bool
+    randomised: bool
+    curves: bool
+    precision: str
+    batch_size: int
+    memory_gb: float
+    accelerator: str
+    threads: int
+
+
+@dataclass
+class PredictConfig:
+    export: str | None
+    run: str | None
+    model_folder: str | None
+    patient: str | None
+    cohort: str | None
+    out: str | None
+    modalities: ModalitiesConfig
+    post_date: str | None
+    event_date: str | None
+    radiotherapy_start: str | None
+    post_series: str | None
+    event_series: str | None
+    planning_series: str | None
+    fractions: int | None
+    prescription_gy: float | None
+    ingest: str | None
+    brain: str | None
+    hdbet2_env: str | None
+    occlusion: bool
+    dicom: bool
+    cube_mm: float
+    stride_mm: float
+    refine_mm: float | None
+    precision: str
+    batch_size: int
+    memory_gb: float
+    accelerator: str
+    threads: int | None
+
+
+@dataclass
+class DashboardConfig:
+    to: str
+    entity: str | None
+    project: str
+    row: str | None
+    run: str | None
+
+
+@dataclass
+class ReportConfig:
+    run: str | None
+    qc: str | None
+    pictures: int | None
+
+
+def typed_config(schema: type[Config], raw: "DictConfig") -> Config:
+    """Merge a composed config into its schema once more, so that a key nobody declared is an error.
+
+    Hydra accepts `+modalties=rd_event` in silence, with schemas in the defaults list too; only this merge catches it.
+
+    Raises:
+        omegaconf.errors.OmegaConfBaseException: unknown key, wrong type, or a mandatory value that was not given.
+    """
+    from omegaconf import OmegaConf
+
+    plain = OmegaConf.to_container(raw, resolve=True, throw_on_missing=True)
+    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain))  # type: ignore[return-value]
+
+
+def defaults_of(name: str) -> dict[str, Any]:
+    """The keys of conf/<name>.yaml itself, for a stage that does part of another's work; groups are left out."""
+    import yaml
+
+    keys = yaml.safe_load((CONF_DIR / f"{name}.yaml").read_text())
+    return {key: value for key, value in keys.items() if key not in ("defaults", "hydra")}
+
+
+def compose(name: str, schema: type[Config], overrides: list[str]) -> Config:
+    """The config that `python -m ricenet.<name> <overrides>` would run, for tests and notebooks."""
+    import hydra
+
+    with hydra.initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        return typed_config(schema, hydra.compose(name, overrides))

@@ -1,0 +1,241 @@
+"""Read the header of one file of a delivery: a path in; what delivery.series needs to sort it, or why it is no use.
+
+Pixels are not read. Nothing here prints, and pydicom's warnings, which quote headers, are switched off.
+"""
+
+import datetime
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pydicom
+from pydicom import uid
+from pydicom.dataset import Dataset
+from pydicom.tag import Tag
+
+from ricenet.command.schemas import InvalidInput
+from ricenet.delivery.slice_stack import Plane
+
+KINDS = {
+    uid.MRImageStorage: "MR",
+    uid.EnhancedMRImageStorage: "MR",
+    uid.LegacyConvertedEnhancedMRImageStorage: "MR",
+    uid.CTImageStorage: "CT",
+    uid.EnhancedCTImageStorage: "CT",
+    uid.LegacyConvertedEnhancedCTImageStorage: "CT",
+    uid.RTDoseStorage: "RTDOSE",
+    uid.RTPlanStorage: "RTPLAN",
+    uid.RTIonPlanStorage: "RTPLAN",
+}
+NOT_DICOM, DAMAGED, UNKNOWN, ANONYMOUS = "not DICOM", "damaged", "DICOM of an unknown class", "DICOM without PatientID"
+DATES = ("AcquisitionDate", "AcquisitionDateTime", "SeriesDate", "StudyDate")
+DESCRIPTIONS = ("SeriesDescription", "ProtocolName", "SequenceName", "PulseSequenceName")
+SCANNER = ("Manufacturer", "ManufacturerModelName", "MagneticFieldStrength")
+GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+KEYWORDS = (
+    *DATES, *DESCRIPTIONS, *SCANNER, *GROUPS,
+    "SOPClassUID", "SOPInstanceUID", "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber",
+    "InstanceNumber", "FrameOfReferenceUID", "ImageType", "EchoTime", "TemporalPositionIdentifier",
+    "ContrastBolusAgent", "ContrastBolusAgentSequence", "Rows", "Columns", "SamplesPerPixel", "BitsAllocated",
+    "NumberOfFrames", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
+)  # fmt: skip
+TAGS = [Tag(keyword) for keyword in KEYWORDS]
+
+# What pydicom logs quotes header values and paths.
+logging.getLogger("pydicom").propagate = False
+
+
+@dataclass(frozen=True, slots=True, repr=False)  # no repr: it would print a patient
+class Header:
+    """One file: `kind` is MR, CT, RTDOSE or RTPLAN; `planes` holds one a slice, more in a multi-frame image.
+
+    `damaged`: it ends too early, and only patient and series may be relied on.
+    """
+
+    path: Path
+    kind: str
+    patient_id: str
+    instance_uid: str
+    series_uid: str
+    study_uid: str = ""
+    frame_of_reference: str = ""
+    series_number: int | None = None
+    instance_number: int = 0
+    description: str = ""
+    date: datetime.date | None = None
+    contrast_agent: str = ""
+    scanner: tuple[str, ...] = ()
+    image_type: tuple[str, ...] = ()
+    echo_time_ms: float | None = None
+    temporal_position: float | None = None
+    columns: int = 0
+    rows: int = 0
+    planes: tuple[Plane, ...] = ()
+    damaged: bool = False
+
+
+@contextmanager
+def quiet_pydicom() -> Iterator[None]:
+    """Let pydicom take values that break the standard, and say nothing: its warnings quote them."""
+    with pydicom.config.disable_value_validation(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def read_header(path: Path) -> Header | str:
+    """Read the header of `path`, whatever it is called; a text is the reason why it is of no use.
+
+    Raises:
+        InvalidInput: the file cannot be opened.
+    """
+    try:
+        with path.open("rb") as stream:
+            if stream.read(132)[128:] != b"DICM":
+                return NOT_DICOM
+            stream.seek(0)
+            try:
+                dataset = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=list(TAGS))
+                return _header(path, dataset, path.stat().st_size - stream.tell())
+            except OSError:
+                raise
+            except Exception:  # pydicom raises whatever its parser stumbles over in a damaged file
+                return DAMAGED
+    except OSError as error:
+        raise unreadable("file", error) from None
+
+
+def unreadable(what: str, error: OSError) -> InvalidInput:
+    """The problem of a file or folder that is there and cannot be opened."""
+    return InvalidInput(
+        f"a {what} of the delivery cannot be opened ({type(error).__name__})",
+        "correct its permissions, or copy the delivery again",
+        code="delivery.unreadable",
+    )
+
+
+def _header(path: Path, dataset: Dataset, bytes_left: int) -> Header | str:
+    class_uid = uid.UID(dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID") or "")
+    kind = KINDS.get(class_uid)
+    if not class_uid:
+        return DAMAGED
+    if kind is None:
+        # The name is the standard's; a UID that it does not know may say who made it.
+        return class_uid.name if class_uid in uid.UID_dictionary else UNKNOWN
+    patient_id, instance_uid = _text(dataset, "PatientID"), _text(dataset, "SOPInstanceUID")
+    series_uid = _text(dataset, "SeriesInstanceUID")
+    if not instance_uid or (not series_uid and kind in ("MR", "CT")):
+        return DAMAGED
+    if not patient_id:
+        return ANONYMOUS
+    if kind in ("RTDOSE", "RTPLAN"):
+        return Header(path, kind, patient_id, instance_uid, series_uid)
+    if not _is_whole(dataset, bytes_left):
+        return Header(path, kind, patient_id, instance_uid, series_uid, damaged=True)
+    return Header(
+        path, kind, patient_id, instance_uid, series_uid,
+        study_uid=_text(dataset, "StudyInstanceUID"),
+        frame_of_reference=_text(dataset, "FrameOfReferenceUID"),
+        series_number=_whole_number(dataset, "SeriesNumber"),
+        instance_number=_whole_number(dataset, "InstanceNumber") or 0,
+        description=" ".join(filter(None, (_text(dataset, keyword) for keyword in DESCRIPTIONS))),
+        date=next(filter(None, (_date(_text(dataset, keyword)) for keyword in DATES)), None),
+        contrast_agent=_contrast_agent(dataset),
+        scanner=tuple(_text(dataset, keyword) for keyword in SCANNER),
+        image_type=tuple(_text(dataset, "ImageType").split("\\")),
+        echo_time_ms=_number(dataset, "EchoTime"),
+        temporal_position=_number(dataset, "TemporalPositionIdentifier"),
+        columns=int(dataset.Columns),
+        rows=int(dataset.Rows),
+        planes=_planes(dataset),
+    )  # fmt: skip
+
+
+def _is_whole(dataset: Dataset, bytes_left: int) -> bool:
+    """Whether the file is long enough for its pixels; compressed ones do not say."""
+    if not all(keyword in dataset for keyword in ("Rows", "Columns", "BitsAllocated")):
+        return False
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if syntax.is_deflated:
+        return True  # it could not have been inflated to this point otherwise
+    if syntax.is_compressed:
+        return bytes_left > 0
+    bits = int(dataset.Rows) * int(dataset.Columns) * int(dataset.BitsAllocated)
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    return bytes_left >= bits * int(dataset.get("SamplesPerPixel") or 1) * frames // 8
+
+
+def _planes(dataset: Dataset) -> tuple[Plane, ...]:
+    if "PerFrameFunctionalGroupsSequence" not in dataset:
+        position, cosines = (
+            _numbers(dataset, "ImagePositionPatient", 3),
+            _numbers(dataset, "ImageOrientationPatient", 6),
+        )
+        frames = int(dataset.get("NumberOfFrames") or 1)
+        return (Plane(cosines, position, _spacing(dataset)),) * frames
+    shared = (dataset.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
+    return tuple(_frame_plane(frame, shared) for frame in dataset.PerFrameFunctionalGroupsSequence)
+
+
+def _frame_plane(frame: Dataset, shared: Dataset) -> Plane:
+    """Of one frame of a multi-frame image; what all frames share stands apart."""
+    position, orientation, measures = (
+        (frame.get(group) or shared.get(group) or [Dataset()])[0]
+        for group in ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence")
+    )
+    return Plane(
+        _numbers(orientation, "ImageOrientationPatient", 6),
+        _numbers(position, "ImagePositionPatient", 3),
+        _spacing(measures),
+    )
+
+
+def _spacing(dataset: Dataset) -> tuple[float, ...] | None:
+    """DICOM gives the step between rows (y) first."""
+    rows_columns = _numbers(dataset, "PixelSpacing", 2)
+    return None if rows_columns is None or min(rows_columns) <= 0 else rows_columns[::-1]
+
+
+def _numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
+    try:
+        numbers = tuple(float(value) for value in dataset[keyword].value)
+    except (KeyError, TypeError, ValueError):
+        return None
+    return numbers if len(numbers) == count and all(abs(number) < 1e6 for number in numbers) else None
+
+
+def _number(dataset: Dataset, keyword: str) -> float | None:
+    """One number, where there is one: free text in a field that is not needed spoils no image."""
+    try:
+        number = float(dataset[keyword].value)
+    except (KeyError, TypeError, ValueError):
+        return None
+    return number if abs(number) < 1e9 else None
+
+
+def _whole_number(dataset: Dataset, keyword: str) -> int | None:
+    number = _number(dataset, keyword)
+    return None if number is None else int(number)
+
+
+def _text(dataset: Dataset, keyword: str) -> str:
+    value = dataset.get(keyword)
+    if value is None:
+        return ""
+    parts = [value] if isinstance(value, str) or not hasattr(value, "__iter__") else value
+    return "\\".join(str(part) for part in parts).strip()
+
+
+def _date(text: str) -> datetime.date | None:
+    try:
+        return datetime.datetime.strptime(text.replace(".", "")[:8], "%Y%m%d").date()
+    except ValueError:
+        return None
+
+
+def _contrast_agent(dataset: Dataset) -> str:
+    """Enhanced images name it in a sequence."""
+    agents = dataset.get("ContrastBolusAgentSequence") or []
+    return _text(dataset, "ContrastBolusAgent") or " ".join(_text(agent, "CodeMeaning") or "yes" for agent in agents)

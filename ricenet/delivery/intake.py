@@ -1,0 +1,289 @@
+"""One case of a delivery: its label row, image series, doses and plans in; volumes and a record of every choice out.
+
+The record (ingest.json of the case) says what was chosen, summed and rejected and why. It holds pseudonyms, days since
+radiotherapy and sizes; no date, description, name or UID of a header.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ricenet.cohort.table import file_hash, pseudonym
+from ricenet.command.schemas import IntakeConfig, InvalidInput, RuleConfig
+from ricenet.delivery.label_table import LabelRow
+from ricenet.delivery.public_cohorts import Entry
+from ricenet.delivery.roles import (
+    Choice,
+    Timeline,
+    Wording,
+    check_pattern,
+    check_rules,
+    choose,
+    has_contrast,
+    series_key,
+)
+from ricenet.delivery.rtdose import read_dose
+from ricenet.delivery.rtplan import Plan, read_plan
+from ricenet.delivery.series import PatientFiles, Series, read_series
+from ricenet.delivery.treatment import Treatment, combine
+from ricenet.images.dose_limits import check_dose
+from ricenet.images.volume import Volume, read_volume, write_volume
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the content of a case; the keys of conf/ingest.yaml."""
+
+    rules: tuple[RuleConfig, ...]
+    wording: Wording
+    event_tolerance_days: int
+    dose: bool
+    alpha_beta: float | None
+
+
+def intake_settings(cfg: IntakeConfig, dose: bool) -> Settings:
+    """Turn the config into arguments.
+
+    Args:
+        dose: whether a case must have one.
+
+    Raises:
+        WrongUsage: a rule or a pattern that cannot be meant.
+    """
+    check_rules(cfg.rules)
+    for name in ("contrast_in_description", "never"):
+        check_pattern(name, getattr(cfg, name))
+    wording = Wording(cfg.contrast_in_description, cfg.never)
+    return Settings(tuple(cfg.rules), wording, cfg.event_tolerance_days, dose, cfg.alpha_beta)
+
+
+@dataclass(frozen=True)
+class Intake:
+    """volumes by role (post, event, rd, planning, brain_mask); columns of cohort.csv; what the record says.
+
+    With a `problem` there are no volumes and no columns: the case cannot be used, the record says what there was.
+    """
+
+    volumes: dict[str, Volume] = field(default_factory=dict)
+    columns: dict[str, Any] = field(default_factory=dict)
+    record: dict[str, Any] = field(default_factory=dict)
+    problem: InvalidInput | None = None
+
+
+def from_nifti(entry: Entry, subject: str, settings: Settings) -> Intake:
+    """Read the images that a public cohort's layout names; a dose there is in Gy, in the frame of the post-OP MRI.
+
+    Args:
+        entry: the case, with absolute paths.
+        subject: how messages call it.
+        settings: `dose` alone counts here.
+    """
+    label = entry.label
+    paths = {role: path for role, path in entry.images.items() if role != "rd" or settings.dose}
+    if entry.brain_mask is not None:
+        paths["brain_mask"] = entry.brain_mask
+    try:
+        volumes = {role: read_volume(path, subject, role) for role, path in paths.items()}
+        if "rd" in volumes:
+            volumes["rd"] = check_dose(volumes["rd"], subject, label.prescription_gy, label.fractions)
+        elif settings.dose:
+            raise _no_dose(subject)
+    except InvalidInput as problem:
+        return Intake(problem=problem)
+    columns = {
+        "fractions": label.fractions,
+        "prescription_gy": label.prescription_gy,
+        "post_day": entry.post_day,
+        "event_day": entry.event_day,
+    }
+    return Intake(volumes, columns, {"images": {role: {"reason": "layout of the cohort"} for role in volumes}})
+
+
+def from_dicom(
+    label: LabelRow, files: PatientFiles, subject: str, settings: Settings, key: bytes, scratch: Path
+) -> Intake:
+    """Choose the roles' series, convert them, and sum the dose of the whole treatment.
+
+    Args:
+        label: the case.
+        files: everything the delivery holds of the patient.
+        subject: how messages call the case.
+        settings: rules and options.
+        key: of the pseudonyms.
+        scratch: folder for temporary files; must exist.
+    """
+    treatment, frame, times = None, None, _timeline(label, files, [], None, settings)
+    try:
+        plans = [read_plan(path, subject) for path in files.plans]
+        times = _timeline(label, files, plans, frame, settings)
+        if settings.dose:
+            treatment = _treatment(label, files, plans, subject, settings)
+            frame = treatment.frame_of_reference
+            times = _timeline(label, files, plans, frame, settings)
+        chosen = _chosen(label, files, times, frame, subject, settings, key)
+        volumes = {role: read_series(choice.series, f"{subject}: {role}", scratch) for role, choice in chosen.items()}
+    except InvalidInput as problem:
+        return Intake(
+            record={"series": describe_series(files.series, times, frame, settings.wording, key)}, problem=problem
+        )
+    columns: dict[str, Any] = {"fractions": label.fractions, "prescription_gy": label.prescription_gy}
+    if treatment is not None:
+        volumes["rd"] = treatment.volume
+        columns = {"fractions": treatment.fractions, "prescription_gy": treatment.prescription_gy}
+    for role in ("post", "event"):
+        columns[f"{role}_day"] = times.day(chosen[role].series)
+        columns[f"scanner_{role}"] = _scanner(chosen[role].series, key)
+    return Intake(volumes, columns, _record(files, chosen, treatment, times, settings, key))
+
+
+def write_volumes(volumes: Mapping[str, Volume], folder: Path) -> dict[str, str]:
+    """Write the volumes as <role>.nii.gz; returns the SHA-256 of each by file name."""
+    hashes = {}
+    for role, volume in volumes.items():
+        path, whole = folder / f"{role}.nii.gz", volume.voxels.astype(np.int16)
+        write_volume(path, whole if np.array_equal(whole, volume.voxels) else volume.voxels, volume.world_from_voxel)
+        hashes[path.name] = file_hash(path)
+    return hashes
+
+
+def describe_series(
+    series: Sequence[Series], times: Timeline, frame: str | None, wording: Wording, key: bytes
+) -> list[dict[str, Any]]:
+    """What a person needs to tell a patient's series apart, without a word of their headers."""
+    return [
+        {
+            "series": series_key(one, key),
+            "number": one.number,
+            "modality": one.modality,
+            "day": times.day(one),
+            "shape": list(one.shape),
+            "spacing_mm": [round(float(step), 3) for step in one.spacing_mm],
+            "contrast": has_contrast(one, wording),
+            "in_the_frame_of_the_dose": None if frame is None else one.frame_of_reference == frame,
+            "problem": None if one.problem is None else one.problem.code,
+        }
+        for one in series
+    ]
+
+
+def _treatment(label: LabelRow, files: PatientFiles, plans: list[Plan], subject: str, settings: Settings) -> Treatment:
+    if not files.doses:
+        raise _no_dose(subject)
+    return combine(
+        [read_dose(path, subject) for path in files.doses],
+        plans,
+        subject,
+        fractions=label.fractions,
+        prescription_gy=label.prescription_gy,
+        alpha_beta=settings.alpha_beta,
+    )
+
+
+def _no_dose(subject: str) -> InvalidInput:
+    return InvalidInput(
+        f"{subject}: expected a radiotherapy dose, got none",
+        "deliver it, exclude the case (excluded_because), or make an MRI-only cohort with dose=false",
+        code="dose.missing",
+    )
+
+
+def _timeline(
+    label: LabelRow, files: PatientFiles, plans: list[Plan], frame: str | None, settings: Settings
+) -> Timeline:
+    """Radiotherapy begins, for want of a better date, when it was planned: the plan's date, else its image's."""
+    planned: list[date] = [plan.date for plan in plans if plan.date is not None]
+    imaged = [one.date for one in files.series if frame is not None and one.frame_of_reference == frame and one.date]
+    start = label.radiotherapy_start or min(planned or imaged, default=None)
+    first = min((one.date for one in files.series if one.date is not None), default=None)
+    return Timeline(label.post_date, label.event_date, start, first, settings.event_tolerance_days)
+
+
+def _chosen(
+    label: LabelRow,
+    files: PatientFiles,
+    times: Timeline,
+    frame: str | None,
+    subject: str,
+    settings: Settings,
+    key: bytes,
+) -> dict[str, Choice]:
+    """The series of post and event, and of the planning image where the dose does not lie in the post-OP MRI's frame.
+
+    Raises:
+        InvalidInput: a role is missing or ambiguous, or the chain of frames is broken.
+    """
+
+    def pick(role: str) -> Choice:
+        return choose(
+            role,
+            files.series,
+            settings.rules,
+            times,
+            frame=frame,
+            wording=settings.wording,
+            key=key,
+            subject=subject,
+            named=label.choice.get(role, ""),
+        )
+
+    chosen = {role: pick(role) for role in ("post", "event")}
+    if chosen["post"].series.uid == chosen["event"].series.uid:
+        message, hint = f"{subject}: post and event are the same series", "correct event_date or post_date"
+        raise InvalidInput(message, hint, code="role.same_series")
+    if frame is None or chosen["post"].series.frame_of_reference == frame:
+        return chosen
+    if not any(one.frame_of_reference == frame for one in files.series):
+        raise InvalidInput(
+            f"{subject}: no image of the delivery lies in the dose's frame of reference",
+            "deliver the planning CT or MR that the dose was calculated on",
+            code="dose.frame",
+        )
+    chosen["planning"] = pick("planning")
+    if chosen["planning"].series.frame_of_reference != frame:
+        raise InvalidInput(
+            f"{subject}: the series that planning_series names is not in the dose's frame of reference",
+            "name one that is (ingest.json, or the page of ricenet.predict, lists them)",
+            code="dose.frame",
+        )
+    return chosen
+
+
+def _scanner(series: Series, key: bytes) -> str:
+    """A pseudonym: enough to count labels by scanner."""
+    return "m" + pseudonym(key, "\0".join(series.scanner))[1:] if any(series.scanner) else ""
+
+
+def _record(
+    files: PatientFiles,
+    chosen: dict[str, Choice],
+    treatment: Treatment | None,
+    times: Timeline,
+    settings: Settings,
+    key: bytes,
+) -> dict[str, Any]:
+    frame = None if treatment is None else treatment.frame_of_reference
+    record: dict[str, Any] = {
+        "images": {
+            role: {
+                "series": series_key(choice.series, key),
+                "reason": choice.reason,
+                "candidates": [series_key(one, key) for one in choice.candidates],
+            }
+            for role, choice in chosen.items()
+        },
+        "series": describe_series(files.series, times, frame, settings.wording, key),
+    }
+    if treatment is not None:
+        record["dose"] = {
+            "used": treatment.used,
+            "rejected": treatment.rejected,
+            "flags": treatment.flags,
+            "max_gy": round(float(treatment.volume.voxels.max()), 3),
+            "eqd2_alpha_beta_gy": settings.alpha_beta,
+            "lies_in_the_frame_of": "planning" if "planning" in chosen else "post",
+        }
+    return record

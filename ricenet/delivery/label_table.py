@@ -1,0 +1,289 @@
+"""The label table of a delivery: CSV, TSV or semicolons in; one row for each event out, every problem named at once.
+
+A table has a line for each event, or one for each patient with columns for every event: `columns: {label_t1: ...,
+label_t2: ...}` makes the events t1 and t2 of every line, and an event whose own columns are all empty did not take
+place. What its labels are called is translated by `label_map`; nothing is guessed.
+
+Messages give row numbers (2 is the first below the header), column names, label and split texts; no other cell.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
+from pathlib import Path
+
+from ricenet import LABELS
+from ricenet.cohort.spreadsheet import Table, fits, parse_date, parse_number, read_table
+from ricenet.cohort.table import MAX_PRESCRIPTION_GY, SPLITS
+from ricenet.command.schemas import InvalidInput, WrongUsage
+
+CHOICES = ("post_series", "event_series", "planning_series")
+DATES = ("event_date", "post_date", "radiotherapy_start")
+FIELDS = (
+    "patient_id", "event_id", "label", "split", *DATES, "fractions", "prescription_gy", "label_source",
+    "excluded_because", *CHOICES,
+)  # fmt: skip
+EXCLUDE = "exclude:"
+Complain = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """One event of one patient, as the label table says it.
+
+    Attributes:
+        row: line of the table; where a line is a patient, its events share it.
+        patient_id: as the table writes it. It never leaves the process.
+        event_id: from the table, else the event's rank among the patient's dates: e1, e2, ...
+        label: recurrence, rice, or empty where the row is excluded.
+        split: cv, test or empty.
+        choice: role (post, event, planning) -> series key by which the user resolves an ambiguity.
+        extra: the further columns that were asked for.
+    """
+
+    row: int
+    patient_id: str
+    event_id: str
+    label: str
+    split: str = ""
+    event_date: date | None = None
+    post_date: date | None = None
+    radiotherapy_start: date | None = None
+    fractions: int | None = None
+    prescription_gy: float | None = None
+    label_source: str = ""
+    excluded_because: str = ""
+    choice: dict[str, str] = field(default_factory=dict)
+    extra: dict[str, str] = field(default_factory=dict)
+
+
+def read_labels(
+    path: Path, columns: dict[str, str], label_map: dict[str, str], keep: Sequence[str], label_source: str = ""
+) -> list[LabelRow]:
+    """Read and check the label table. A line that repeats an earlier one word for word counts once.
+
+    Args:
+        path: the table, UTF-8.
+        columns: field of LabelRow -> header, where the two differ; <field>_<event> for a table with a line for each
+            patient. A * in a header stands for any text.
+        label_map: label text -> recurrence, rice or "exclude: <reason>", without regard to case and space; a * stands
+            for any text, the first that fits decides. Our own two words need no entry, an empty cell does.
+        keep: further columns to keep where the table has them.
+        label_source: of rows that name none themselves.
+
+    Raises:
+        InvalidInput: no table that can be read, a column is missing, or any row has a problem; all are listed.
+        WrongUsage: `columns` or `label_map` cannot be meant as they are.
+    """
+    _check_config(columns, label_map, keep)
+    table = read_table(path, "label table")
+    problems: list[str] = []
+    rows, seen = [], set()
+    layouts = _layouts(columns, table, keep)
+    for number, cells in table.rows.items():
+        if tuple(cells.values()) in seen:
+            continue
+        seen.add(tuple(cells.values()))
+        for event, (own, headers) in layouts.items():
+            if own and not any(cells[header] for header in own):
+                continue
+            named = {name: cells[header] for name, header in headers.items()}
+            rows.append(_read_row(number, event, named, keep, label_map, label_source, problems))
+    rows = _name_events(rows, problems)
+    _check_together(rows, problems)
+    if problems:
+        raise InvalidInput(
+            f"the label table has {len(problems)} problems:\n  " + "\n  ".join(problems),
+            "correct the table, or conf/source",
+            code="labels.rows",
+        )
+    if not rows:
+        raise InvalidInput("the label table has no row", "give it one for each event", code="labels.empty")
+    return rows
+
+
+def deal_test(rows: list[LabelRow], share: float, key: bytes) -> list[LabelRow]:
+    """Deal the patients to test set and cross-validation where the table does not.
+
+    Args:
+        rows: of the label table.
+        share: of the patients, held out as a test set, within each label; patients with both labels count apart.
+        key: of the order in which patients are dealt: same key, same patients.
+
+    Returns:
+        The rows with a split, or as they are where the table has one.
+
+    Raises:
+        InvalidInput: some rows have a split and others not.
+        WrongUsage: `share` is no share.
+    """
+    if not 0 <= share < 1:
+        raise WrongUsage(f"test_share should be in [0, 1), got {share:g}")
+    used = [row for row in rows if not row.excluded_because]
+    without = [row for row in used if not row.split]
+    if len(without) < len(used):
+        if without:
+            raise InvalidInput(
+                f"the label table gives {len(used) - len(without)} rows a split and not {_list_rows(without)}",
+                "fill the split column, or empty it",
+                code="labels.split",
+            )
+        return rows
+    labels = defaultdict(set)
+    for row in used:
+        labels[row.patient_id].add(row.label)
+    test: set[str] = set()
+    for stratum in {frozenset(found) for found in labels.values()}:
+        patients = [patient for patient, found in labels.items() if found == stratum]
+        test |= set(sorted(patients, key=lambda patient: _lot(patient, key))[: int(share * len(patients) + 0.5)])
+    return [replace(row, split="test" if row.patient_id in test else "cv") for row in rows]
+
+
+def _lot(patient_id: str, key: bytes) -> bytes:
+    return hashlib.blake2b(patient_id.encode(), key=key, person=b"test set").digest()
+
+
+def _check_config(columns: dict[str, str], label_map: dict[str, str], keep: Sequence[str]) -> None:
+    unknown = [name for name in columns if name not in keep and _field_and_event(name) is None]
+    if unknown:
+        raise WrongUsage(f"source.columns: expected {' | '.join(FIELDS)} or a name in keep, got {', '.join(unknown)}")
+    for text, meaning in label_map.items():
+        if meaning not in LABELS and not (meaning.startswith(EXCLUDE) and meaning.removeprefix(EXCLUDE).strip()):
+            raise WrongUsage(
+                f"source.label_map[{text!r}]: expected {' | '.join(LABELS)} | exclude: <reason>, got {meaning!r}"
+            )
+
+
+def _field_and_event(name: str) -> tuple[str, str] | None:
+    """A key of `columns` taken apart: label_t1 is the label of event t1, label_source a field of its own."""
+    if name in FIELDS:
+        return name, ""
+    for known in sorted(FIELDS, key=len, reverse=True):
+        if name.startswith(f"{known}_"):
+            return known, name.removeprefix(f"{known}_")
+    return None
+
+
+def _layouts(columns: dict[str, str], table: Table, keep: Sequence[str]) -> dict[str, tuple[list[str], dict[str, str]]]:
+    """For each event of a line (one, "", where a line is an event): its own headers; and field -> header, of all."""
+    shared = {name: table.header(name) for name in (*FIELDS, *keep) if name not in columns and table.has(name)}
+    events: dict[str, dict[str, str]] = {}
+    for name, wanted in columns.items():
+        known, event = (name, "") if name in keep else _field_and_event(name) or (name, "")
+        (events.setdefault(event, {}) if event else shared)[known] = table.header(wanted)
+    layouts = {event: (list(own.values()), shared | own) for event, own in events.items()} or {"": ([], shared)}
+    for _, headers in layouts.values():
+        for needed in ("patient_id", "label"):
+            if needed not in headers:
+                table.header(needed)  # refuses, with what there is
+    return layouts
+
+
+def _read_row(
+    number: int,
+    event: str,
+    cell: dict[str, str],
+    keep: Sequence[str],
+    label_map: dict[str, str],
+    label_source: str,
+    problems: list[str],
+) -> LabelRow:
+    def complain(text: str) -> None:
+        problems.append(f"row {number}{f' ({event})' if event else ''}: {text}")
+
+    if not cell["patient_id"]:
+        complain("no patient id")
+    label, excluded = _translate(cell["label"], label_map, cell.get("excluded_because", ""), complain)
+    dates = {name: _date(cell.get(name, ""), name, complain) for name in DATES}
+    split = cell.get("split", "").lower()
+    if split and split not in SPLITS:
+        complain(f"split should be {' or '.join(SPLITS)}, got {split[:40]!r}")
+    return LabelRow(
+        row=number,
+        patient_id=cell["patient_id"],
+        event_id=event or cell.get("event_id", ""),
+        label=label,
+        split=split,
+        event_date=dates["event_date"],
+        post_date=dates["post_date"],
+        radiotherapy_start=dates["radiotherapy_start"],
+        fractions=_fractions(cell.get("fractions", ""), complain),
+        prescription_gy=_prescription_gy(cell.get("prescription_gy", ""), complain),
+        label_source=cell.get("label_source", "") or label_source,
+        excluded_because=excluded,
+        choice={name.removesuffix("_series"): cell[name] for name in CHOICES if cell.get(name)},
+        extra={name: cell[name] for name in keep if name in cell},
+    )
+
+
+def _translate(text: str, label_map: dict[str, str], excluded: str, complain: Complain) -> tuple[str, str]:
+    """Label and reason of exclusion, one of them empty."""
+    if excluded:
+        return "", excluded
+    meaning = next((label for label in LABELS if fits(text, label)), None)
+    meaning = meaning or next((label_map[known] for known in label_map if fits(text, known)), None)
+    if meaning is None:
+        complain(f"label {text[:40]!r} is neither {' nor '.join(LABELS)}, nor does source.label_map say what it means")
+        return "", ""
+    return ("", meaning.removeprefix(EXCLUDE).strip()) if meaning.startswith(EXCLUDE) else (meaning, "")
+
+
+def _date(text: str, name: str, complain: Complain) -> date | None:
+    day = parse_date(text)
+    if text and day is None:
+        complain(f"{name} is no date as YYYY-MM-DD, YYYYMMDD or DD.MM.YYYY")
+    return day
+
+
+def _fractions(text: str, complain: Complain) -> int | None:
+    number = parse_number(text)
+    if number is not None and number >= 1 and number.is_integer():
+        return int(number)
+    if text:
+        complain("fractions should be a whole number from 1")
+    return None
+
+
+def _prescription_gy(text: str, complain: Complain) -> float | None:
+    number = parse_number(text)
+    if number is not None and 0 < number <= MAX_PRESCRIPTION_GY:
+        return number
+    if text:
+        complain(f"prescription_gy should be a number in 0-{MAX_PRESCRIPTION_GY:g} Gy; is it in cGy?")
+    return None
+
+
+def _name_events(rows: list[LabelRow], problems: list[str]) -> list[LabelRow]:
+    """Number the events that the table leaves without a name by date, within each patient."""
+    dates = defaultdict(list)
+    for row in rows:
+        dates[row.patient_id].append(row.event_date)
+    named = []
+    for row in rows:
+        if not row.event_id and row.event_date is None and len(dates[row.patient_id]) > 1:
+            problems.append(f"row {row.row}: the patient has several rows, and this one no event_date and no event_id")
+        earlier = {day for day in dates[row.patient_id] if day and row.event_date and day < row.event_date}
+        named.append(replace(row, event_id=row.event_id or f"e{len(earlier) + 1}"))
+    return named
+
+
+def _check_together(rows: list[LabelRow], problems: list[str]) -> None:
+    """A patient's event stands in the table once, and all events of a patient are in one split."""
+    by_event, by_patient = defaultdict(list), defaultdict(list)
+    for row in rows:
+        if row.patient_id and not row.excluded_because:
+            by_patient[row.patient_id].append(row)
+            for event in {row.event_id, str(row.event_date or row.event_id)}:
+                by_event[row.patient_id, event].append(row)
+    same = {_list_rows(found) for found in by_event.values() if len(found) > 1}
+    problems += [f"{numbers}: the same event of the same patient" for numbers in sorted(same)]
+    for found in by_patient.values():
+        if len({row.split for row in found} - {""}) > 1:
+            problems.append(f"{_list_rows(found)}: one patient in both splits")
+
+
+def _list_rows(rows: list[LabelRow]) -> str:
+    numbers = [str(row.row) for row in rows]
+    return f"row {', '.join(numbers[:20])}" + (f" and {len(numbers) - 20} more" if len(numbers) > 20 else "")

@@ -1,0 +1,204 @@
+"""Which series of a patient is the post-OP MRI, the event MRI, the planning image: rules and dates in, choices out.
+
+The rules are a table in conf/ingest.yaml. For each role they are tried in order, and the first rule that any series
+fits decides; of the series that fit it, those of the day that its `when` asks for are left. One: it is chosen. More:
+the role is ambiguous, the candidates are listed, and nobody guesses: the label table can name one
+(column <role>_series).
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from ricenet.cohort.table import pseudonym
+from ricenet.command.schemas import InvalidInput, RuleConfig, WrongUsage
+from ricenet.delivery.series import Series
+
+ROLES = ("post", "event", "planning")
+WHEN = ("post_date", "event_date", "before_radiotherapy", "after_radiotherapy", "same_frame")
+NO_AGENT = {"", "no", "none", "n", "nein", "without", "0"}  # how a scanner's form says that nothing was injected
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The dates of one case, each None where nobody knows it; `event_tolerance_days` around the event's."""
+
+    post: date | None
+    event: date | None
+    radiotherapy: date | None
+    first_scan: date | None
+    event_tolerance_days: int
+
+    def day(self, series: Series) -> int | None:
+        """When `series` was scanned, in days since radiotherapy began, else the post-OP date, else the first scan."""
+        origin = self.radiotherapy or self.post or self.first_scan
+        return None if origin is None or series.date is None else (series.date - origin).days
+
+
+@dataclass(frozen=True)
+class Wording:
+    """Patterns for descriptions: `contrast` tells an enhanced series, `never` one that no rule may take."""
+
+    contrast: str
+    never: str
+
+
+@dataclass(frozen=True)
+class Choice:
+    """`series` is what was chosen, `candidates` what it was chosen from; `reason` says why, in words for people."""
+
+    series: Series
+    candidates: tuple[Series, ...]
+    reason: str
+
+
+def series_key(series: Series, key: bytes) -> str:
+    """The pseudonym of a series, for the sidecar and for the label table's <role>_series: s and twelve hex digits."""
+    return "s" + pseudonym(key, series.uid)[1:]
+
+
+def check_rules(rules: Sequence[RuleConfig]) -> None:
+    """Find out before anything is read whether the rules can be meant.
+
+    Raises:
+        WrongUsage: an unknown role or `when`, or a pattern that is no regular expression.
+    """
+    for number, rule in enumerate(rules):
+        for value, allowed in ((rule.role, ROLES), (rule.when, WHEN), (rule.modality, ("MR", "CT"))):
+            if value not in allowed:
+                raise WrongUsage(f"rules[{number}]: expected {' | '.join(allowed)}, got {value!r}")
+        check_pattern(f"rules[{number}].matches", rule.matches)
+
+
+def check_pattern(name: str, pattern: str) -> None:
+    """Raise WrongUsage where `pattern` is no regular expression."""
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise WrongUsage(f"{name}: expected a regular expression, got {pattern!r}: {error}") from None
+
+
+def has_contrast(series: Series, wording: Wording) -> bool:
+    """Whether the header names a contrast agent, or the description says so."""
+    return series.contrast_agent.strip().lower() not in NO_AGENT or _says(series, wording.contrast)
+
+
+def _says(series: Series, pattern: str) -> bool:
+    return re.search(pattern, series.description, re.IGNORECASE) is not None
+
+
+def choose(
+    role: str,
+    series: Sequence[Series],
+    rules: Sequence[RuleConfig],
+    times: Timeline,
+    *,
+    frame: str | None,
+    wording: Wording,
+    key: bytes,
+    subject: str,
+    named: str = "",
+) -> Choice:
+    """Choose the series of one role.
+
+    Args:
+        role: one of ROLES.
+        series: all of the patient.
+        rules: of every role; those of others are passed over.
+        times: the dates of the case.
+        frame: frame of reference of the dose, for `same_frame`.
+        wording: how descriptions are read.
+        key: of the series' pseudonyms.
+        subject: how messages call the case.
+        named: the pseudonym that the label table gives for this role; it overrules the rules.
+
+    Raises:
+        InvalidInput: nothing fits, several do, the one that fits is no whole volume, or `named` is not there.
+    """
+    if named:
+        found = [one for one in series if series_key(one, key) == named]
+        if not found:
+            raise InvalidInput(
+                f"{subject}: {role}: {role}_series names series {named}, which this patient does not have",
+                "take one of those that ingest.json, or the page of ricenet.predict, lists",
+                code="role.unknown_series",
+            )
+        return _intact(subject, role, found, f"named as {role}_series", key)
+    known = {"post_date": times.post, "event_date": times.event}
+    mine = [(number, rule) for number, rule in enumerate(rules) if rule.role == role]
+    # A date that the label table gives binds: no other day is taken instead.
+    dated = [(number, rule) for number, rule in mine if known.get(rule.when) is not None]
+    for number, rule in dated or mine:
+        fitting = [one for one in series if _fits(one, rule, frame, wording)]
+        left = _of_the_day(fitting, rule.when, times)
+        if left:
+            return _intact(subject, role, left, f"rule {number}: {rule.when.replace('_', ' ')}", key)
+    unknown = _what_is_unknown(role, rules, times, frame)
+    raise InvalidInput(
+        f"{subject}: {role}: none of the patient's {len(series)} series fits a rule{unknown}",
+        f"name the series as {role}_series (a column of the label table, a key of ricenet.predict), or add a rule",
+        code="role.missing",
+    )
+
+
+def _fits(series: Series, rule: RuleConfig, frame: str | None, wording: Wording) -> bool:
+    return (
+        series.modality == rule.modality
+        and _says(series, rule.matches)
+        and not _says(series, wording.never)
+        and (rule.contrast is None or has_contrast(series, wording) == rule.contrast)
+        and series.shape[2] >= rule.min_slices
+        and max(series.spacing_mm) <= rule.max_spacing_mm
+        and (rule.when != "same_frame" or (frame is not None and series.frame_of_reference == frame))
+    )
+
+
+def _of_the_day(series: list[Series], when: str, times: Timeline) -> list[Series]:
+    """The series of the one day that `when` asks for; none where a date is not known."""
+    if when == "same_frame":
+        return series
+    anchor = {"post_date": times.post, "event_date": times.event}.get(when, times.radiotherapy)
+    if anchor is None:
+        return []
+    distance = {one.date: (one.date - anchor).days for one in series if one.date is not None}
+    if when == "before_radiotherapy":
+        days = [max((d for d in distance if distance[d] <= 0), default=None)]
+    elif when == "after_radiotherapy":
+        # Several days after radiotherapy are several follow-ups: all stay, and the role is ambiguous.
+        days = [d for d in distance if distance[d] > 0]
+    else:
+        tolerance = times.event_tolerance_days if when == "event_date" else 0
+        closest = min(map(abs, distance.values()), default=0)
+        days = [d for d in distance if abs(distance[d]) == closest <= tolerance]
+    return [one for one in series if one.date is not None and one.date in days]
+
+
+def _intact(subject: str, role: str, candidates: list[Series], reason: str, key: bytes) -> Choice:
+    """The only candidate that is a whole volume."""
+    whole = [one for one in candidates if one.problem is None]
+    if len(whole) == 1:
+        broken = len(candidates) - 1
+        return Choice(whole[0], tuple(candidates), reason + (f"; {broken} broken beside it" if broken else ""))
+    if not whole and len(candidates) == 1:
+        problem = candidates[0].problem
+        assert problem is not None
+        raise InvalidInput(f"{subject}: {role}: {problem.message}", problem.hint, code=problem.code)
+    keys = ", ".join(sorted(series_key(one, key) for one in candidates))
+    raise InvalidInput(
+        f"{subject}: {role}: {len(candidates)} series fit equally ({reason}): {keys}",
+        f"name one of them as {role}_series (a column of the label table, a key of ricenet.predict), or add a rule",
+        code="role.ambiguous",
+    )
+
+
+def _what_is_unknown(role: str, rules: Sequence[RuleConfig], times: Timeline, frame: str | None) -> str:
+    known = {
+        "post_date": times.post,
+        "event_date": times.event,
+        "before_radiotherapy": times.radiotherapy,
+        "after_radiotherapy": times.radiotherapy,
+        "same_frame": frame,
+    }
+    lacking = sorted({rule.when for rule in rules if rule.role == role and known[rule.when] is None})
+    return f" (not known here: {', '.join(name.replace('_', ' ') for name in lacking)})" if lacking else ""

@@ -1,0 +1,110 @@
+"""RT objects of a delivery (RTDOSE, RTPLAN): a DICOM file in, its values, decoded and checked, out.
+
+Messages name attributes and defined terms of the standard, never a value that a header holds: even a code string may
+have been misused for a name.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.sequence import Sequence
+
+from ricenet.command.schemas import InvalidInput
+
+EXPORT_AGAIN = "export it again from the treatment planning system"
+
+
+@dataclass(frozen=True, repr=False)  # no repr: it would print a patient
+class RTObject:
+    """A dataset or an item of one of its sequences; `subject`: how messages call the case; `kind`: RTDOSE or RTPLAN."""
+
+    dataset: Dataset
+    subject: str
+    kind: str
+
+    def refusal(self, rule: str, message: str, hint: str = EXPORT_AGAIN) -> InvalidInput:
+        """The error for an object that breaks `rule`."""
+        return InvalidInput(f"{self.subject}: {message}", hint, code=f"{self.kind.lower()}.{rule}")
+
+    def damaged(self, what: str) -> InvalidInput:
+        """The error for bytes that cannot be decoded; `what`: an attribute or the type of an exception."""
+        return self.refusal("damaged", f"expected an intact {self.kind}, got a damaged one ({what})")
+
+    def value(self, keyword: str) -> Any:
+        """What an attribute holds; None where it is absent or empty.
+
+        Raises:
+            InvalidInput: it cannot be decoded.
+        """
+        try:
+            value = self.dataset.get(keyword)
+        except Exception:  # pydicom decodes on first access, and raises nearly anything on damaged bytes
+            raise self.damaged(keyword) from None
+        return None if isinstance(value, str) and not value.strip() else value
+
+    def text(self, keyword: str) -> str:
+        """For identifiers; "" where it is absent."""
+        return str(self.value(keyword) or "").strip()
+
+    def term(self, keyword: str, defined: tuple[str, ...]) -> str:
+        """A defined term of the standard; "" where it is absent, "UNKNOWN" where it is another."""
+        value = self.text(keyword).upper()
+        return value if value in (*defined, "") else "UNKNOWN"
+
+    def numbers(self, keyword: str) -> NDArray[np.float64]:
+        """(n,) values, n = 0 where it is absent.
+
+        Raises:
+            InvalidInput: they are no finite numbers.
+        """
+        value = self.value(keyword)
+        try:
+            values = np.array([] if value is None else value, dtype=np.float64).ravel()
+        except (TypeError, ValueError):
+            raise self.damaged(keyword) from None
+        if not np.isfinite(values).all():
+            raise self.damaged(keyword)
+        return values
+
+    def integer(self, keyword: str) -> int | None:
+        """A whole number; None where it is absent.
+
+        Raises:
+            InvalidInput: it is something else.
+        """
+        values = self.numbers(keyword)
+        if len(values) > 1 or (values % 1).any():
+            raise self.damaged(keyword)
+        return int(values[0]) if len(values) else None
+
+    def items(self, keyword: str) -> list["RTObject"]:
+        """The items of a sequence; none where it is absent."""
+        value = self.value(keyword)
+        return [RTObject(item, self.subject, self.kind) for item in value] if isinstance(value, Sequence) else []
+
+
+def read_object(path: Path, subject: str, kind: str, sop_classes: tuple[str, ...]) -> RTObject:
+    """Read one DICOM file; values are decoded later, so callers stay within ricenet.delivery.headers.quiet_pydicom.
+
+    Args:
+        path: its name and place never appear in a message.
+        subject: how messages call the case.
+        kind: what is expected, RTDOSE or RTPLAN.
+        sop_classes: the SOP Class UIDs that it may have.
+
+    Raises:
+        InvalidInput: no file, not DICOM, damaged, another class, no SOP Instance UID.
+    """
+    try:
+        dataset = pydicom.dcmread(path)
+    except Exception as error:  # damaged bytes make pydicom raise nearly anything
+        raise RTObject(Dataset(), subject, kind).damaged(type(error).__name__) from None
+    found = RTObject(dataset, subject, kind)
+    if found.text("SOPClassUID") not in sop_classes or not found.text("SOPInstanceUID"):
+        raise found.refusal("class", f"expected a DICOM object of class {kind}, got another one or one without a UID")
+    return found

@@ -1,0 +1,95 @@
+"""RTPLAN: what a radiotherapy plan says of fractions, beams, prescription and approval. A DICOM file in, a Plan out."""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+
+from ricenet.delivery.headers import quiet_pydicom
+from ricenet.delivery.rtobject import RTObject, read_object
+
+PLAN_CLASSES = ("1.2.840.10008.5.1.4.1.1.481.5", "1.2.840.10008.5.1.4.1.1.481.8")  # RT Plan, RT Ion Plan
+APPROVAL = ("APPROVED", "UNAPPROVED", "REJECTED")
+
+
+@dataclass(frozen=True)
+class FractionGroup:
+    """fractions: planned, None where the plan does not say; beams: numbers of the beams that treat (no setup beams)."""
+
+    fractions: int | None
+    beams: frozenset[int]
+
+
+@dataclass(frozen=True, repr=False)  # no repr: it would print a patient
+class Plan:
+    """One RTPLAN; `sop_instance` and `date` identify a patient and stay out of every output.
+
+    groups: by Fraction Group Number. prescription_gy: the highest of its targets, None where it names none.
+    approval: APPROVED, UNAPPROVED, REJECTED, UNKNOWN (another value) or "" (not said).
+    """
+
+    sop_instance: str
+    groups: dict[int, FractionGroup]
+    prescription_gy: float | None
+    approval: str
+    date: date | None
+
+    @property
+    def fractions(self) -> int | None:
+        """Of all fraction groups together; None where one does not say."""
+        planned = [group.fractions for group in self.groups.values()]
+        return sum(filter(None, planned)) if planned and None not in planned else None
+
+
+@quiet_pydicom()
+def read_plan(path: Path, subject: str) -> Plan:
+    """Read an RTPLAN (photons, electrons or ions).
+
+    Args:
+        path: any name.
+        subject: how messages call the case.
+
+    Raises:
+        InvalidInput: unreadable, damaged, or not an RTPLAN.
+    """
+    plan = read_object(path, subject, "RTPLAN", PLAN_CLASSES)
+    targets_gy = [
+        float(reference.numbers("TargetPrescriptionDose").max(initial=0))
+        for reference in plan.items("DoseReferenceSequence")
+        if reference.term("DoseReferenceType", ("TARGET",)) == "TARGET"
+    ]
+    return Plan(
+        sop_instance=plan.text("SOPInstanceUID"),
+        groups=_groups(plan),
+        prescription_gy=max(targets_gy, default=0) or None,
+        approval=plan.term("ApprovalStatus", APPROVAL),
+        date=_date(plan.text("RTPlanDate")),
+    )
+
+
+def beam_numbers(group: RTObject) -> frozenset[int]:
+    """The beams that a fraction group refers to, in a plan or in a dose."""
+    found = {beam.integer("ReferencedBeamNumber") for beam in group.items("ReferencedBeamSequence")}
+    return frozenset(number for number in found if number is not None)
+
+
+def _groups(plan: RTObject) -> dict[int, FractionGroup]:
+    setup = {
+        beam.integer("BeamNumber")
+        for beam in plan.items("BeamSequence") + plan.items("IonBeamSequence")
+        if beam.term("TreatmentDeliveryType", ("SETUP",)) == "SETUP"
+    }
+    groups = {}
+    for group in plan.items("FractionGroupSequence"):
+        number, fractions = group.integer("FractionGroupNumber"), group.integer("NumberOfFractionsPlanned")
+        if number is not None:
+            groups[number] = FractionGroup(
+                fractions if fractions and fractions > 0 else None, beam_numbers(group) - setup
+            )
+    return groups
+
+
+def _date(text: str) -> date | None:
+    try:
+        return datetime.strptime(text, "%Y%m%d").date()
+    except ValueError:  # absent, or blanked by a pseudonymiser
+        return None

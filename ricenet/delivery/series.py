@@ -1,0 +1,279 @@
+"""Find out what a delivery of DICOM holds, and read one of its image series: a folder in; series and Volumes out.
+
+Nesting, file names and extensions mean nothing; headers decide. A series UID under which several images lie (a
+localizer beside a volume, echoes, magnitude and phase) is taken apart. Slice positions are checked here, dcm2niix
+decodes the pixels, and the volume is placed by the headers. RTDOSE and RTPLAN are listed, not read.
+
+Does not: mend a series with a gap, a tilt or uneven steps; print a word of any header, path or file name.
+"""
+
+import datetime
+import filecmp
+import os
+import shutil
+import stat
+import subprocess
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tqdm import tqdm
+
+from ricenet.command.schemas import InvalidInput
+from ricenet.delivery.headers import DAMAGED, Header, quiet_pydicom, read_header, unreadable
+from ricenet.delivery.slice_stack import Stack, place, slice_order, stack
+from ricenet.images.volume import Volume, read_volume
+
+THREADS = 8  # they wait for the disk
+CONVERSION_LIMIT_S = 300
+COPIED, OUTSIDE, SPECIAL = "identical copy", "link out of the folder", "no regular file"
+
+
+@dataclass(frozen=True, repr=False)  # no repr: it would print a patient
+class Series:
+    """One image: the files of a series UID, or of the part of it that makes one volume, in the order of its slices.
+
+    uid: of the series; where it holds several images, followed by # and the number of this one.
+    description: series description, protocol and sequence name, for rules; never printed.
+    scanner: manufacturer, model, field strength; never printed.
+    shape: columns, rows, slices; spacing_mm: x, y, z, 0 where unknown.
+    problem: why it is no volume, without saying whose; None: read_series may read it.
+    grid: where the slices lie; None with a problem.
+    """
+
+    uid: str
+    study_uid: str
+    patient_id: str
+    modality: str
+    frame_of_reference: str
+    number: int | None
+    description: str
+    date: datetime.date | None
+    contrast_agent: str
+    scanner: tuple[str, ...]
+    image_type: tuple[str, ...]
+    files: tuple[Path, ...]
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+    problem: InvalidInput | None
+    grid: Stack | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, repr=False)
+class PatientFiles:
+    """What a delivery holds of one patient; `damaged` counts files that end too early."""
+
+    series: list[Series] = field(default_factory=list)
+    doses: list[Path] = field(default_factory=list)
+    plans: list[Path] = field(default_factory=list)
+    damaged: int = 0
+
+
+@dataclass(frozen=True, repr=False)
+class Delivery:
+    """patients: by PatientID; skipped: how many files were of no use, by reason (safe to print)."""
+
+    patients: dict[str, PatientFiles]
+    skipped: dict[str, int]
+
+
+def index_delivery(folder: Path) -> Delivery:
+    """Read every header under `folder` once. Links that lead out of it are not followed.
+
+    Raises:
+        InvalidInput: a file or folder cannot be opened.
+    """
+    skipped: Counter[str] = Counter()
+    paths = list(_regular_files(folder, skipped))
+    headers: list[Header] = []
+    with quiet_pydicom(), ThreadPoolExecutor(THREADS) as pool:
+        for read in tqdm(pool.map(read_header, paths), total=len(paths), desc="headers", unit="file"):
+            if isinstance(read, Header):
+                headers.append(read)
+            else:
+                skipped[read] += 1
+    headers, contradictory = _without_copies(headers, skipped)
+    skipped[DAMAGED] += sum(header.damaged for header in headers)
+    by_patient = _grouped(headers, "patient_id")
+    patients = {patient: _patient(by_patient[patient], contradictory) for patient in sorted(by_patient)}
+    return Delivery(patients, {reason: count for reason, count in sorted(skipped.items()) if count})
+
+
+def _regular_files(folder: Path, skipped: Counter[str]) -> Iterator[Path]:
+    """Every file in a fixed order; what a link inside the folder points to counts like a copy."""
+
+    def refuse(error: OSError) -> None:
+        raise unreadable("folder", error) from None
+
+    root = folder.resolve()
+    for here, folders, files in os.walk(root, onerror=refuse):
+        folders.sort()
+        for name in sorted(files + [name for name in folders if Path(here, name).is_symlink()]):
+            path = Path(here, name)
+            if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):
+                skipped[OUTSIDE] += 1
+            elif path.is_dir():
+                continue  # a link to a folder that is visited anyway
+            elif not (path.exists() and stat.S_ISREG(path.stat().st_mode)):
+                skipped[SPECIAL] += 1
+            else:
+                yield path
+
+
+def _grouped(headers: Iterable[Header], attribute: str) -> dict[str, list[Header]]:
+    groups: dict[str, list[Header]] = defaultdict(list)
+    for header in headers:
+        groups[getattr(header, attribute)].append(header)
+    return groups
+
+
+def _without_copies(headers: list[Header], skipped: Counter[str]) -> tuple[list[Header], set[str]]:
+    """Headers without identical copies; and the instance UIDs under which there are files that differ."""
+    kept: list[Header] = []
+    contradictory: set[str] = set()
+    for instance_uid, same in _grouped(headers, "instance_uid").items():
+        different = [same[0]]
+        for header in same[1:]:
+            if any(filecmp.cmp(header.path, other.path, shallow=False) for other in different):
+                skipped[COPIED] += 1
+            else:
+                different.append(header)
+        kept += different
+        if len(different) > 1:
+            contradictory.add(instance_uid)
+    return kept, contradictory
+
+
+def _patient(headers: list[Header], contradictory: set[str]) -> PatientFiles:
+    images = [header for header in headers if header.kind in ("MR", "CT")]
+    doses, plans = ([h.path for h in headers if h.kind == kind] for kind in ("RTDOSE", "RTPLAN"))
+    series = [one for group in _grouped(images, "series_uid").values() for one in _series(group, contradictory)]
+    series.sort(key=lambda one: (one.number is None, one.number, one.uid))
+    return PatientFiles(series, doses, plans, sum(header.damaged for header in headers))
+
+
+def _series(headers: list[Header], contradictory: set[str]) -> list[Series]:
+    """The images under one series UID; what is wrong with a file is wrong with all of them."""
+    problem = _wrong_with_files(headers, contradictory)
+    parts = _parts([header for header in headers if not header.damaged])
+    uid = headers[0].series_uid
+    uids = [uid] if len(parts) == 1 else [f"{uid}#{number}" for number in range(1, len(parts) + 1)]
+    return [_image(part, uid, problem) for uid, part in zip(uids, parts, strict=True)]
+
+
+def _wrong_with_files(headers: list[Header], contradictory: set[str]) -> InvalidInput | None:
+    damaged = sum(header.damaged for header in headers)
+    twice = sum(header.instance_uid in contradictory for header in headers)
+    if twice:
+        return InvalidInput(
+            f"expected a SOPInstanceUID of its own for every file, got {twice} that another file bears as well",
+            "deliver each image once: one copy was edited, cut short, or given to another patient",
+            code="series.uid_conflict",
+        )
+    if damaged:
+        message = f"expected whole files, got {damaged} of {len(headers)} that end too early"
+        return InvalidInput(message, "copy the series again from its source", code="series.damaged")
+    return None
+
+
+def _parts(headers: list[Header]) -> list[list[Header]]:
+    """The images that share a series UID: one for each size, direction, echo, time and image type."""
+    parts: dict[tuple, list[list[Header]]] = defaultdict(list)
+    for header in sorted(headers, key=lambda h: (h.instance_number, h.instance_uid)):
+        multi_frame = header.instance_uid if len(header.planes) > 1 else ""
+        echo = None if header.echo_time_ms is None else round(header.echo_time_ms, 2)
+        alike = (header.columns, header.rows, header.image_type, echo, header.temporal_position, multi_frame)
+        candidates = parts[(header.frame_of_reference, *alike)]
+        for part in candidates:
+            if part[0].planes[0].lies_along(header.planes[0]):
+                part.append(header)
+                break
+        else:
+            candidates.append([header])
+    return [part for candidates in parts.values() for part in candidates]
+
+
+def _image(part: list[Header], uid: str, problem: InvalidInput | None) -> Series:
+    order = slice_order([header.planes[0] for header in part])
+    part = [part[index] for index in order]
+    planes = [plane for header in part for plane in header.planes]
+    planes = [planes[index] for index in slice_order(planes)]
+    grid = None
+    try:
+        grid = stack(planes) if problem is None else None
+    except InvalidInput as found:
+        problem = found
+    first, step_mm = part[0], 0.0 if grid is None else grid.step_mm
+    x_mm, y_mm = planes[0].spacing_mm or (0.0, 0.0)
+    return Series(
+        uid, first.study_uid, first.patient_id, first.kind, first.frame_of_reference, first.series_number,
+        first.description, first.date, first.contrast_agent, first.scanner, first.image_type,
+        tuple(header.path for header in part), (first.columns, first.rows, len(planes)), (x_mm, y_mm, step_mm),
+        problem, grid,
+    )  # fmt: skip
+
+
+def read_series(series: Series, subject: str, scratch: Path) -> Volume:
+    """Decode the series and place it where its headers say.
+
+    Args:
+        series: of index_delivery.
+        subject: how messages call it.
+        scratch: an existing folder for temporary files; nothing of them is left.
+
+    Raises:
+        InvalidInput: the series' own problem; or it cannot be converted, or converts to something else than its headers
+            describe (series.conversion); or what ricenet.images.volume.read_volume refuses.
+    """
+    if series.problem is not None:
+        problem = series.problem
+        raise InvalidInput(f"{subject}: {problem.message}", problem.hint, code=problem.code)
+    assert series.grid is not None
+    with TemporaryDirectory(prefix=".series-", dir=scratch) as folder:
+        converted = read_volume(_convert(series, subject, Path(folder)), subject, "converted")
+    return place(converted, series.shape, series.grid, subject)
+
+
+def _convert(series: Series, subject: str, folder: Path) -> Path:
+    """The one NIfTI that dcm2niix makes of the files; it prints names, which are neutral here and go nowhere."""
+    from dcm2niix import bin as dcm2niix
+
+    source, target = folder / "dicom", folder / "nifti"
+    source.mkdir()
+    target.mkdir()
+    for number, path in enumerate(series.files):
+        _link(source / f"{number:06d}", path.resolve())
+    # No defaults file, no sidecar, no compression, no crop or rotation; merge what is one image by its geometry;
+    # keep derived images; values as DICOM's rescale slope gives them.
+    options = ["-g", "i", "-b", "n", "-z", "n", "-x", "i", "-m", "y", "-i", "n", "-p", "n", "-f", "volume"]
+    try:
+        done = subprocess.run(
+            [dcm2niix, *options, "-o", str(target), str(source)],
+            capture_output=True, stdin=subprocess.DEVNULL, timeout=CONVERSION_LIMIT_S, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        message = f"expected dcm2niix to make one volume, got none within {CONVERSION_LIMIT_S} s"
+        raise _conversion_problem(subject, message) from None
+    made = list(target.iterdir())
+    if done.returncode or len(made) != 1:
+        message = f"expected dcm2niix to make one volume, got {len(made)}; it ended with {done.returncode}"
+        raise _conversion_problem(subject, message)
+    return made[0]
+
+
+def _link(link: Path, target: Path) -> None:
+    try:
+        link.symlink_to(target)
+    except OSError:  # a filesystem or a Windows account without links
+        shutil.copyfile(target, link)
+
+
+def _conversion_problem(subject: str, message: str) -> InvalidInput:
+    return InvalidInput(
+        f"{subject}: {message}",
+        "export the series again, uncompressed, or choose another",
+        code="series.conversion",
+    )

@@ -1,0 +1,1 @@
+"""What pages and figures share: the HTML shell and templates, the volume viewer."""

@@ -1,0 +1,1 @@
+"""The runs of a grid scored and compared: tables, contrasts, baselines, figures, checklists."""

@@ -1,0 +1,118 @@
+"""What the network is measured against: answers that need no network, in the same folds; cases in, probabilities out.
+
+From below: the training cases' larger class, and logistic regressions on dose-volume numbers and on clinical ones. From
+above, where the cohort is a phantom: the Bayes-optimal decision of each modality set.
+"""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from ricenet import LABELS
+from ricenet.cohort.folds import Folds
+from ricenet.cohort.table import ReadyCase
+from ricenet.command.schemas import InvalidInput
+from ricenet.evaluation.grid import Answers, labels_of
+
+BRAIN_SHARE_AT_GY = (20, 30, 40, 50, 60)
+DOSE_NUMBERS = ("max_gy", "mean_gy", *(f"v{gy}" for gy in BRAIN_SHARE_AT_GY))
+
+
+def larger_class(folds: Folds) -> dict[int, Answers]:
+    """Each fold answers with the larger class of its training cases."""
+    answers = {}
+    for fold in range(folds.n_folds):
+        rice = float(labels_of(folds.training(fold)).mean() > 0.5)
+        validation, test = len(folds.validation(fold)), len(folds.test())
+        answers[fold] = Answers(np.full((1, validation), rice), np.full((1, test), rice))
+    return answers
+
+
+def regression(folds: Folds, numbers: np.ndarray) -> dict[int, Answers]:
+    """Logistic regression on standardised numbers, both classes weighing the same, one model per fold.
+
+    A number that is not given (nan) becomes the mean of the training cases, and that it is not given a number itself.
+
+    Args:
+        numbers: (cases, columns), in the order of `folds.cases`.
+    """
+    row = {case.case_key: numbers[index] for index, case in enumerate(folds.cases)}
+    answers = {}
+    for fold in range(folds.n_folds):
+        training, validation = folds.training(fold), folds.validation(fold)
+        model = make_pipeline(
+            SimpleImputer(add_indicator=True, keep_empty_features=True),
+            StandardScaler(),
+            LogisticRegression(class_weight="balanced", max_iter=1000),
+        )
+        model.fit([row[case.case_key] for case in training], labels_of(training))
+        rice = model.predict_proba([row[case.case_key] for case in [*validation, *folds.test()]])[None, :, 1]
+        answers[fold] = Answers(rice[:, : len(validation)], rice[:, len(validation) :])
+    return answers
+
+
+def clinical_numbers(
+    ready: Sequence[ReadyCase], numbers: Mapping[str, Mapping[str, float]], columns: Sequence[str]
+) -> tuple[np.ndarray, list[str]]:
+    """(cases, used columns) of the declared clinical columns that the cohort has, nan where not given; and their names.
+
+    Args:
+        numbers: column -> case key -> number (ricenet.cohort.covariates).
+    """
+    used = [column for column in columns if numbers.get(column)]
+    rows = [[numbers[column].get(case.case_key, np.nan) for column in used] for case in ready]
+    return np.array(rows, dtype=float).reshape(len(ready), len(used)), used
+
+
+def dose_numbers(cases: Path, ready: Sequence[ReadyCase]) -> np.ndarray | None:
+    """The DOSE_NUMBERS of each case: maximum and mean in Gy, and the share of the brain with at least x Gy.
+
+    Returns:
+        (cases, DOSE_NUMBERS) float64, or None where the cases hold no dose, or none in Gy (dose_scaling=zscore).
+
+    Raises:
+        InvalidInput: a case with an empty brain mask, or with a dose that is not finite.
+    """
+    rows = []
+    for case in ready:
+        folder = cases / case.folder
+        record = json.loads((folder / "case.json").read_text())
+        if "rd" not in record["channels"] or record["dose_scale_gy"] is None:
+            return None
+        # Mapped, so that only this channel is read from disk; float16 holds 60 Gy to 0.03 Gy.
+        channel = np.load(folder / "volume.npy", mmap_mode="r")[record["channels"].index("rd")]
+        dose_gy = channel[np.load(folder / "brain.npy")].astype(float) * record["dose_scale_gy"]
+        if dose_gy.size == 0 or not np.isfinite(dose_gy).all():
+            raise InvalidInput(f"case {case.case_key}: expected a finite dose inside a brain mask; preprocess it again")
+        rows.append([dose_gy.max(), dose_gy.mean(), *((dose_gy >= gy).mean() for gy in BRAIN_SHARE_AT_GY)])
+    return np.array(rows)
+
+
+def read_bayes_decisions(cases: Path, folds: Folds) -> dict[str, dict[str, int]]:
+    """Modality set -> case key -> the Bayes-optimal decision, of truth.csv; empty where the cohort is no phantom.
+
+    The decision is balanced, rice where log p(x | rice) / p(x | recurrence) > 0, like the training's sampler.
+
+    Raises:
+        InvalidInput: truth.csv does not hold a case, or with another label.
+    """
+    path = cases / "truth.csv"
+    if not path.is_file():
+        return {}
+    with path.open(newline="") as stream:
+        rows = {row["case_key"]: row for row in csv.DictReader(stream)}
+    for case in folds.cases:
+        found, expected = rows.get(case.case_key, {}).get("label"), LABELS[case.label]
+        if found != expected:
+            raise InvalidInput(
+                f"case {case.case_key}: expected {expected} in truth.csv, got {found}; draw the phantom again"
+            )
+    sets = next(iter(rows.values())).keys() - {"case_key", "label"}
+    return {name: {key: int(float(row[name]) > 0) for key, row in rows.items()} for name in sets}

@@ -1,0 +1,174 @@
+"""What differs and what is mixed up: a summary in; the forest plot of the contrasts and confusion matrices out."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from ricenet.evaluation.paper_figures import INTERVAL, LABEL_TEXT, STYLE
+from ricenet.evaluation.probability_curves import (
+    COLUMNS,
+    PAGE_INCHES,
+    SMALL,
+    add_heading,
+    in_papers_order,
+    in_words,
+    with_interval,
+)
+from ricenet.evaluation.sentences import p_in_words
+
+BAND: dict[str, Any] = {"color": "#e0e0e0", "linewidth": 0}
+# left ends, in widths of the columns of text
+DIFFERENCE, PAIRS, HOLM_P, VERDICT = 0.0, 0.42, 0.705, 0.87
+HEADINGS = {
+    DIFFERENCE: "difference\n[95% interval]",
+    PAIRS: "only one right\nfirst : second",
+    HOLM_P: "Holm p",
+    VERDICT: "passed",
+}
+FULL_SHADE = 2.2  # on the grey map's scale a share of 1 is less than half, so that black text stays readable
+
+
+def differences(summary: dict[str, Any]) -> Figure | None:
+    """Forest plot of the declared contrasts, top down as declared; None where there is none.
+
+    The band is what this cohort could not have shown; a marker is filled where the contrast passed.
+    """
+    contrasts = summary["contrasts"]
+    if not contrasts:
+        return None
+    smallest = (summary.get("power") or {}).get("smallest_detectable")
+    with mpl.rc_context(STYLE | {"font.size": SMALL}):
+        figure = Figure(figsize=(PAGE_INCHES, 0.4 * len(contrasts) + 1.6), layout="constrained")
+        axes, text = figure.subplots(1, 2, width_ratios=(1, 1.45))
+        if smallest is not None:
+            axes.axvspan(-smallest, smallest, **BAND)
+        axes.axvline(0, color="black", linewidth=0.8)
+        for row, found in enumerate(contrasts.values()):
+            _draw_difference(axes, row, found)
+            _write_difference(text, row, found)
+        axes.set_yticks(range(len(contrasts)), [_contrast_in_words(name) for name in contrasts])
+        axes.set(xlabel="difference in macro F1, first minus second", ylim=(len(contrasts) - 0.5, -0.5))
+        axes.set_xlim(_symmetric_limits(contrasts.values(), smallest))
+        axes.tick_params(axis="y", length=0)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        _set_text_column(text, len(contrasts))
+        figure.legend(handles=_legend(smallest), loc="outside lower center", ncols=2, frameon=False)
+        figure.suptitle(_omnibus_text(summary.get("omnibus")), fontsize=SMALL + 0.5, x=0.01, ha="left")
+    return figure
+
+
+def _contrast_in_words(name: str) -> str:
+    ours, _, theirs = name.partition(" - ")
+    return f"{in_words(ours)}\nminus {in_words(theirs)}"
+
+
+def _draw_difference(axes: Axes, row: int, found: dict[str, Any]) -> None:
+    value = found["difference"]
+    if found["interval"] is not None:
+        axes.hlines(row, *found["interval"], color=INTERVAL, linewidth=1.6)
+    axes.plot(value, row, **_marker(found["passed"]))
+
+
+def _marker(passed: bool) -> dict[str, Any]:
+    face = INTERVAL if passed else "white"
+    return {"marker": "D", "markersize": 6, "markeredgecolor": INTERVAL, "markerfacecolor": face, "color": INTERVAL}
+
+
+def _write_difference(text: Axes, row: int, found: dict[str, Any]) -> None:
+    pairs, p = found["mcnemar"], found["p_holm"]
+    words = {
+        DIFFERENCE: with_interval(found["difference"], found["interval"], "+"),
+        PAIRS: f"{pairs['only_ours']} : {pairs['only_theirs']} of {found['n']}",
+        HOLM_P: "<0.001" if p < 0.001 else f"{p:.3f}",
+        VERDICT: "yes" if found["passed"] else "no",
+    }
+    for x, word in words.items():
+        text.text(x, row, word, va="center")
+
+
+def _set_text_column(text: Axes, rows: int) -> None:
+    """The columns of text share the rows of the plot; their headings stand above it."""
+    text.set(xlim=(0, 1), ylim=(rows - 0.5, -0.5))
+    text.axis("off")
+    for x, heading in HEADINGS.items():
+        text.annotate(heading, (x, 1), (0, 4), "axes fraction", "offset points", va="bottom", fontweight="bold")
+
+
+def _symmetric_limits(contrasts: Iterable[dict[str, Any]], smallest: float | None) -> tuple[float, float]:
+    ends = [abs(end) for one in contrasts for end in (one["difference"], *(one["interval"] or ()))]
+    reach = 1.08 * max(*ends, smallest or 0.0, 0.05)
+    return -reach, reach
+
+
+def _legend(smallest: float | None) -> list[Any]:
+    handles: list[Any] = [
+        Line2D([], [], label="passed", linewidth=1.6, **_marker(True)),
+        Line2D([], [], label="not passed; bar: 95% interval", linewidth=1.6, **_marker(False)),
+    ]
+    if smallest is None:
+        return [*handles, Patch(alpha=0, label="so few cases can show no difference of any size")]
+    return [
+        *handles,
+        Patch(label=f"less than this cohort shows with 80% power (±{smallest:.3f} of accuracy)", **BAND),
+    ]
+
+
+def _omnibus_text(omnibus: dict[str, Any] | None) -> str:
+    if omnibus is None:
+        return "Passed: Holm p below 0.05. Cochran's Q over all sets cannot be computed."
+    q = f"Q = {omnibus['q']:.1f}, {omnibus['df']} degrees of freedom, {p_in_words(omnibus['p'])}, n = {omnibus['n']}"
+    return f"Passed: Holm p and the p of Cochran's Q over all sets below 0.05 ({q})."
+
+
+def confusion_matrices(summary: dict[str, Any]) -> Figure:
+    """Truth against answer for every set: pooled out of fold, and the majority vote on the test split, if looked at.
+
+    Shade and percentage are shares of the row, that is of the cases with that truth.
+    """
+    sets = in_papers_order(summary["sets"])
+    blocks = {
+        "Cross-validation: every case answered once, out of fold": {n: f["oof_confusion"] for n, f in sets.items()},
+        "Test split: majority vote of the fold models": {
+            name: found["test_confusion"] for name, found in sets.items() if found["test_confusion"] is not None
+        },
+    }
+    blocks = {title: matrices for title, matrices in blocks.items() if matrices}
+    rows = [-(-len(matrices) // COLUMNS) for matrices in blocks.values()]
+    columns = min(COLUMNS, len(sets))
+    with mpl.rc_context(STYLE | {"font.size": SMALL}):
+        width = max(PAGE_INCHES * columns / COLUMNS, 4.2)
+        figure = Figure(figsize=(width, 2.2 * sum(rows) + 0.4 * len(blocks)), layout="constrained")
+        parts = figure.subfigures(len(blocks), 1, height_ratios=rows, squeeze=False)[:, 0]
+        for part, n_rows, (title, matrices) in zip(parts, rows, blocks.items(), strict=True):
+            part.suptitle(title, fontsize=SMALL + 1.5, x=0.01, ha="left")
+            _draw_matrices(part, n_rows, columns, matrices)
+    return figure
+
+
+def _draw_matrices(part: SubFigure, rows: int, columns: int, matrices: dict[str, dict[str, int]]) -> None:
+    cells = part.subplots(rows, columns, squeeze=False).ravel()
+    for axes in cells[len(matrices) :]:
+        axes.remove()
+    for axes, (name, counts) in zip(cells, matrices.items(), strict=False):
+        _draw_matrix(axes, np.array([[counts["tn"], counts["fp"]], [counts["fn"], counts["tp"]]]))
+        add_heading(axes, name, f"n = {sum(counts.values())}")
+
+
+def _draw_matrix(axes: Axes, counts: np.ndarray) -> None:
+    """counts: (2, 2), truth by answer, recurrence first."""
+    cases = counts.sum(axis=1, keepdims=True)
+    shares = counts / np.maximum(cases, 1)
+    axes.imshow(shares, cmap="Greys", vmin=0, vmax=FULL_SHADE)
+    for (truth, answer), share in np.ndenumerate(shares):
+        percent = f"\n{share:.0%}" if cases[truth] else ""
+        axes.text(answer, truth, f"{counts[truth, answer]}{percent}", ha="center", va="center")
+    axes.set_xticks((0, 1), LABEL_TEXT)
+    axes.set_yticks((0, 1), LABEL_TEXT, rotation=90, va="center")
+    axes.set(xlabel="answer", ylabel="truth")
+    axes.tick_params(length=0)

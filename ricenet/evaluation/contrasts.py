@@ -1,0 +1,142 @@
+"""The comparisons that were declared beforehand: answers of the rows in; differences, tests and what could not be shown
+out.
+
+Two rows are compared over exactly the same patients only: the validation cases of the folds that both have finished.
+A contrast passes where its p, adjusted by Holm over every declared contrast (a missing one counts too), is below 0.05,
+and Cochran's Q over all modality sets is, where it can be computed. Its p is the larger of two: McNemar's, and that of
+the better row being at chance. The second one is needed because in cross-validation a model that learns nothing tends
+to answer worse than chance (its training cases lack just the labels it is scored on), the more so the more inputs it
+has: on shuffled labels McNemar and Holm alone let a contrast pass in 7 of 60 runs of a cheap model, always against a
+row that was far below chance; with both, in none.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ricenet.cohort.folds import Folds
+from ricenet.command.schemas import WrongUsage
+from ricenet.evaluation.grid import Answers, Grid
+from ricenet.evaluation.scores import Resampling, fold_macro_f1, pool
+from ricenet.statistics import comparison, metrics, power
+from ricenet.statistics.chance import chance
+
+ALPHA = 0.05
+POWER = 0.8
+USUAL_DISCORDANCE = 0.15  # share of patients that two good models answer differently, where none was observed
+
+
+def parse(declared: Sequence[str], known: Sequence[str]) -> list[tuple[str, str]]:
+    """`a - b` as pairs of rows.
+
+    Raises:
+        WrongUsage: not of that form, twice the same, or a row that is none of `known`.
+    """
+    pairs = []
+    for text in declared:
+        ours, found, theirs = (part.strip() for part in text.partition(" - "))
+        if not found or ours == theirs or (ours, theirs) in pairs:
+            raise WrongUsage(f"contrasts: expected different pairs such as 'rd_post - post', each once, got {text!r}")
+        unknown = {ours, theirs} - set(known)
+        if unknown:
+            raise WrongUsage(f"contrasts: {', '.join(sorted(unknown))} is none of {', '.join(known)}")
+        pairs.append((ours, theirs))
+    return pairs
+
+
+def compare(
+    folds: Folds, rows: Grid, sets: Sequence[str], declared: Sequence[tuple[str, str]], how: Resampling
+) -> dict[str, Any]:
+    """`declared`, `contrasts`, `omnibus` and `power` of summary.json.
+
+    Args:
+        rows: modality sets and baselines.
+        sets: the modality sets among them, which Cochran's Q is about.
+    """
+    omnibus = _omnibus(folds, rows, sets)
+    found = {f"{a} - {b}": one for a, b in declared if (one := _contrast(folds, rows, a, b, how)) is not None}
+    p_values = [max(one["mcnemar"]["p"], one["better_chance_p"]) for one in found.values()]
+    absent = [1.0] * (len(declared) - len(found))
+    adjusted = comparison.holm([*p_values, *absent]) if declared else np.empty(0)
+    for one, p in zip(found.values(), adjusted, strict=False):  # the padding has no row
+        one["p_holm"] = float(p)
+        one["passed"] = bool(p < ALPHA and (omnibus is None or omnibus["p"] < ALPHA))
+    return {
+        "declared": [f"{ours} - {theirs}" for ours, theirs in declared],
+        "contrasts": found,
+        "omnibus": omnibus,
+        "power": _power(folds, rows, list(found.values())),
+    }
+
+
+def _common(rows: Grid, names: Sequence[str]) -> list[int]:
+    """The folds that all of `names` have finished."""
+    return sorted(set.intersection(*(set(rows.get(name, {})) for name in names)))
+
+
+def _only(answers: Mapping[int, Answers], folds: Sequence[int]) -> dict[int, Answers]:
+    return {fold: answers[fold] for fold in folds}
+
+
+def _omnibus(folds: Folds, rows: Grid, sets: Sequence[str]) -> dict[str, Any] | None:
+    """Are all sets equally often right? Over the folds that all of them have finished; None below three sets."""
+    common = _common(rows, sets) if len(sets) >= 3 else []
+    if not common:
+        return None
+    pooled = [pool(folds, _only(rows[name], common)) for name in sets]
+    right = np.stack([one.decisions == one.labels for one in pooled], axis=1)
+    found = comparison.cochrans_q(right, pooled[0].patients)
+    return {"q": found.q, "df": found.df, "p": found.p, "sets": list(sets), "folds": common, "n": len(right)}
+
+
+def _contrast(folds: Folds, rows: Grid, ours: str, theirs: str, how: Resampling) -> dict[str, Any] | None:
+    common = _common(rows, (ours, theirs))
+    if not common:
+        return None
+    a, b = (pool(folds, _only(rows[name], common)) for name in (ours, theirs))
+    difference = metrics.macro_f1_difference(a.labels, a.decisions, b.decisions, a.patients, how.draws, how.seed)
+    pairs = comparison.mcnemar(a.labels, a.decisions, b.decisions, a.patients)
+    better = a if difference.value > 0 else b
+    by_chance = chance(better.labels, better.decisions, better.patients, how.draws, how.seed)
+    return {
+        "difference": difference.value,
+        "interval": difference.interval,
+        "interval_method": difference.method,
+        "macro_f1": [metrics.macro_f1(one.labels, one.decisions) for one in (a, b)],
+        "mcnemar": {"only_ours": pairs.only_ours, "only_theirs": pairs.only_theirs, "p": pairs.p},
+        "better_chance_p": by_chance.p,
+        "fold_test": _fold_test(folds, rows, ours, theirs, common),
+        "folds": common,
+        "n": len(a.labels),
+        "n_patients": len(set(a.patients)),
+    }
+
+
+def _fold_test(folds: Folds, rows: Grid, ours: str, theirs: str, common: Sequence[int]) -> dict[str, float] | None:
+    """Nadeau and Bengio's corrected t over the folds, shown beside; None with one fold."""
+    if len(common) < 2:
+        return None
+    differences = [fold_macro_f1(folds, fold, rows[ours]) - fold_macro_f1(folds, fold, rows[theirs]) for fold in common]
+    n_test = float(np.mean([len(folds.validation(fold)) for fold in common]))
+    n_train = float(np.mean([len(folds.training(fold)) for fold in common]))
+    found = comparison.corrected_fold_t(np.array(differences), n_train, n_test)
+    return {"t": found.t, "df": found.df, "p": found.p, "factor": found.factor}
+
+
+def _power(folds: Folds, rows: Grid, found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The smallest difference in accuracy that the cross-validation patients could have shown, at 80% power.
+
+    It hangs on how many patients two models answer differently: the median of the contrasts, where there are any.
+    """
+    patients = len({case.patient_key for fold in range(folds.n_folds) for case in folds.validation(fold)})
+    shares = [(one["mcnemar"]["only_ours"] + one["mcnemar"]["only_theirs"]) / one["n"] for one in found]
+    discordance = float(np.median(shares)) if shares else USUAL_DISCORDANCE
+    return {
+        "patients": patients,
+        "power": POWER,
+        "alpha": ALPHA,
+        "discordance": discordance,
+        "discordance_observed": bool(shares),
+        "smallest_detectable": power.smallest_detectable_difference(patients, discordance, POWER, ALPHA),
+    }

@@ -1,0 +1,186 @@
+"""What an evaluation says, in sentences: summary.json in, sentences and formatted numbers out.
+
+Only what was declared beforehand is said to pass; no set is called the best of seven.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ricenet.evaluation.results_table import PAPER, missing_cells
+
+CHANNEL_NAMES = {"post": "post-OP MRI", "event": "event MRI", "rd": "dose"}
+BASELINES = {
+    "majority_class": "the training set's larger class",
+    "dose_volume": "logistic regression on dose-volume numbers",
+    "clinical": "logistic regression on clinical numbers",
+}
+CONTROLS = {
+    "shuffled_labels": "trained and scored on shuffled labels",
+    "metadata_only": "site, scanner and the like in place of images",
+}
+ONE_MODEL = {"modality_dropout": "one model for all sets"}
+FULL = "rd_post_event"
+
+
+def headline(summary: dict[str, Any]) -> list[str]:
+    """The full set, the declared contrasts, the trivial baseline, the test set, the controls; in this order."""
+    return [
+        *_unfinished(summary),
+        *_full_set(summary),
+        *_contrasts(summary),
+        *_test(summary),
+        *_controls(summary),
+        *_excluded(summary),
+    ]
+
+
+def _unfinished(summary: dict[str, Any]) -> list[str]:
+    if not summary["missing"]:
+        return []
+    return [
+        f"Not finished: {len(summary['missing'])} of {summary['cells']} cells of the grid are missing "
+        f"({missing_cells(summary)}). Every number below is of what is there."
+    ]
+
+
+def _full_set(summary: dict[str, Any]) -> list[str]:
+    full = summary["sets"].get(FULL)
+    if not full:
+        return []
+    sentence = (
+        f"With all three inputs ({channels(FULL)}) the models reach a pooled out-of-fold macro F1 of "
+        f"{interval(full['oof_macro_f1'], full['oof_interval'])} over {full['n']} cases, where chance gives "
+        f"{number(full['chance']['mean'])} ({p_in_words(full['chance']['p'])}); the paper reports "
+        f"{number(PAPER[FULL]['validation'])} as its mean over folds."
+    )
+    seeds = full.get("seeds")
+    if seeds and seeds["oof_sd"] is not None:
+        sentence += (
+            f" That is with {len(seeds['oof_macro_f1'])} seeds averaged; a single one reaches "
+            f"{number(seeds['oof_mean'])} with a standard deviation of {number(seeds['oof_sd'])}."
+        )
+    return [sentence]
+
+
+def _contrasts(summary: dict[str, Any]) -> list[str]:
+    contrasts, declared = summary["contrasts"], summary["declared"]
+    if not declared:
+        return ["No contrast was declared, so no two sets are compared."]
+    sentences = [
+        f"{pair.replace(' - ', ' minus ')}: {signed(one['difference'])} macro F1 (95% {signed(one['interval'][0])} to "
+        f"{signed(one['interval'][1])}) over {one['n']} common cases; this declared contrast passes "
+        f"(Holm-adjusted {p_in_words(one['p_holm'])})."
+        for pair, one in contrasts.items()
+        if one["passed"]
+    ]
+    others = len(contrasts) - len(sentences)
+    absent = len(declared) - len(contrasts)
+    if others or absent:
+        sentences.append(
+            f"{others} of {len(declared)} contrasts that were declared beforehand do not pass"
+            + (f", {absent} cannot be computed yet" if absent else "")
+            + ": their sets may or may not differ."
+        )
+    return [*sentences, reach(summary["power"])]
+
+
+def reach(power: dict[str, Any]) -> str:
+    """What the cohort could have shown at all."""
+    seen = "as observed here" if power["discordance_observed"] else "an assumption"
+    if power["smallest_detectable"] is None:
+        what = "could not show any difference in accuracy"
+    else:
+        points = 100 * power["smallest_detectable"]
+        what = f"could show a difference in accuracy of {points:.1f} points, not a smaller one"
+    return (
+        f"With {power['patients']} patients this cohort {what} ({power['power']:.0%} power, before any adjustment for "
+        f"several contrasts, where two models answer {power['discordance']:.0%} of the patients differently, {seen})."
+    )
+
+
+def _test(summary: dict[str, Any]) -> list[str]:
+    full = summary["sets"].get(FULL)
+    if not full or full["test_vote_macro_f1"] is None:
+        return []
+    return [
+        f"On the {full['n_test']} held-out test cases the majority vote of {channels(FULL)} reaches "
+        f"{interval(full['test_vote_macro_f1'], full['test_interval'])}. So few cases cannot rank the sets. "
+        + looks(summary["test_access"])
+    ]
+
+
+def looks(access: dict[str, Any]) -> str:
+    """How often the test split was scored."""
+    if not access["looked"]:
+        return "The test split was not looked at."
+    if access["count"] is None:
+        return "How often the test split was used is not known: its cases folder is read-only."
+    times = "once" if access["count"] == 1 else f"{access['count']} times, with different models each time"
+    return f"The test split has been scored {times}."
+
+
+def _controls(summary: dict[str, Any]) -> list[str]:
+    if not summary["controls"]:
+        return ["No leakage control was run (control=shuffled_labels, control=metadata_only)."]
+    above = [one for one in summary["controls"] if one["above_chance"]]
+    if not above:
+        return [f"{len(summary['controls'])} leakage control(s) stay at chance."]
+    return [
+        f"Leakage control {one['row']} (seed {one['seed']}) is above chance: "
+        f"{interval(one['oof_macro_f1'], one['oof_interval'])}, {p_in_words(one['chance']['p'])}. "
+        "Find out why before any other number is believed."
+        for one in above
+    ]
+
+
+def _excluded(summary: dict[str, Any]) -> list[str]:
+    excluded = summary["cohort"]["excluded"]
+    if excluded is None:
+        return []
+    if not excluded:
+        return ["No case of the cohort table was excluded."]
+    reasons = ", ".join(f"{reason} ({count})" for reason, count in excluded.items())
+    return [f"{sum(excluded.values())} case(s) of the cohort table were excluded: {reasons}."]
+
+
+def channels(modalities: str) -> str:
+    """A modality set in words: `dose + post-OP MRI` for rd_post."""
+    return " + ".join(map(channel_name, modalities.split("_")))
+
+
+def channel_name(channel: str) -> str:
+    """A channel in words; a further one, which nobody has named yet, by its own name."""
+    return CHANNEL_NAMES.get(channel, channel)
+
+
+def row_name(row: str) -> str:
+    """Any row of a grid or of the results in words; `dose, control: shuffled labels` for rd-shuffled_labels."""
+    name, _, control = row.partition("-")
+    words = (BASELINES | ONE_MODEL | CONTROLS).get(name) or channels(name)
+    return f"{words}, control: {control.replace('_', ' ')}" if control else words
+
+
+def number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def signed(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
+
+
+def percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0%}"
+
+
+def p_value(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def p_in_words(value: float) -> str:
+    """With the letter, as it stands in a sentence."""
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+
+
+def interval(value: float | None, bounds: Sequence[float] | None) -> str:
+    """A value with its 95% interval in brackets."""
+    return number(value) + (f" (95% {number(bounds[0])} to {number(bounds[1])})" if bounds else "")

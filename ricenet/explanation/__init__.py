@@ -1,0 +1,1 @@
+"""What occlusion maps say about a case and a cohort: regions, attribution, curves, figures, sentences."""

@@ -1,0 +1,210 @@
+"""One case explained: its scene and the models' networks in; occlusion maps and the content of occlusion.json out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter
+from torch import Tensor, nn
+
+from ricenet import LABELS
+from ricenet.command.schemas import InvalidInput, WrongUsage
+from ricenet.explanation.attribution import VERSION, channel_shares, measure, rank_agreement
+from ricenet.explanation.deletion_curves import curves
+from ricenet.explanation.explained_case import Scene
+from ricenet.explanation.regions import regions
+from ricenet.occlusion.sensitivity import Occlusion, Plan, drop_map, occlude, predicted_class
+from ricenet.training.run_folder import FinishedRun
+
+SIGN = "positive: blanking there lowers the probability of the predicted class, so the answer needs what is there"
+_HOW_FAST = ("batch_size", "device", "memory_gb", "masks")  # what does not decide the map; masks count by content
+
+Fill = float | str | Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The keys of conf/explain.yaml that concern a case; see there."""
+
+    cube_mm: float
+    stride_mm: float
+    refine_mm: float | None = None
+    fill: Fill = 0.0
+    per_channel: bool = False
+    randomised: bool = True
+    curves: bool = False
+    precision: str = "fp32"
+    batch_size: int = 8
+    memory_gb: float = 8.0
+    device: str = "cpu"
+    masks: Path | None = None
+
+    def recorded(self) -> dict[str, Any]:
+        """What decides the map and its numbers."""
+        return {name: value for name, value in asdict(self).items() if name not in _HOW_FAST}
+
+
+@dataclass(frozen=True)
+class Member:
+    """One fold's network, trained, and with its weights shuffled where that is asked for."""
+
+    run: FinishedRun
+    weights_hash: str
+    network: nn.Module
+    shuffled: nn.Module | None
+
+
+@dataclass(frozen=True)
+class CaseMap:
+    """(X, Y, Z) float32 maps by name ("occlusion" with all channels blanked at once), and the record beside them."""
+
+    maps: dict[str, np.ndarray]
+    record: dict[str, Any]
+
+
+def map_case(scene: Scene, members: Sequence[Member], settings: Settings, label: str) -> CaseMap:
+    """Explain one case by the mean probability of the members.
+
+    Args:
+        label: of the progress bars.
+
+    Raises:
+        InvalidInput: a cube larger than the volume, or an answer that is not finite.
+    """
+    channels, networks = members[0].run.channels, [one.network for one in members]
+    plan = _plan(scene, settings)
+    volume = torch.from_numpy(scene.volume).to(settings.device)
+    reference = torch.from_numpy(fill_reference(scene, channels, settings.fill, plan.cube)).to(settings.device)
+    whole = list(range(len(channels)))
+    blanked = {"occlusion": whole}
+    if settings.per_channel:
+        blanked |= {f"occlusion_{name}": [index] for index, name in enumerate(channels)}
+    answers = occlude(networks, volume, reference, blanked, plan, f"{label} occlusion")
+    _require_finite(scene, answers)
+    maps = {name: drop_map(each) for name, each in answers.items()}
+    known = regions(scene)
+    record = _heading(scene, members, settings, plan, answers) | _numbers(scene, plan, maps["occlusion"], known)
+    alone = {name: maps[f"occlusion_{name}"] for name in channels if settings.per_channel}
+    record["per_channel"] = {name: _numbers(scene, plan, drop, known) for name, drop in alone.items()}
+    record["channel_share"] = channel_shares(alone)
+    record["fold_agreement"] = _fold_agreement(answers["occlusion"], scene.brain)
+    record["randomised"] = record["curves"] = None
+    if settings.randomised:
+        shuffled = [one.shuffled for one in members if one.shuffled is not None]
+        meaningless = occlude(shuffled, volume, reference, {"": whole}, plan, f"{label} shuffled weights")
+        _require_finite(scene, meaningless)
+        maps["randomised"] = drop_map(meaningless[""])
+        record["randomised"] = _randomised(scene, plan, maps, known)
+    if settings.curves:
+        record["curves"] = _curves(scene, networks, volume, reference, maps["occlusion"], plan, f"{label} curves")
+    return CaseMap(maps, record)
+
+
+def fill_reference(scene: Scene, channels: Sequence[str], fill: Fill, cube: Sequence[int]) -> np.ndarray:
+    """(C, X, Y, Z) float32, what a blanked cube is filled with.
+
+    Args:
+        fill: a value; a value for each channel by name, the others 0; or "blur": inside the brain the volume itself,
+            smoothed until nothing of a cube's size is left (Gaussian, SD half the cube's edge), outside as it is.
+
+    Raises:
+        WrongUsage: a channel that the models do not have, or another word.
+    """
+    if isinstance(fill, Mapping):
+        unknown = sorted(set(fill) - set(channels))
+        if unknown:
+            raise WrongUsage(f"fill should name channels among {', '.join(channels)}, got {', '.join(unknown)}")
+        values = np.array([fill.get(name, 0.0) for name in channels], dtype=np.float32)
+        return np.broadcast_to(values[:, None, None, None], scene.volume.shape).copy()
+    if fill == "blur":
+        smooth = gaussian_filter(scene.volume, (0, *(edge / 2 for edge in cube)), mode="nearest")
+        return np.where(scene.brain.astype(bool), smooth, scene.volume)
+    if isinstance(fill, str):
+        raise WrongUsage(f"fill should be a number, blur, or numbers by channel, got {fill!r}")
+    return np.full_like(scene.volume, fill)
+
+
+def _plan(scene: Scene, settings: Settings) -> Plan:
+    cube = scene.voxels(settings.cube_mm)
+    if any(edge > size for edge, size in zip(cube, scene.volume.shape[1:], strict=True)):
+        raise InvalidInput(
+            f"case {scene.case.case_key}: cube_mm={settings.cube_mm:g} is larger than its volume; choose a smaller cube"
+        )
+    finest = None if settings.refine_mm is None else scene.voxels(settings.refine_mm)
+    stride = scene.voxels(settings.stride_mm)
+    return Plan(cube, stride, finest, settings.batch_size, settings.precision, settings.memory_gb)
+
+
+def _require_finite(scene: Scene, answers: Mapping[str, Sequence[Occlusion]]) -> None:
+    if not all(np.isfinite(one.logits).all() for each in answers.values() for one in each):
+        raise InvalidInput(
+            f"case {scene.case.case_key}: a model's answer is not finite; check the case's volume and the fold's "
+            "training"
+        )
+
+
+def _heading(
+    scene: Scene,
+    members: Sequence[Member],
+    settings: Settings,
+    plan: Plan,
+    answers: Mapping[str, Sequence[Occlusion]],
+) -> dict[str, Any]:
+    first, (predicted, probability) = answers["occlusion"][0], predicted_class(answers["occlusion"])
+    errors = [one.error for each in answers.values() for one in each if one.error is not None]
+    return {
+        "version": VERSION,
+        "case_key": scene.case.case_key,
+        "split": scene.case.split,
+        "modalities": members[0].run.modalities,
+        "channels": list(members[0].run.channels),
+        "label": LABELS[scene.case.label],
+        "predicted": LABELS[predicted],
+        "probability": probability,
+        "folds": [one.run.fold for one in members],
+        "sign": SIGN,
+        "settings": settings.recorded(),
+        "method": f"{first.method}, {settings.precision}",
+        "logit_error": max(errors, default=None),
+        "cube_voxels": plan.cube,
+        "stride_voxels": plan.stride,
+        "positions": len(first.positions),
+        "cubes_run": sum(one.passes for each in answers.values() for one in each),
+    }
+
+
+def _numbers(scene: Scene, plan: Plan, drop: np.ndarray, known: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    return measure(drop, scene.world_from_voxel, plan.cube, scene.brain.astype(bool), known, scene.dose_gy)
+
+
+def _fold_agreement(members: Sequence[Occlusion], brain: np.ndarray) -> float | None:
+    """Of the single models' maps for the class that they predict together."""
+    chosen, _ = predicted_class(members)
+    return rank_agreement([drop_map([one], chosen) for one in members], brain.astype(bool))
+
+
+def _randomised(
+    scene: Scene, plan: Plan, maps: Mapping[str, np.ndarray], known: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+    numbers = _numbers(scene, plan, maps["randomised"], known)
+    similarity = rank_agreement([maps["occlusion"], maps["randomised"]], scene.brain.astype(bool))
+    return {"drop_max": numbers["drop_max"], "pointing": numbers["pointing"], "similarity": similarity}
+
+
+def _curves(
+    scene: Scene,
+    networks: Sequence[nn.Module],
+    volume: Tensor,
+    reference: Tensor,
+    drop: np.ndarray,
+    plan: Plan,
+    label: str,
+) -> dict[str, Any]:
+    found = curves(
+        networks, volume, reference, drop, scene.brain.astype(bool), plan.stride,
+        batch_size=plan.batch_size, progress=label,
+    )  # fmt: skip
+    return found.as_record()

@@ -1,0 +1,130 @@
+"""One case as it is explained: a case folder and, if there are any, the user's masks in; volumes and masks out."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from ricenet.cases.case_reader import load_case
+from ricenet.cohort.covariates import read_covariates
+from ricenet.cohort.table import ReadyCase, read_cases
+from ricenet.command.schemas import InvalidInput
+from ricenet.images.volume import read_volume
+
+MASKS = ("lesion", "cavity")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One case as it is explained: `volume` (C, X, Y, Z) float32 in the model's channel order, the rest (X, Y, Z).
+
+    Attributes:
+        world_from_voxel: (4, 4), RAS+, mm.
+        dose_gy: in Gy; None where the case has no dose, or none in Gy.
+        truth: the known masks by name, `lesion` and `cavity`, bool: the user's, else those of a phantom.
+        mri, mri_role: background of a picture, the event image if there is one.
+        post, event: the MRIs, z-scored as in the case folder; None where the case has no such channel.
+        prescription_gy: of the whole treatment; None where covariates.csv does not say.
+    """
+
+    case: ReadyCase
+    volume: np.ndarray
+    world_from_voxel: np.ndarray
+    brain: np.ndarray
+    dose_gy: np.ndarray | None
+    truth: dict[str, np.ndarray]
+    mri: np.ndarray
+    mri_role: str
+    post: np.ndarray | None = None
+    event: np.ndarray | None = None
+    prescription_gy: float | None = None
+
+    @property
+    def spacing_mm(self) -> np.ndarray:
+        """(3,) edge lengths of a voxel."""
+        return np.linalg.norm(self.world_from_voxel[:3, :3], axis=0)
+
+    def voxels(self, length_mm: float) -> tuple[int, int, int]:
+        """A length in mm as whole voxels along each axis, at least one."""
+        x, y, z = (max(1, round(length_mm / spacing)) for spacing in self.spacing_mm.tolist())
+        return x, y, z
+
+
+def read_scene(cases: Path, case: ReadyCase, channels: Sequence[str], masks: Path | None = None) -> Scene:
+    """Read what explaining `case` to a model of these channels takes.
+
+    Args:
+        cases: the cases folder.
+        case: one of its cases.
+        channels: of the model, in its order.
+        masks: folder of the user's masks, <case_key>/lesion.nii.gz and <case_key>/cavity.nii.gz, as far as there are
+            any; on any grid, in the world frame of the case (of the reference that preprocess registered to).
+
+    Raises:
+        InvalidInput: as load_case and read_volume; a mask that does not meet the brain.
+    """
+    volume, folder = load_case(cases, case, channels), cases / case.folder
+    content = json.loads((folder / "case.json").read_text())
+    world_from_voxel, brain = np.array(content["world_from_voxel"], dtype=np.float64), np.load(folder / "brain.npy")
+    images = {role: load_case(cases, case, [role])[0] for role in content["channels"]}
+    mri_role = next(role for role in ("event", "post") if role in images)
+    scale_gy = content.get("dose_scale_gy") if "rd" in images else None
+    return Scene(
+        case=case,
+        volume=volume,
+        world_from_voxel=world_from_voxel,
+        brain=brain,
+        dose_gy=None if scale_gy is None else images["rd"] * scale_gy,
+        truth=_phantom_masks(folder) | _user_masks(masks, case.case_key, world_from_voxel, brain),
+        mri=images[mri_role],
+        mri_role=mri_role,
+        post=images.get("post"),
+        event=images.get("event"),
+        prescription_gy=_prescription_gy(cases, case.case_key),
+    )
+
+
+def _phantom_masks(folder: Path) -> dict[str, np.ndarray]:
+    truth = dict(np.load(folder / "truth.npz")) if (folder / "truth.npz").is_file() else {}
+    return {name: truth[name].astype(bool) for name in MASKS if name in truth}
+
+
+def _user_masks(
+    masks: Path | None, case_key: str, world_from_voxel: np.ndarray, brain: np.ndarray
+) -> dict[str, np.ndarray]:
+    if masks is None:
+        return {}
+    paths = {name: masks / case_key / f"{name}.nii.gz" for name in MASKS}
+    found = {
+        name: _read_mask(path, f"case {case_key}", f"{name} mask", world_from_voxel, brain.shape)
+        for name, path in paths.items()
+        if path.is_file()
+    }
+    for name, mask in found.items():
+        if not (mask & (brain != 0)).any():
+            raise InvalidInput(
+                f"case {case_key}: expected a {name} mask that meets the brain, got {int(mask.sum()):,} voxels on the "
+                "case's grid, none of them in it",
+                "draw it on the image that preprocess used as reference, or resample it to that image's frame",
+                code="mask.outside",
+            )
+    return found
+
+
+def _read_mask(path: Path, case: str, role: str, world_from_voxel: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The mask at the voxels of another grid: each takes the value of the nearest voxel; above one half is inside."""
+    mask = read_volume(path, case, role)
+    index = np.linalg.inv(mask.world_from_voxel) @ world_from_voxel
+    # grid-constant: a voxel at the border reaches half an edge beyond its centre.
+    sampled = ndimage.affine_transform(
+        mask.voxels, index[:3, :3], index[:3, 3], output_shape=shape, order=0, mode="grid-constant"
+    )
+    return sampled > 0.5
+
+
+def _prescription_gy(cases: Path, case_key: str) -> float | None:
+    covariates = read_covariates(cases, [case.case_key for case in read_cases(cases)])
+    return None if covariates is None else covariates.numbers.get("prescription_gy", {}).get(case_key)

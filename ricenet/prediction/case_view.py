@@ -1,0 +1,63 @@
+"""What the page of a new patient shows of its images: a sampled case and its map in; layers and a picture out."""
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ricenet.cases.case_folder import Prepared
+from ricenet.cohort.table import Case, ReadyCase
+from ricenet.display.viewer import Layer
+from ricenet.explanation.explained_case import Scene
+
+TITLES = {"post": "Post-OP MRI", "event": "Event MRI", "rd": "Radiotherapy dose"}
+ENHANCED = 0.3  # of the window of grey is left for what is brighter than the brain, so that both can be seen
+
+
+def layers(shown: Prepared, drop: np.ndarray | None) -> list[Layer]:
+    """What the viewer shows, of the brain alone: with the skull a face could be drawn from the page.
+
+    Args:
+        shown: the case on the page's grid.
+        drop: (X, Y, Z) on the same grid, or None.
+    """
+    brain = shown.brain
+    stack = []
+    for role, image in shown.view.items():
+        inside = np.where(brain, image, 0).astype(np.float32)
+        if role == "rd":
+            stack.append(Layer("rd", TITLES[role], inside, "dose", 0.0, float(inside.max()), "Gy"))
+        else:
+            low, high = np.percentile(image[brain], (0.5, 98))
+            high += ENHANCED * (high - low)
+            stack.append(Layer(role, TITLES.get(role, role), inside, "mri", float(low), float(high), ""))
+    if drop is not None:
+        most = float(np.abs(drop).max()) or 1.0  # a window needs a width
+        stack.append(Layer("occlusion", "Occlusion map", drop, "map", -most, most, "probability"))
+    return stack
+
+
+def draw_picture(case: Case, shown: Prepared, drop: np.ndarray | None, prediction: Mapping[str, Any]) -> bytes:
+    """A PNG of the map over the event MRI; of the volumes alone where there is no map. Arguments as of `layers`."""
+    from ricenet.cases import qc_picture
+    from ricenet.explanation.map_figures import draw_case
+
+    masked = {role: np.where(shown.brain, image, 0) for role, image in shown.view.items()}
+    stream = io.BytesIO()
+    if drop is None:
+        qc_picture.draw_case(stream, masked, shown.brain, case.key)
+        return stream.getvalue()
+    scene = Scene(
+        case=ReadyCase(case.key, case.patient_key, case.label, case.split, ""),
+        volume=shown.volume,
+        world_from_voxel=np.array(shown.record["world_from_voxel"]),
+        brain=shown.brain,
+        dose_gy=masked.get("rd"),
+        truth={},
+        mri=masked["event"],
+        mri_role="event",
+    )
+    title = "Case {case_key}: predicted {predicted}, probability of RICE {probability:.2f}".format(**prediction)
+    draw_case(scene, drop, title).savefig(stream, format="png", dpi=110, metadata={"Software": None})
+    return stream.getvalue()

@@ -1,0 +1,53 @@
+"""The model card of an exported model: model.json and evaluation.json in; Markdown out.
+
+Its questions are those of Mitchell et al. 2019, Model Cards for Model Reporting (arXiv 1810.03993). What comes from
+files is escaped; the text stands in modelcard.md.j2.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from ricenet.evaluation.checklists import escaped
+from ricenet.evaluation.sentences import channel_name, interval, number, percent
+from ricenet.images.dose_limits import DOSE_SCALE_GY
+from ricenet.prediction.monai_bundle import PHANTOM, REFERENCES, RESEARCH_ONLY
+from ricenet.prediction.training_range import describe
+from ricenet.statistics.recalibration import DRAWS
+
+BRAIN = {
+    "hdbet": "HD-BET",
+    "hdbet2": "HD-BET, version 2",
+    "mask": "a mask of the user's",
+    "none": "what is not 0 in stripped images",
+}
+
+
+def model_card(model: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
+    """docs/README.md. model, evaluation: the content of model.json and evaluation.json."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parents[1] / "display" / "templates"),
+        undefined=jinja2.StrictUndefined,
+        finalize=escaped,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"number": number, "percent": percent, "digits": lambda value: f"{value:.4g}"}
+    folds = model["folds"]
+    return environment.get_template("modelcard.md.j2").render(
+        model=model,
+        evaluation=evaluation,
+        warning=PHANTOM if model["cohort"]["phantom"] else "",
+        research_only=RESEARCH_ONLY,
+        references=REFERENCES,
+        channels=" + ".join(map(channel_name, model["channels"])),
+        missing=[fold for fold in range(model["n_folds"]) if fold not in folds],
+        brain=BRAIN.get(model["preprocessing"]["brain"], model["preprocessing"]["brain"]),
+        scale_gy=DOSE_SCALE_GY,
+        draws=DRAWS,
+        ranges=[(describe(name), found) for name, found in model["ranges"].items()],
+        interval=interval,
+    )

@@ -1,0 +1,234 @@
+"""What a model folder says of a trained set: finished runs, their cases and their evaluation in; plain content out.
+
+Nothing of a single patient, no path and no name of a machine stands in it. The ranges hold the lowest and the highest
+value of the training cohort, of no case that could be named.
+"""
+
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from math import isclose
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from ricenet import LABELS
+from ricenet.cases.alignment import Settings
+from ricenet.cases.case_reader import load_case
+from ricenet.cohort.folds import Folds, read_folds
+from ricenet.cohort.table import ReadyCase
+from ricenet.command.schemas import InvalidInput, WrongUsage, defaults_of
+from ricenet.evaluation.grid import Answers, labels_of, out_of_fold, patients_of, read_grid
+from ricenet.evaluation.results_table import SUMMARY_VERSION
+from ricenet.prediction.model_json import VERSION
+from ricenet.prediction.training_range import measure, ranges
+from ricenet.statistics.recalibration import fit_recalibration
+from ricenet.training.network import network_settings
+from ricenet.training.run_folder import FinishedRun, cases_folder, finished_folds, finished_runs
+
+PHANTOM_SOURCE = "ricenet.phantom"
+PACKAGES = ("ricenet", "commit", "torch", "lightning", "monai", "numpy", "python")
+NOT_OF_THE_MODEL = ("run", "cases", "logger", "name", "fold")
+# A subgroup of fewer patients, and the ROC curve with its corner a patient, would speak of single ones.
+FEWEST_IN_A_SUBGROUP = 10
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One set of a grid: its finished folds by number (of several seeds the lowest), and what they were trained on."""
+
+    name: str
+    run: Path
+    cases: Path
+    folds: Folds
+    finished: dict[int, FinishedRun]
+    answers: dict[int, Answers]
+
+    @property
+    def first(self) -> FinishedRun:
+        """The run that stands for what all folds have in common."""
+        return next(iter(self.finished.values()))
+
+    @property
+    def seen(self) -> list[ReadyCase]:
+        """The cases of the cross-validation."""
+        return [case for case in self.folds.cases if case.split == "cv"]
+
+
+def read_trained(run: Path, modalities: str) -> Trained:
+    """Read the set `modalities` of the grid `run`; folds that are not finished are warned of.
+
+    Raises:
+        WrongUsage: the row is a leakage control's.
+        InvalidInput: no fold is finished, folds differ in the network, or as runs.finished_folds and grid.read_grid.
+    """
+    runs = finished_runs(run)
+    if any(one.modalities == modalities and one.control is not None for one in runs):
+        raise WrongUsage(f"modalities={modalities} is a leakage control: it answers no question; export a set's model")
+    cases = cases_folder(run, runs)
+    folds = read_folds(cases)
+    finished = dict(sorted(finished_folds(runs, modalities, cases, folds).items()))
+    answers = read_grid([one for one in runs if one.modalities == modalities], cases, folds)[modalities]
+    _require_one_network(modalities, finished)
+    missing = [str(fold) for fold in range(folds.n_folds) if fold not in finished]
+    if missing:
+        log.warning(
+            "%s: fold %s is not finished; the model is made of the other %d",
+            modalities, ", ".join(missing), len(finished),
+        )  # fmt: skip
+    return Trained(modalities, run, cases, folds, finished, answers)
+
+
+def _require_one_network(name: str, finished: Mapping[int, FinishedRun]) -> None:
+    settings = {json.dumps(network_settings(one.record["model"]), sort_keys=True) for one in finished.values()}
+    if len(settings) > 1:
+        raise InvalidInput(
+            f"{name}: expected folds of one network, got {' and '.join(sorted(settings))}",
+            "train the folds that differ again",
+            code="model.networks",
+        )
+
+
+def model_content(trained: Trained, row: Mapping[str, Any]) -> dict[str, Any]:
+    """model.json. row: of the set, as in evaluation/summary.json.
+
+    Raises:
+        InvalidInput: cases of different preprocessing.
+    """
+    preprocessing, by_phantom, made_by = read_preprocessing(trained.cases, trained.folds.cases)
+    seen, record = trained.seen, trained.first.record
+    calibration = _calibration(trained)
+    return {
+        "version": VERSION,
+        "name": trained.name,
+        "channels": trained.first.channels,
+        "labels": list(LABELS),
+        "network": network_settings(record["model"]),
+        "folds": list(trained.finished),
+        "n_folds": trained.folds.n_folds,
+        "preprocessing": preprocessing,
+        "preprocessing_source": "phantom, drawn directly" if by_phantom else "case folders",
+        "calibration": calibration.curve,
+        "calibration_reason": calibration.reason,
+        "ranges": ranges(measure_case(trained.cases, case, trained.first.channels) for case in seen),
+        "cohort": {
+            "cases": len(seen),
+            "patients": len({case.patient_key for case in seen}),
+            **{name: sum(case.label == label for case in seen) for label, name in enumerate(LABELS)},
+            "phantom": by_phantom or (trained.cases / "truth.csv").is_file(),
+        },
+        "evaluation": {
+            "oof_macro_f1": row["oof_macro_f1"],
+            "oof_interval": row["oof_interval"],
+            "auroc": row["oof"]["auroc"],
+            "auroc_interval": row["oof_intervals"]["auroc"],
+            "n": row["n"],
+            "seeds": max(len(found.seeds) for found in trained.answers.values()),
+        },
+        "versions": {name: record["versions"].get(name) for name in PACKAGES} | {"preprocessing": made_by},
+    }
+
+
+def _calibration(trained: Trained) -> Any:
+    """Fitted to the answers of the very weights that are exported, of several seeds those of the lowest."""
+    cases = out_of_fold(trained.folds, trained.answers)
+    probabilities = np.concatenate([found.validation[0] for found in trained.answers.values()])
+    return fit_recalibration(labels_of(cases), probabilities, patients_of(cases))
+
+
+def measure_case(cases: Path, case: ReadyCase, channels: Sequence[str]) -> dict[str, float]:
+    """The measures of ricenet.prediction.training_range of one case folder."""
+    record = json.loads((cases / case.folder / "case.json").read_text())
+    volume, brain = load_case(cases, case, channels), np.load(cases / case.folder / "brain.npy")
+    return measure(volume, brain, channels, record.get("qc", {}), record.get("dose_scale_gy"))
+
+
+def read_preprocessing(cases: Path, table: Sequence[ReadyCase]) -> tuple[dict[str, Any], bool, int | None]:
+    """How all cases were made: the fields of cases.alignment.Settings; whether the phantom drew them; the version of
+    the preprocessing, None with the phantom.
+
+    What a case folder does not say, because nothing hung on it, is as in conf/preprocess.yaml. `device` and
+    `brain_software` are those of the machine that made the cases.
+
+    Raises:
+        InvalidInput: the cases were made in different ways, or it is not known how.
+    """
+    records = {case.case_key: json.loads((cases / case.folder / "case.json").read_text()) for case in table}
+    made = {key: json.dumps([one.get("parameters"), one["version"]], sort_keys=True) for key, one in records.items()}
+    first, differs = table[0].case_key, [key for key in made if made[key] != made[table[0].case_key]]
+    if differs:
+        raise InvalidInput(
+            f"case {differs[0]}: expected the preprocessing of case {first}, {made[first]}, got {made[differs[0]]}",
+            "preprocess all cases with one version and the same parameters, and train again",
+            code="model.preprocessing",
+        )
+    parameters, made_by = records[first].get("parameters"), records[first]["version"]
+    if not parameters:
+        raise InvalidInput(
+            "the case folders do not say how they were made", "preprocess and train again", code="model.preprocessing"
+        )
+    drawn = parameters.pop("source", None) == PHANTOM_SOURCE
+    return asdict(Settings(**_default_settings() | parameters)), drawn, None if drawn else made_by
+
+
+def _default_settings() -> dict[str, Any]:
+    """Of conf/preprocess.yaml. Read without Hydra, which composes no second config while a stage runs."""
+    defaults = defaults_of("preprocess")
+    return {field.name: defaults[field.name] for field in fields(Settings) if field.name in defaults}
+
+
+def evaluated_row(trained: Trained) -> dict[str, Any]:
+    """The set's row of evaluation/summary.json.
+
+    Raises:
+        InvalidInput: there is none, or not of the answers that are there now.
+    """
+    from ricenet.evaluation.scores import pool
+
+    path = trained.run / "evaluation" / "summary.json"
+    summary = json.loads(path.read_text()) if path.is_file() else {}
+    row = summary.get("sets", {}).get(trained.name)
+    pooled = pool(trained.folds, trained.answers)
+    brier = float(np.mean((pooled.probabilities - pooled.labels) ** 2))
+    if (
+        row is None
+        or summary.get("version") != SUMMARY_VERSION
+        or summary.get("folds_hash") != trained.folds.hash
+        or row["n"] != len(pooled.labels)
+        or not isclose(row["calibration"]["brier"], brier, rel_tol=1e-9)
+    ):
+        what = "no evaluation" if row is None else "an evaluation of other answers than those that are there now"
+        raise InvalidInput(
+            f"{trained.name}: expected the evaluation of this grid beside its runs, got {what}",
+            "run python -m ricenet.evaluate run=..., then export again",
+            code="model.evaluation",
+        )
+    return row
+
+
+def public_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What evaluation.json says: the row without what speaks of single patients."""
+    subgroups = [one for one in row.get("subgroups", []) if one["n_patients"] >= FEWEST_IN_A_SUBGROUP]
+    return {name: value for name, value in row.items() if name != "roc"} | {"subgroups": subgroups}
+
+
+def training_config(folder: Path) -> dict[str, Any]:
+    """A run's config.yaml without what hangs on the place it was trained in: no path, no grid, no logger, no fold."""
+    config = yaml.safe_load((folder / "config.yaml").read_text()) or {}
+    return _without_paths({name: value for name, value in config.items() if name not in NOT_OF_THE_MODEL})
+
+
+def _without_paths(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_paths(of) for name, of in value.items() if not _is_path(of)}
+    return [_without_paths(one) for one in value if not _is_path(one)] if isinstance(value, list) else value
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and (os.sep in value or "\\" in value)

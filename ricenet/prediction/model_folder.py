@@ -1,0 +1,236 @@
+"""A trained set of a grid as a folder that travels: a run folder in, a model folder out; and read back, checked.
+
+<out>/ is a bundle in MONAI's layout (ricenet.prediction.monai_bundle): model.json, config.yaml, evaluation.json,
+docs/README.md (the model card), configs/metadata.json, configs/inference.json, models/fold<k>.safetensors, LICENSE and,
+last, manifest.sha256, which `sha256sum -c` reads. Nothing in it is a pickle, names a patient or a path.
+
+A manifest tells damage, not intent: who can change a file can write the manifest anew. So everything is read as
+untrusted, and no file of the folder can run code here. MONAI's ConfigParser, in contrast, runs inference.json.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import files
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import nn
+
+from ricenet import MODALITIES
+from ricenet.cohort.table import MANIFEST, file_hash
+from ricenet.command.atomic import partial_folder, publish
+from ricenet.command.schemas import WrongUsage
+from ricenet.prediction.model_card import model_card
+from ricenet.prediction.model_content import evaluated_row, model_content, public_row, read_trained, training_config
+from ricenet.prediction.model_json import AGAIN, MOST_BYTES, RECORD, broken, read_record
+from ricenet.prediction.monai_bundle import inference, metadata
+from ricenet.training.network import build_network
+
+LAYOUT = re.compile(
+    r"model\.json|config\.yaml|evaluation\.json|LICENSE|docs/README\.md|configs/(metadata|inference)\.json"
+    r"|models/fold\d{1,3}\.safetensors"
+)
+LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
+DTYPES = {torch.float32: "F32", torch.int64: "I64"}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A checked model folder; what is not listed is as in model.json.
+
+    Attributes:
+        channels: of the volumes, in order.
+        network: the arguments of ricenet.training.network.build_network but the number of channels.
+        preprocessing: the fields of ricenet.cases.alignment.Settings.
+        folds: the numbers of those whose networks are here.
+        calibration: what ricenet.statistics.recalibration.recalibrate reads; None where there is none, for
+            `calibration_reason`.
+        ranges: of ricenet.prediction.training_range.
+        cohort: cases, patients, recurrence, rice and whether they are phantoms, of the cross-validation.
+        evaluation: oof_macro_f1 and auroc with their intervals, n cases; `seeds`: how many each fold was averaged over.
+        versions: of the packages it was trained with, and `preprocessing`, of the case folders.
+        digest: SHA-256 of the manifest: names these very bytes.
+    """
+
+    folder: Path
+    name: str
+    channels: tuple[str, ...]
+    labels: tuple[str, ...]
+    network: dict[str, Any]
+    preprocessing: dict[str, Any]
+    folds: tuple[int, ...]
+    calibration: dict[str, Any] | None
+    calibration_reason: str
+    ranges: dict[str, dict[str, float]]
+    cohort: dict[str, Any]
+    evaluation: dict[str, Any]
+    versions: dict[str, Any]
+    digest: str
+
+    @property
+    def further(self) -> list[str]:
+        """Its channels beyond post, event and rd."""
+        return [name for name in self.channels if name not in MODALITIES]
+
+    def networks(self) -> Iterator[nn.Module]:
+        """The networks of the folds in eval mode, one at a time."""
+        for fold in self.folds:
+            network = build_network(len(self.channels), **self.network)
+            network.load_state_dict(load_file(self.folder / _weights(fold)))
+            yield network.eval()
+
+
+def export_model(run: Path, modalities: str, out: Path) -> None:
+    """Write the model folder `out` of the set `modalities` of the grid `run`, complete or not at all.
+
+    Raises:
+        WrongUsage: `out` holds something; the set is a leakage control.
+        InvalidInput: no finished fold, no evaluation of what is there now, or cases made in different ways.
+    """
+    out = out.resolve()
+    _require_empty(out)
+    trained = read_trained(run, modalities)
+    row = evaluated_row(trained)
+    content, evaluation = model_content(trained, row), public_row(row)
+    texts = {
+        RECORD: _as_json(content),
+        "config.yaml": yaml.safe_dump(training_config(trained.first.folder), sort_keys=False),
+        "evaluation.json": _as_json(evaluation),
+        "docs/README.md": model_card(content, evaluation),
+        "configs/metadata.json": _as_json(metadata(content)),
+        "configs/inference.json": _as_json(inference(content)),
+        **_licence(),
+    }
+    with partial_folder(out.parent, out.name) as folder:
+        for name, text in texts.items():
+            _write(folder / name, text)
+        for fold, finished in trained.finished.items():
+            _copy(finished.folder / "weights.safetensors", folder / _weights(fold))
+        names = sorted([*texts, *map(_weights, trained.finished)])
+        _write(folder / MANIFEST, "".join(f"{file_hash(folder / name)}  {name}\n" for name in names))
+        _require_empty(out)
+        publish(folder, out, last=MANIFEST)
+
+
+def _require_empty(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise WrongUsage("export: expected a new or an empty folder, it holds something; choose another, or empty it")
+
+
+def _weights(fold: int) -> str:
+    return f"models/fold{fold}.safetensors"
+
+
+def _as_json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+
+def _licence() -> dict[str, str]:
+    """Of ricenet's code, as far as it is installed with its licence."""
+    found = [path for path in files("ricenet") or [] if path.name == "LICENSE"]
+    return {"LICENSE": found[0].read_text()} if found else {}
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    _to_disk(path)
+
+
+def _copy(source: Path, path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    shutil.copyfile(source, path)
+    _to_disk(path)
+
+
+def _to_disk(path: Path) -> None:
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
+def read_model(folder: Path) -> Model:
+    """Read a model folder. No file of it is looked into before all are the ones that its manifest lists.
+
+    Raises:
+        InvalidInput: naming the file that is changed, missing, not listed or not of this layout, a link, or whose
+            content is not what ricenet writes; code model.*.
+    """
+    digest, listed = _read_manifest(folder)
+    _require_nothing_else(folder, listed)
+    for name, written in listed.items():
+        if file_hash(folder / name) != written:
+            raise broken("changed", f"{name} is not the file that was exported", AGAIN)
+    content = read_record(folder / RECORD)
+    weights = {name for name in listed if name.startswith("models/")}
+    if weights != set(map(_weights, content["folds"])):
+        raise broken("folds", f"{RECORD} names folds {content['folds']}, there are {', '.join(sorted(weights))}", AGAIN)
+    _require_weights(folder, content)
+    known = {name: content[name] for name in Model.__annotations__ if name in content}
+    known |= {name: tuple(content[name]) for name in ("channels", "labels", "folds")}
+    return Model(folder=folder, digest=digest, **known)
+
+
+def _read_manifest(folder: Path) -> tuple[str, dict[str, str]]:
+    """SHA-256 of the manifest; and name -> SHA-256 of each file that it lists."""
+    path = folder / MANIFEST
+    if path.is_symlink() or not path.is_file():
+        raise broken("manifest", f"there is no {MANIFEST}, so it is none, or not all of one", AGAIN)
+    if path.stat().st_size > MOST_BYTES:
+        raise broken("manifest", f"{MANIFEST} is too large to be one", AGAIN)
+    raw, listed = path.read_bytes(), dict[str, str]()
+    for number, line in enumerate(raw.decode(errors="replace").splitlines(), start=1):
+        found = LINE.fullmatch(line)
+        if found is None or found[2] in listed:
+            raise broken("manifest", f"line {number} of {MANIFEST} is not a new SHA-256, two spaces and a file", AGAIN)
+        if not LAYOUT.fullmatch(found[2]):
+            raise broken("unknown", f"{found[2]!r} of {MANIFEST} is no file of a model folder", AGAIN)
+        listed[found[2]] = found[1]
+    if RECORD not in listed:
+        raise broken("manifest", f"{MANIFEST} does not list {RECORD}", AGAIN)
+    return hashlib.sha256(raw).hexdigest(), listed
+
+
+def _require_nothing_else(folder: Path, listed: Mapping[str, str]) -> None:
+    """Just the listed files, as plain files: no link, and nothing that another program might read."""
+    there = set()
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_symlink():
+            raise broken("link", f"{name!r} is a link", "put the file itself there")
+        if path.is_dir():
+            continue
+        if not path.is_file() or name not in {*listed, MANIFEST}:
+            raise broken("unknown", f"{name!r} does not stand in {MANIFEST}", "remove it, it is not part of the model")
+        there.add(name)
+    missing = sorted(listed.keys() - there)
+    if missing:
+        raise broken("missing", f"{missing[0]} is missing", AGAIN)
+
+
+def _require_weights(folder: Path, content: Mapping[str, Any]) -> None:
+    """Every fold's tensors have the names, shapes and types of the network that model.json describes."""
+    try:
+        with torch.device("meta"):  # takes no memory, whatever width a file asks for
+            network = build_network(len(content["channels"]), **content["network"])
+    except (WrongUsage, ValueError, TypeError, RuntimeError, ZeroDivisionError) as error:
+        raise broken("network", f"{RECORD} describes no network ({type(error).__name__})", AGAIN) from None
+    wanted = {name: (list(one.shape), DTYPES[one.dtype]) for name, one in network.state_dict().items()}
+    for name in map(_weights, content["folds"]):
+        try:
+            with safe_open(folder / name, "pt") as stored:
+                slices = {key: stored.get_slice(key) for key in stored.keys()}  # noqa: SIM118  # no dictionary
+                found = {key: (one.get_shape(), one.get_dtype()) for key, one in slices.items()}
+        except (OSError, SafetensorError):
+            raise broken("weights", f"{name} is no file of safetensors", AGAIN) from None
+        if found != wanted:
+            differ = sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
+            raise broken("weights", f"{name} does not fit the network of {RECORD} (first: {differ[0]!r})", AGAIN)

@@ -1,0 +1,155 @@
+"""A model folder as MONAI sees it: what model.json says in; configs/metadata.json and configs/inference.json out.
+
+MONAI's own classes alone stand in inference.json, so MONAI reads it where ricenet is not installed. One thing of the
+bundle specification is not kept: there is no models/model.pt. It would be a pickle, and of one network; ours are
+safetensors, one a fold, which the expressions of inference.json load.
+"""
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from ricenet import LABELS, __version__
+from ricenet.evaluation.sentences import channel_name
+from ricenet.images.dose_limits import DOSE_SCALE_GY
+from ricenet.training.network import DENSENETS, RESNETS, build_network
+
+SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
+VERSION = "1.0.0"  # of what we write, not of the trained weights: those are told apart by the manifest
+TASK = "Tell radiation-induced contrast enhancement (RICE) from glioblastoma recurrence"
+RESEARCH_ONLY = "Research use only. No medical device; not for diagnosis or for decisions about a patient."
+PHANTOM = "Trained on a synthetic phantom cohort: a test of the software that says nothing about any patient."
+REFERENCES = [
+    "Peretzke, Hanstein et al. Multimodal classification of Radiation-Induced Contrast Enhancements and tumor "
+    "recurrence using deep learning. arXiv 2603.11827 (2026).",
+    "Mitchell et al. Model Cards for Model Reporting. FAT* 2019. arXiv 1810.03993.",
+]
+
+
+def metadata(model: Mapping[str, Any]) -> dict[str, Any]:
+    """configs/metadata.json of a model.json, following MONAI's bundle specification and its schema."""
+    inputs = " + ".join(map(channel_name, model["channels"]))
+    description = (
+        f"3D classifiers of {inputs} volumes, one a fold of a cross-validation; their mean probability is the answer. "
+        "docs/README.md is the model card."
+    )
+    evaluation = {name: model["evaluation"][name] for name in ("oof_macro_f1", "auroc")}
+    return {
+        "schema": SCHEMA,
+        "version": VERSION,
+        "changelog": {VERSION: f"exported by ricenet {__version__}"},
+        "monai_version": version("monai"),
+        "pytorch_version": version("torch").partition("+")[0],
+        "numpy_version": version("numpy"),
+        "required_packages_version": {"safetensors": version("safetensors")},
+        "supported_apps": {},
+        "name": f"ricenet {model['name']}",
+        "task": TASK,
+        "description": f"{PHANTOM} {description}" if model["cohort"]["phantom"] else description,
+        "authors": "those who trained it, with ricenet",
+        "copyright": "of the weights: theirs; of the code: the authors of ricenet, Apache-2.0",
+        "data_source": "ricenet.phantom" if model["cohort"]["phantom"] else "not distributed",
+        "data_type": "case folders of ricenet.preprocess",
+        "image_classes": "; ".join(_channel(name, model["preprocessing"]) for name in model["channels"]),
+        "pred_classes": ", ".join(f"{label}: {name}" for label, name in enumerate(LABELS)),
+        "eval_metrics": evaluation,
+        "intended_use": RESEARCH_ONLY,
+        "references": REFERENCES,
+        "network_data_format": {"inputs": {"image": _input(model)}, "outputs": {"pred": _output()}},
+    }
+
+
+def _input(model: Mapping[str, Any]) -> dict[str, Any]:
+    channels, preprocessing = model["channels"], model["preprocessing"]
+    return {
+        "type": "image",
+        "format": "magnitude",
+        "modality": "MR and radiotherapy dose" if "rd" in channels else "MR",
+        "num_channels": len(channels),
+        "spatial_shape": [preprocessing["size"]] * 3,
+        "dtype": "float32",
+        "value_range": [],  # z-scores have none
+        "is_patch_data": False,
+        "channel_def": {str(index): _channel(name, preprocessing) for index, name in enumerate(channels)},
+    }
+
+
+def _output() -> dict[str, Any]:
+    return {
+        "type": "probabilities",
+        "format": "classes",
+        "num_channels": len(LABELS),
+        "spatial_shape": [1, len(LABELS)],
+        "dtype": "float32",
+        "value_range": [],  # logits; their softmax is the probability
+        "is_patch_data": False,
+        "channel_def": {str(label): f"logit of {name}" for label, name in enumerate(LABELS)},
+    }
+
+
+def _channel(name: str, preprocessing: Mapping[str, Any]) -> str:
+    if name == "rd" and preprocessing["dose_scaling"] == "fixed":
+        return f"{channel_name(name)} of the whole treatment in units of {DOSE_SCALE_GY:g} Gy"
+    return f"{channel_name(name)}, z-scored in the brain, 0 outside it"
+
+
+def inference(model: Mapping[str, Any]) -> dict[str, Any]:
+    """configs/inference.json of a model.json, for monai.bundle.ConfigParser with `bundle_root` set to the folder.
+
+    network_def: the network without weights. fold<k>: with those of that fold. networks: all of them, in eval mode.
+    ensemble: a function of (B, C, X, Y, Z) float32 volumes; their (B, 2) mean probabilities of recurrence and RICE.
+    """
+    members = {}
+    for fold in model["folds"]:
+        weights = f"load_file(@bundle_root + '/models/fold{fold}.safetensors')"
+        members[f"fold{fold}"] = "%network_def"
+        members[f"fold{fold}_loaded"] = f"$@fold{fold}.load_state_dict({weights})"
+    pairs = ", ".join(f"(@fold{fold}, @fold{fold}_loaded)" for fold in model["folds"])
+    mean = "torch.stack([network(volume).softmax(1) for network in networks]).mean(0)"
+    return {
+        "imports": ["$import torch", "$from safetensors.torch import load_file"],
+        "bundle_root": ".",
+        "network_def": network_definition(len(model["channels"]), model["network"]),
+        **members,
+        "networks": f"$[network.eval() for network, _ in [{pairs}]]",
+        "ensemble": f"$torch.inference_mode()(lambda volume, networks=@networks: {mean})",
+    }
+
+
+def network_definition(channels: int, network: Mapping[str, Any]) -> dict[str, Any]:
+    """What ricenet.training.network.build_network(channels, **network) builds, as MONAI's class with its arguments.
+
+    Parameters have the same names and the function is the same in eval mode; only dropout in front of a ResNet's linear
+    layer has no counterpart in MONAI.
+    """
+    architecture, width = network["architecture"], network["width"]
+    if architecture in DENSENETS:
+        return {
+            "_target_": "monai.networks.nets.DenseNet",
+            "spatial_dims": 3,
+            "in_channels": channels,
+            "out_channels": len(LABELS),
+            "init_features": width,
+            "growth_rate": width // 2,
+            "block_config": DENSENETS[architecture],
+            "dropout_prob": network["dropout"],
+        }
+    block, layers = RESNETS[architecture]
+    with torch.device("meta"):  # its parameters alone are asked for, no memory
+        names = build_network(channels, **network).state_dict().keys()
+    return {
+        "_target_": "monai.networks.nets.ResNet",
+        "block": block,
+        "layers": layers,
+        "block_inplanes": [width * 2**stage for stage in range(len(layers))],
+        "spatial_dims": 3,
+        "n_input_channels": channels,
+        "conv1_t_size": network["conv1_size"],
+        "conv1_t_stride": network["conv1_stride"],
+        "no_max_pool": not network["max_pool"],
+        "num_classes": len(LABELS),
+        "shortcut_type": "B" if "layer2.0.downsample.0.weight" in names else "A",
+        "bias_downsample": "layer2.0.downsample.0.bias" in names,
+    }

@@ -1,0 +1,205 @@
+"""The page of one patient: prediction.json and the case's images in, one HTML file out that opens offline.
+
+Without an answer (`fit` false) the page says why and what to do, and holds no probability.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ricenet.command.atomic import replace_file
+from ricenet.display.page import Picture, jpeg, render
+from ricenet.display.viewer import Layer, build_view, scripts
+from ricenet.evaluation.sentences import channel_name, interval, number, percent
+from ricenet.images.volume import Affine, Mask
+
+PAGE_BYTES = 8_000_000
+TEXT_BYTES = 150_000  # of everything in a page but scripts, picture and volumes
+LABEL_NAMES = {"recurrence": "recurrence", "rice": "radiation-induced (RICE)"}
+UNITS = {"gy": "Gy", "mm": "mm", "ml": "ml", "degrees": "degrees"}
+PICTURES = {  # by whether there is a map: what a picture shows, and its caption
+    True: (
+        "Axial, coronal and sagittal slices of the MRI with dose contours, and with the occlusion map over it",
+        "Slices through the map's maximum: above, the MRI with isodoses; below, the map over it.",
+    ),
+    False: (
+        "Axial, coronal and sagittal slices of post-OP MRI and event MRI with the outline of the brain, and isodoses",
+        "The post-OP MRI and the event MRI with the brain's outline, both in tiles, and the isodoses.",
+    ),
+}
+FINDINGS = ("findings", "Findings")
+SECTIONS = (
+    ("answer", "Answer"),
+    ("worth", "What the model is worth"),
+    ("images", "Images"),
+    ("measures", "Training range"),
+    ("map", "Occlusion map"),
+    ("preprocessing", "Preprocessing"),
+)
+DELIVERY = ("delivery", "What was delivered")
+LAST_SECTIONS = (("provenance", "Model and versions"), ("limits", "What the model is not"))
+
+
+def write_page(
+    path: Path,
+    prediction: Mapping[str, Any],
+    layers: Sequence[Layer] | None,
+    world_from_voxel: Affine,
+    brain: Mask,
+    picture: bytes | None,
+) -> None:
+    """Write `path` in one step; below 8 MB, for which the viewer's images are halved in resolution if they must be.
+
+    Args:
+        prediction: as prediction.json; where `fit` is false, layers and picture are not shown.
+        layers: what the viewer shows; None for a page without a viewer and without any script.
+        world_from_voxel: (4, 4) of the layers' grid, RAS+, mm.
+        brain: (X, Y, Z) on that grid.
+        picture: PNG of the same case, for browsers that cannot show the viewer, and for printing.
+    """
+    last = (DELIVERY, *LAST_SECTIONS) if prediction["delivery"] else LAST_SECTIONS
+    if not prediction["fit"]:
+        replace_file(path, _render(prediction, sections=(FINDINGS, *last)))
+        return
+    words = PICTURES[prediction["occlusion"] is not None]
+    shown = None if picture is None else Picture(jpeg(io.BytesIO(picture)), *words)
+    code = [] if layers is None else scripts()
+    budget = PAGE_BYTES - TEXT_BYTES - sum(map(len, code)) - (0 if shown is None else len(shown.source))
+    content = _render(
+        prediction,
+        code,
+        sections=(FINDINGS, *SECTIONS, *last),
+        answer=answer(prediction),
+        worth=worth(prediction["model"]),
+        dots=dot_plot(prediction),
+        view=None if layers is None else build_view(layers, world_from_voxel, brain, budget),
+        picture=shown,
+        regions=_regions(prediction["occlusion"]),
+    )
+    replace_file(path, content)
+
+
+def _render(prediction: Mapping[str, Any], code: Sequence[str] = (), **view: Any) -> str:
+    filters = (number, percent, reading, three_digits, channel_name, region_name, quantity)
+    view["taken"] = _taken(prediction["delivery"])
+    return render("prediction.html.j2", {one.__name__: one for one in filters}, code, p=prediction, **view)
+
+
+def _taken(delivery: Mapping[str, Any] | None) -> dict[str, str]:
+    """What each chosen series of a delivery is and why: series -> `event: rule 5: after radiotherapy`."""
+    images = (delivery or {}).get("images", {})
+    return {one["series"]: f"{channel_name(role)}: {one['reason']}" for role, one in images.items()}
+
+
+def answer(prediction: Mapping[str, Any]) -> list[str]:
+    """How likely, in one sentence; then how the models agree, and what speaks against taking the answer at its word."""
+    calibrated, mean, folds = prediction["calibrated"], prediction["probability"], prediction["folds"]
+    name = LABEL_NAMES[prediction["predicted"]]
+    votes = prediction["votes"][prediction["predicted"]]
+    if calibrated is None:
+        first = (
+            f"The mean of the models' probabilities that the lesion is radiation-induced (RICE) is {number(mean)}; it "
+            "is not calibrated, so it is no frequency."
+        )
+    else:
+        first = (
+            f"The probability that the lesion is radiation-induced (RICE) is "
+            f"{interval(calibrated['probability'], calibrated['interval'])}, calibrated on {calibrated['n']} "
+            "out-of-fold answers of the training cohort."
+        )
+    models = f"The models answer {name}: their mean is {number(mean)}"
+    if len(folds) > 1:
+        models += (
+            f", {votes} of {len(folds)} vote for it, and they range from {number(min(folds))} to {number(max(folds))} "
+            f"(standard deviation {number(prediction['spread'])})"
+        )
+    return [first, models + ".", *_doubts(calibrated, mean)]
+
+
+def _doubts(calibrated: Mapping[str, Any] | None, mean: float) -> list[str]:
+    if calibrated is None:
+        return ["The out-of-fold answers do not allow a calibration: the models may be far too sure of themselves."]
+    doubts = []
+    if (calibrated["probability"] > 0.5) != (mean > 0.5):
+        doubts.append(
+            "The calibrated probability and the models' mean lie on different sides of one half: calibration reverses "
+            "the models' answer, so the case is undecided."
+        )
+    low, high = calibrated["interval"]
+    if low <= 0.5 <= high:
+        doubts.append("The interval includes one half: the models do not settle this case.")
+    doubts.append(
+        "The interval is that of the calibration curve at this value, not of this patient; the curve was fitted to "
+        "single models' answers, and this patient has the mean of all."
+    )
+    return doubts
+
+
+def worth(model: Mapping[str, Any]) -> list[str]:
+    """What cross-validation says of the models that answered."""
+    cohort, found = model["cohort"], model["evaluation"]
+    sentences = [
+        f"Out of fold, over {cohort['cases']} cases of {cohort['patients']} patients ({cohort['recurrence']} "
+        f"recurrence, {cohort['rice']} RICE), the models reach a macro F1 of "
+        f"{interval(found['oof_macro_f1'], found['oof_interval'])} and an AUROC of "
+        f"{interval(found['auroc'], found['auroc_interval'])}."
+    ]
+    if found["auroc_interval"] and found["auroc_interval"][0] <= 0.5:
+        sentences.append("The interval of the AUROC reaches 0.5: it is not shown that they are better than chance.")
+    sentences.append(
+        "These are numbers of one cohort's patients; elsewhere, with other scanners and other treatment, expect worse."
+    )
+    return sentences
+
+
+def dot_plot(prediction: Mapping[str, Any]) -> dict[str, Any]:
+    """What the drawing of the probabilities says in words; places in it are probabilities times 400."""
+    folds, calibrated = prediction["folds"], prediction["calibrated"]
+    text = (
+        f"Probability of RICE on a scale from 0 to 1. The {len(folds)} models: {', '.join(map(number, folds))}; their "
+        f"mean: {number(prediction['probability'])}"
+    )
+    if calibrated is not None:
+        text += f"; calibrated: {interval(calibrated['probability'], calibrated['interval'])}"
+    return {"text": text + ".", "folds": folds, "mean": prediction["probability"], "calibrated": calibrated}
+
+
+def _regions(occlusion: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """The shares of the map by region, beside what a map spread evenly over the brain would have there."""
+    if occlusion is None:
+        return []
+    brain = occlusion["brain_share"]
+    return [{"name": name, "map": share, "brain": brain.get(name)} for name, share in occlusion["map_share"].items()]
+
+
+def reading(value: float, decimals: int) -> str:
+    """A value as the viewer writes it under the crosshair."""
+    text = f"{value:.{decimals}f}"
+    return (text.lstrip("-") if float(text) == 0 else text).replace("-", "\N{MINUS SIGN}")
+
+
+def three_digits(value: object) -> str:
+    """Three significant digits of a number, never as a power of ten; anything else as it is, what is not known as –."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    digits = 2 - int(np.floor(np.log10(abs(value)))) if value else 0
+    return reading(value, 0 if isinstance(value, int) else max(0, digits))
+
+
+def quantity(name: str) -> str:
+    """`dose max (Gy)` for dose_max_gy."""
+    *words, last = name.split("_")
+    return " ".join(words) + f" ({UNITS[last]})" if last in UNITS else " ".join((*words, last))
+
+
+def region_name(region: str) -> str:
+    """`dose 20 to 40 Gy` for dose_20_40."""
+    low, _, high = region.removeprefix("dose_").partition("_")
+    if region == "dose_edge" or not region.startswith("dose_"):
+        return region.replace("_", " ")
+    return f"dose above {high} Gy" if low == "above" else f"dose {low} to {high} Gy"

@@ -1,0 +1,1 @@
+"""Estimators: arrays in, numbers out. Imports nothing else of ricenet."""

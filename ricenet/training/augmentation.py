@@ -1,0 +1,191 @@
+"""The paper's augmentations: affine and elastic as one trilinear sampling, then intensity operations in place.
+
+In: the content of a case, the part of its volume that is not 0. Out: the whole volume (C, X, Y, Z) float32, augmented.
+Distributions are those of TorchIO's RandomFlip, RandomAffine, RandomElasticDeformation, RandomGamma and RandomNoise
+(augment_torchio runs these). Differences: gamma acts on values rescaled to [0, 1], because TorchIO's
+sign(v) |v|^gamma would bend z-scores about their mean; what comes from outside the volume is 0, where TorchIO's
+elastic deformation fills in the minimum, and content at the border fades over the first voxel outside.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ricenet.training.warp import Box, Part, Warp, parts_of, sample_whole, size_of
+
+_LOCKED = [0, 1, -2, -1]  # control points at rest, TorchIO's locked_borders=2
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What happens to one sample; an augmentation that is not applied has its neutral value.
+
+    mirrored: left-right; scales, degrees: (3,) by and about x, y, z; displacements_mm: (3, G, G, G) of the control
+    points; exponents, factors, deviations: of gamma, brightness and noise, one a channel.
+    """
+
+    mirrored: bool
+    scales: Tensor
+    degrees: Tensor
+    displacements_mm: Tensor
+    exponents: list[float]
+    factors: list[float]
+    deviations: list[float]
+    noise_seed: int
+
+    def warp(self, spacing_mm: float, shape: Sequence[int]) -> Warp:
+        """Where the voxels of a volume (X, Y, Z) come from, mirroring apart."""
+        return Warp(self.scales, self.degrees, self.displacements_mm.double() / spacing_mm, shape)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Strengths of the augmentations; each is applied with `probability`, and 0 switches a strength off.
+
+    rotation_degrees, scaling: uniform in [-a, a] and [1 - s, 1 + s] per axis; elastic_mm: largest displacement of a
+    control point along an axis; elastic_grid: control points per axis; noise: largest SD in z-score units;
+    brightness: factor in [1 - b, 1 + b]; gamma: exponent exp(u), u in [-g, g]; flip: mirror left-right half the time,
+    which no paper states, off in the paper's preset.
+    """
+
+    probability: float
+    rotation_degrees: float
+    scaling: float
+    elastic_mm: float
+    elastic_grid: int
+    flip: bool
+    noise: float
+    brightness: float
+    gamma: float
+
+    def __post_init__(self) -> None:
+        if self.elastic_mm and self.elastic_grid < 5:
+            raise ValueError(
+                f"elastic_grid: at least 5 control points per axis expected (4 are locked), got {self.elastic_grid}"
+            )
+
+    def __call__(
+        self,
+        content: Tensor,
+        start: tuple[int, int, int],
+        shape: tuple[int, int, int],
+        spacing_mm: float,
+        intensity: Sequence[bool],
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Augment one case.
+
+        Args:
+            content: (C, x, y, z) float16 or float32, left as it is.
+            start: voxel of the volume at which the content begins.
+            shape: (X, Y, Z) of the volume, which is 0 around the content.
+            spacing_mm: isotropic voxel size.
+            intensity: per channel, whether gamma, brightness and noise apply (False for dose).
+            generator: source of all randomness, on the CPU.
+
+        Returns:
+            (C, X, Y, Z) float32.
+        """
+        return apply(self.draw(len(content), generator), content, start, shape, spacing_mm, intensity)
+
+    def batch(self, volumes: Tensor, spacing_mm: float, intensity: Sequence[bool], seeds: Sequence[int]) -> Tensor:
+        """Augment whole volumes on their device, each as a call with a generator of its seed does, up to rounding.
+
+        Args:
+            volumes: (B, C, X, Y, Z) float16 or float32, left as it is.
+            spacing_mm: isotropic voxel size.
+            intensity: per channel, whether gamma, brightness and noise apply.
+            seeds: one a sample.
+
+        Returns:
+            (B, C, X, Y, Z) float32.
+        """
+        draws = [self.draw(volumes.shape[1], torch.Generator().manual_seed(seed)) for seed in seeds]
+        warps = [draw.warp(spacing_mm, volumes.shape[2:]) for draw in draws]
+        result = volumes.to(torch.float32, copy=True)
+        for index, draw in enumerate(draws):
+            if draw.mirrored:
+                result[index] = result[index].flip(1)
+        parts = [parts_of(volume, (0, 0, 0), intensity, warp) for volume, warp in zip(result, warps, strict=True)]
+        moving = [index for index, warp in enumerate(warps) if warp.moves]
+        if moving:
+            result[moving] = sample_whole(result[moving], [warps[index] for index in moving])
+        for index, draw in enumerate(draws):
+            _change_intensities(result[index], parts[index], draw)
+        return result
+
+    def draw(self, channels: int, generator: torch.Generator) -> Draw:
+        """Draw one sample's parameters; how many numbers that takes does not depend on the strengths."""
+
+        def uniform(centre: float, radius: float, *shape: int) -> Tensor:
+            return centre + radius * (2 * torch.rand(shape, generator=generator) - 1)
+
+        affine, elastic, gamma, brightness, noise = (torch.rand(5, generator=generator) < self.probability).tolist()
+        displacements = uniform(0, elastic * self.elastic_mm, 3, *(self.elastic_grid,) * 3)
+        displacements[:, _LOCKED] = 0
+        displacements[:, :, _LOCKED] = 0  # and not along z: TorchIO locks two of the three axes
+        return Draw(
+            mirrored=self.flip and bool(torch.rand((), generator=generator) < 0.5),
+            scales=uniform(1, affine * self.scaling, 3),
+            degrees=uniform(0, affine * self.rotation_degrees, 3),
+            displacements_mm=displacements,
+            exponents=uniform(0, gamma * self.gamma, channels).exp().tolist(),
+            factors=uniform(1, brightness * self.brightness, channels).tolist(),
+            deviations=(noise * self.noise * torch.rand(channels, generator=generator)).tolist(),
+            noise_seed=int(torch.randint(2**63 - 1, (), generator=generator)),
+        )
+
+
+def apply(
+    draw: Draw,
+    content: Tensor,
+    start: tuple[int, int, int],
+    shape: tuple[int, int, int],
+    spacing_mm: float,
+    intensity: Sequence[bool],
+) -> Tensor:
+    """Augment one case as drawn; arguments and result as of Augmentation."""
+    if draw.mirrored:
+        content, start = content.flip(1), (shape[0] - start[0] - content.shape[1], *start[1:])
+    warp = draw.warp(spacing_mm, shape)
+    parts = parts_of(content, start, intensity, warp)
+    volume = torch.zeros(len(content), *shape)
+    for part in parts:
+        warp.move(content[part.channels], start, part, volume[part.channels])
+    _change_intensities(volume, parts, draw)
+    return volume
+
+
+def _change_intensities(volume: Tensor, parts: list[Part], draw: Draw) -> None:
+    noise = torch.Generator(volume.device).manual_seed(draw.noise_seed)
+    for part in parts:
+        if part.intensity:
+            for channel in range(part.channels.start, part.channels.stop):
+                _change_intensity(volume[channel], part.targets, draw, channel, noise)
+
+
+def _change_intensity(image: Tensor, boxes: list[Box], draw: Draw, channel: int, noise: torch.Generator) -> None:
+    """Gamma, brightness and noise where (X, Y, Z) is not 0: noise in the background would tell the brain's outline."""
+    flat = torch.cat([image[box].flatten() for box in boxes])
+    inside = flat.nonzero().squeeze(1)
+    values = flat[inside]
+    if draw.exponents[channel] != 1 and len(values):
+        _apply_gamma(values, draw.exponents[channel])
+    values *= draw.factors[channel]
+    if draw.deviations[channel]:
+        # Drawn for all voxels of the boxes: one more or less inside, by rounding, must not shift the others' noise.
+        standard = torch.randn(len(flat), generator=noise, device=flat.device)
+        values.add_(standard[inside], alpha=draw.deviations[channel])
+    flat[inside] = values
+    sizes = [size_of(box) for box in boxes]
+    for box, size, changed in zip(boxes, sizes, flat.split([math.prod(size) for size in sizes]), strict=True):
+        image[box] = changed.view(size)
+
+
+def _apply_gamma(values: Tensor, exponent: float) -> None:
+    low, high = values.aminmax()
+    span = (high - low).clamp(min=torch.finfo(values.dtype).tiny)
+    values.sub_(low).div_(span).pow_(exponent).mul_(span).add_(low)

@@ -1,0 +1,184 @@
+"""What a training keeps while it runs: checkpoints that a kill cannot spoil, a table of its metrics, how far it is.
+
+`last.ckpt` is the newest epoch border, `previous.ckpt` the one before. Both are read with `weights_only=True` alone.
+"""
+
+import csv
+import io
+import json
+import logging
+import os
+import pickle
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.fabric.plugins import TorchCheckpointIO
+
+from ricenet.command.schemas import InvalidInput
+from ricenet.training.run_folder import PROGRESS, keep, writing
+
+LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+HERE = "<run folder>"  # stands in a checkpoint for the path of its own folder
+_OWNER = "ricenet_run"
+
+log = logging.getLogger(__name__)
+
+
+class DamagedCheckpoint(Exception):
+    """A checkpoint that is not what was written."""
+
+
+class SafeCheckpointIO(TorchCheckpointIO):
+    """Write a checkpoint beside its final name, fsync, re-open, then replace; read without pickle.
+
+    Lightning's ModelCheckpoint keeps the path of its folder in its state: a checkpoint is written without, so that a
+    run that is handed on does not tell where it was made, and goes on where it is put.
+
+    Lightning's own stages the file in $TMPDIR and moves it: across filesystems a kill in the move destroys the
+    previous one, and a full disk leaves half a file under the final name.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Replace `path`; the former last.ckpt stays as previous.ckpt.
+
+        Raises:
+            Incomplete: it cannot be written; what was there stays.
+        """
+        final = Path(path)
+        checkpoint = checkpoint | {"callbacks": _moved(checkpoint.get("callbacks", {}), str(final.parent), HERE)}
+        buffer = io.BytesIO()  # torch.save cannot tell what goes wrong with a file: on a full disk it may abort
+        torch.save(checkpoint, buffer)
+        temporary = final.with_name(f".{final.name}.{os.getpid()}")
+        with writing(final.parent, final.name):
+            final.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with temporary.open("wb") as stream:
+                    stream.write(buffer.getbuffer())
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                read_checkpoint(temporary, "meta")
+                if final.name == LAST and final.exists():
+                    final.replace(final.with_name(PREVIOUS))
+                temporary.replace(final)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
+        checkpoint = read_checkpoint(Path(path), map_location or "cpu")
+        return checkpoint | {"callbacks": _moved(checkpoint.get("callbacks", {}), HERE, str(Path(path).parent))}
+
+
+def _moved(state: Any, old: str, new: str) -> Any:
+    """`state` with the folder `old`, wherever a text begins with it, called `new`."""
+    if isinstance(state, dict):
+        return {_moved(key, old, new): _moved(value, old, new) for key, value in state.items()}
+    if isinstance(state, str) and (state == old or state.startswith(f"{old}/")):
+        return new + state.removeprefix(old)
+    return state
+
+
+def read_checkpoint(path: Path, device: Any = "cpu") -> dict[str, Any]:
+    """Read a checkpoint of tensors and plain values; device "meta" reads all but the tensors' values.
+
+    Raises:
+        DamagedCheckpoint: a byte of it is not what was written.
+        InvalidInput: it holds other objects, which could run code when read: none of ours does.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch checks no checksum of what it does not load
+            if archive.testzip() is not None:
+                raise DamagedCheckpoint(f"{path.name} is damaged")
+        return torch.load(path, map_location=device, weights_only=True)
+    except (zipfile.BadZipFile, EOFError, RuntimeError) as error:
+        raise DamagedCheckpoint(f"{path.name} is damaged") from error
+    except pickle.UnpicklingError:
+        raise InvalidInput(
+            f"{path.parent.parent.name} {path.parent.name}: {path.name} holds more than tensors and plain values, "
+            "which could run code when it is read: it is not ours",
+            "remove it, and train again from the checkpoint before or from the start",
+            code="checkpoint.pickle",
+        ) from None
+
+
+def resumable(folder: Path, owner: str) -> Path | None:
+    """The newest checkpoint of a run folder that is whole and belongs to the run `owner`; None where there is none.
+
+    Raises:
+        InvalidInput: all that are there are damaged, or one is of another run.
+    """
+    there = [folder / name for name in (LAST, PREVIOUS) if (folder / name).exists()]
+    run = f"{folder.parent.name} {folder.name}"
+    for path in there:
+        try:
+            found = read_checkpoint(path, "meta").get(_OWNER)
+        except DamagedCheckpoint:
+            log.warning("%s: %s is damaged; looking for the one before", run, path.name)
+            continue
+        if found != owner:
+            raise InvalidInput(
+                f"{run}: {path.name} was written by another run", "remove it", code="checkpoint.other_run"
+            )
+        return path
+    if there:
+        raise InvalidInput(
+            f"{run}: every checkpoint is damaged", "remove the run folder and train again", code="checkpoint.damaged"
+        )
+    return None
+
+
+class Ownership(Callback):
+    """Write into every checkpoint which run it belongs to."""
+
+    def __init__(self, owner: str) -> None:
+        self.owner = owner
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint[_OWNER] = self.owner
+
+
+class Progress(Callback):
+    """Keep progress.json: epochs done, epochs wanted, seconds an epoch takes (mean since this process began)."""
+
+    def __init__(self, folder: Path, epochs: int) -> None:
+        self.folder, self.epochs = folder, epochs
+        self.first_epoch, self.started = 0, 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.first_epoch, self.started = trainer.current_epoch, time.monotonic()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        done = trainer.current_epoch + 1
+        seconds = (time.monotonic() - self.started) / (done - self.first_epoch)
+        content = {"epoch": done, "epochs": self.epochs, "seconds_per_epoch": round(seconds, 3)}
+        if trainer.is_global_zero:
+            keep(self.folder, PROGRESS, json.dumps(content) + "\n")
+
+
+class MetricsTable(Callback):
+    """Keep metrics.csv: one row an epoch; a resumed run replaces the rows of the epochs it repeats."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        metrics = {name: f"{value.item():.6g}" for name, value in sorted(trainer.callback_metrics.items())}
+        if not trainer.is_global_zero:
+            return
+        before = [row for row in _read_rows(self.path) if int(row["epoch"]) < trainer.current_epoch]
+        rows = [*before, {"epoch": trainer.current_epoch, **metrics}]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, rows[-1].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        keep(self.path.parent, self.path.name, text.getvalue())
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))

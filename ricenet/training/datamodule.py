@@ -1,0 +1,216 @@
+"""LightningDataModule: cases and a modality set in; batches {volume (B, C, X, Y, Z), label (B,), case [B]} out.
+
+Every random choice is a function of (seed, epoch, position), never of what was drawn before or of which worker draws:
+the same seed gives the same batches with 0 and 2 workers, and after a resume at an epoch border.
+
+Volumes stay float16 until they are on the device. They are augmented one by one in the workers, or all of a batch on
+the device; kept nowhere, in RAM, or on the device after they were read once.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ricenet import LABELS
+from ricenet.cases.case_reader import CaseVolumes, Triple, case_spacing_mm
+from ricenet.cohort.folds import Folds
+from ricenet.cohort.table import ReadyCase
+from ricenet.command.schemas import WrongUsage
+from ricenet.training.augmentation import Augmentation
+
+DOSE = "rd"
+
+
+class Augmenting(Protocol):
+    """What changes one volume at random; see ricenet.training.augmentation.Augmentation."""
+
+    def __call__(
+        self, content: Tensor, start: Triple, shape: Triple, spacing_mm: float, intensity: Sequence[bool],
+        generator: torch.Generator,
+    ) -> Tensor: ...  # fmt: skip
+
+
+class CaseDataset(Dataset):
+    """Model-ready cases; item (index, draw seed) is augmented by a generator of that seed.
+
+    Args:
+        volumes: of the cases of `table`.
+        intensity: per channel, whether augmentation changes its values too.
+        augmentation: for each item here; None: none, or later on the device.
+        deferred: leave the volumes out, they are on the device already.
+    """
+
+    def __init__(
+        self, table: Sequence[ReadyCase], volumes: CaseVolumes, intensity: Sequence[bool], spacing_mm: float,
+        augmentation: Augmenting | None, deferred: bool,
+    ) -> None:  # fmt: skip
+        self.table, self.volumes, self.spacing_mm = table, volumes, spacing_mm
+        self.intensity = intensity
+        self.augmentation, self.deferred = augmentation, deferred
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, item: tuple[int, int]) -> dict[str, Any]:
+        index, seed = item
+        case = self.table[index]
+        found = {"label": case.label, "case": case.case_key, "seed": seed}
+        return found if self.deferred else {"volume": self._volume(index, seed), **found}
+
+    def _volume(self, index: int, seed: int) -> Tensor:
+        content = self.volumes.read(index)
+        if self.augmentation is None:
+            return content.whole()
+        generator = torch.Generator().manual_seed(seed)
+        return self.augmentation(
+            content.voxels, content.start, content.shape, self.spacing_mm, self.intensity, generator
+        )
+
+
+def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
+    """A batch: volumes and labels stacked, cases and draw seeds as lists."""
+    batch: dict[str, Any] = {name: [item[name] for item in items] for name in items[0]}
+    batch["label"] = torch.tensor(batch["label"])
+    if "volume" in batch:
+        batch["volume"] = torch.stack(batch["volume"])
+    return batch
+
+
+class BalancedOrder(Sampler[tuple[int, int]]):
+    """Draw with replacement so that both classes come equally often (the paper's weighted random sampler).
+
+    The order is drawn anew each epoch from (seed, epoch); `epoch` asks the trainer, because a sampler's own counter
+    would lag behind after a resume. Of `world` processes each takes every world-th place of the same order.
+    """
+
+    def __init__(
+        self, labels: Sequence[int], seed: int, epoch: Callable[[], int], rank: int = 0, world: int = 1
+    ) -> None:
+        self.labels, self.seed, self.epoch = torch.tensor(labels), seed, epoch
+        self.rank, self.world = rank, world
+
+    def __len__(self) -> int:
+        return len(self.labels) // self.world
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        epoch = self.epoch()
+        generator = torch.Generator().manual_seed(draw_seed(self.seed, epoch))
+        weights = 1 / torch.bincount(self.labels, minlength=len(LABELS)).float()[self.labels]
+        order = torch.multinomial(weights, len(self.labels), replacement=True, generator=generator).tolist()
+        for position in range(self.rank, len(self) * self.world, self.world):
+            yield order[position], draw_seed(self.seed, epoch, position)
+
+
+class FixedOrder(Sampler[tuple[int, int]]):
+    """Every case from index `first` to `end` once, in table order."""
+
+    def __init__(self, first: int, end: int) -> None:
+        self.indices = range(first, end)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return ((index, 0) for index in self.indices)
+
+
+def draw_seed(*numbers: int) -> int:
+    """One 63-bit seed from several numbers, well mixed (neighbouring epochs and positions are unrelated)."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+class CasesDataModule(lightning.LightningDataModule):
+    """Training, validation and test loaders of one fold.
+
+    `predict_dataloader` serves the validation cases, then the test cases, each once and without augmentation. In
+    distributed training each process trains on its share; validation and prediction are whole in each, so that no
+    metric depends on how many there are.
+
+    Args:
+        cache: none (read from the files each time), ram or device.
+        augment_on: worker or device.
+    """
+
+    def __init__(
+        self,
+        cases: Path,
+        folds: Folds,
+        fold: int,
+        channels: Sequence[str],
+        augmentation: Augmenting | None,
+        batch_size: int,
+        workers: int,
+        seed: int,
+        cache: str = "none",
+        augment_on: str = "worker",
+    ) -> None:
+        super().__init__()
+        self.augmentation = augmentation
+        self.intensity = [channel != DOSE for channel in channels]  # a dose is moved, never re-scaled
+        self.batch_size, self.workers, self.seed = batch_size, workers, seed
+        self.cache, self.augment_on = cache, augment_on
+        self.training, self.validation, self.held_out = folds.training(fold), folds.validation(fold), folds.test()
+        self.table = self.training + self.validation + self.held_out
+        self.spacing_mm = case_spacing_mm(cases, self.table[0])
+        self.volumes = CaseVolumes(cases, self.table, channels, "ram" if cache == "ram" else "none")
+        self.place = {case.case_key: index for index, case in enumerate(self.table)}
+        self.on_device: dict[str, Tensor] = {}
+
+    def train_dataloader(self) -> DataLoader:
+        labels = [case.label for case in self.training]
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        order = BalancedOrder(labels, self.seed, lambda: self.trainer.current_epoch if self.trainer else 0, rank, world)
+        here = self.augmentation if self.augment_on == "worker" else None
+        # A last batch of one case has no batch statistics.
+        return self._loader(order, here, drop_last=len(order) % self.batch_size == 1)
+
+    def val_dataloader(self) -> DataLoader:
+        first = len(self.training)
+        return self._loader(FixedOrder(first, first + len(self.validation)))
+
+    def predict_dataloader(self) -> DataLoader:
+        return self._loader(FixedOrder(len(self.training), len(self.table)))
+
+    def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
+        """On the device: take the volumes from the cache, augment a training batch, and go to float32."""
+        if "volume" not in batch:
+            batch["volume"] = torch.stack([self._cached(key, batch["label"].device) for key in batch["case"]])
+        training = self.trainer is not None and self.trainer.training
+        if training and self.augmentation is not None and self.augment_on == "device":
+            assert isinstance(self.augmentation, Augmentation)  # ricenet.train refuses the others
+            batch["volume"] = self.augmentation.batch(batch["volume"], self.spacing_mm, self.intensity, batch["seed"])
+        return {**batch, "volume": batch["volume"].float()}
+
+    def _cached(self, key: str, device: torch.device) -> Tensor:
+        if key not in self.on_device:
+            volume = self.volumes.read(self.place[key]).whole()
+            try:
+                self.on_device[key] = volume.to(device)
+            except torch.OutOfMemoryError:
+                raise WrongUsage(
+                    f"data.cache=device: no room on the GPU for case {len(self.on_device) + 1} of {len(self.table)}; "
+                    "lower data.batch_size, or use data=cohort"
+                ) from None
+        return self.on_device[key]
+
+    def _loader(self, order: Sampler, augmentation: Augmenting | None = None, drop_last: bool = False) -> DataLoader:
+        deferred = self.cache == "device"
+        workers = 0 if deferred else self.workers  # then there is nothing to load
+        return DataLoader(
+            CaseDataset(self.table, self.volumes, self.intensity, self.spacing_mm, augmentation, deferred),
+            batch_size=self.batch_size,
+            sampler=order,
+            num_workers=workers,
+            collate_fn=collate,
+            # joblib's jobs are daemonless children in which the default context cannot start workers.
+            multiprocessing_context="fork" if workers else None,
+            persistent_workers=workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            drop_last=drop_last,
+        )

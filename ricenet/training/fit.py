@@ -1,0 +1,204 @@
+"""The work of one training: its config in, weights.safetensors and predictions.csv in the run folder out."""
+
+import logging
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from safetensors.torch import save
+
+from ricenet.cohort.folds import Folds
+from ricenet.command.schemas import TrainConfig, TrainerConfig
+from ricenet.training import run_folder
+from ricenet.training.augmentation import Augmentation
+from ricenet.training.checkpoint import (
+    BEST,
+    MetricsTable,
+    Ownership,
+    Progress,
+    SafeCheckpointIO,
+    read_checkpoint,
+    resumable,
+)
+from ricenet.training.datamodule import DOSE, Augmenting, CasesDataModule
+from ricenet.training.lightning_module import RiceClassifier
+from ricenet.training.network import LeanResNet, build_network, load_pretrained, network_settings, require_size
+from ricenet.training.predictions import BY_SET, PREDICTIONS, write_predictions, write_predictions_by_set
+from ricenet.training.trackers import finish_tracking, tracker
+
+log = logging.getLogger(__name__)
+
+
+def fit(cfg: TrainConfig, cases: Path, folds: Folds, folder: Path, owner: str, number: int) -> None:
+    """Train from the last epoch border, write the weights, and the answers for the validation and test cases.
+
+    Args:
+        folder: the run folder, held by this process.
+        owner: the run that its checkpoints belong to (runs.owner).
+        number: of this run in its grid, by which it gets its GPU.
+    """
+    _quiet_lightning()
+    if cfg.trainer.threads:
+        torch.set_num_threads(cfg.trainer.threads)
+    lightning.seed_everything(cfg.seed, verbose=False)
+    data = build_data(cfg, cases, folds)
+    model = build_model(cfg)
+    require_size(cfg.model.architecture, data.volumes.shape)
+    _run_epochs(_trainer(cfg, folder, owner, number), model, data, resumable(folder, owner))
+    if cfg.checkpoint == "best":
+        model.load_state_dict(read_checkpoint(folder / BEST)["state_dict"])
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.network.state_dict().items()}
+    with run_folder.writing(folder, "weights.safetensors"):
+        (folder / "weights.safetensors").write_bytes(save(weights))
+    _predict(cfg, model, data, folder, number)
+
+
+def build_model(cfg: TrainConfig) -> RiceClassifier:
+    """The untrained model that the config describes, with its weights drawn from torch's global generator."""
+    network = build_network(len(cfg.modalities.channels), **network_settings(asdict(cfg.model)))
+    if cfg.model.pretrained is not None:
+        load_pretrained(network, Path(cfg.model.pretrained))
+    if isinstance(network, LeanResNet):
+        network.pool_first, network.recompute_stem = cfg.step.pool_first, cfg.step.recompute_stem
+    if cfg.step.compile:
+        network.compile()  # in place: the names of its weights stay
+    return RiceClassifier(
+        network,
+        **asdict(cfg.optimizer),
+        seed=cfg.seed,
+        channels_last=cfg.step.channels_last,
+        channel_dropout=cfg.model.channel_dropout,
+    )
+
+
+def build_data(cfg: TrainConfig, cases: Path, folds: Folds) -> CasesDataModule:
+    """The batches that the config describes."""
+    return CasesDataModule(
+        cases, folds, cfg.fold, cfg.modalities.channels, _augmentation(cfg), cfg.data.batch_size, cfg.data.workers,
+        cfg.seed, cfg.data.cache, cfg.data.augment_on,
+    )  # fmt: skip
+
+
+def _augmentation(cfg: TrainConfig) -> Augmenting | None:
+    strengths = {name: value for name, value in asdict(cfg.augmentation).items() if name != "name"}
+    if cfg.augmentation.name == "none":
+        return None
+    if cfg.augmentation.name == "torchio":
+        from ricenet.training.augment_torchio import TorchioAugmentation
+
+        return TorchioAugmentation(Augmentation(**strengths))
+    return Augmentation(**strengths)
+
+
+def _quiet_lightning() -> None:
+    """Leave warnings that a user can act on; Lightning prints each of its own lines twice under Hydra's logging."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for harmless in (
+        ".*LeafSpec.*",
+        "Checkpoint directory .* exists",
+        ".*does not have many workers.*",
+        ".*sync_dist.*",
+    ):
+        warnings.filterwarnings("ignore", message=harmless)
+
+
+def _run_epochs(trainer: lightning.Trainer, model: RiceClassifier, data: CasesDataModule, last: Path | None) -> None:
+    """Fit from the last epoch border, where there is one."""
+    if last is not None:
+        log.info("%s %s: going on from %s", last.parent.parent.name, last.parent.name, last.name)
+    try:
+        trainer.fit(model, datamodule=data, ckpt_path=last, weights_only=True)
+    finally:
+        for logger in trainer.loggers:
+            logger.finalize("success")
+        finish_tracking()
+
+
+def _trainer(cfg: TrainConfig, folder: Path, owner: str, number: int) -> lightning.Trainer:
+    callbacks: list[Callback] = [
+        ModelCheckpoint(
+            folder, filename="last", every_n_epochs=cfg.checkpoint_every, save_top_k=1, enable_version_counter=False
+        ),
+        Ownership(owner),
+        MetricsTable(folder / "metrics.csv"),
+        Progress(folder, cfg.epochs),
+    ]
+    if cfg.checkpoint == "best":
+        callbacks.append(
+            ModelCheckpoint(folder, filename="best", monitor="val/macro_f1", mode="max", enable_version_counter=False)
+        )
+    return lightning.Trainer(
+        **_where(cfg.trainer, number),
+        strategy=cfg.trainer.strategy,
+        max_epochs=cfg.epochs,
+        accumulate_grad_batches=cfg.step.accumulate,
+        limit_train_batches=cfg.trainer.limit_batches,
+        enable_progress_bar=cfg.trainer.progress,
+        enable_model_summary=False,
+        deterministic="warn",
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        use_distributed_sampler=False,  # BalancedOrder deals out its own places
+        default_root_dir=folder,
+        callbacks=callbacks,
+        plugins=[SafeCheckpointIO(), LightningEnvironment()],  # under SLURM too: one process a run, no requeueing
+        logger=tracker(cfg.logger, Path(cfg.run), cfg, folder.name),
+    )
+
+
+def _where(trainer: TrainerConfig, number: int) -> dict[str, Any]:
+    """Lightning's arguments for hardware and precision; one run of a grid takes the GPU of its number."""
+    devices: int | Sequence[int] = trainer.devices
+    on_gpu = trainer.accelerator == "gpu" or (trainer.accelerator == "auto" and torch.cuda.is_available())
+    if trainer.devices == 1 and on_gpu and torch.cuda.device_count():
+        devices = [number % torch.cuda.device_count()]
+    return {"accelerator": trainer.accelerator, "devices": devices, "precision": trainer.precision}
+
+
+def _predict(cfg: TrainConfig, model: RiceClassifier, data: CasesDataModule, folder: Path, number: int) -> None:
+    """Write the answers for the validation and test cases, of a model for all sets also those for each set."""
+    answers = _answers(cfg, model, data, number)
+    with run_folder.writing(folder, PREDICTIONS):
+        write_predictions(folder, answers)
+    if not cfg.model.channel_dropout:
+        return
+    channels = cfg.modalities.channels
+    rows = []
+    for size in range(1, len(channels) + 1):
+        for kept in combinations(range(len(channels)), size):
+            model.present = kept
+            name = "_".join(sorted((channels[index] for index in kept), key=lambda channel: channel != DOSE))
+            rows += [{"modalities": name, **row} for row in _answers(cfg, model, data, number)]
+    with run_folder.writing(folder, BY_SET):
+        write_predictions_by_set(folder, rows)
+
+
+def _answers(cfg: TrainConfig, model: RiceClassifier, data: CasesDataModule, number: int) -> list[dict[str, Any]]:
+    trainer = lightning.Trainer(
+        **_where(replace(cfg.trainer, devices=1), number), logger=False, enable_checkpointing=False,
+        enable_model_summary=False, enable_progress_bar=False, deterministic="warn", plugins=[LightningEnvironment()],
+    )  # fmt: skip
+    batches: Any = trainer.predict(model, datamodule=data)
+    logits = [pair for _, batch_logits in batches for pair in batch_logits.cpu()]
+    table = [(case, "val") for case in data.validation] + [(case, "test") for case in data.held_out]
+    return [
+        {
+            "case_key": case.case_key,
+            "patient_key": case.patient_key,
+            "split": split,
+            "label": case.label,
+            "logit_recurrence": pair[0].item(),
+            "logit_rice": pair[1].item(),
+            "prob_rice": pair.softmax(0)[1].item(),
+        }
+        for (case, split), pair in zip(table, logits, strict=True)
+    ]

@@ -1,0 +1,202 @@
+"""The networks: settings of conf/model in, a classifier of (B, C, X, Y, Z) volumes out; logits (B, 2).
+
+The default is the paper's, MONAI's 3D ResNet-18; the others are its deeper and shallower kin and DenseNet-121. ResNets
+here are MONAI's with the same parameter names and the same function; only the order of operations is ours (LeanResNet).
+"""
+
+import json
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.networks.nets import DenseNet, ResNet
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ricenet import LABELS
+from ricenet.command.schemas import InvalidInput, WrongUsage
+from ricenet.training.pool_first_stem import pool_first
+
+# Residual blocks of each of four stages, and their kind.
+RESNETS = {
+    "resnet10": ("basic", [1, 1, 1, 1]),
+    "resnet18": ("basic", [2, 2, 2, 2]),
+    "resnet34": ("basic", [3, 4, 6, 3]),
+    "resnet50": ("bottleneck", [3, 4, 6, 3]),
+}
+DENSENETS = {"densenet121": [6, 12, 24, 16]}
+ARCHITECTURES = (*RESNETS, *DENSENETS)
+DENSENET_SIDE = 32  # voxels: it halves the volume five times
+# MedicalNet trained these with parameter-free shortcuts; its others have shortcuts without a bias.
+_PLAIN_SHORTCUTS = ("resnet18", "resnet34")
+_NOT_OF_THE_NETWORK = ("name", "channel_dropout")
+
+
+class GlobalMean(nn.Module):
+    """Mean over space, (B, C, X, Y, Z) -> (B, C): pooling to one voxel, with a deterministic backward pass on GPUs."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3, 4))
+
+
+class LeanResNet(ResNet):
+    """MONAI's 3D ResNet with the pool in front of the stem's normalisation (ricenet.training.pool_first_stem).
+
+    Attributes:
+        pool_first: whether to; False runs MONAI's own order.
+        recompute_stem: in training keep nothing of full resolution for the backward pass; needs `pool_first`.
+    """
+
+    pool_first = True
+    recompute_stem = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.pool_first and not self.no_max_pool:
+            x = pool_first(x, self.conv1, self.bn1, self.maxpool, recompute=self.recompute_stem)  # type: ignore[arg-type]
+        else:
+            x = self.act(self.bn1(self.conv1(x)))
+            x = x if self.no_max_pool else self.maxpool(x)
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.fc(self.avgpool(x))  # type: ignore[misc]  # it is there with feed_forward
+
+
+def build_network(
+    channels: int,
+    architecture: str,
+    width: int,
+    conv1_size: int,
+    conv1_stride: int,
+    max_pool: bool,
+    dropout: float,
+    pretrained: str | None,
+) -> nn.Module:
+    """An untrained network for volumes of `channels` channels.
+
+    Args:
+        architecture: one of ARCHITECTURES.
+        width: feature maps of the first stage; the paper's 64.
+        conv1_size, conv1_stride: edge in voxels and step of the first convolution; `max_pool`: whether a pool follows.
+        dropout: in front of the linear layer.
+        pretrained: not None: shaped so that MedicalNet's weights fit (load_pretrained).
+
+    Raises:
+        WrongUsage: an unknown architecture, or a setting that it does not have.
+    """
+    if architecture in DENSENETS:
+        _require_densenets_stem(architecture, conv1_size, conv1_stride, max_pool, pretrained)
+        return DenseNet(
+            3, channels, len(LABELS), width, width // 2, tuple(DENSENETS[architecture]), dropout_prob=dropout
+        )
+    if architecture not in RESNETS:
+        raise WrongUsage(f"model.architecture should be one of {', '.join(ARCHITECTURES)}, got {architecture!r}")
+    block, layers = RESNETS[architecture]
+    network = LeanResNet(
+        block=block,
+        layers=layers,
+        block_inplanes=[width * 2**stage for stage in range(len(layers))],
+        spatial_dims=3,
+        n_input_channels=channels,
+        conv1_t_size=conv1_size,
+        conv1_t_stride=conv1_stride,
+        no_max_pool=not max_pool,
+        num_classes=len(LABELS),
+        shortcut_type="A" if pretrained and architecture in _PLAIN_SHORTCUTS else "B",
+        bias_downsample=not pretrained,
+    )
+    network.avgpool = nn.Sequential(GlobalMean(), nn.Dropout(dropout))  # type: ignore[assignment]
+    return network
+
+
+def _require_densenets_stem(architecture: str, size: int, stride: int, max_pool: bool, pretrained: str | None) -> None:
+    if (size, stride, max_pool, pretrained) != (7, 2, True, None):
+        raise WrongUsage(
+            f"model.architecture={architecture} has conv1_size 7, conv1_stride 2, max_pool true, pretrained null; got "
+            f"{size}, {stride}, {str(max_pool).lower()}, {'null' if pretrained is None else 'a file'}; "
+            f"use model={architecture}"
+        )
+
+
+def require_size(architecture: str, shape: Sequence[int]) -> None:
+    """Refuse volumes of (X, Y, Z) that are smaller than the architecture can halve.
+
+    Raises:
+        WrongUsage: saying both sizes.
+    """
+    if architecture in DENSENETS and min(shape) < DENSENET_SIDE:
+        size = " x ".join(map(str, shape))
+        raise WrongUsage(
+            f"model.architecture={architecture} needs {DENSENET_SIDE} voxels a side, the cases have {size}; "
+            "preprocess with a finer spacing_mm, or choose a ResNet"
+        )
+
+
+def network_settings(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the settings of conf/model those that build_network takes."""
+    return {name: value for name, value in model.items() if name not in _NOT_OF_THE_NETWORK}
+
+
+def load_network(folder: Path) -> nn.Module:
+    """The finished network of a run folder in eval mode, from run.json and weights.safetensors (no pickle is read).
+
+    Raises:
+        InvalidInput: the weights are missing or do not fit the architecture in run.json.
+    """
+    record = json.loads((folder / "run.json").read_text())
+    network = build_network(len(record["modalities"]["channels"]), **network_settings(record["model"]))
+    try:
+        network.load_state_dict(load_file(folder / "weights.safetensors"))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        run = f"{record['modalities']['name']} fold {record['fold']}"
+        raise InvalidInput(
+            f"run {run}: weights.safetensors cannot be used ({str(error).splitlines()[0]}); train it again"
+        ) from error
+    return network.eval()
+
+
+def load_pretrained(network: nn.Module, path: Path) -> None:
+    """Start `network`, all but its linear layer, from MedicalNet's weights (Chen et al., arXiv 1904.00625).
+
+    Their first convolution sees one channel: each of ours gets it, divided by their number, so that equal channels give
+    the activations of one.
+
+    Args:
+        path: one of MedicalNet's .pth files, or the same tensors as .safetensors.
+
+    Raises:
+        InvalidInput: a file that cannot be read or holds more than tensors, or tensors of another architecture.
+    """
+    theirs = {name.removeprefix("module."): tensor for name, tensor in _read_tensors(path).items()}
+    wanted = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith("fc.")}
+    missing = sorted(name for name in wanted if name not in theirs and not name.endswith("num_batches_tracked"))
+    if missing:
+        raise InvalidInput(
+            f"model.pretrained lacks {len(missing)} of {len(wanted)} tensors of the network (first: {missing[0]})",
+            "it is of another depth, or not MedicalNet's",
+        )
+    first, seen = theirs["conv1.weight"], wanted["conv1.weight"].shape[1]
+    if first.shape[1] == 1:
+        theirs["conv1.weight"] = first.repeat(1, seen, 1, 1, 1) / seen
+    for name in wanted.keys() & theirs.keys():
+        ours, got = tuple(wanted[name].shape), tuple(theirs[name].shape)
+        if ours != got:
+            raise InvalidInput(
+                f"model.pretrained: {name} should have shape {ours}, got {got}",
+                "it is of another architecture",
+            )
+    network.load_state_dict({name: theirs.get(name, tensor) for name, tensor in wanted.items()}, strict=False)
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        held = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise InvalidInput(
+            "model.pretrained holds more than tensors, which could run code when it is read; get the weights elsewhere"
+        ) from None
+    except (RuntimeError, EOFError, SafetensorError) as error:
+        raise InvalidInput(f"model.pretrained cannot be read ({type(error).__name__})", "fetch it again") from None
+    tensors: Any = held.get("state_dict", held)
+    return {name: tensor for name, tensor in tensors.items() if isinstance(tensor, Tensor)}

@@ -1,0 +1,282 @@
+"""Run folders: what one training leaves behind, and what a repeated or later command may reuse.
+
+outputs/<name>/<row>/fold<k>/ holds config.yaml, run.json (from the start: how it stands and what it is made with),
+last.ckpt, previous.ckpt, weights.safetensors, metrics.csv, predictions.csv and, last, DONE with the hash of every
+result. A folder with DONE is finished; without, it is resumed at its last epoch border. The row is the modality set's
+name, or the model's where one model serves all sets; a leakage control has a row of its own. Several seeds of a fold
+lie side by side in fold<k>-seed<s>.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ricenet.cohort.folds import Folds
+from ricenet.cohort.table import file_hash
+from ricenet.command.atomic import hold, replace_file
+from ricenet.command.schemas import Incomplete, InvalidInput, WrongUsage
+from ricenet.training.predictions import BY_SET, PREDICTIONS
+
+RESULTS = ("weights.safetensors", PREDICTIONS, "metrics.csv", "run.json")
+PROGRESS = "progress.json"
+# How a run is watched, and where it and its cases lie, does not change its result; the cases' hash is part of run.json.
+WITHOUT_EFFECT = (
+    "run", "cases", "logger", "trainer.progress", "data.workers", "data.cache", "checkpoint_every", "several_seeds",
+)  # fmt: skip
+ADDED_LATER = {"control": None}  # at these values a run is the one it was before the key was there
+FOLD_FOLDER = re.compile(r"fold(\d+)(?:-seed(\d+))?")
+PATIENCE_S = 30  # for a process that was killed a moment ago and still holds the folder
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run folder with DONE; `modalities` is its row of the grid, `record` its run.json."""
+
+    modalities: str
+    channels: list[str]
+    fold: int
+    folder: Path
+    record: dict[str, Any]
+    seed: int
+    control: str | None
+
+
+def run_folder(run: Path, modalities: str, fold: int, seed: int | None = None) -> Path:
+    """Where one fold of one row lives inside a grid's folder; with `seed`, where that one of its several seeds does."""
+    return run / modalities / (f"fold{fold}" if seed is None else f"fold{fold}-seed{seed}")
+
+
+def parse_fold(name: str) -> tuple[int, int | None] | None:
+    """Fold and seed of a run folder's name, the seed None where the name has none; None for any other name."""
+    found = FOLD_FOLDER.fullmatch(name)
+    return (int(found[1]), None if found[2] is None else int(found[2])) if found else None
+
+
+def place(run: Path, row: str, fold: int, seed: int, several_seeds: bool) -> Path:
+    """The folder of a training, fold<k> or fold<k>-seed<s>; the other of the two where this seed was begun there.
+
+    So no seed of a fold is trained twice when more seeds are added to a grid later.
+    """
+    plain, apart = run_folder(run, row, fold), run_folder(run, row, fold, seed)
+    if several_seeds:
+        path = plain / "identity.json"
+        return plain if path.is_file() and json.loads(path.read_text()).get("seed") == seed else apart
+    return apart if (apart / "identity.json").is_file() else plain
+
+
+def identity(config: Mapping[str, Any], inputs: Mapping[str, str]) -> dict[str, Any]:
+    """What decides a run's result: its settings, and the hashes of what it reads."""
+    flat = {**_flat(config), **inputs}
+    as_before = {name for name, value in ADDED_LATER.items() if name in flat and flat[name] == value}
+    return {
+        name: value for name, value in flat.items() if not name.startswith(WITHOUT_EFFECT) and name not in as_before
+    }
+
+
+def owner(run_identity: Mapping[str, Any]) -> str:
+    """A digest of a run's identity, by which it knows its checkpoints."""
+    return hashlib.sha256(json.dumps(run_identity, sort_keys=True).encode()).hexdigest()
+
+
+def is_finished(folder: Path, run_identity: Mapping[str, Any]) -> bool:
+    """Whether the run folder is finished, with just this identity.
+
+    Raises:
+        WrongUsage: it was started with another: other settings, cases or folds; says each difference.
+    """
+    path = folder / "identity.json"
+    if path.is_file():
+        before = json.loads(path.read_text())
+        changed = [name for name in sorted(before | run_identity) if before.get(name) != run_identity.get(name)]
+        lines = [f"{name}: {before.get(name)} before, {run_identity.get(name)} now" for name in changed]
+        if changed:
+            beside = "add several_seeds=true to train this seed beside the other, " if changed == ["seed"] else ""
+            raise WrongUsage(
+                f"{folder.parent.name} {folder.name} was started with other settings:\n  " + "\n  ".join(lines)
+                + f"\n{beside}give another name=, or remove that run folder"
+            )  # fmt: skip
+    return is_done(folder)
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Be the only process that trains into `folder`; its run.json then tells how that ended, if it did not finish.
+
+    Raises:
+        InvalidInput: another process does, and goes on doing so for PATIENCE_S.
+        Incomplete: the folder cannot be written to.
+    """
+    with ExitStack() as stack:
+        with writing(folder, "the run folder"):
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(hold(folder, PATIENCE_S, f"{folder.parent.name} {folder.name}"))
+        try:
+            yield
+        except BaseException as error:
+            with suppress(OSError):  # what ended the run may be a full disk; that error is the one to report
+                _note_end(folder, error)
+            raise
+
+
+def _note_end(folder: Path, error: BaseException) -> None:
+    path = folder / "run.json"
+    if not path.is_file() or (folder / "DONE").is_file():
+        return
+    stopped = isinstance(error, (SystemExit, KeyboardInterrupt))
+    lines = str(error).splitlines()
+    message = "" if stopped or not lines else lines[0]
+    record = json.loads(path.read_text()) | {"status": "interrupted" if stopped else "failed", "message": message}
+    replace_file(path, json.dumps(record, indent=1) + "\n")
+
+
+def begin(folder: Path, config: Mapping[str, Any], run_identity: Mapping[str, Any], record: dict[str, Any]) -> None:
+    """Write what the run is: identity.json, config.yaml and run.json with `status` running."""
+    keep(folder, "identity.json", json.dumps(run_identity, indent=1) + "\n")
+    keep(folder, "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
+    keep(folder, "run.json", json.dumps({"status": "running", **record}, indent=1) + "\n")
+
+
+@contextmanager
+def writing(folder: Path, what: str) -> Iterator[None]:
+    """Turn a disk that is full or read-only into a run that stopped, with what was there kept.
+
+    Raises:
+        Incomplete: naming the run and the system's reason.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise Incomplete(
+            f"{folder.parent.name} {folder.name}: {what} cannot be written ({error.strerror}); what was there is kept: "
+            "make room, or the folder writable, and give the same command again"
+        ) from error
+
+
+def keep(folder: Path, name: str, text: str) -> None:
+    """Write one of a run's small files, old or new as a whole; raises as `writing`."""
+    with writing(folder, name):
+        replace_file(folder / name, text)
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value})
+    return flat
+
+
+def is_done(folder: Path) -> bool:
+    """Whether a run folder is finished and its results are still the ones that were written.
+
+    Raises:
+        InvalidInput: a result was changed or removed after DONE was written.
+    """
+    if not (folder / "DONE").is_file():
+        return False
+    for name, digest in json.loads((folder / "DONE").read_text()).items():
+        if not (folder / name).is_file() or file_hash(folder / name) != digest:
+            raise InvalidInput(
+                f"run {folder.parent.name} {folder.name}: {name} is not what was written when it finished; "
+                "remove the folder and train again"
+            )
+    return True
+
+
+def finish(folder: Path, record: dict[str, Any]) -> None:
+    """Write run.json, then DONE with the hashes of all results: from here on the run counts."""
+    if (folder / PROGRESS).is_file():
+        record |= {"seconds_per_epoch": json.loads((folder / PROGRESS).read_text())["seconds_per_epoch"]}
+    keep(folder, "run.json", json.dumps({"status": "done", **record}, indent=1) + "\n")
+    results = [name for name in (*RESULTS, BY_SET) if name in RESULTS or (folder / name).is_file()]
+    keep(folder, "DONE", json.dumps({name: file_hash(folder / name) for name in results}, indent=1) + "\n")
+    (folder / PROGRESS).unlink(missing_ok=True)
+
+
+def finished_runs(run: Path) -> list[FinishedRun]:
+    """All finished runs of a grid, leakage controls too, ordered by row, fold and seed.
+
+    Raises:
+        InvalidInput: there is none, or one was changed after it finished.
+    """
+    folders = [path.parent for path in run.glob("*/fold*/DONE")]
+    records = [(folder, json.loads((folder / "run.json").read_text())) for folder in folders if is_done(folder)]
+    if not records:
+        raise InvalidInput("no finished run in this folder; train first: python -m ricenet.train cases=... name=...")
+    found = [_finished_run(folder, record) for folder, record in records]
+    return sorted(found, key=lambda one: (one.modalities, one.fold, one.seed, one.folder.name))
+
+
+def _finished_run(folder: Path, record: dict[str, Any]) -> FinishedRun:
+    row, channels = record["modalities"]["name"], record["modalities"]["channels"]
+    return FinishedRun(row, channels, record["fold"], folder, record, record["seed"], record.get("control"))
+
+
+def cases_folder(run: Path, finished: Sequence[FinishedRun]) -> Path:
+    """The cases folder that the `finished` runs of the grid `run` were trained on.
+
+    Raises:
+        InvalidInput: runs of one grid were trained on different cases folders, or it is gone.
+    """
+    relative = {one.record["cases"] for one in finished}
+    if len(relative) > 1:
+        raise InvalidInput(
+            "runs of this grid were trained on different cases folders; keep one grid to one cases folder"
+        )
+    folder = run / relative.pop()
+    if not (folder / "cases.csv").is_file():
+        raise InvalidInput("the cases folder of this grid has been moved or removed; put it back where it was")
+    return folder
+
+
+def case_hash(cases: Path, folds: Folds) -> str:
+    """One hash over the case.json of every case: other images or other preprocessing give another hash."""
+    digest = hashlib.sha256()
+    for case in folds.cases:
+        path = cases / case.folder / "case.json"
+        if not path.is_file():
+            raise InvalidInput(
+                f"case {case.case_key}: its folder is missing or unfinished; run python -m ricenet.preprocess again"
+            )
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def require_same_inputs(runs: Sequence[FinishedRun], cases: Path, folds: Folds) -> None:
+    """Check that runs were trained on the folds and cases that are there now, so that unseen cases are unseen.
+
+    Raises:
+        InvalidInput: naming the run and what changed.
+    """
+    for key, now in {"folds_hash": folds.hash, "case_hash": case_hash(cases, folds)}.items():
+        for run in runs:
+            then = run.record[key]
+            if then != now:
+                raise InvalidInput(
+                    f"run {run.modalities}/{run.folder.name}: trained on cases or folds with {key} {then[:12]}, the "
+                    f"cases folder now has {now[:12]}; restore the cases folder as it was, or train the run again"
+                )
+
+
+def finished_folds(runs: Sequence[FinishedRun], modalities: str, cases: Path, folds: Folds) -> dict[int, FinishedRun]:
+    """The finished folds of one modality set, by fold; of several seeds of a fold the one with the lowest seed.
+
+    Raises:
+        InvalidInput: none is finished, or one was trained on other cases or folds than the cases folder holds now.
+    """
+    by_seed = sorted((one for one in runs if one.modalities == modalities), key=lambda one: one.seed, reverse=True)
+    mine = {one.fold: one for one in by_seed}  # the last one stays
+    if not mine:
+        have = ", ".join(sorted({one.modalities for one in runs}))
+        raise InvalidInput(
+            f"no finished fold of modalities={modalities} in the run folder (finished: {have}); "
+            f"train it with python -m ricenet.train +modalities={modalities} fold=0"
+        )
+    require_same_inputs(list(mine.values()), cases, folds)
+    return mine

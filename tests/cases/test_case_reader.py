@@ -1,0 +1,97 @@
+"""A case's volume comes back as it was written, cropped to what is not 0; what is unfinished or odd is refused."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ricenet.cases import case_reader
+from ricenet.cases.case_reader import CaseVolumes, case_spacing_mm, load_case
+from ricenet.cohort.folds import read_folds
+from ricenet.command.schemas import InvalidInput, WrongUsage
+
+ALL = ("post", "event", "rd")
+
+
+def stored(cases: Path, index: int) -> np.ndarray:
+    return np.load(cases / read_folds(cases).cases[index].folder / "volume.npy")
+
+
+@pytest.fixture
+def own(phantom_cases: Path, tmp_path: Path) -> Path:
+    """A copy of the phantom cases that a test may damage."""
+    return shutil.copytree(phantom_cases, tmp_path / "cases")
+
+
+@pytest.mark.parametrize("cache", ["none", "ram"])
+def test_content_is_the_volume_without_its_border_of_zeros(phantom_cases: Path, cache: str) -> None:
+    table = read_folds(phantom_cases).cases
+    volumes = CaseVolumes(phantom_cases, table, ["post", "event"], cache)
+    assert len(volumes) == len(table)
+    for index in range(3):
+        content, whole = volumes.read(index), stored(phantom_cases, index)[:2]
+        assert content.voxels.dtype == torch.float16
+        assert torch.equal(content.whole(), torch.from_numpy(whole))
+        occupied = np.argwhere(whole.any(axis=0))
+        assert content.start == tuple(occupied.min(axis=0))
+        assert content.voxels.shape[1:] == tuple(np.ptp(occupied, axis=0) + 1)
+
+
+def test_channels_are_read_by_name_in_the_order_asked_for(phantom_cases: Path) -> None:
+    case = read_folds(phantom_cases).cases[0]
+    whole = stored(phantom_cases, 0)
+    assert torch.equal(
+        CaseVolumes(phantom_cases, [case], ["rd", "post"]).read(0).whole(), torch.from_numpy(whole[[2, 0]])
+    )
+    np.testing.assert_array_equal(load_case(phantom_cases, case, ["event", "rd"]), whole[1:].astype(np.float32))
+
+
+def test_a_volume_of_zeros_and_one_negative_zero_has_content(own: Path) -> None:
+    case = read_folds(own).cases[0]
+    for value in (0.0, -0.0):
+        np.save(own / case.folder / "volume.npy", np.full((3, 16, 16, 16), value, np.float16))
+        content = CaseVolumes(own, [case], ALL).read(0)
+        assert content.voxels.shape == (3, 1, 1, 1)
+        assert not content.whole().any()
+
+
+def test_cached_cases_are_not_read_again(own: Path) -> None:
+    table = read_folds(own).cases[:2]
+    kept, fresh = CaseVolumes(own, table, ALL, "ram"), CaseVolumes(own, table, ALL, "none")
+    before = kept.read(0).whole()
+    shutil.rmtree(own)
+    assert torch.equal(kept.read(0).whole(), before)
+    with pytest.raises(FileNotFoundError):
+        fresh.read(0)
+
+
+def test_a_cache_larger_than_memory_is_refused(phantom_cases: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(case_reader, "available_gb", lambda: 1e-6)
+    with pytest.raises(WrongUsage, match=r"data\.cache=ram needs up to .* GB for 24 cases"):
+        CaseVolumes(phantom_cases, read_folds(phantom_cases).cases, ALL, "ram")
+
+
+def test_missing_modality_names_the_case(phantom_cases: Path) -> None:
+    case = read_folds(phantom_cases).cases[0]
+    with pytest.raises(InvalidInput, match=f"case {case.case_key}: has no channel flair"):
+        load_case(phantom_cases, case, ["flair"])
+
+
+def test_unfinished_case_folder_is_refused(own: Path) -> None:
+    case = read_folds(own).cases[0]
+    (own / case.folder / "case.json").unlink()
+    with pytest.raises(InvalidInput, match="unfinished"):
+        CaseVolumes(own, [case], ALL)
+
+
+def test_different_grids_are_refused(own: Path) -> None:
+    table = read_folds(own).cases
+    np.save(own / table[0].folder / "volume.npy", np.zeros((3, 8, 8, 8), np.float16))
+    with pytest.raises(InvalidInput, match="different grids"):
+        CaseVolumes(own, table, ALL)
+
+
+def test_spacing_is_that_of_preprocessing(phantom_cases: Path) -> None:
+    assert case_spacing_mm(phantom_cases, read_folds(phantom_cases).cases[0]) == 12

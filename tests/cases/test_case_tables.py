@@ -1,0 +1,47 @@
+import csv
+import json
+from pathlib import Path
+
+from ricenet.cases.case_tables import write_csv, write_failures, write_tables
+from ricenet.cohort.table import Case
+from ricenet.command.processes import Ended
+
+
+def case(key: str, row: int) -> Case:
+    return Case(key, f"patient of {key}", row, label=0, split="cv", images={"post": Path("/data/MUSTERMANN.nii.gz")})
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_rows_are_ordered_by_key_and_columns_are_those_of_any_row(tmp_path):
+    write_csv(tmp_path / "x.csv", {"c2": {"a": 1}, "c1": {"b": "x, y\nz"}})
+    assert (tmp_path / "x.csv").read_text() == 'case_key,a,b\nc1,,"x, y\nz"\nc2,1,\n'
+    assert [path.name for path in tmp_path.iterdir()] == ["x.csv"]
+
+
+def test_failures_name_the_row_and_the_rule_and_the_file_goes_when_there_are_none(tmp_path):
+    failed = {"c1": Ended("invalid", code="brain.volume", message="case c1 (row 3 of cohort.csv): 12 ml")}
+    write_failures(tmp_path, [case("c0", 2), case("c1", 3)], failed)
+    row = {"case_key": "c1", "row": "3", "kind": "invalid", "code": "brain.volume"}
+    assert read(tmp_path / "failed.csv") == [{**row, "message": "case c1 (row 3 of cohort.csv): 12 ml"}]
+    assert "MUSTERMANN" not in (tmp_path / "failed.csv").read_text()
+    write_failures(tmp_path, [case("c0", 2), case("c1", 3)], {})
+    assert not (tmp_path / "failed.csv").exists()
+
+
+def test_timings_of_earlier_runs_stay_as_long_as_their_case_does(tmp_path):
+    for key in ("c0", "c1", "c2"):
+        (tmp_path / key).mkdir()
+        (tmp_path / key / "case.json").write_text(json.dumps({"qc": {"brain_ml": 1400.5}}))
+    first = {key: Ended("done", {"read": 1.5}, seconds=2.0, peak_gb=0.3) for key in ("c0", "c1")}
+    write_tables(tmp_path, {"c0": "c0", "c1": "c1"}, first)
+    second = {"c2": Ended("done", {"read": 2.5}, seconds=3.0, peak_gb=0.4), "c1": Ended("failed", message="killed")}
+    write_tables(tmp_path, {"c0": "c0", "c2": "c2"}, second)
+    assert read(tmp_path / "timings.csv") == [
+        {"case_key": "c0", "read": "1.5", "total": "2.0", "peak_gb": "0.3"},
+        {"case_key": "c2", "read": "2.5", "total": "3.0", "peak_gb": "0.4"},
+    ]
+    assert read(tmp_path / "qc.csv") == [{"case_key": key, "brain_ml": "1400.5"} for key in ("c0", "c2")]

@@ -1,0 +1,76 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from ricenet.cases.qc_picture import draw_case
+
+SHAPE = (64, 72, 60)
+
+
+def scene() -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """A brain that is bright on the patient's right (x grows to the right in RAS+), with a dose on its left."""
+    x, y, z = np.meshgrid(*(np.linspace(-1, 1, size) for size in SHAPE), indexing="ij")
+    brain = x**2 + y**2 + z**2 < 0.8
+    image = (brain * (60 + 60 * (x > 0))).astype(np.float32)
+    dose = (60 * np.exp(-((x + 0.4) ** 2 + y**2 + z**2) * 8)).astype(np.float32)
+    return {"post": image, "event": image * 2, "rd": dose}, brain
+
+
+def columns_of(path: Path, count: int) -> list[np.ndarray]:
+    """The picture's columns, top row (axial) only."""
+    picture = imread(path)[..., :3]
+    top = picture[picture.shape[0] // 12 : picture.shape[0] // 3]
+    return np.array_split(top, count, axis=1)
+
+
+def test_right_of_the_patient_is_left_in_the_picture(tmp_path):
+    view, brain = scene()
+    draw_case(tmp_path / "qc.png", view, brain, "0123456789ab")
+    post = columns_of(tmp_path / "qc.png", 4)[0]
+    left, right = np.array_split(post.mean(axis=2), 2, axis=1)
+    assert left.mean() > 1.5 * right.mean()
+
+
+def test_dose_lines_lie_where_the_dose_is(tmp_path):
+    view, brain = scene()
+    draw_case(tmp_path / "qc.png", view, brain, "0123456789ab")
+    dose = columns_of(tmp_path / "qc.png", 4)[3]
+    coloured = dose.max(axis=2) - dose.min(axis=2) > 0.3
+    left, right = np.array_split(coloured, 2, axis=1)
+    assert right.sum() > max(100, 3 * left.sum())
+
+
+def test_outline_is_drawn_on_both_images(tmp_path):
+    view, brain = scene()
+    draw_case(tmp_path / "qc.png", view, brain, "0123456789ab")
+    for column in columns_of(tmp_path / "qc.png", 4)[:2]:
+        red, green, blue = np.moveaxis(column, 2, 0)
+        assert ((red > 0.7) & (green > 0.6) & (blue < 0.4)).sum() > 100
+
+
+def test_a_further_mri_has_its_outline_and_tiles_of_its_own_behind(tmp_path):
+    view, brain = scene()
+    mirrored = np.ascontiguousarray(view["post"][::-1])  # bright on the other side, so that its tiles can be told
+    draw_case(tmp_path / "qc.png", view | {"flair": mirrored}, brain, "0123456789ab")
+    assert imread(tmp_path / "qc.png").shape[1] == 1800
+    *_, flair, tiles = columns_of(tmp_path / "qc.png", 6)
+    left, right = np.array_split(flair.mean(axis=2), 2, axis=1)
+    assert right.mean() > 1.5 * left.mean()
+    red, green, blue = np.moveaxis(flair, 2, 0)
+    assert ((red > 0.7) & (green > 0.6) & (blue < 0.4)).sum() > 100
+    for half in np.array_split(tiles, 2, axis=1):  # one of the two images is bright in each
+        assert 0.1 < (half > 0.9).all(axis=2).mean() < 0.6
+
+
+@pytest.mark.parametrize("with_dose", [True, False])
+def test_same_case_same_bytes(tmp_path, with_dose):
+    view, brain = scene()
+    if not with_dose:
+        del view["rd"]
+    for name in ("a.png", "b.png"):
+        draw_case(tmp_path / name, view, brain, "0123456789ab")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    width = imread(tmp_path / "a.png").shape[1]
+    assert width == (1200 if with_dose else 900)

@@ -1,0 +1,153 @@
+"""One case, examined: a sound one gives nothing, each planted fault exactly its code."""
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from helpers.analytic_patient import SETTINGS, dose_of, flip_bit, one_case, put, rewrite, truncate
+from PIL import Image
+
+from ricenet.cases.case_folder import folder_name, prepare, write_case_folder
+from ricenet.checks.case_checks import draw, examine
+from ricenet.command.schemas import InvalidInput
+from ricenet.images.volume import read_volume, write_volume
+
+
+def codes(root: Path, flip: bool = False, ready: Path | None = None) -> list[str]:
+    case, _ = one_case(root)
+    return [found.code for found in examine(case, ready, flip).findings]
+
+
+def test_a_sound_case_gives_facts_and_no_finding(cohort: Path) -> None:
+    case, inputs = one_case(cohort)
+    examined = examine(case, None, flip=True)
+    assert examined.findings == []
+    assert examined.traces.files == inputs
+    assert set(examined.traces.voxels) == {"post", "event", "rd"}
+    assert examined.facts["images"]["post"]["shape"] == [52, 62, 44]
+    assert examined.facts["images"]["post"]["spacing_mm"] == [3, 3, 3.4]
+    assert examined.facts["images"]["rd"]["maximum"] == pytest.approx(61.4, abs=0.3)
+    assert examined.facts["dose_coverage"] == {"share": 1.0, "exact": False}
+    assert examined.facts["sides"]["straight"] > examined.facts["sides"]["mirrored"] + 0.05
+
+
+def flip_sides(root: Path) -> None:
+    rewrite("event", lambda voxels: voxels[::-1])(root)
+
+
+def two_frames(root: Path) -> None:
+    path = root / "MUSTERMANN-1" / "event.nii.gz"
+    image = nib.load(path)
+    moved = image.affine.copy()
+    moved[2, 3] += 30
+    image = nib.Nifti1Image(np.asarray(image.dataobj), None)
+    image.set_sform(nib.load(path).affine, code=1)
+    image.set_qform(moved, code=1)
+    nib.save(image, path)
+
+
+def swap(root: Path) -> None:
+    post, rd = (root / "MUSTERMANN-1" / f"{role}.nii.gz" for role in ("post", "rd"))
+    post.rename(root / "x")
+    rd.rename(post)
+    (root / "x").rename(rd)
+
+
+def crop_dose(root: Path) -> None:
+    path = root / "MUSTERMANN-1" / "rd.nii.gz"
+    image = nib.load(path)
+    nib.save(image.slicer[30:], path)
+
+
+FAULTS = {
+    "truncated": (truncate, ["file.damaged"]),
+    "NaN": (rewrite("post", put(np.nan)), ["image.not_finite"]),
+    "constant": (rewrite("event", np.ones_like), ["image.constant"]),
+    "mask": (rewrite("event", lambda voxels: (voxels > 0).astype(np.uint8)), ["role.looks_like_mask"]),
+    "cGy": (rewrite("rd", lambda voxels: voxels * 100), ["dose.cgy"]),
+    "one fraction": (rewrite("rd", lambda voxels: voxels / 30), ["dose.one_fraction"]),
+    "columns swapped": (swap, ["role.looks_like_dose", "role.looks_like_mri"]),
+    "two frames": (two_frames, ["geometry.two_frames"]),
+    "cropped dose": (crop_dose, ["dose.coverage_estimated"]),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_gives_exactly_its_code(own: Path, fault: str) -> None:
+    damage, expected = FAULTS[fault]
+    damage(own)
+    assert codes(own) == expected
+
+
+def test_a_flipped_bit_is_found(own: Path) -> None:
+    flip_bit(own)
+    (code,) = codes(own)
+    assert code in ("file.damaged", "file.size")
+
+
+@pytest.mark.slow
+def test_a_flipped_event_is_found_unless_switched_off(own: Path) -> None:
+    flip_sides(own)
+    assert codes(own, flip=True) == ["geometry.flip"]
+    assert codes(own, flip=False) == []
+
+
+def test_with_a_brain_mask_the_coverage_is_exact(own: Path) -> None:
+    crop_dose(own)
+    case, _ = one_case(own)
+    post = read_volume(case.images["post"], case.name, "post")
+    write_volume(own / "mask.nii.gz", post.voxels > 0, post.world_from_voxel)
+    examined = examine(replace(case, brain_mask=own / "mask.nii.gz"), None, flip=False)
+    assert [found.code for found in examined.findings] == ["dose.coverage"]
+    assert examined.facts["dose_coverage"]["exact"]
+    # Where the dose has a planning image of its own, post and its mask are in another frame.
+    planned = replace(case, brain_mask=own / "mask.nii.gz", planning=case.images["event"])
+    assert not examine(planned, None, flip=False).facts["dose_coverage"]["exact"]
+
+
+def test_a_case_folder_of_the_same_files_is_used_and_of_others_is_stale(own: Path, tmp_path: Path) -> None:
+    case, inputs = one_case(own)
+    name = folder_name(case, inputs, SETTINGS)
+    write_case_folder(tmp_path, name, prepare(case, inputs, SETTINGS))
+    examined = examine(case, tmp_path / name, flip=False)
+    record = json.loads((tmp_path / name / "case.json").read_text())
+    assert examined.findings == []
+    assert examined.facts["dose_coverage"] == {"share": record["qc"]["dose_coverage"], "exact": True}
+    assert examined.traces.thumbnail is not None
+    assert np.linalg.norm(examined.traces.thumbnail) == pytest.approx(1, abs=1e-3)
+    rewrite("post", put(300))(own)
+    assert codes(own, ready=tmp_path / name) == ["cases.stale"]
+
+
+def test_the_picture_shows_what_can_be_read(own: Path) -> None:
+    case, _ = one_case(own)
+    with Image.open(io.BytesIO(draw(case))) as image:
+        whole = np.asarray(image.convert("RGB")).astype(int)
+    assert whole.shape == (900, 900, 3)
+    coloured = (np.ptp(whole, axis=2) > 60).reshape(900, 3, 300).sum(axis=(0, 2))
+    assert coloured[2] > 500 > 50 > coloured[:2].max(), "isodoses in the third column alone"
+    truncate(own)
+    with Image.open(io.BytesIO(draw(case))) as image:
+        event = np.asarray(image.convert("L"))[40:, 310:590]
+    assert event.mean() < 1
+    assert draw(replace(case, images={"event": case.images["event"]})) == b""
+
+
+def test_an_unreadable_file_costs_the_case_nothing_else(own: Path) -> None:
+    truncate(own)
+    rewrite("rd", lambda voxels: dose_of(np.zeros((*voxels.shape, 3))) + voxels * 100)(own)
+    assert sorted(codes(own, flip=True)) == ["dose.cgy", "file.damaged"]
+
+
+def test_the_reader_is_the_one_of_preprocessing(own: Path) -> None:
+    truncate(own)
+    case, _ = one_case(own)
+    with pytest.raises(InvalidInput) as caught:
+        read_volume(case.images["event"], case.name, "event")
+    (found,) = examine(case, None, flip=False).findings
+    assert (found.code, found.hint) == (caught.value.code, caught.value.hint)
+    assert str(caught.value).endswith(f"{found.message}; {found.hint}")

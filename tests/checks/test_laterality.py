@@ -1,0 +1,85 @@
+"""A flipped MRI is an error, a right one is not; another patient's is doubtful."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.phantom_scans import scans
+
+from ricenet.checks.laterality import DOUBTFUL_BELOW, MIRRORED_BELOW, Sides, check_sides, compare_sides, mirror
+from ricenet.images.volume import Volume, read_volume
+
+NAME = "case c0123456789ab (row 2 of cohort.csv)"
+DATA = Path(__file__).parents[3] / "shared" / "data"
+T1, T1C = DATA / "glioma_a_t1_stripped.nii.gz", DATA / "glioma_a_t1c_stripped.nii.gz"
+
+
+def codes(post: Volume, event: Volume) -> list[str]:
+    return [found.code for found in check_sides(compare_sides(post, event), NAME)]
+
+
+def test_mirroring_exchanges_left_and_right_alone() -> None:
+    image = scans(0).volumes["event"]
+    mirrored = mirror(image)
+    np.testing.assert_array_equal(mirrored.voxels[0], image.voxels[-1])
+    np.testing.assert_array_equal(mirror(mirrored).voxels, image.voxels)
+    assert mirrored.world_from_voxel is image.world_from_voxel
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(3))
+def test_a_flipped_event_or_post_is_found_with_a_margin(number) -> None:
+    post, event = (scans(number).volumes[role] for role in ("post", "event"))
+    straight = compare_sides(post, event)
+    assert straight.margin > 1.5 * DOUBTFUL_BELOW
+    assert check_sides(straight, NAME) == []
+    for pair in ((post, mirror(event)), (mirror(post), event)):
+        flipped = compare_sides(*pair)
+        assert flipped.margin < 1.5 * MIRRORED_BELOW
+        assert [(found.code, found.severity) for found in check_sides(flipped, NAME)] == [("geometry.flip", "error")]
+
+
+@pytest.mark.slow
+def test_another_patients_event_is_no_error_but_doubtful() -> None:
+    assert codes(scans(0).volumes["post"], scans(1).volumes["event"]) == ["geometry.flip_doubtful"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not T1.is_file(), reason=f"no real MRIs in {DATA.name}/ beside the project")
+def test_real_t1_and_t1c_of_one_patient() -> None:
+    t1, t1c = read_volume(T1, NAME, "post"), read_volume(T1C, NAME, "event")
+    assert codes(t1, t1c) == []
+    assert codes(t1, mirror(t1c)) == ["geometry.flip"]
+
+
+@pytest.mark.slow
+def test_a_slab_that_shows_half_the_brain_is_told() -> None:
+    post, event = (scans(2).volumes[role] for role in ("post", "event"))
+    size = event.voxels.shape[2]
+    slab = Volume(event.voxels[:, :, : size * 11 // 20].copy(), event.world_from_voxel)
+    assert codes(post, slab) == ["geometry.event_coverage"]
+
+
+@pytest.mark.slow
+def test_costs_under_5_cpu_seconds() -> None:
+    post, event = (scans(1).volumes[role] for role in ("post", "event"))
+    compare_sides(post, event)  # loads ANTs
+    start = time.process_time()
+    compare_sides(post, event)
+    assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize(
+    ("sides", "expected"),
+    [
+        (Sides(1.10, 1.03, 1.0), []),
+        (Sides(1.03, 1.10, 1.0), ["geometry.flip"]),
+        (Sides(1.040, 1.035, 1.0), ["geometry.flip_doubtful"]),
+        (Sides(1.035, 1.045, 1.0), ["geometry.flip_doubtful"]),
+        (Sides(1.10, 1.03, 0.6), ["geometry.event_coverage"]),
+        (Sides(1.03, 1.10, 0.6), ["geometry.flip"]),
+    ],
+)
+def test_what_follows_from_the_comparison(sides, expected) -> None:
+    assert [found.code for found in check_sides(sides, NAME)] == expected

@@ -1,0 +1,173 @@
+import re
+import stat
+from pathlib import Path
+
+import pytest
+
+from ricenet.cohort.table import (
+    Case,
+    ReadyCase,
+    inspect_cohort,
+    pseudonym,
+    read_cases,
+    read_cohort,
+    read_key,
+    write_cases,
+)
+from ricenet.command.schemas import InvalidInput
+
+COLUMNS = (
+    "patient_id",
+    "event_id",
+    "label",
+    "split",
+    "post",
+    "event",
+    "rd",
+    "dose_unit",
+    "fractions",
+    "prescription_gy",
+)
+ROW = ("MUSTER", "", "rice", "cv", "a.nii", "b.nii", "c.nii", "Gy", "30", "60")
+
+
+def table(root: Path, *rows: dict[str, str], columns=COLUMNS) -> Path:
+    for name in ("a.nii", "b.nii", "c.nii"):
+        (root / name).write_bytes(b"image")
+    lines = [",".join({**dict(zip(COLUMNS, ROW, strict=True)), **row}[column] for column in columns) for row in rows]
+    (root / "cohort.csv").write_text("\n".join([",".join(columns), *lines]) + "\n")
+    return root
+
+
+def test_a_good_row(tmp_path):
+    (case,) = read_cohort(table(tmp_path, {}))
+    assert isinstance(case, Case)
+    assert (case.label, case.split, case.fractions, case.prescription_gy) == (1, "cv", 30, 60)
+    assert case.images == {
+        role: tmp_path / f"{name}.nii" for role, name in zip(("post", "event", "rd"), "abc", strict=True)
+    }
+    assert case.row == 2
+    assert "MUSTER" not in case.name + case.key + case.patient_key
+
+
+def test_pseudonym_needs_the_key_which_only_its_owner_reads(tmp_path):
+    (first,) = read_cohort(table(tmp_path, {}))
+    (again,) = read_cohort(tmp_path)
+    assert first == again
+    key = tmp_path / "cohort.key"
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert first.patient_key == pseudonym(bytes.fromhex(key.read_text()), "MUSTER")
+    key.unlink()
+    assert read_cohort(tmp_path)[0].key != first.key
+
+
+BAD = {
+    "label": ({"label": "RICE"}, "[label.unknown]"),
+    "split": ({"split": "val"}, "[split.unknown]"),
+    "patient": ({"patient_id": " "}, "[table.patient]"),
+    "missing file": ({"event": "absent.nii"}, "[path.missing]"),
+    "folder": ({"event": "."}, "[path.missing]"),
+    "null byte": ({"event": "b\0.nii"}, "[path."),
+    "parent": ({"post": "../a.nii"}, "[path.outside]"),
+    "absolute": ({"post": "/etc/hostname"}, "[path.outside]"),
+    "no event": ({"event": ""}, "[image.missing]"),
+    "unit": ({"dose_unit": "cGy"}, "[dose.unit]"),
+    "prescription": ({"prescription_gy": "6000"}, "[dose.prescription]"),
+    "prescription nan": ({"prescription_gy": "nan"}, "[dose.prescription]"),
+    "number": ({"fractions": "thirty"}, "[table.number]"),
+    "fractions nan": ({"fractions": "nan"}, "[dose.fractions]"),
+    "fractions inf": ({"fractions": "inf"}, "[dose.fractions]"),
+    "fractions half": ({"fractions": "30.5"}, "[dose.fractions]"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_value_is_a_finding_with_code_and_row(tmp_path, name):
+    change, code = BAD[name]
+    with pytest.raises(InvalidInput) as caught:
+        read_cohort(table(tmp_path, {"patient_id": "OTHER"}, change))
+    (line,) = str(caught.value).splitlines()
+    assert code in line
+    assert re.search(r"case \w+ \(row 3 of cohort.csv\): ", line)
+    assert "MUSTER" not in line
+    assert str(tmp_path) not in line
+
+
+def test_all_findings_come_at_once(tmp_path):
+    with pytest.raises(InvalidInput) as caught:
+        read_cohort(table(tmp_path, {"label": "x"}, {"patient_id": "B", "split": "x", "event": "absent"}))
+    assert len(str(caught.value).splitlines()) == 3
+
+
+def test_rows_that_do_not_go_together(tmp_path):
+    with pytest.raises(InvalidInput, match=r"patient.duplicate.*row 3.*row 2"):
+        read_cohort(table(tmp_path, {}, {}))
+    with pytest.raises(InvalidInput, match=r"split.leak"):
+        read_cohort(table(tmp_path, {"event_id": "1"}, {"event_id": "2", "split": "test"}))
+    with pytest.raises(InvalidInput, match=r"modality.missing.*modality rd"):
+        read_cohort(table(tmp_path, {}, {"patient_id": "B", "rd": ""}))
+    assert len(read_cohort(table(tmp_path, {"event_id": "1"}, {"event_id": "2"}))) == 2
+
+
+def test_every_further_channel_that_some_case_has_is_missed_in_the_others(tmp_path):
+    columns = (*COLUMNS, "flair", "t2")
+    rows = [{"patient_id": name, "flair": flair, "t2": "", "rd": rd} for name, flair, rd in
+            (("A", "a.nii", "c.nii"), ("B", "", "c.nii"), ("C", "b.nii", ""))]  # fmt: skip
+    _, findings = inspect_cohort(table(tmp_path, *rows, columns=columns), ["t2", "flair"])
+    assert [found.code for found in findings] == ["modality.missing", "modality.missing"]
+    for found, row, channel in zip(findings, (3, 4), ("flair", "rd"), strict=True):
+        assert found.case.endswith(f"(row {row} of cohort.csv)")
+        assert found.message == f"modality {channel} is missing although other cases have it"
+
+
+def test_link_out_of_the_folder(tmp_path):
+    (tmp_path / "elsewhere.nii").write_bytes(b"image")
+    root = tmp_path / "cohort"
+    root.mkdir()
+    (root / "link.nii").symlink_to(tmp_path / "elsewhere.nii")
+    with pytest.raises(InvalidInput, match=r"path\.outside"):
+        read_cohort(table(root, {"post": "link.nii"}))
+
+
+def test_short_row(tmp_path):
+    table(tmp_path, {})
+    (tmp_path / "cohort.csv").write_text("label,split,post,event,patient_id\nrice,cv\n")
+    with pytest.raises(InvalidInput, match=r"table\.patient"):
+        read_cohort(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "has no column"),
+        (b"patient_id,label\n", "has no column event, post, split"),
+        (b"patient_id,label,split,post,event\n", "holds no case"),
+        ("patient_id,label,split,post,event\nMüller,rice,cv,a,b\n".encode("latin-1"), "UTF-8"),
+    ],
+)
+def test_tables_that_are_none(tmp_path, content, says):
+    (tmp_path / "cohort.csv").write_bytes(content)
+    with pytest.raises(InvalidInput, match=says):
+        read_cohort(tmp_path)
+
+
+def test_no_table(tmp_path):
+    with pytest.raises(InvalidInput, match=r"no cohort.csv"):
+        read_cohort(tmp_path)
+
+
+def test_cases_table_there_and_back(tmp_path):
+    cases = [ReadyCase("b", "p2", 1, "test", "b-1"), ReadyCase("a", "p1", 0, "cv", "a-1")]
+    write_cases(tmp_path, cases)
+    assert read_cases(tmp_path) == sorted(cases, key=lambda case: case.case_key)
+    (tmp_path / "cases.csv").write_text((tmp_path / "cases.csv").read_text().replace("rice", "RICE"))
+    with pytest.raises(InvalidInput, match="case b: label 'RICE'"):
+        read_cases(tmp_path)
+
+
+def test_a_key_that_is_none_or_cannot_be_written(tmp_path):
+    (tmp_path / "cohort.key").write_text("not hexadecimal")
+    with pytest.raises(InvalidInput, match="hexadecimal digits alone"):
+        read_cohort(table(tmp_path, {}))
+    with pytest.raises(InvalidInput, match=r"cannot be written \(No such file or directory\)"):
+        read_key(tmp_path / "absent" / "labels.csv.key")

@@ -1,0 +1,125 @@
+"""One case of a delivery: chosen, converted and summed, or a problem with a list of what there was."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ricenet import LABELS
+from ricenet.command.schemas import IngestConfig, InvalidInput, compose
+from ricenet.delivery.intake import Intake, Settings, from_dicom, from_nifti
+from ricenet.delivery.label_table import LabelRow
+from ricenet.delivery.public_cohorts import Entry
+from ricenet.delivery.roles import Wording
+from ricenet.delivery.series import PatientFiles, index_delivery
+from ricenet.images.volume import write_volume
+from ricenet.phantoms.causal_model import draw_cohort
+from ricenet.phantoms.hospital import deliver, planning_scan
+from ricenet.phantoms.scanner import scan_patient
+
+SUBJECT, KEY, SPACING_MM = "case c1 (row 2 of the label table)", b"k" * 32, 4.5
+CFG = compose("ingest", IngestConfig, ["delivery=d", "labels=l", "out=o"])
+SETTINGS = Settings(tuple(CFG.rules), Wording(CFG.contrast_in_description, CFG.never), 3, dose=True, alpha_beta=None)
+
+
+@pytest.fixture(scope="module")
+def delivered(tmp_path_factory) -> tuple[LabelRow, PatientFiles, np.ndarray]:
+    folder = tmp_path_factory.mktemp("delivery")
+    (draw,) = draw_cohort(1, 4, swap_label_effects=False)
+    scans = scan_patient(draw.quantities, draw.seed, SPACING_MM)
+    one = deliver(folder, scans, 1, draw.seed)
+    row = LabelRow(2, one.patient_id, "e1", LABELS[draw.label], split="cv", event_date=one.event_date)
+    _, _, dose = planning_scan(scans, 1, draw.seed)
+    dose_gy = dose.voxels[::-1, ::-1]  # drawn on DICOM's axes, read as RAS+
+    return row, index_delivery(folder).patients[one.patient_id], dose_gy
+
+
+def take(row: LabelRow, files: PatientFiles, scratch: Path, settings: Settings = SETTINGS) -> Intake:
+    return from_dicom(row, files, SUBJECT, settings, KEY, scratch)
+
+
+def test_a_whole_case(delivered, tmp_path):
+    row, files, dose_gy = delivered
+    case = take(row, files, tmp_path)
+    assert case.problem is None
+    assert set(case.volumes) == {"post", "event", "planning", "rd"}
+    np.testing.assert_allclose(case.volumes["rd"].voxels, dose_gy, atol=1e-3)
+    assert case.columns["fractions"] in (15, 30)
+    assert not list(tmp_path.iterdir()), "the converter's files are gone"
+
+
+def test_eqd2_replaces_the_physical_dose(delivered, tmp_path):
+    row, files, dose_gy = delivered
+    case = take(row, files, tmp_path, replace(SETTINGS, alpha_beta=3.0))
+    fractions = case.columns["fractions"]
+    expected = dose_gy * (dose_gy / fractions + 3) / 5
+    np.testing.assert_allclose(case.volumes["rd"].voxels, expected, atol=2e-3)
+    assert case.record["dose"]["eqd2_alpha_beta_gy"] == 3
+
+
+def test_a_dose_in_the_frame_of_the_post_op_mri_needs_no_planning_image(delivered, tmp_path):
+    row, files, _ = delivered
+    planning = next(one for one in files.series if "planning" in one.description)
+    same = [
+        replace(one, frame_of_reference=planning.frame_of_reference) if "mprage" in one.description else one
+        for one in files.series
+    ]
+    case = take(row, replace(files, series=same), tmp_path)
+    assert set(case.volumes) == {"post", "event", "rd"}
+    assert case.record["dose"]["lies_in_the_frame_of"] == "post"
+
+
+def problem(case: Intake) -> InvalidInput:
+    assert case.problem is not None
+    assert (case.volumes, case.columns) == ({}, {})
+    return case.problem
+
+
+def test_a_chain_of_frames_that_is_broken(delivered, tmp_path):
+    row, files, _ = delivered
+    without = [one for one in files.series if "planning" not in one.description]
+    assert problem(take(row, replace(files, series=without), tmp_path)).code == "dose.frame"
+    key = next(one for one in take(row, files, tmp_path).record["series"] if one["number"] == 5)["series"]
+    named = replace(row, choice={"planning": key})
+    found = problem(take(named, files, tmp_path))
+    assert (found.code, "not in the dose's frame" in str(found)) == ("dose.frame", True)
+
+
+def test_one_series_cannot_be_both_mris(delivered, tmp_path):
+    row, files, _ = delivered
+    key = next(one for one in take(row, files, tmp_path).record["series"] if one["number"] == 3)["series"]
+    found = problem(take(replace(row, choice={"event": key}), files, tmp_path))
+    assert found.code == "role.same_series"
+
+
+def test_a_problem_lists_what_there_was_without_a_word_of_a_header(delivered, tmp_path):
+    row, files, _ = delivered
+    case = take(replace(row, event_date=None), replace(files, doses=[]), tmp_path)
+    assert problem(case).code == "dose.missing"
+    listed = case.record["series"]
+    assert len(listed) == 5
+    assert {one["modality"] for one in listed} == {"MR"}  # the first phantom was planned on an MRI
+    assert sorted(one["contrast"] for one in listed) == [False, False, False, True, True]
+    assert min(one["day"] for one in listed) < 0 < max(one["day"] for one in listed)
+    for word in ("PHANTOM", "mprage", "1.2.826", "20"):
+        assert word not in str([{**one, "shape": 0, "day": 0, "series": ""} for one in listed])
+
+
+def entry(root: Path, delivered, tmp_path: Path, **images: str) -> Entry:
+    row, files, _ = delivered
+    case = take(row, files, tmp_path)
+    for role, name in images.items():
+        write_volume(root / name, case.volumes[role].voxels, case.volumes[role].world_from_voxel)
+    paths = {role: root / name for role, name in images.items()}
+    return Entry(replace(row, fractions=30, prescription_gy=60.0), paths, None, 0, 90, "")
+
+
+def test_a_case_of_a_nifti_cohort(delivered, tmp_path):
+    whole = entry(tmp_path, delivered, tmp_path, post="p.nii.gz", event="e.nii.gz", rd="d.nii.gz")
+    case = from_nifti(whole, SUBJECT, replace(SETTINGS, dose=False))
+    assert (set(case.volumes), case.columns["event_day"]) == ({"post", "event"}, 90)
+    without = replace(whole, images={role: path for role, path in whole.images.items() if role != "rd"})
+    assert problem(from_nifti(without, SUBJECT, SETTINGS)).code == "dose.missing"
+    (tmp_path / "e.nii.gz").write_bytes(b"not an image")
+    assert SUBJECT in str(problem(from_nifti(whole, SUBJECT, SETTINGS)))

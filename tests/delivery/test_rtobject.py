@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+from helpers.dicom_objects import rtplan, save
+from pydicom import Dataset
+
+from ricenet.command.schemas import InvalidInput
+from ricenet.delivery.headers import quiet_pydicom
+from ricenet.delivery.rtobject import RTObject, read_object
+
+CASE = "case c0123456789ab"
+
+
+def holding(**values) -> RTObject:
+    dataset = Dataset()
+    with quiet_pydicom():
+        for keyword, value in values.items():
+            setattr(dataset, keyword, value)
+    return RTObject(dataset, CASE, "RTPLAN")
+
+
+def test_values_and_their_absence():
+    source = holding(PixelSpacing=[2, 3.5], BeamNumber="4", ApprovalStatus="approved ", PatientID="", BeamName=None)
+    np.testing.assert_array_equal(source.numbers("PixelSpacing"), [2, 3.5])
+    assert source.integer("BeamNumber") == 4
+    assert source.term("ApprovalStatus", ("APPROVED",)) == "APPROVED"
+    assert source.value("PatientID") is source.value("BeamName") is source.value("Rows") is None
+    assert (source.text("Rows"), source.integer("Rows"), source.items("BeamSequence")) == ("", None, [])
+    assert source.numbers("Rows").shape == (0,)
+    assert source.term("DoseUnits", ("GY",)) == ""
+
+
+def test_items_keep_the_case_for_their_messages():
+    source = holding(BeamSequence=[holding(BeamNumber=[1, 2]).dataset])
+    (beam,) = source.items("BeamSequence")
+    with pytest.raises(InvalidInput, match=f"{CASE}: expected an intact RTPLAN, got a damaged one .BeamNumber"):
+        beam.integer("BeamNumber")
+
+
+@pytest.mark.parametrize("value", ["inf", "nan"])
+def test_numbers_are_finite(value):
+    with pytest.raises(InvalidInput) as caught:
+        holding(PixelSpacing=["1", value]).numbers("PixelSpacing")
+    assert caught.value.code == "rtplan.damaged"
+
+
+def test_integers_are_whole():
+    with pytest.raises(InvalidInput, match="PixelSpacing"):
+        holding(PixelSpacing="1.5").integer("PixelSpacing")
+
+
+def test_undefined_terms_are_not_repeated():
+    assert holding(ApprovalStatus="SECRET^NAME").term("ApprovalStatus", ("APPROVED",)) == "UNKNOWN"
+
+
+def test_an_object_without_a_uid_is_refused(tmp_path):
+    path = save(rtplan(), tmp_path / "plan")
+    classes = (rtplan().SOPClassUID,)
+    assert read_object(path, CASE, "RTPLAN", classes).text("Modality") == "RTPLAN"
+    with pytest.raises(InvalidInput) as caught:
+        read_object(path, CASE, "RTPLAN", ("1.2.3",))
+    assert caught.value.code == "rtplan.class"
+
+
+def test_nothing_prints_a_patient(tmp_path):
+    assert "SECRET" not in repr(read_object(save(rtplan(), tmp_path / "plan"), CASE, "RTPLAN", (rtplan().SOPClassUID,)))

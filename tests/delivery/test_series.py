@@ -1,0 +1,375 @@
+"""Series written slice by slice under random names read back exactly; what is broken is named, and no patient is."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+from pydicom.data import get_testdata_file
+from pydicom.dataset import Dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian, EnhancedMRImageStorage, RLELossless, generate_uid
+from scipy.spatial.transform import Rotation
+
+from ricenet.command.schemas import InvalidInput
+from ricenet.delivery.series import Series, index_delivery, read_series
+from ricenet.phantoms.hospital import write_rtplan, write_series
+
+SECRET = "SECRETMARKER"
+SUBJECT = "case c0123456789ab: post"
+SHAPE = (24, 20, 16)
+HEADERS = {
+    "PatientID": SECRET,
+    "PatientName": f"{SECRET}^NAME",
+    "StudyInstanceUID": generate_uid(entropy_srcs=["study"]),
+    "SeriesInstanceUID": generate_uid(entropy_srcs=["series"]),
+    "FrameOfReferenceUID": generate_uid(entropy_srcs=["frame"]),
+    "SeriesNumber": 3,
+    "SeriesDescription": f"{SECRET} t1",
+    "ProtocolName": f"{SECRET} brain",
+    "Manufacturer": f"{SECRET} Ltd",
+    "StudyDate": "20190101",
+    "AcquisitionDate": "20190203",
+    "ContrastBolusAgent": "Gadobutrol",
+}
+AXES = {
+    "axial": np.eye(3),
+    "axial as CT stores it": np.diag([-1.0, -1, 1]),
+    "sagittal": np.array([[0, 0, 1.0], [1, 0, 0], [0, -1, 0]]),
+    "coronal": np.array([[1.0, 0, 0], [0, 0, -1], [0, -1, 0]]),
+    "oblique": Rotation.from_euler("xyz", [20, -15, 30], degrees=True).as_matrix(),
+}
+
+
+def affine(axes: str = "oblique", spacing_mm=(0.9, 0.8, 1.7)) -> np.ndarray:
+    world_from_voxel = np.eye(4)
+    world_from_voxel[:3, :3] = AXES[axes] @ np.diag(spacing_mm)
+    world_from_voxel[:3, 3] = 10.123, -33.3, 7.77
+    return world_from_voxel
+
+
+def voxels(shape=SHAPE) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 900, shape).astype(np.int16)
+
+
+def write(folder: Path, axes: str = "oblique", shape=SHAPE, modality: str = "MR", **headers) -> list[Path]:
+    return write_series(folder / SECRET, voxels(shape), affine(axes), modality, HEADERS | headers)
+
+
+def change(path: Path, **elements) -> None:
+    dataset = pydicom.dcmread(path)
+    for keyword, value in elements.items():
+        if value is None:
+            delattr(dataset, keyword)
+        else:
+            setattr(dataset, keyword, value)
+    dataset.save_as(path)
+
+
+def series_in(folder: Path) -> list[Series]:
+    return index_delivery(folder).patients[SECRET].series
+
+
+def assert_equal(series: Series, scratch: Path, expected: np.ndarray, world_from_voxel: np.ndarray) -> None:
+    """`series` reads as these voxels, turned to canonical axes."""
+    orientation = io_orientation(world_from_voxel)
+    volume = read_series(series, SUBJECT, scratch)
+    np.testing.assert_array_equal(volume.voxels, apply_orientation(expected, orientation))
+    canonical = world_from_voxel @ inv_ornt_aff(orientation, expected.shape)
+    np.testing.assert_allclose(volume.world_from_voxel, canonical, atol=1e-3)
+
+
+@pytest.mark.parametrize("axes", AXES)
+@pytest.mark.parametrize("modality", ["MR", "CT"])
+def test_shuffled_slices_read_back_exactly(tmp_path, axes, modality):
+    paths = write(tmp_path, axes, modality=modality)
+    assert [path.name for path in paths] != sorted(path.name for path in paths)
+    (series,) = series_in(tmp_path)
+    assert series.problem is None
+    assert (series.modality, series.shape) == (modality, SHAPE)
+    np.testing.assert_allclose(series.spacing_mm, (0.9, 0.8, 1.7))
+    assert_equal(series, tmp_path, voxels(), affine(axes))
+    assert not list(tmp_path.glob(".series-*")), "nothing temporary is left"
+
+
+def test_headers_that_rules_look_at(tmp_path):
+    write(tmp_path)
+    (series,) = series_in(tmp_path)
+    assert series.description == f"{SECRET} t1 {SECRET} brain"
+    assert (series.date.isoformat(), series.number, series.contrast_agent) == ("2019-02-03", 3, "Gadobutrol")
+    assert series.image_type == ("ORIGINAL", "PRIMARY", "M")
+    assert SECRET not in repr(series)
+
+
+def test_far_end_is_placed_by_its_own_header(tmp_path):
+    """dcm2niix goes on from the first step; the last of 150 slices would lie .6 mm off."""
+    world_from_voxel = affine("axial", (1, 1, 1))
+    paths = write_series(tmp_path, voxels((16, 12, 150)), world_from_voxel, "MR", HEADERS)
+    position = pydicom.dcmread(paths[1]).ImagePositionPatient
+    change(paths[1], ImagePositionPatient=[*position[:2], position[2] + 0.004])
+    (series,) = series_in(tmp_path)
+    read = read_series(series, SUBJECT, tmp_path)
+    np.testing.assert_allclose(read.world_from_voxel, world_from_voxel, atol=1e-3)
+
+
+def test_rle_series(tmp_path):
+    for path in write(tmp_path):
+        dataset = pydicom.dcmread(path)
+        dataset.compress(RLELossless)
+        dataset.save_as(path)
+    (series,) = series_in(tmp_path)
+    assert_equal(series, tmp_path, voxels(), affine())
+
+
+@pytest.mark.parametrize(
+    "name", ["", "_bigendian", "_implicit", "_padded", "_RLE", "_jp2klossless", "_jpeg_ls_lossless"]
+)
+def test_every_transfer_syntax_that_pydicom_packages(tmp_path, name):
+    """A slice of a real scanner in each syntax, stacked ten times; the plain one is the truth for all."""
+    one = pydicom.dcmread(get_testdata_file(f"MR_small{name}.dcm", download=False))
+    position = np.array(one.ImagePositionPatient, dtype=float)
+    for number in range(10):
+        one.SOPInstanceUID, one.InstanceNumber = generate_uid(entropy_srcs=[str(number)]), number + 1
+        one.ImagePositionPatient = [*position[:2], round(position[2] + number, 4)]
+        one.save_as(tmp_path / f"{number}")
+    (series,) = index_delivery(tmp_path).patients[one.PatientID].series
+    plain = pydicom.dcmread(get_testdata_file("MR_small.dcm", download=False)).pixel_array.T
+    world_from_voxel = np.diag([-1.0, -1, 1, 1]) @ np.diag([*one.PixelSpacing, 1, 1])
+    world_from_voxel[:3, 3] = position * [-1, -1, 1]
+    assert_equal(series, tmp_path, np.stack([plain] * 10, axis=2), world_from_voxel)
+
+
+def test_what_dcm2niix_cannot_decode_is_refused(tmp_path):
+    for path in write(tmp_path):
+        dataset = pydicom.dcmread(path)
+        dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+        dataset.save_as(path)
+    with pytest.raises(InvalidInput, match="uncompressed") as caught:
+        read_series(series_in(tmp_path)[0], SUBJECT, tmp_path)
+    assert caught.value.code == "series.conversion"
+    assert not list(tmp_path.glob(".series-*"))
+
+
+def enhanced(paths: list[Path], folder: Path) -> Path:
+    """The same slices as one Enhanced MR image, its frames in another order than they lie."""
+    slices = [pydicom.dcmread(paths[number]) for number in np.random.default_rng(1).permutation(len(paths))]
+    image = slices[0].copy()
+    image.SOPClassUID, image.NumberOfFrames = EnhancedMRImageStorage, len(slices)
+    image.file_meta.MediaStorageSOPClassUID = EnhancedMRImageStorage
+    shared, orientation, measures = Dataset(), Dataset(), Dataset()
+    orientation.ImageOrientationPatient = image.ImageOrientationPatient
+    measures.PixelSpacing, measures.SliceThickness = image.PixelSpacing, image.SliceThickness
+    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [orientation], [measures]
+    image.SharedFunctionalGroupsSequence = [shared]
+    frames = []
+    for one in slices:
+        frame, position, content = Dataset(), Dataset(), Dataset()
+        position.ImagePositionPatient = one.ImagePositionPatient
+        content.InStackPositionNumber, content.StackID = one.InstanceNumber, "1"
+        content.DimensionIndexValues = [1, one.InstanceNumber]
+        frame.PlanePositionSequence, frame.FrameContentSequence = [position], [content]
+        frames.append(frame)
+    image.PerFrameFunctionalGroupsSequence = frames
+    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"):
+        delattr(image, keyword)
+    image.PixelData = b"".join(one.PixelData for one in slices)
+    image.save_as(folder / "enhanced")
+    return folder / "enhanced"
+
+
+def test_multi_frame_image(tmp_path):
+    paths = write(tmp_path / "classic")
+    (tmp_path / "multi").mkdir()
+    path = enhanced(paths, tmp_path / "multi")
+    (series,) = series_in(tmp_path / "multi")
+    assert (series.problem, series.shape) == (None, SHAPE)
+    assert_equal(series, tmp_path, voxels(), affine())
+    dataset = pydicom.dcmread(path)
+    del dataset.PerFrameFunctionalGroupsSequence[7]
+    dataset.NumberOfFrames, dataset.PixelData = SHAPE[2] - 1, dataset.PixelData[: SHAPE[0] * SHAPE[1] * 2 * 15]
+    dataset.save_as(path)
+    assert series_in(tmp_path / "multi")[0].problem.code in ("series.gap", "series.few_slices")
+
+
+def one_removed(paths):
+    paths[7].unlink()
+
+
+def two_at_one_place(paths):
+    change(paths[8], ImagePositionPatient=pydicom.dcmread(paths[7]).ImagePositionPatient)
+
+
+def no_position(paths):
+    for path in paths:
+        change(path, ImagePositionPatient=None)
+
+
+def text_for_a_position(paths):
+    change(paths[3], ImagePositionPatient=[1, 1234567890, 2])
+    paths[3].write_bytes(paths[3].read_bytes().replace(b"1234567890", SECRET[:10].encode()))
+
+
+def few(paths):
+    for path in paths[2:]:
+        path.unlink()
+
+
+def one_cut_short(paths):
+    paths[5].write_bytes(paths[5].read_bytes()[:-100])
+
+
+def header_cut_short(paths):
+    paths[15].write_bytes(paths[15].read_bytes()[:-1100])  # an end slice: no gap would show
+
+
+def edited_copy(paths):
+    copy = paths[0].with_name("copy")
+    shutil.copy(paths[0], copy)
+    change(copy, StudyDate="20200101")
+
+
+def other_patient(paths):
+    copy = paths[0].with_name("copy")
+    shutil.copy(paths[0], copy)
+    change(copy, PatientID="someone else")
+
+
+BROKEN = {
+    one_removed: "series.gap",
+    two_at_one_place: "series.repeated_positions",
+    no_position: "series.orientation",
+    text_for_a_position: "series.orientation",
+    few: "series.few_slices",
+    one_cut_short: "series.damaged",
+    header_cut_short: "series.damaged",
+    edited_copy: "series.uid_conflict",
+    other_patient: "series.uid_conflict",
+}
+
+
+@pytest.mark.parametrize("damage", BROKEN, ids=lambda damage: damage.__name__)
+def test_broken_series_is_named_and_its_patient_is_not(tmp_path, damage):
+    damage(write(tmp_path))
+    (series,) = series_in(tmp_path)
+    with pytest.raises(InvalidInput, match=SUBJECT) as caught:
+        read_series(series, SUBJECT, tmp_path)
+    assert caught.value.code == series.problem.code == BROKEN[damage]
+    assert "expected" in str(caught.value)
+    assert SECRET not in str(caught.value)
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_localizer_in_the_same_series_does_not_break_the_volume(tmp_path):
+    write(tmp_path, "sagittal")
+    for number, axes in enumerate(("axial", "coronal")):
+        write_series(tmp_path / axes, voxels((24, 20, 2)), affine(axes), "MR", HEADERS | {"SeriesNumber": 3})
+        for path in (tmp_path / axes).iterdir():
+            change(path, SOPInstanceUID=generate_uid(entropy_srcs=[axes, path.name]), InstanceNumber=-number)
+    series = series_in(tmp_path)
+    assert [one.shape[2] for one in series] == [2, 2, 16]
+    assert len({one.uid for one in series}) == 3
+    assert_equal(series[2], tmp_path, voxels(), affine("sagittal"))
+    assert series[0].problem.code == "series.few_slices"
+
+
+@pytest.mark.parametrize(
+    "differs", [{"EchoTime": 30.0}, {"TemporalPositionIdentifier": 2}, {"ImageType": ["ORIGINAL", "PRIMARY", "P"]}]
+)
+def test_images_at_the_same_places_are_told_apart(tmp_path, differs):
+    first = {"EchoTime": 3.0, "TemporalPositionIdentifier": 1}
+    write(tmp_path / "a", **first)
+    for path in write_series(tmp_path / "b", voxels() + 7, affine(), "MR", HEADERS | first):
+        change(path, SOPInstanceUID=generate_uid(entropy_srcs=["b", path.name]), **differs)
+    one, other = sorted(series_in(tmp_path), key=lambda series: series.files)
+    assert_equal(one, tmp_path, voxels(), affine())
+    assert_equal(other, tmp_path, voxels() + 7, affine())
+
+
+def test_identical_copies_count_once(tmp_path):
+    paths = write(tmp_path)
+    shutil.copytree(paths[0].parent, tmp_path / "again")
+    delivery = index_delivery(tmp_path)
+    assert delivery.skipped == {"identical copy": 16}
+    assert_equal(delivery.patients[SECRET].series[0], tmp_path, voxels(), affine())
+
+
+def test_what_is_no_image_is_counted(tmp_path):
+    paths = write(tmp_path)
+    plan = write_rtplan(tmp_path, 30, 60.0, HEADERS | {"SOPInstanceUID": "1.2.3"})
+    structures = tmp_path / "rs.dcm"
+    shutil.copy(paths[0], structures)
+    change(structures, SOPClassUID=pydicom.uid.RTStructureSetStorage)
+    private = tmp_path / "private.dcm"
+    shutil.copy(paths[0], private)
+    change(private, SOPClassUID=f"1.2.276.{1234567}.1")
+    (tmp_path / "README.txt").write_text(SECRET)
+    (tmp_path / "empty.dcm").touch()
+    (tmp_path / "cut.dcm").write_bytes(paths[0].read_bytes()[:200])
+    (tmp_path / "noise.dcm").write_bytes(b"\0" * 128 + b"DICM" + np.random.default_rng(0).bytes(3000))
+    delivery = index_delivery(tmp_path)
+    assert delivery.skipped == {
+        "not DICOM": 2,
+        "damaged": 2,
+        "RT Structure Set Storage": 1,
+        "DICOM of an unknown class": 1,
+    }
+    assert delivery.patients[SECRET].plans == [plan]
+
+
+def test_links_out_of_the_delivery_are_not_followed(tmp_path):
+    inside, outside = tmp_path / "delivery", tmp_path / "elsewhere"
+    write(inside)
+    paths = write(outside, PatientID="other", SeriesInstanceUID="1.2.3.4")
+    (inside / "file").symlink_to(paths[0])
+    (inside / "folder").symlink_to(outside)
+    (inside / "broken").symlink_to(inside / "nothing")
+    (inside / "loop").symlink_to(inside / "loop")
+    (inside / "home").symlink_to(inside)
+    os.mkfifo(inside / "pipe")
+    delivery = index_delivery(inside)
+    assert list(delivery.patients) == [SECRET]
+    assert delivery.skipped == {"link out of the folder": 2, "no regular file": 3}
+
+
+def test_damaged_patients_leave_the_others_alone(tmp_path):
+    """Random bytes over random files: no crash, nothing printed, and whoever was not hit reads as before."""
+    write(tmp_path / "a", PatientID="a", SeriesInstanceUID="1.2.3.4")
+    paths, rng = write(tmp_path / "b"), np.random.default_rng(3)
+    for path in paths:
+        content = bytearray(path.read_bytes())
+        for position in rng.integers(132, 900, 40):
+            content[position] = rng.integers(256)
+        path.write_bytes(content)
+    series = index_delivery(tmp_path).patients["a"].series
+    assert_equal(series[0], tmp_path, voxels(), affine())
+
+
+def test_nothing_of_a_patient_is_printed(tmp_path, capfd):
+    paths = write(tmp_path, StudyDate="20190101")
+    with pydicom.config.disable_value_validation():
+        change(paths[0], StudyTime=SECRET, PatientBirthDate=SECRET, StudyID=SECRET * 9)
+    (series,) = series_in(tmp_path)
+    read_series(series, SUBJECT, tmp_path)
+    printed = capfd.readouterr()
+    assert SECRET not in printed.out + printed.err
+    assert str(tmp_path) not in printed.out + printed.err
+
+
+def test_series_that_changed_since_it_was_indexed(tmp_path):
+    paths = write(tmp_path)
+    (series,) = series_in(tmp_path)
+    paths[4].write_bytes(b"nothing")
+    with pytest.raises(InvalidInput) as caught:
+        read_series(series, SUBJECT, tmp_path)
+    assert caught.value.code == "series.conversion"
+    assert SECRET not in str(caught.value)
+    assert not list(tmp_path.glob(".series-*"))
+
+
+def test_file_of_a_real_scanner_that_ends_too_early(tmp_path):
+    shutil.copy(get_testdata_file("MR_truncated.dcm", download=False), tmp_path)
+    delivery = index_delivery(tmp_path)
+    assert delivery.skipped == {"damaged": 1}
+    assert [files.damaged for files in delivery.patients.values()] == [1]

@@ -1,0 +1,118 @@
+"""A stack of slices is read back as the grid it was cut from, and anything else is refused by name."""
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from ricenet.command.schemas import InvalidInput
+from ricenet.delivery.slice_stack import Plane, place, slice_order, stack
+from ricenet.images.volume import Volume
+
+LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+SHAPE = (9, 8, 12)
+
+
+def grid(degrees=(20, -15, 30), spacing_mm=(0.8, 0.9, 1.7)) -> np.ndarray:
+    affine = np.eye(4)
+    affine[:3, :3] = Rotation.from_euler("xyz", degrees, degrees=True).as_matrix() @ np.diag(spacing_mm)
+    affine[:3, 3] = 10.5, -20.25, 3.125
+    return affine
+
+
+def planes(affine: np.ndarray, places: np.ndarray | list[float] = tuple(range(12))) -> list[Plane]:
+    """Slices cut from `affine`'s grid at these (also fractional) slice indices."""
+    lps = LPS_FROM_RAS @ affine
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    cosines = tuple((lps[:3, :2] / spacing[:2]).T.ravel())
+    return [Plane(cosines, tuple(lps[:3, 3] + place * lps[:3, 2]), tuple(spacing[:2])) for place in places]
+
+
+@pytest.mark.parametrize("degrees", [(0, 0, 0), (90, 0, 0), (0, 90, 0), (20, -15, 30), (180, 3, 1)])
+def test_shuffled_slices_give_the_grid_back(degrees):
+    affine = grid(degrees)
+    shuffled = [planes(affine)[i] for i in np.random.default_rng(0).permutation(12)]
+    found = stack([shuffled[i] for i in slice_order(shuffled)])
+    np.testing.assert_allclose(found.world_from_voxel, affine, atol=1e-9)
+    assert found.step_mm == pytest.approx(1.7)
+    assert found.scatter_mm < 1e-9
+
+
+def test_rounded_positions_do_not_add_up():
+    """Positions to .01 mm, as many scanners write them: the 150th slice is as well placed as the first."""
+    affine = grid(spacing_mm=(1, 1, 0.8984375))
+    exact = planes(affine, range(150))
+    rounded = [Plane(p.cosines, tuple(np.round(p.position_mm, 2)), p.spacing_mm) for p in exact]
+    found = stack(rounded)
+    assert abs(found.world_from_voxel @ [0, 0, 149, 1] - affine @ [0, 0, 149, 1]).max() < 0.01
+    assert found.scatter_mm < 0.01
+
+
+def leaning(affine: np.ndarray, degrees: float) -> list[Plane]:
+    """As a CT with a tilted gantry: every slice is shifted along its own rows."""
+    shift = np.tan(np.radians(degrees)) * 1.7
+    rows = np.array(planes(affine)[0].cosines[3:])
+    return [
+        Plane(p.cosines, tuple(p.position_mm + shift * k * rows), p.spacing_mm) for k, p in enumerate(planes(affine))
+    ]
+
+
+TILTED = planes(grid(), range(6)) + planes(grid((20, -15, 40)), range(6, 12))
+REFUSED = {
+    "gap": (planes(grid(), [0, 1, 2, 4, 5, 6, 7]), "series.gap", "1 missing"),
+    "three missing": (planes(grid(), [0, 1, 4, 5, 6, 8, 9, 10]), "series.gap", "3 missing"),
+    "uneven": (planes(grid(), [0, 1, 2.03, 3, 4]), "series.uneven", "1.65-1.75 mm"),
+    "repeated": (planes(grid(), [0, 1, 1, 2, 3]), "series.repeated_positions", "1 of 5"),
+    "twice": (planes(grid(), np.repeat(range(6), 2)), "series.repeated_positions", "6 of 12"),
+    "two": (planes(grid(), [0, 1]), "series.few_slices", "got 2"),
+    "gantry": (leaning(grid(), 12), "series.tilt", "12.0 degrees"),
+    "directions": (TILTED, "series.orientation", "several orientations"),
+    "no place": ([Plane(None, None, (1, 1))] * 5, "series.orientation", "without position"),
+    "not at right angles": (
+        [Plane((1, 0, 0, 0.5, 1, 0), p.position_mm, (1, 1)) for p in planes(grid())],
+        "series.orientation",
+        "right angles",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_no_grid_is_refused_by_name(case):
+    given, code, says = REFUSED[case]
+    with pytest.raises(InvalidInput, match=says) as caught:
+        stack(given)
+    assert caught.value.code == code
+    assert caught.value.hint
+
+
+def test_small_steps_that_scanners_round_are_even():
+    assert stack(planes(grid(), [0, 1.004, 2, 2.997, 4])).step_mm == pytest.approx(1.7)
+
+
+def volume(affine: np.ndarray, shape=SHAPE) -> Volume:
+    return Volume(np.arange(np.prod(shape), dtype=np.float32).reshape(shape), affine)
+
+
+def test_converted_volume_is_placed_by_all_headers():
+    """A converter that goes on from the first step, .004 mm too long, is corrected at the far end."""
+    affine = grid((0, 0, 0), (1, 1, 1.7))
+    far_off = affine.copy()
+    far_off[2, 2] += 0.004
+    placed = place(volume(far_off), SHAPE, stack(planes(affine)), "case x")
+    np.testing.assert_allclose(placed.world_from_voxel, affine, atol=1e-9)
+    np.testing.assert_array_equal(placed.voxels, volume(affine).voxels)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda a: a @ np.diag([1, 1, 1.1, 1]), "mm off"),
+        (lambda a: a + np.eye(4, k=3) * 0.03, "mm off"),
+        (lambda a: a @ np.array([[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]), "another size"),
+    ],
+    ids=["longer", "shifted", "turned"],
+)
+def test_converted_volume_that_lies_elsewhere_is_refused(change, says):
+    affine = grid()
+    with pytest.raises(InvalidInput, match=says) as caught:
+        place(volume(change(affine)), SHAPE, stack(planes(affine)), "case x")
+    assert caught.value.code == "series.conversion"

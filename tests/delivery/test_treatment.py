@@ -1,0 +1,210 @@
+"""From files to the dose of the whole treatment; the truth is the analytic dose that was written into them."""
+
+import json
+
+import numpy as np
+import pytest
+from helpers.dicom_objects import AXIAL, Dose, linear, rtdose, rtplan, save, uid
+
+from ricenet.command.schemas import InvalidInput
+from ricenet.delivery.rtdose import read_dose
+from ricenet.delivery.rtplan import read_plan
+from ricenet.delivery.treatment import Treatment, combine
+from ricenet.images.volume import Volume
+
+CASE = "case c0123456789ab"
+TURNED = (np.cos(0.2), np.sin(0.2), 0, -np.sin(0.2), np.cos(0.2), 0)
+BOOST_GRID = {"columns_rows": (7, 7), "spacing": (2, 2), "origin": (-6, 10, -12), "offsets": [0, 2, 4, 6, 8, 10, 12]}
+
+
+def share(of_60_gy: float) -> Dose:
+    """A linear dose whose maximum is 60 Gy on the default grid, times a share."""
+    return lambda points: of_60_gy * 1.5 * linear(points)
+
+
+@pytest.fixture
+def treat(tmp_path):
+    """Write RTDOSE and RTPLAN datasets, read them, combine them."""
+
+    def run(doses, plans=(), fractions=None, prescription_gy=None, alpha_beta=None) -> Treatment:
+        paths = [save(dataset, tmp_path / f"SECRET-{n}") for n, dataset in enumerate([*doses, *plans])]
+        return combine(
+            [read_dose(path, CASE) for path in paths[: len(doses)]],
+            [read_plan(path, CASE) for path in paths[len(doses) :]],
+            CASE,
+            fractions=fractions,
+            prescription_gy=prescription_gy,
+            alpha_beta=alpha_beta,
+        )
+
+    return run
+
+
+def world(volume: Volume) -> np.ndarray:
+    index = np.moveaxis(np.indices(volume.voxels.shape), 0, -1)
+    return index @ volume.world_from_voxel[:3, :3].T + volume.world_from_voxel[:3, 3]
+
+
+def assert_is(treatment: Treatment, dose: Dose) -> None:
+    np.testing.assert_allclose(treatment.volume.voxels, dose(world(treatment.volume)), atol=1e-3)
+
+
+def assert_refused(code: str, says: str, run, *args, **known) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        run(*args, **known)
+    assert caught.value.code == code
+    assert says in str(caught.value)
+    assert str(caught.value).startswith(CASE)
+    assert "SECRET" not in str(caught.value)
+    assert uid("plan") not in str(caught.value)
+
+
+def test_a_whole_plan(treat):
+    treatment = treat([rtdose(share(1))], [rtplan()])
+    assert_is(treatment, share(1))
+    assert (treatment.prescription_gy, treatment.fractions) == (60, 30)
+    assert treatment.frame_of_reference == uid("planning")
+    (row,) = treatment.used
+    assert row.pop("max_gy") == pytest.approx(59.6, abs=0.5)
+    assert row == {"dose": 1, "plans": [1], "summation": "PLAN", "factor": 1, "fractions": 30}
+    assert (treatment.rejected, treatment.flags) == ([], [])
+
+
+def test_thirty_sessions_are_the_treatment(treat):
+    session = rtdose(share(1 / 30), summation="FRACTION_SESSION", fraction_group=1)
+    for plans, fractions in (([rtplan()], None), ([], 30)):
+        treatment = treat([session], plans, fractions)
+        assert_is(treatment, share(1))
+        assert treatment.used[0]["factor"] == treatment.fractions == 30
+
+
+def test_beams_add_up(treat):
+    beams = [
+        rtdose(share(part), name=f"beam {beam}", summation="BEAM", fraction_group=1, beams=(beam,))
+        for beam, part in ((1, 0.3), (2, 0.7))
+    ]
+    assert_is(treat(beams, [rtplan()]), share(1))
+    assert_is(treat([rtdose(share(1)), *beams], [rtplan()]), share(1))
+    assert_refused("treatment.nothing_usable", "1 of its plan's 2 beams", treat, beams[:1], [rtplan()])
+
+
+@pytest.mark.parametrize("orientation", [AXIAL, TURNED])
+def test_plan_and_boost_are_the_analytic_sum(treat, orientation):
+    boost = rtdose(share(0.25), name="b", plans=("boost",), orientation=orientation, **BOOST_GRID)
+    plans = [rtplan(targets_gy=(45,)), rtplan("boost", groups={1: (8, (1,))}, targets_gy=(15,))]
+    treatment = treat([rtdose(share(0.75)), boost], plans)
+    points = world(treatment.volume)
+    cosines = np.array(orientation, float).reshape(2, 3)
+    normal = np.cross(*cosines)
+    along = ((points * (-1, -1, 1)) - BOOST_GRID["origin"]) @ np.array([*cosines, normal]).T
+    in_boost = ((along > -1e-6) & (along < 12 + 1e-6)).all(axis=-1)
+    outside = ((along < -1.01) | (along > 13.01)).any(axis=-1)
+    in_plan = ((points > (-8.001, -28.001, -20.001)) & (points < (12.001, -6.999, 16.001))).all(axis=-1)
+    both, alone = in_boost & in_plan, outside & in_plan
+    assert both.sum() > 150
+    assert alone.sum() > 1500
+    np.testing.assert_allclose(treatment.volume.voxels[both], share(1)(points)[both], atol=1e-3)
+    np.testing.assert_allclose(treatment.volume.voxels[alone], share(0.75)(points)[alone], atol=1e-3)
+    np.testing.assert_allclose(treatment.volume.spacing_mm, 2)
+    assert (treatment.prescription_gy, treatment.fractions) == (60, None)
+    assert sorted(row["fractions"] for row in treatment.used) == [8, 30]
+
+
+def test_eqd2_is_taken_of_each_plan_before_the_sum(treat):
+    doses = [rtdose(share(0.75)), rtdose(share(0.25), name="b", plans=("boost",))]
+    plans = [rtplan(targets_gy=(45,)), rtplan("boost", groups={1: (5, (1,))}, targets_gy=(15,))]
+    treatment = treat(doses, plans, alpha_beta=3)
+    points = world(treatment.volume)
+    first, second = share(0.75)(points), share(0.25)(points)
+    expected = first * (first / 30 + 3) / 5 + second * (second / 5 + 3) / 5
+    np.testing.assert_allclose(treatment.volume.voxels, expected, atol=1e-3)
+    assert treatment.prescription_gy == pytest.approx(45 * 4.5 / 5 + 15 * 6 / 5)
+    assert treatment.used[0].keys() == treat(doses, plans).used[0].keys()
+
+
+def test_eqd2_of_the_usual_schedules(treat):
+    def uniform(dose_gy):
+        return rtdose(lambda points: np.full(points.shape[:-1], dose_gy))
+
+    for dose_gy, fractions, alpha_beta, expected in ((60, 30, 3, 60), (40.05, 15, 10, 42.3), (40.05, 15, 3, 45.4)):
+        treatment = treat([uniform(dose_gy)], [], fractions, dose_gy, alpha_beta)
+        np.testing.assert_allclose(treatment.volume.voxels, expected, atol=0.05)
+        assert treatment.prescription_gy == pytest.approx(expected, abs=0.05)
+
+
+def test_eqd2_needs_fractions_of_each_plan(treat):
+    refused = ("treatment.eqd2", "EQD2 needs the dose and the fractions of each plan, dose 1")
+    assert_refused(*refused, treat, [rtdose(share(1))], alpha_beta=3)
+    multi = rtdose(share(1), summation="MULTI_PLAN", plans=("plan", "boost"))
+    plans = [rtplan(), rtplan("boost", groups={1: (5, (1,))}, targets_gy=())]
+    assert_refused(*refused, treat, [multi], plans, alpha_beta=3)
+
+
+def test_the_label_table_wins(treat):
+    treatment = treat([rtdose(share(1))], [rtplan()], fractions=33, prescription_gy=59.4)
+    assert (treatment.prescription_gy, treatment.fractions) == (59.4, 33)
+    assert treatment.flags == ["told were 33 fractions, the plan has 30"]
+
+
+@pytest.mark.parametrize(
+    ("factor", "summation", "code", "says"),
+    [
+        (100, "PLAN", "dose.cgy", "is it in cGy?"),
+        (1 / 30, "PLAN", "dose.one_fraction", "it looks like one of 30 fractions"),
+        (2, "PLAN", "dose.too_high", "plans that replace one another"),
+        (0.5, "PLAN", "dose.not_as_prescribed", "a boost left out"),
+    ],
+)
+def test_what_no_treatment_is(treat, factor, summation, code, says):
+    dose = rtdose(share(factor), summation=summation)
+    assert_refused(code, says, treat, [dose], [rtplan()])
+
+
+def test_two_frames_of_reference_are_refused(treat):
+    other = rtdose(share(0.25), name="b", plans=("boost",), frame="another CT")
+    assert_refused("treatment.two_frames", "2 frames of reference", treat, [rtdose(share(0.75)), other])
+
+
+def test_a_rejected_plan_in_another_frame_does_no_harm(treat):
+    other = rtdose(share(1), name="b", plans=("qa",), frame="phantom")
+    treatment = treat([rtdose(share(1)), other], [rtplan(), rtplan("qa", approval="UNAPPROVED")])
+    assert_is(treatment, share(1))
+    assert [row["reason"] for row in treatment.rejected] == ["its plan is UNAPPROVED and another is approved"]
+    assert [flag.partition(": ")[2] for flag in treatment.flags] == ["UNAPPROVED, not counted"]
+
+
+def test_flags(treat):
+    dose = rtdose(share(1), summation="MULTI_PLAN", plans=("plan", "boost", "gone"), DoseType="EFFECTIVE")
+    unapproved = rtplan("boost", approval="UNAPPROVED")
+    others = [rtplan("never calculated"), rtplan("bad", approval="REJECTED")]
+    treatment = treat([dose], [rtplan(), unapproved, *others], prescription_gy=60)
+    assert treatment.flags[0] == "dose 1: EFFECTIVE, weighted by biological effect"
+    assert sorted(flag.partition(": ")[2] for flag in treatment.flags[1:]) == [
+        "REJECTED, not counted",
+        "UNAPPROVED, counted",
+        "not delivered; its fractions, prescription and approval are unknown",
+        "without any dose, not counted",
+    ]
+
+
+def test_several_fraction_groups_under_eqd2_are_flagged(treat):
+    treatment = treat([rtdose(share(1))], [rtplan(groups={1: (23, (1,)), 2: (7, (1,))})], alpha_beta=10)
+    assert treatment.flags == ["plan 1: EQD2 takes its 2 fraction groups for one schedule of equal fractions"]
+
+
+def test_the_record_is_json_without_a_uid_or_a_name(treat):
+    doses = [rtdose(share(1)), rtdose(share(1)), rtdose(share(1), name="record", summation="RECORD")]
+    treatment = treat(doses, [rtplan()])
+    record = json.dumps([treatment.used, treatment.rejected, treatment.flags])
+    assert len(treatment.rejected) == 2
+    assert [row["dose"] for row in treatment.rejected] == sorted(row["dose"] for row in treatment.rejected)
+    for secret in ("SECRET", *(uid(name) for name in ("plan", "dose", "record", "planning"))):
+        assert secret not in record
+
+
+def test_the_order_of_the_files_does_not_matter(treat):
+    doses = [rtdose(share(0.75)), rtdose(share(0.25), name="b", plans=("boost",), **BOOST_GRID)]
+    plans = [rtplan(targets_gy=(45,)), rtplan("boost", targets_gy=(15,))]
+    one, other = treat(doses, plans), treat(doses[::-1], plans[::-1])
+    np.testing.assert_array_equal(one.volume.voxels, other.volume.voxels)
+    assert (one.used, one.rejected, one.flags) == (other.used, other.rejected, other.flags)

@@ -1,0 +1,62 @@
+"""Sentences against a made-up summary: each number is there, and what is not known is not said."""
+
+from ricenet.explanation.map_sentences import hits, map_sentences, points_at
+
+
+def pointed(hit: int, p: float) -> dict:
+    return {"n": 12, "hits": hit, "rate": hit / 12, "interval": [0.25, 0.75], "expected": 2.4, "chance": 0.2, "p": p}
+
+
+def summary(**changed: object) -> dict:
+    nothing = {"pointing": {}, "randomised": None, "curves": None, "median_fold_agreement": None}
+    return nothing | changed
+
+
+def test_trained_and_shuffled_stand_side_by_side() -> None:
+    one = {"lesion": pointed(9, 0.2), "lesion_or_dose_edge": pointed(10, 1e-6)}
+    other = {"lesion": pointed(1, 0.9), "lesion_or_dose_edge": pointed(2, 0.725)}
+    paired = {region: {"only_trained": 9, "only_randomised": 1, "p": 0.0107} for region in one}
+    randomised = {
+        "n": 12,
+        "pointing": other,
+        "paired": paired,
+        "median_similarity": -0.104,
+        "similarity_range": [-0.3, 0.41],
+    }
+    trained, shuffled, pair, similar = map_sentences(summary(pointing=one, randomised=randomised))
+    assert (
+        "in the lesion or at the dose edge or within half a cube of it in 10 of 12 cases (83%, 95% 25% to 75%)"
+        in trained
+    )
+    assert "anywhere in the brain would in 20% (p < 0.001, one-sided)" in trained
+    assert "2 of 12 cases (17%" in shuffled
+    assert "p = 0.725" in shuffled
+    assert "theirs alone hit in 9 cases, those of the shuffled weights alone in 1 (p = 0.011, exact McNemar" in pair
+    assert "−0.10" in similar
+    assert "−0.30 to +0.41" in similar
+
+
+def test_the_lesion_alone_or_the_enhancement_where_no_more_is_known() -> None:
+    assert "lies in the lesion or within" in map_sentences(summary(pointing={"lesion": pointed(3, 0.5)}))[0]
+    assert "where the MRI became brightest" in map_sentences(summary(pointing={"enhancement": pointed(3, 0.5)}))[0]
+    assert map_sentences(summary()) == [
+        "No map of shuffled weights was made (randomised=true), so whether the maps need training is open."
+    ]
+
+
+def test_curves_and_agreement_are_told() -> None:
+    areas = {"median_deletion_area": 0.31, "median_deletion_random_area": 0.52,
+             "median_insertion_area": 0.71, "median_insertion_random_area": 0.55}  # fmt: skip
+    curves = {"n": 12, "n_deletion_better": 11, "n_insertion_better": 9, **areas}
+    sentences = map_sentences(summary(curves=curves, median_fold_agreement=0.44))
+    assert "0.31 under the curve (random order 0.52; smaller in 11 of 12 cases)" in sentences[1]
+    assert "0.71 (random order 0.55; larger in 9 of 12)" in sentences[1]
+    assert "+0.44" in sentences[2]
+    assert hits(pointed(12, 0.0004)).startswith("12 of 12 cases (100%")
+
+
+def test_a_case_points_at_what_it_hits() -> None:
+    edge, lesion = {"dose_edge": {"hit": True}}, {"lesion": {"hit": False}}
+    assert points_at({"pointing": edge | lesion | {"lesion_or_dose_edge": {"hit": True}}}) == "dose edge"
+    assert points_at({"pointing": lesion}) == "none of the regions"
+    assert points_at({"pointing": {}}) == "not known"

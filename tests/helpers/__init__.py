@@ -1,0 +1,1 @@
+"""What several test files share: synthetic patients, small grids, page readers."""

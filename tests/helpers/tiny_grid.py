@@ -1,0 +1,112 @@
+"""A tiny finished grid on disk, for tests of what reads one: real cases, folds, answers; untrained networks."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from ricenet import MODALITIES
+from ricenet.cases.case_reader import load_case
+from ricenet.cohort.folds import Folds, write_folds
+from ricenet.cohort.table import ReadyCase, write_cases
+from ricenet.training.network import build_network
+from ricenet.training.predictions import write_predictions
+from ricenet.training.run_folder import case_hash, finish, run_folder
+
+SHAPE, SPACING_MM, ORIGIN_MM = (14, 12, 10), 5.0, (-31.0, -40.0, -12.0)
+MODEL = {
+    "architecture": "resnet18", "width": 4, "conv1_size": 3, "conv1_stride": 1, "max_pool": True, "dropout": 0.0,
+    "pretrained": None,
+}  # fmt: skip
+
+
+def write_tiny_cases(cases: Path, n_cv: int = 4, n_test: int = 2, n_folds: int = 2) -> Folds:
+    """Random brains in a box with a bright lesion, a dose that falls off, and the masks a phantom knows."""
+    rng = np.random.default_rng(0)
+    world_from_voxel = np.diag([SPACING_MM, SPACING_MM, SPACING_MM, 1.0])
+    world_from_voxel[:3, 3] = ORIGIN_MM
+    ready = []
+    for index in range(n_cv + n_test):
+        key = f"{index:x}".rjust(12, "c")
+        folder = cases / f"{key}-0"
+        folder.mkdir(parents=True)
+        brain, lesion = np.zeros(SHAPE, dtype=bool), np.zeros(SHAPE, dtype=bool)
+        brain[3:12, 2:10, 2:9] = True
+        x, y, z = 4 + index % 4, 4, 4
+        lesion[x : x + 3, y : y + 3, z : z + 2] = True
+        volume = rng.normal(size=(3, *SHAPE)) * brain + 3 * lesion
+        volume[2] = np.linspace(0, 1, SHAPE[0])[:, None, None] * brain
+        np.save(folder / "volume.npy", volume.astype(np.float16))
+        np.save(folder / "brain.npy", brain)
+        np.savez(folder / "truth.npz", lesion=lesion, cavity=np.roll(lesion, 2, axis=1))
+        record = {
+            "version": 1, "case_key": key, "channels": list(MODALITIES), "spacing_mm": SPACING_MM,
+            "world_from_voxel": world_from_voxel.tolist(), "dose_scale_gy": 60.0,
+        }  # fmt: skip
+        (folder / "case.json").write_text(json.dumps(record))
+        ready.append(ReadyCase(key, f"p{index}", index % 2, "cv" if index < n_cv else "test", folder.name))
+    write_cases(cases, ready)
+    return write_folds(cases, n_folds, seed=0)
+
+
+def write_tiny_fold(
+    run: Path, cases: Path, folds: Folds, channels: list[str], fold: int, seed: int | None = None
+) -> Path:
+    """One finished fold: an untrained network whose output layer is steep enough for its answers to differ."""
+    torch.manual_seed(10 * fold + len(channels) if seed is None else seed)
+    network = build_network(len(channels), **MODEL)
+    with torch.no_grad():
+        network(torch.randn(4, len(channels), *SHAPE))  # moves the running statistics off their start
+        network.fc.weight.mul_(4)
+    network.eval()
+    name = "_".join(sorted(channels, key=["rd", "post", "event"].index))
+    folder = run_folder(run, name, fold)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(network.state_dict(), folder / "weights.safetensors")
+    rows = []
+    for split, case in [("val", c) for c in folds.validation(fold)] + [("test", c) for c in folds.test()]:
+        with torch.inference_mode():
+            logits = network(torch.from_numpy(load_case(cases, case, channels))[None])[0]
+        rows.append(
+            {
+                "case_key": case.case_key,
+                "patient_key": case.patient_key,
+                "split": split,
+                "label": case.label,
+                "logit_recurrence": logits[0].item(),
+                "logit_rice": logits[1].item(),
+                "prob_rice": logits.softmax(0)[1].item(),
+            }
+        )
+    write_predictions(folder, rows)
+    (folder / "metrics.csv").write_text("epoch\n0\n")
+    (folder / "config.yaml").write_text("seed: 0\n")
+    record = {
+        "status": "done",
+        "modalities": {"name": name, "channels": channels},
+        "fold": fold,
+        "n_folds": folds.n_folds,
+        "seed": 0,
+        "epochs": 1,
+        "checkpoint": "last",
+        "model": {"name": "tiny", **MODEL},
+        "cases": f"../{cases.name}",
+        "folds_hash": folds.hash,
+        "case_hash": case_hash(cases, folds),
+        "versions": {"ricenet": "0.1.0", "torch": "2"},
+        "elapsed_s": 90.0,
+    }
+    finish(folder, record)
+    return folder
+
+
+def write_tiny_grid(root: Path, sets: tuple[str, ...] = ("rd_post_event",), n_folds: int = 2) -> tuple[Path, Folds]:
+    """`root`/cases and the grid `root`/demo with every fold of `sets` finished; returns the grid and the folds."""
+    folds = write_tiny_cases(root / "cases", n_folds=n_folds)
+    for name in sets:
+        channels = [channel for channel in MODALITIES if channel in name.split("_")]
+        for fold in range(n_folds):
+            write_tiny_fold(root / "demo", root / "cases", folds, channels, fold)
+    return root / "demo", folds

@@ -1,0 +1,162 @@
+"""MONAI itself reads the bundle: the same networks from its own classes, and its own checks of the metadata pass."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.trained import train
+from monai.bundle import ConfigParser, verify_net_in_out
+from monai.networks.nets import DenseNet, ResNet
+from safetensors.torch import save_file
+from torch import nn
+
+from ricenet import LABELS
+from ricenet.prediction.monai_bundle import inference, metadata, network_definition
+from ricenet.training.network import build_network
+
+NARROW: dict[str, Any] = {
+    "architecture": "resnet18", "width": 4, "conv1_size": 5, "conv1_stride": 1, "max_pool": True, "dropout": 0.2,
+    "pretrained": None,
+}  # fmt: skip
+NETWORKS = {
+    "resnet18": {},
+    "resnet50": {"architecture": "resnet50"},
+    "densenet121": {"architecture": "densenet121", "conv1_size": 7, "conv1_stride": 2},
+    "resnet34 from MedicalNet": {"architecture": "resnet34", "conv1_stride": 2, "pretrained": "a hash"},
+    "resnet50 from MedicalNet": {"architecture": "resnet50", "pretrained": "a hash"},
+    "resnet10 without a pool": {"architecture": "resnet10", "max_pool": False, "conv1_size": 3},
+}
+CHANNELS, FOLDS, SIZE = ["event", "rd"], [0, 3], 32
+
+
+def content(network: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """What of model.json the two files are made of."""
+    return {
+        "name": "rd_event", "channels": CHANNELS, "network": NARROW | network, "folds": FOLDS,
+        "preprocessing": {"size": SIZE, "dose_scaling": "fixed"}, "cohort": {"phantom": False},
+        "evaluation": {"oof_macro_f1": 0.6, "auroc": 0.7},
+    } | changes  # fmt: skip
+
+
+def write_bundle(folder: Path, model: dict[str, Any]) -> list[nn.Module]:
+    """The bundle of two networks after a few training steps; returns them."""
+    for name in ("configs", "models"):
+        (folder / name).mkdir(parents=True)
+    networks = []
+    for fold in model["folds"]:
+        torch.manual_seed(fold)
+        network = build_network(len(model["channels"]), **model["network"])
+        _train(network, len(model["channels"]))
+        save_file(network.state_dict(), folder / "models" / f"fold{fold}.safetensors")
+        networks.append(network.eval())
+    (folder / "configs" / "inference.json").write_text(json.dumps(inference(model)))
+    (folder / "configs" / "metadata.json").write_text(json.dumps(metadata(model)))
+    return networks
+
+
+def _train(network: nn.Module, channels: int) -> None:
+    if isinstance(network, DenseNet):  # takes no volume smaller than 32 voxels
+        for layer in network.modules():
+            if isinstance(layer, nn.BatchNorm3d):
+                nn.init.uniform_(layer.weight, 0.5, 1.5)
+                nn.init.normal_(layer.running_mean, 0, 0.1)  # type: ignore[arg-type]
+    else:
+        train(network, channels, steps=2)
+
+
+def parse(folder: Path) -> ConfigParser:
+    parser = ConfigParser()
+    parser.read_config(str(folder / "configs" / "inference.json"))
+    parser["bundle_root"] = str(folder)
+    return parser
+
+
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+def test_monai_builds_and_loads_the_same_networks(tmp_path: Path, network: dict[str, Any]) -> None:
+    ours = write_bundle(tmp_path, content(network))
+    parser = parse(tmp_path)
+    theirs = parser.get_parsed_content("networks")
+    volume = torch.randn(2, len(CHANNELS), SIZE, SIZE, SIZE)
+    with torch.inference_mode():
+        for one, other in zip(ours, theirs, strict=True):
+            assert type(other) in (ResNet, DenseNet)
+            assert not other.training
+            assert one.state_dict().keys() == other.state_dict().keys()
+            logits = one.double()(volume.double())
+            torch.testing.assert_close(other.double()(volume.double()), logits, rtol=0, atol=1e-6)
+            assert logits.std() > 1e-3
+        logits = torch.stack([one(volume.double()) for one in ours])
+        mean = parser.get_parsed_content("ensemble")(volume.double())
+    torch.testing.assert_close(mean, logits.softmax(2).mean(0), rtol=0, atol=1e-9)
+    assert not torch.allclose(logits[0], logits[1])
+
+
+def test_in_single_precision_too(tmp_path: Path) -> None:
+    ours, volume = write_bundle(tmp_path, content({})), torch.randn(1, len(CHANNELS), SIZE, SIZE, SIZE)
+    with torch.inference_mode():
+        theirs = [network(volume) for network in parse(tmp_path).get_parsed_content("networks")]
+        for one, other in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(other, one(volume), rtol=1e-6, atol=1e-6)
+
+
+def test_nothing_of_ricenet_stands_in_it(tmp_path: Path) -> None:
+    write_bundle(tmp_path, content({}))
+    text = (tmp_path / "configs" / "inference.json").read_text()
+    assert "ricenet" not in text
+    assert "torch.load(" not in text
+    assert str(tmp_path) not in text
+    assert network_definition(1, NARROW)["_target_"] == "monai.networks.nets.ResNet"
+
+
+@pytest.mark.parametrize("network", [{}, NETWORKS["densenet121"]], ids=["resnet18", "densenet121"])
+def test_monais_own_check_of_the_metadata(tmp_path: Path, network: dict[str, Any]) -> None:
+    write_bundle(tmp_path, content(network))
+    files = {f"{kind}_file": str(tmp_path / "configs" / f"{name}.json") for kind, name in _FILES.items()}
+    verify_net_in_out("network_def", **files, device="cpu")
+    written = json.loads((tmp_path / "configs" / "metadata.json").read_text())
+    written["network_data_format"]["outputs"]["pred"]["num_channels"] = 3
+    (tmp_path / "configs" / "metadata.json").write_text(json.dumps(written))
+    with pytest.raises(ValueError, match="doesn't match"):
+        verify_net_in_out("network_def", **files, device="cpu")
+
+
+_FILES = {"meta": "metadata", "config": "inference"}
+
+
+def test_metadata_has_what_monais_schema_asks_for() -> None:
+    """The keys and types of meta_schema_20240725.json, by hand."""
+    found = metadata(content({}))
+    texts = ("schema", "version", "monai_version", "pytorch_version", "numpy_version", "task", "description", "authors",
+             "copyright", "intended_use", "image_classes", "pred_classes")  # fmt: skip
+    assert all(isinstance(found[name], str) and found[name] for name in texts)
+    assert all(isinstance(found[name], dict) for name in ("required_packages_version", "changelog", "eval_metrics"))
+    assert all(isinstance(one, str) for one in found["references"])
+    tensors = {**found["network_data_format"]["inputs"], **found["network_data_format"]["outputs"]}
+    assert tensors.keys() == {"image", "pred"}
+    types = {"type": str, "format": str, "num_channels": int, "spatial_shape": list, "dtype": str, "value_range": list,
+             "is_patch_data": bool, "channel_def": dict}  # fmt: skip
+    for tensor in tensors.values():
+        assert all(type(tensor[name]) is kind for name, kind in types.items())
+        assert len(tensor["channel_def"]) == tensor["num_channels"]
+    assert tensors["image"]["spatial_shape"] == [SIZE] * 3
+    assert [word.split()[-1] for word in tensors["pred"]["channel_def"].values()] == list(LABELS)
+
+
+def test_channels_are_told_in_order_with_their_scale() -> None:
+    model = content({}, channels=["event", "rd", "flair"])
+    told = metadata(model)["network_data_format"]["inputs"]["image"]["channel_def"]
+    assert told == {
+        "0": "event MRI, z-scored in the brain, 0 outside it",
+        "1": "dose of the whole treatment in units of 60 Gy",
+        "2": "flair, z-scored in the brain, 0 outside it",
+    }
+    model["preprocessing"] = {"size": SIZE, "dose_scaling": "zscore"}
+    told = metadata(model)["network_data_format"]["inputs"]["image"]["channel_def"]
+    assert told["1"] == "dose, z-scored in the brain, 0 outside it"
+
+
+def test_a_phantoms_model_says_so_first() -> None:
+    assert metadata(content({}, cohort={"phantom": True}))["description"].startswith("Trained on a synthetic phantom")
+    assert "phantom" not in metadata(content({}))["description"]

@@ -1,0 +1,151 @@
+"""Checkpoints are replaced whole or not at all, checked when read, and never unpickled; the last two are kept."""
+
+import subprocess
+from pathlib import Path
+
+import lightning
+import pytest
+import torch
+
+from ricenet.command.schemas import Incomplete, InvalidInput
+from ricenet.training.checkpoint import (
+    LAST,
+    PREVIOUS,
+    DamagedCheckpoint,
+    Ownership,
+    SafeCheckpointIO,
+    read_checkpoint,
+    resumable,
+)
+
+
+def save(folder: Path, value: float, owner: str = "me") -> None:
+    content = {"state_dict": {"w": torch.full((1000,), value)}}
+    Ownership(owner).on_save_checkpoint(lightning.Trainer(logger=False), lightning.LightningModule(), content)
+    SafeCheckpointIO().save_checkpoint(content, folder / LAST)
+
+
+def value(path: Path) -> float:
+    return SafeCheckpointIO().load_checkpoint(path)["state_dict"]["w"][0].item()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A run folder after two epochs."""
+    folder = tmp_path / "rd" / "fold0"
+    for epoch in (1.0, 2.0):
+        save(folder, epoch)
+    return folder
+
+
+def damage(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_the_last_two_are_kept_and_nothing_else(folder: Path) -> None:
+    assert {path.name for path in folder.iterdir()} == {LAST, PREVIOUS}
+    assert (value(folder / LAST), value(folder / PREVIOUS)) == (2.0, 1.0)
+    assert resumable(folder, "me") == folder / LAST
+
+
+def test_a_checkpoint_does_not_hold_the_path_of_its_folder_and_moves_with_it(tmp_path: Path) -> None:
+    """The state of Lightning's own ModelCheckpoint, with a best one among its paths."""
+    folder, moved = tmp_path / "here", tmp_path / "there"
+    state = {"dirpath": str(folder), "best_model_path": str(folder / "best.ckpt"), "monitor": "val/macro_f1"}
+    state |= {"best_k_models": {str(folder / "best.ckpt"): torch.tensor(0.7)}, "elsewhere": f"{folder}-2/x"}
+    SafeCheckpointIO().save_checkpoint({"callbacks": {"ModelCheckpoint": state}}, folder / LAST)
+    written = read_checkpoint(folder / LAST)["callbacks"]["ModelCheckpoint"]
+    assert [
+        one for one in (written["dirpath"], written["best_model_path"], *written["best_k_models"]) if "here" in one
+    ] == []
+    assert SafeCheckpointIO().load_checkpoint(folder / LAST)["callbacks"]["ModelCheckpoint"] == state
+    folder.rename(moved)
+    found = SafeCheckpointIO().load_checkpoint(moved / LAST)["callbacks"]["ModelCheckpoint"]
+    assert (found["dirpath"], found["best_model_path"]) == (str(moved), str(moved / "best.ckpt"))
+    assert list(found["best_k_models"]) == [str(moved / "best.ckpt")]
+    assert found["elsewhere"] == state["elsewhere"]
+
+
+def test_one_flipped_bit_leads_to_the_checkpoint_before(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    damage(folder / LAST)
+    with pytest.raises(DamagedCheckpoint):
+        read_checkpoint(folder / LAST)
+    assert resumable(folder, "me") == folder / PREVIOUS
+    assert "rd fold0: last.ckpt is damaged; looking for the one before" in caplog.text
+
+
+def test_half_a_file_leads_to_the_checkpoint_before(folder: Path) -> None:
+    content = (folder / LAST).read_bytes()
+    (folder / LAST).write_bytes(content[: len(content) // 2])
+    assert resumable(folder, "me") == folder / PREVIOUS
+
+
+def test_between_its_two_renames_the_checkpoint_before_is_found(folder: Path) -> None:
+    (folder / LAST).unlink()
+    assert resumable(folder, "me") == folder / PREVIOUS
+
+
+def test_no_checkpoint_is_a_run_from_the_start_but_only_damaged_ones_are_an_error(folder: Path) -> None:
+    assert resumable(folder.with_name("fold1"), "me") is None
+    damage(folder / LAST)
+    damage(folder / PREVIOUS)
+    with pytest.raises(InvalidInput, match="rd fold0: every checkpoint is damaged"):
+        resumable(folder, "me")
+
+
+def test_the_checkpoint_of_another_run_is_refused(folder: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"rd fold0: last\.ckpt was written by another run"):
+        resumable(folder, "you")
+
+
+class Payload:
+    """What an attacker would put there."""
+
+    def __reduce__(self) -> tuple:
+        return (print, ("run by a checkpoint",))
+
+
+def test_a_pickle_payload_is_refused_by_name_and_not_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"state_dict": {}, "extra": Payload()}, folder / LAST)
+    with pytest.raises(InvalidInput, match=r"rd fold0: last\.ckpt holds more than tensors and plain values"):
+        resumable(folder, "me")
+    assert capsys.readouterr().out == ""
+
+
+def test_a_checkpoint_that_could_not_be_read_again_is_not_kept(folder: Path) -> None:
+    with pytest.raises(InvalidInput, match="holds more than tensors"):
+        SafeCheckpointIO().save_checkpoint({"extra": Payload()}, folder / LAST)
+    assert {path.name for path in folder.iterdir()} == {LAST, PREVIOUS}
+    assert value(folder / LAST) == 2.0
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Path:
+    """A run folder on a file system of 64 KiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", disk], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("mounting a small file system needs root")
+    (disk / "rd" / "fold0").mkdir(parents=True)
+    yield disk / "rd" / "fold0"
+    subprocess.run(["umount", "-l", disk], check=True)
+
+
+def test_a_full_disk_keeps_what_was_there(small_disk: Path) -> None:
+    save(small_disk, 1.0)
+    large = {"state_dict": {"w": torch.rand(100_000)}}
+    with pytest.raises(Incomplete, match=r"rd fold0: last.ckpt cannot be written \(No space left on device\)"):
+        SafeCheckpointIO().save_checkpoint(large, small_disk / LAST)
+    assert [path.name for path in small_disk.iterdir()] == [LAST]
+    assert value(small_disk / LAST) == 1.0
+
+
+def test_a_read_only_folder_keeps_what_was_there(small_disk: Path) -> None:
+    save(small_disk, 1.0)
+    subprocess.run(["mount", "-o", "remount,ro", small_disk.parents[1]], check=True)
+    with pytest.raises(Incomplete, match="Read-only file system"):
+        save(small_disk, 2.0)
+    assert value(small_disk / LAST) == 1.0

@@ -1,0 +1,119 @@
+"""Batches: right channels, balanced classes, one answer whatever the workers, no case of another split."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import pytest
+import torch
+
+from ricenet.cases.case_reader import load_case
+from ricenet.cohort.folds import read_folds
+from ricenet.training.augmentation import Augmentation
+from ricenet.training.datamodule import BalancedOrder, CasesDataModule, draw_seed
+
+ALL = ("post", "event", "rd")
+AUGMENTATION = Augmentation(0.5, 15, 0.1, 7.5, 7, False, 0.1, 0.2, 0.2)
+
+
+def module(cases: Path, channels: Sequence[str] = ALL, workers: int = 0, fold: int = 0, **keys: str) -> CasesDataModule:
+    return CasesDataModule(cases, read_folds(cases), fold, channels, AUGMENTATION, 4, workers, seed=1, **keys)
+
+
+def on_device(data: CasesDataModule, batch: dict[str, Any], training: bool) -> dict[str, Any]:
+    """The batch as the model gets it."""
+    data.trainer = lightning.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
+    data.trainer.training = training
+    return data.on_after_batch_transfer(batch, 0)
+
+
+def test_batch_has_named_fields_shapes_and_types(phantom_cases: Path) -> None:
+    data = module(phantom_cases)
+    loaded = next(iter(data.val_dataloader()))
+    assert loaded["volume"].dtype == torch.float16  # until it is on the device
+    batch = on_device(data, loaded, training=False)
+    assert batch["volume"].shape == (4, 3, 16, 16, 16)
+    assert batch["volume"].dtype == torch.float32
+    assert batch["label"].tolist() == [case.label for case in data.validation[:4]]
+    assert batch["case"] == [case.case_key for case in data.validation[:4]]
+
+
+def test_two_workers_give_the_batches_of_none(phantom_cases: Path) -> None:
+    alone, helped = (list(module(phantom_cases, workers=w).train_dataloader()) for w in (0, 2))
+    for first, second in zip(alone, helped, strict=True):
+        assert first["case"] == second["case"]
+        assert torch.equal(first["volume"], second["volume"])
+
+
+@pytest.mark.parametrize("cache", ["none", "ram", "device"])
+@pytest.mark.parametrize("part", ["val_dataloader", "predict_dataloader"])
+def test_every_cache_serves_the_same_volumes(phantom_cases: Path, cache: str, part: str) -> None:
+    data, plain = module(phantom_cases, cache=cache, augment_on="device"), module(phantom_cases)
+    for first, second in zip(getattr(data, part)(), getattr(plain, part)(), strict=True):
+        assert ("volume" in first) == (cache != "device")
+        got, expected = (on_device(d, b, training=False) for d, b in ((data, first), (plain, second)))
+        assert torch.equal(got["volume"], expected["volume"])
+
+
+@pytest.mark.parametrize("cache", ["none", "device"])
+def test_augmented_on_the_device_as_in_a_worker(phantom_cases: Path, cache: str) -> None:
+    there, here = module(phantom_cases, cache=cache, augment_on="device"), module(phantom_cases)
+    changed = 0.0
+    for first, second in zip(there.train_dataloader(), here.train_dataloader(), strict=True):
+        assert first["case"] == second["case"]
+        got, expected = (on_device(d, b, training=True) for d, b in ((there, first), (here, second)))
+        torch.testing.assert_close(got["volume"], expected["volume"], rtol=1e-4, atol=1e-4)
+        plain = torch.stack([there.volumes.read(there.place[key]).whole() for key in first["case"]])
+        changed = max(changed, (got["volume"] - plain).abs().max().item())
+    assert changed > 0.1
+
+
+def test_training_validation_and_test_cases_do_not_overlap(phantom_cases: Path) -> None:
+    for fold in range(2):
+        data = module(phantom_cases, fold=fold)
+        parts = [{case.patient_key for case in part} for part in (data.training, data.validation, data.held_out)]
+        assert sum(map(len, parts)) == len(set.union(*parts)) == 24
+
+
+def test_training_batches_hold_training_cases_alone(phantom_cases: Path) -> None:
+    data = module(phantom_cases)
+    drawn = {key for batch in data.train_dataloader() for key in batch["case"]}
+    assert drawn <= {case.case_key for case in data.training}
+
+
+def test_validation_and_prediction_are_every_case_once_and_not_augmented(phantom_cases: Path) -> None:
+    data = module(phantom_cases)
+    for loader, table in (
+        (data.val_dataloader(), data.validation),
+        (data.predict_dataloader(), data.validation + data.held_out),
+    ):
+        batches = list(loader)
+        assert [key for batch in batches for key in batch["case"]] == [case.case_key for case in table]
+        stored = torch.from_numpy(load_case(phantom_cases, table[0], ALL))
+        assert torch.equal(batches[0]["volume"][0].float(), stored)
+
+
+def test_classes_are_drawn_equally_often() -> None:
+    labels = [0] * 90 + [1] * 10
+    drawn = [labels[index] for epoch in range(50) for index, _ in BalancedOrder(labels, 0, lambda e=epoch: e)]
+    assert np.mean(drawn) == pytest.approx(0.5, abs=0.03)
+
+
+def test_order_depends_on_seed_and_epoch_only() -> None:
+    def order(seed: int, epoch: int) -> list[tuple[int, int]]:
+        return list(BalancedOrder([0, 1] * 20, seed, lambda: epoch))
+
+    assert order(0, 3) == order(0, 3)
+    assert order(0, 3) != order(0, 4)
+    assert order(0, 3) != order(1, 3)
+    assert draw_seed(0, 1) != draw_seed(1, 0)
+
+
+def test_processes_share_out_the_order_of_one() -> None:
+    labels = [0, 1] * 10 + [1]
+    whole = list(BalancedOrder(labels, 0, lambda: 3))
+    shares = [list(BalancedOrder(labels, 0, lambda: 3, rank, world=2)) for rank in range(2)]
+    assert [len(share) for share in shares] == [10, 10]
+    assert [item for pair in zip(*shares, strict=True) for item in pair] == whole[:20]

@@ -1,0 +1,119 @@
+"""What the config says reaches the trainer, the model and the batches; distributed training leaves one run folder."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.small_networks import medicalnet
+from safetensors.torch import load_file
+
+from ricenet.cohort.folds import read_folds
+from ricenet.command.schemas import TrainConfig, compose
+from ricenet.training.augment_torchio import TorchioAugmentation
+from ricenet.training.augmentation import Augmentation
+from ricenet.training.checkpoint import read_checkpoint
+from ricenet.training.fit import _where, build_data, build_model
+from ricenet.training.network import LeanResNet
+
+SMALL = ["cases=x", "experiment=smoke"]
+
+
+def config(*overrides: str) -> TrainConfig:
+    return compose("train", TrainConfig, [*SMALL, *overrides])
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [("step.pool_first=false", lambda model: model.network.pool_first is False),
+     ("step.recompute_stem=true", lambda model: model.network.recompute_stem is True),
+     ("step.channels_last=false", lambda model: model.layout is torch.contiguous_format),
+     ("step.compile=true", lambda model: model.network._compiled_call_impl is not None),
+     ("optimizer.fused=false", lambda model: model.configure_optimizers().param_groups[0]["fused"] is False),
+     ("model.channel_dropout=0.25", lambda model: model.channel_dropout == 0.25),
+     ("seed=7", lambda model: model.seed == 7)],
+)  # fmt: skip
+def test_each_key_of_the_step_reaches_the_model(override: str, value: Callable[[Any], bool]) -> None:
+    assert value(build_model(config(override)))
+    assert not value(build_model(config()))
+
+
+@pytest.mark.parametrize("overrides", [["step.pool_first=false"], ["step.recompute_stem=true"]])
+def test_what_a_step_keeps_in_memory(overrides: list[str]) -> None:
+    """Bytes that autograd keeps: more without the pool first, less when the stem is computed twice."""
+
+    def kept(cfg: TrainConfig) -> int:
+        model, found = build_model(cfg), dict[int, torch.Tensor]()
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: found.setdefault(t.data_ptr(), t), lambda t: t):
+            model(torch.randn(2, 3, 32, 32, 32))
+        return sum(tensor.numel() * tensor.element_size() for tensor in found.values())
+
+    large = ["model.conv1_stride=1"]  # so that the stem counts
+    change = kept(config(*large, *overrides)) / kept(config(*large))
+    assert (change > 1.2) if "false" in overrides[0] else (change < 0.9)
+
+
+@pytest.mark.slow
+def test_a_compiled_network_is_the_same_function() -> None:
+    torch.manual_seed(0)
+    compiled, plain = build_model(config("step.compile=true")), build_model(config())
+    plain.load_state_dict(compiled.state_dict())
+    volume = torch.randn(2, 3, 48, 48, 48)  # the last stages normalise over few voxels
+    torch.testing.assert_close(compiled(volume), plain(volume), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("override", "kind"),
+    [
+        ("augmentation=none", type(None)),
+        ("augmentation=paper", Augmentation),
+        ("augmentation=torchio", TorchioAugmentation),
+    ],
+)
+def test_each_augmentation_reaches_the_batches(phantom_cases: Path, override: str, kind: type) -> None:
+    data = build_data(config(override, "data.cache=none", "fold=1"), phantom_cases, read_folds(phantom_cases))
+    assert type(data.augmentation) is kind
+    assert (data.cache, data.augment_on, data.batch_size) == ("none", "worker", 16)
+
+
+def test_one_run_of_a_grid_takes_the_gpu_of_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert [_where(config("trainer=gpu").trainer, number)["devices"] for number in range(5)] == [
+        [0],
+        [1],
+        [2],
+        [0],
+        [1],
+    ]
+    assert _where(config("trainer=ddp").trainer, 4)["devices"] == -1
+    assert _where(config("trainer=cpu").trainer, 4)["devices"] == 1
+
+
+def test_training_can_start_from_medicalnets_weights(tmp_path: Path) -> None:
+    """The file that model=medicalnet names is in the network before the first step."""
+    theirs = medicalnet(tmp_path / "weights.pth")
+    overrides = ["model=medicalnet", f"model.pretrained={tmp_path}/weights.pth", "model.width=4", "model.conv1_size=3"]
+    model = build_model(config(*overrides))
+    assert isinstance(model.network, LeanResNet)
+    assert torch.equal(model.network.layer3[1].conv2.weight, theirs.layer3[1].conv2.weight)
+
+
+@pytest.mark.slow
+def test_distributed_training_leaves_one_run_folder(phantom_cases: Path, tmp_path: Path) -> None:
+    """Two processes on the CPU: one folder, the weights of the last checkpoint, a metrics row for each epoch."""
+    line = [
+        sys.executable, "-m", "ricenet.train", f"cases={phantom_cases}", f"run={tmp_path}", *SMALL[1:], "epochs=2",
+        "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.precision=32-true",
+        "trainer.progress=false", "trainer.limit_batches=null", "data.batch_size=4", "checkpoint_every=1",
+    ]  # fmt: skip
+    result = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert [path.parent.name for path in tmp_path.glob("*/*/DONE")] == ["fold0"]
+    folder = tmp_path / "rd_post_event" / "fold0"
+    assert len((folder / "metrics.csv").read_text().splitlines()) == 3
+    weights = load_file(folder / "weights.safetensors")
+    kept = read_checkpoint(folder / "last.ckpt")["state_dict"]
+    assert all(torch.equal(tensor, kept[f"network.{name}"]) for name, tensor in weights.items())

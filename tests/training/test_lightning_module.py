@@ -1,0 +1,93 @@
+"""The LightningModule: stops at a loss that is not finite, drops channels, and has the optimiser asked for."""
+
+from typing import Any
+
+import lightning
+import pytest
+import torch
+from helpers.small_networks import TINY
+
+from ricenet.command.schemas import InvalidInput
+from ricenet.training.lightning_module import RiceClassifier, channels_kept, shown
+from ricenet.training.network import build_network
+
+SETTINGS: dict[str, Any] = {
+    "learning_rate": 1e-3,
+    "weight_decay": 0.0,
+    "schedule": "constant",
+    "fused": True,
+    "seed": 0,
+}
+
+
+def module(channels: int = 1, **changes: Any) -> RiceClassifier:
+    return RiceClassifier(build_network(channels, **TINY), **(SETTINGS | changes))
+
+
+def fit(model: RiceClassifier, data: list[dict[str, Any]], validation: bool = False) -> lightning.Trainer:
+    trainer = lightning.Trainer(
+        max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False
+    )
+    loader = torch.utils.data.DataLoader(data, batch_size=None)  # type: ignore[arg-type]
+    trainer.fit(model, loader, loader if validation else None)
+    return trainer
+
+
+def batch(value: float, *cases: str) -> dict[str, Any]:
+    return {"volume": torch.full((2, 1, 16, 16, 16), float(value)), "label": torch.tensor([0, 1]), "case": list(cases)}
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["in an epoch", "at its end"])
+def test_non_finite_loss_names_the_cases(last: bool) -> None:
+    batches = [batch(1, "aa", "bb"), batch(torch.nan, "cc", "dd"), *([] if last else [batch(1, "ee", "ff")])]
+    with pytest.raises(InvalidInput, match="the loss is nan on the cases cc, dd; lower"):
+        fit(module(), batches, validation=last)
+
+
+@pytest.mark.parametrize(("schedule", "schedulers"), [("constant", 0), ("one_cycle", 1)])
+@pytest.mark.parametrize("fused", [False, True])
+def test_optimiser_is_adam_as_asked_for(schedule: str, schedulers: int, fused: bool) -> None:
+    model = module(weight_decay=0.01, schedule=schedule, fused=fused)
+    trainer = fit(model, [batch(0.1, "a", "b"), batch(0.2, "c", "d")])
+    assert isinstance(trainer.optimizers[0], torch.optim.Adam)
+    group = trainer.optimizers[0].param_groups[0]
+    assert (group["weight_decay"], group["fused"]) == (0.01, fused)
+    assert len(trainer.lr_scheduler_configs) == schedulers
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_layout_of_weights_and_volumes(channels_last: bool) -> None:
+    model = module(channels=2, channels_last=channels_last)
+    seen: list[bool] = []
+    model.network.register_forward_pre_hook(
+        lambda _, inputs: seen.append(inputs[0].is_contiguous(memory_format=torch.channels_last_3d))
+    )
+    model(torch.randn(2, 2, 16, 16, 16))
+    assert seen == [channels_last]
+    assert model.network.layer1[0].conv1.weight.is_contiguous(memory_format=torch.channels_last_3d) == channels_last
+
+
+def test_channels_are_dropped_as_often_as_asked_and_never_all() -> None:
+    torch.manual_seed(0)
+    kept = channels_kept(20_000, 3, 0.5)
+    assert kept.any(1).all()
+    # Of the eight patterns the empty one is drawn again: each channel stays in 4 of 7.
+    assert kept.float().mean(0).tolist() == pytest.approx([4 / 7] * 3, abs=0.01)
+
+
+def test_dropped_channels_are_blank_and_the_others_untouched() -> None:
+    volume = torch.randn(2, 3, 4, 4, 4)
+    left = shown(volume, torch.tensor([[True, False, True], [False, True, True]]))
+    assert torch.equal(left[0, [0, 2]], volume[0, [0, 2]])
+    assert not left[0, 1].any()
+    assert not left[1, 0].any()
+
+
+def test_a_model_shown_some_channels_does_not_see_the_others() -> None:
+    model = module(channels=3).eval()
+    one, other = torch.randn(2, 2, 3, 16, 16, 16)
+    other[:, 1] = one[:, 1]
+    model.present = (1,)
+    assert torch.equal(model(one), model(other))
+    model.present = None
+    assert not torch.equal(model(one), model(other))

@@ -1,0 +1,198 @@
+"""Networks are MONAI's by default, each setting changes what it names, and weights come in without pickle."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.small_networks import DENSE, PAPER, TINY, medicalnet
+from monai.networks.nets import densenet121, resnet10, resnet18, resnet34, resnet50
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn import functional
+
+from ricenet.command.schemas import InvalidInput, WrongUsage
+from ricenet.training.network import (
+    build_network,
+    load_network,
+    load_pretrained,
+    network_settings,
+    require_size,
+)
+
+
+@pytest.mark.parametrize("monais", [resnet10, resnet18, resnet34, resnet50], ids=lambda build: build.__name__)
+def test_resnets_are_monais(monais: Any) -> None:
+    """Same parameter names and shapes; with the same weights the same logits."""
+    theirs = monais(spatial_dims=3, n_input_channels=3, num_classes=2).eval()
+    ours = build_network(3, **(PAPER | {"architecture": monais.__name__})).eval()
+    ours.load_state_dict(theirs.state_dict())
+    volume = torch.randn(1, 3, 16, 16, 16)
+    torch.testing.assert_close(ours(volume), theirs(volume), rtol=1e-4, atol=1e-5)
+
+
+def test_densenet_is_monais() -> None:
+    theirs = densenet121(spatial_dims=3, in_channels=2, out_channels=2).eval()
+    ours = build_network(2, **(PAPER | DENSE)).eval()
+    ours.load_state_dict(theirs.state_dict())
+    volume = torch.randn(1, 2, 32, 32, 32)
+    assert torch.equal(ours(volume), theirs(volume))
+
+
+def test_one_training_step_is_plain_monais() -> None:
+    """The default network against MONAI's in float64: loss, every gradient and every running statistic."""
+    torch.manual_seed(0)
+    theirs = resnet18(spatial_dims=3, n_input_channels=3, num_classes=2).double()
+    nn.init.uniform_(theirs.bn1.weight, -1, 1)
+    ours = build_network(3, **PAPER).double()
+    ours.load_state_dict(theirs.state_dict())
+    ours = ours.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    volume, label = torch.randn(2, 3, 20, 18, 24, dtype=torch.double), torch.tensor([0, 1])
+    losses = [functional.cross_entropy(network(volume), label) for network in (theirs, ours)]
+    for loss in losses:
+        loss.backward()
+    assert (losses[0] - losses[1]).abs().item() < 1e-12
+    for (name, p), (_, q) in zip(theirs.named_parameters(), ours.named_parameters(), strict=True):
+        torch.testing.assert_close(q.grad, p.grad, rtol=0, atol=1e-12, msg=name)
+    for (name, a), (_, b) in zip(theirs.named_buffers(), ours.named_buffers(), strict=True):
+        torch.testing.assert_close(b, a, rtol=0, atol=1e-12, msg=name)
+
+
+@pytest.mark.parametrize("setting", [{"pool_first": False}, {"recompute_stem": True}], ids=str)
+def test_the_order_of_operations_does_not_change_the_function(setting: dict[str, bool]) -> None:
+    plain = build_network(2, **TINY).double()
+    other = copy.deepcopy(plain)
+    for name, value in setting.items():
+        setattr(other, name, value)
+    volume = torch.randn(2, 2, 16, 16, 16, dtype=torch.double)
+    torch.testing.assert_close(other(volume), plain(volume), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("setting", "changed"),
+    [({"width": 6}, True), ({"conv1_size": 5}, True), ({"architecture": "resnet10"}, True),
+     ({"conv1_stride": 2}, False), ({"max_pool": False}, False)],
+)  # fmt: skip
+def test_each_setting_changes_what_it_names(setting: dict[str, Any], changed: bool) -> None:
+    plain, other = build_network(2, **TINY), build_network(2, **(TINY | setting))
+    shapes = [[p.shape for p in network.parameters()] for network in (plain, other)]
+    assert (shapes[0] != shapes[1]) == changed
+    if not changed:  # the same weights, another function
+        other.load_state_dict(plain.state_dict())
+        volume = torch.randn(1, 2, 16, 16, 16)
+        assert not torch.allclose(plain.eval()(volume), other.eval()(volume))
+
+
+@pytest.mark.parametrize("setting", [TINY, TINY | DENSE | {"conv1_size": 7}], ids=["resnet", "densenet"])
+def test_dropout_acts_in_training_only(setting: dict[str, Any]) -> None:
+    network = build_network(1, **(setting | {"dropout": 0.5}))
+    volume = torch.randn(4, 1, 32, 32, 32)
+    network.eval()
+    assert torch.equal(network(volume), network(volume))
+    network.train()
+    assert not torch.equal(network(volume), network(volume))
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [({"architecture": "vgg"}, "resnet10, resnet18"), ({"architecture": "densenet121"}, "use model=densenet121")],
+)
+def test_what_an_architecture_does_not_have_is_refused(setting: dict[str, Any], says: str) -> None:
+    with pytest.raises(WrongUsage, match=says):
+        build_network(3, **(PAPER | setting))
+
+
+def test_a_volume_too_small_for_a_densenet_is_refused() -> None:
+    require_size("densenet121", (32, 40, 32))
+    require_size("resnet18", (16, 16, 16))
+    with pytest.raises(WrongUsage, match="needs 32 voxels a side, the cases have 40 x 31 x 40"):
+        require_size("densenet121", (40, 31, 40))
+
+
+def write_run(folder: Path, weights: dict[str, torch.Tensor], settings: dict[str, Any] = TINY) -> None:
+    record = {
+        "modalities": {"name": "rd_event", "channels": ["event", "rd"]},
+        "fold": 1,
+        "model": {"name": "x", "channel_dropout": 0.5, **settings},
+    }
+    (folder / "run.json").write_text(json.dumps(record))
+    save_file(weights, folder / "weights.safetensors")
+
+
+def test_weights_reload_to_the_same_answers(tmp_path: Path) -> None:
+    network = build_network(2, **TINY).eval()
+    write_run(tmp_path, network.state_dict())
+    volume = torch.randn(1, 2, 16, 16, 16)
+    assert torch.equal(load_network(tmp_path)(volume), network(volume))
+
+
+def test_weights_of_another_network_are_refused_by_name(tmp_path: Path) -> None:
+    write_run(tmp_path, build_network(3, **TINY).state_dict())
+    with pytest.raises(InvalidInput, match=r"run rd_event fold 1: weights\.safetensors cannot be used"):
+        load_network(tmp_path)
+
+
+def test_damaged_weights_are_refused_by_name(tmp_path: Path) -> None:
+    write_run(tmp_path, build_network(2, **TINY).state_dict())
+    (tmp_path / "weights.safetensors").write_bytes(b"nothing of the kind")
+    with pytest.raises(InvalidInput, match=r"run rd_event fold 1: weights\.safetensors cannot be used"):
+        load_network(tmp_path)
+
+
+@pytest.mark.parametrize("architecture", ["resnet10", "resnet18", "resnet50"])
+def test_pretrained_network_answers_equal_channels_as_the_one(tmp_path: Path, architecture: str) -> None:
+    theirs = medicalnet(tmp_path / "weights.pth", architecture).eval()
+    ours = build_network(3, **(TINY | {"architecture": architecture, "pretrained": "yes"})).eval()
+    load_pretrained(ours, tmp_path / "weights.pth")
+    ours.fc.load_state_dict(theirs.fc.state_dict())  # type: ignore[union-attr]
+    volume = torch.randn(1, 1, 16, 16, 16)
+    torch.testing.assert_close(ours(volume.expand(1, 3, 16, 16, 16)), theirs(volume), rtol=1e-4, atol=1e-5)
+
+
+def test_medicalnets_shape_is_that_of_monais_arguments() -> None:
+    """Shortcuts of ResNet-18 without weights, those of ResNet-10 and -50 without a bias."""
+    names = {
+        name: set(build_network(1, **(TINY | {"architecture": name, "pretrained": "yes"})).state_dict())
+        for name in ("resnet18", "resnet50")
+    }
+    assert not any("downsample" in key for key in names["resnet18"])
+    assert "layer1.0.downsample.0.weight" in names["resnet50"]
+    assert "layer1.0.downsample.0.bias" not in names["resnet50"]
+
+
+def test_pretrained_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    medicalnet(path, "resnet10")
+    with pytest.raises(InvalidInput, match=r"model\.pretrained lacks .* another depth"):
+        load_pretrained(build_network(3, **(TINY | {"pretrained": "yes"})), path)
+    medicalnet(path)
+    with pytest.raises(InvalidInput, match=r"should have shape .* another architecture"):
+        load_pretrained(build_network(3, **(TINY | {"width": 8, "pretrained": "yes"})), path)
+
+
+class Payload:
+    def __reduce__(self) -> tuple:
+        return (print, ("run by a weights file",))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"), [(Payload(), "more than tensors"), (None, "cannot be read")], ids=["pickle", "garbage"]
+)
+def test_pretrained_file_that_is_not_tensors_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: object, says: str
+) -> None:
+    path = tmp_path / "weights.pth"
+    if content is None:
+        path.write_bytes(b"")
+    else:
+        torch.save({"state_dict": content}, path)
+    with pytest.raises(InvalidInput, match=says):
+        load_pretrained(build_network(3, **(TINY | {"pretrained": "yes"})), path)
+    assert capsys.readouterr().out == ""
+
+
+def test_settings_of_the_network_are_those_it_is_built_from() -> None:
+    model = {"name": "x", "channel_dropout": 0.5, **TINY}
+    assert network_settings(model) == TINY
