@@ -49,9 +49,10 @@ test: install lint types  ## lint, types and all tests
 test-fast: install  ## the tests that take seconds
 	$(BIN)/pytest -q $(PARALLEL) -m "not slow"
 
-lint: install  ## ruff
+lint: install  ## ruff, and who may import whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 format: install  ## let ruff format the code
 	$(BIN)/ruff format .

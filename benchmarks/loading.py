@@ -26,7 +26,7 @@ from torch import Tensor
 
 from ricenet import MODALITIES
 from ricenet.cases.case_reader import CaseVolumes
-from ricenet.cohort.table import ReadyCase
+from ricenet.cohort.ready_cases import ReadyCase
 
 ROUNDS = 7
 SIZE = 224

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ricenet.cohort.table import read_cases, read_cohort
+from ricenet.cohort.ready_cases import read_cases
+from ricenet.cohort.table import read_cohort
 from ricenet.images.volume import read_volume, resample
 
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ricenet.command.atomic import partial_folder, remove_folder
-from ricenet.command.schemas import DashboardConfig, InvalidInput, WrongUsage
+from ricenet.command.schemas import DashboardConfig
 from ricenet.command.stage import stage
+from ricenet.errors import InvalidInput, WrongUsage
 
 if TYPE_CHECKING:
     from wandb_workspaces.reports.v2 import BarPlot, LinePlot

@@ -23,12 +23,14 @@ import numpy as np
 from ricenet import LABELS
 from ricenet.cohort.covariates import Covariates, excluded, read_covariates
 from ricenet.cohort.folds import Folds, read_folds
-from ricenet.cohort.table import ReadyCase
+from ricenet.cohort.ready_cases import ReadyCase
 from ricenet.command.atomic import replace_file
-from ricenet.command.schemas import EvaluateConfig, WrongUsage
+from ricenet.command.schemas import EvaluateConfig
 from ricenet.command.stage import stage
+from ricenet.errors import WrongUsage
 from ricenet.evaluation.grid import Control, Grid, labels_of, out_of_fold, read_controls, read_grid, read_one_model
-from ricenet.evaluation.results_table import PAPER, SUMMARY_VERSION, as_csv, as_text, missing_cells, rows_as_csv
+from ricenet.evaluation.results_table import SUMMARY_VERSION, as_csv, as_text, missing_cells, rows_as_csv
+from ricenet.paper import PAPER
 from ricenet.training.predictions import PREDICTIONS
 
 if TYPE_CHECKING:
@@ -190,6 +192,7 @@ def _test_access(cases: Path, folds: Folds, runs: "Sequence[FinishedRun]", plan:
 
 def _draw(run: Path, cases: Path, folds: Folds, summary: dict[str, Any], folder: Path) -> None:
     """All figures; one that there is nothing for does not stay from an earlier evaluation."""
+    from ricenet.display import figure_style
     from ricenet.evaluation import contrast_figures, fold_curves, paper_figures, probability_curves
 
     shown = next(case for case in folds.cases if LABELS[case.label] == "rice")
@@ -208,7 +211,7 @@ def _draw(run: Path, cases: Path, folds: Folds, summary: dict[str, Any], folder:
             for suffix in (".png", ".svg"):
                 (folder / f"{name}{suffix}").unlink(missing_ok=True)
         else:
-            paper_figures.save(figure, folder / name)
+            figure_style.save(figure, folder / name)
 
 
 def _subgroup_rows(summary: dict[str, Any]) -> list[dict[str, Any]]:

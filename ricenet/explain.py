@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ricenet.cohort.folds import Folds, read_folds, select
-from ricenet.cohort.table import ReadyCase
-from ricenet.command.schemas import ExplainConfig, Incomplete, InvalidInput, WrongUsage
+from ricenet.cohort.ready_cases import ReadyCase
+from ricenet.command.schemas import ExplainConfig
 from ricenet.command.stage import stage
+from ricenet.errors import Incomplete, InvalidInput, WrongUsage
 
 if TYPE_CHECKING:
     from torch import nn
@@ -147,7 +148,7 @@ def _explain_each(
 
 def load_member(run: "FinishedRun", cases: Path, folds: Folds, settings: "Settings") -> "Member":
     """One fold's network and, if asked for, its double with shuffled weights."""
-    from ricenet.cohort.table import file_hash
+    from ricenet.command.atomic import file_hash
     from ricenet.explanation.case_map import Member
     from ricenet.occlusion.folded_resnet import fold
     from ricenet.training.network import load_network
@@ -210,7 +211,7 @@ def _device(accelerator: str, threads: int) -> str:
 
 def _fingerprint(settings: "Settings", members: Sequence["Member"], folder: Path, scene: "Scene") -> str:
     """Of everything that decides what explain_case writes."""
-    from ricenet.cohort.table import file_hash
+    from ricenet.command.atomic import file_hash
     from ricenet.explanation.attribution import VERSION
 
     paths = [folder / name for name in ("volume.npy", "brain.npy", "case.json", "truth.npz")]

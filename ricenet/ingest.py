@@ -20,12 +20,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ricenet.cohort.table import COLUMNS, KEY_FILE, MANIFEST, case_key, pseudonym, read_key, write_key
-from ricenet.command.atomic import hold, partial_folder, publish, remove_folder, replace_file
+from ricenet.cohort.pseudonyms import KEY_FILE, case_key, pseudonym, read_key, write_key
+from ricenet.cohort.table import COLUMNS
+from ricenet.command.atomic import MANIFEST, hold, partial_folder, publish, remove_folder, replace_file
 from ricenet.command.processes import run_each
-from ricenet.command.schemas import Incomplete, IngestConfig, InvalidInput, WrongUsage
+from ricenet.command.schemas import IngestConfig
 from ricenet.command.stage import stage
 from ricenet.delivery.label_table import LabelRow, deal_test, read_labels
+from ricenet.errors import Incomplete, InvalidInput, WrongUsage
 
 if TYPE_CHECKING:
     from ricenet.delivery.intake import Intake, Settings

@@ -25,9 +25,12 @@ from typing import TYPE_CHECKING, Any
 from ricenet import LABELS, MODALITIES
 from ricenet.cohort.covariates import write_covariates, write_excluded
 from ricenet.cohort.folds import write_folds
-from ricenet.cohort.table import COLUMNS, KEY_FILE, Case, ReadyCase, pseudonym, write_cases, write_key
-from ricenet.command.schemas import InvalidInput, PhantomConfig, WrongUsage
+from ricenet.cohort.pseudonyms import KEY_FILE, pseudonym, write_key
+from ricenet.cohort.ready_cases import ReadyCase, write_cases
+from ricenet.cohort.table import COLUMNS, Case
+from ricenet.command.schemas import PhantomConfig
 from ricenet.command.stage import stage
+from ricenet.errors import InvalidInput, WrongUsage
 
 if TYPE_CHECKING:
     from ricenet.phantoms.anatomy import Array, Mask

@@ -18,17 +18,9 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ricenet.command.schemas import (
-    Incomplete,
-    IngestConfig,
-    IntakeConfig,
-    InvalidInput,
-    PredictConfig,
-    WrongUsage,
-    defaults_of,
-    typed_config,
-)
+from ricenet.command.schemas import IngestConfig, IntakeConfig, PredictConfig, defaults_of, typed_config
 from ricenet.command.stage import stage
+from ricenet.errors import Incomplete, InvalidInput, WrongUsage
 
 if TYPE_CHECKING:
     from ricenet.cases.alignment import Settings

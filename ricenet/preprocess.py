@@ -23,11 +23,15 @@ from typing import TYPE_CHECKING, Any
 from ricenet.cohort.channels import further_channels, log_further
 from ricenet.cohort.covariates import check_columns, write_covariates, write_excluded
 from ricenet.cohort.folds import write_folds
-from ricenet.cohort.table import Case, ReadyCase, read_cohort, write_cases
+from ricenet.cohort.ready_cases import ReadyCase, write_cases
+from ricenet.cohort.table import Case, read_cohort
 from ricenet.command.atomic import hold, partial_folder, remove_folder
-from ricenet.command.processes import Ended, Limits, fitting_jobs, run_each
-from ricenet.command.schemas import Incomplete, InvalidInput, PreprocessConfig, WrongUsage
-from ricenet.command.stage import stage, without_private_text
+from ricenet.command.exits import without_private_text
+from ricenet.command.memory import fitting_jobs
+from ricenet.command.processes import Ended, Limits, run_each
+from ricenet.command.schemas import PreprocessConfig
+from ricenet.command.stage import stage
+from ricenet.errors import Incomplete, InvalidInput, WrongUsage
 
 if TYPE_CHECKING:
     from ricenet.cases.alignment import Settings

@@ -18,12 +18,15 @@ from ricenet import LABELS
 from ricenet.cases import qc_page
 from ricenet.cases.qc_page import agreed, qc_view
 from ricenet.command.atomic import hold, replace_file
-from ricenet.command.schemas import InvalidInput, ReportConfig, WrongUsage
+from ricenet.command.schemas import ReportConfig
 from ricenet.command.stage import stage
+from ricenet.display import words
 from ricenet.display.page import figure, render
+from ricenet.errors import InvalidInput, WrongUsage
 from ricenet.evaluation import sentences
-from ricenet.evaluation.results_table import PAPER, SUMMARY_VERSION
+from ricenet.evaluation.results_table import SUMMARY_VERSION
 from ricenet.explanation import map_sentences
+from ricenet.paper import PAPER
 from ricenet.training.run_folder import parse_fold
 
 SECTIONS = (
@@ -100,12 +103,12 @@ def write_report(run: Path, qc: Path | None, pictures: int) -> Path:
         {
             one.__name__: one
             for one in (
-                sentences.number,
-                sentences.percent,
-                sentences.signed,
-                sentences.p_value,
-                sentences.channels,
-                sentences.row_name,
+                words.number,
+                words.percent,
+                words.signed,
+                words.p_value,
+                words.channels,
+                words.row_name,
                 sentences.looks,
                 sentences.reach,
                 map_sentences.points_at,
@@ -113,7 +116,7 @@ def write_report(run: Path, qc: Path | None, pictures: int) -> Path:
         },
         labels=LABELS,
         sections=[one for one in SECTIONS if evaluation is not None or one[0] not in OF_EVALUATION],
-        control_names=sentences.CONTROLS,
+        control_names=words.CONTROLS,
         name=run.resolve().name,
         run=f"outputs/{run.resolve().name}",  # as in a command; the page may be passed on, so no path of this machine
         grid=grid_table(cells),

@@ -4,7 +4,7 @@ Run: python -m ricenet.train cases=DIR +modalities=rd_event fold=0
 
 A grid is a multirun: python -m ricenet.train -m '+modalities=glob(*)' 'fold=range(5)'. What is finished is skipped.
 With 'seed=range(3)' several_seeds=true each fold is trained with several seeds; with control= what is trained must
-score at chance (ricenet.training.shuffled_labels, ricenet.training.metadata_only).
+score at chance (ricenet.cohort.shuffled_labels, ricenet.training.metadata_only).
 """
 
 import logging
@@ -18,8 +18,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ricenet.command.schemas import CONTROLS, METADATA_ONLY, SHUFFLED_LABELS, TrainConfig, WrongUsage
-from ricenet.command.stage import EXIT_SIGTERM, stage
+from ricenet.command.exits import EXIT_SIGTERM
+from ricenet.command.schemas import CONTROLS, METADATA_ONLY, SHUFFLED_LABELS, TrainConfig
+from ricenet.command.stage import stage
+from ricenet.errors import WrongUsage
 
 if TYPE_CHECKING:
     from ricenet.cohort.folds import Folds
@@ -104,10 +106,10 @@ class _Work:
 def _on_images(cfg: TrainConfig, cases: Path, folds: "Folds", owner: str, number: int) -> _Work:
     import torch
 
+    from ricenet.cohort.shuffled_labels import shuffled
     from ricenet.command.provenance import provenance
     from ricenet.training.fit import fit
     from ricenet.training.network import build_network, network_settings
-    from ricenet.training.shuffled_labels import shuffled
 
     with torch.device("meta"):  # a model that cannot be built is refused before the run folder has its settings
         build_network(len(cfg.modalities.channels), **network_settings(asdict(cfg.model)))
@@ -133,8 +135,8 @@ def _on_metadata(cfg: TrainConfig, cases: Path, folds: "Folds", owner: str, numb
 
 
 def _hash_of(weights: str | None) -> str | None:
-    from ricenet.cohort.table import file_hash
-    from ricenet.command.schemas import InvalidInput
+    from ricenet.command.atomic import file_hash
+    from ricenet.errors import InvalidInput
 
     if weights is None:
         return None

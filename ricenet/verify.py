@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 from ricenet import LABELS, __version__
 from ricenet.cohort.channels import further_channels, log_further
-from ricenet.cohort.table import Case, Finding, inspect_cohort, read_cases
+from ricenet.cohort.ready_cases import read_cases
+from ricenet.cohort.table import Case, inspect_cohort
 from ricenet.command.atomic import replace_file
 from ricenet.command.processes import Limits, run_each
-from ricenet.command.schemas import InvalidInput, VerifyConfig, WrongUsage
+from ricenet.command.schemas import VerifyConfig
 from ricenet.command.stage import stage
 from ricenet.display.page import Picture, jpeg, render
+from ricenet.errors import Finding, InvalidInput, WrongUsage
 
 if TYPE_CHECKING:
     from ricenet.checks.case_checks import Examined

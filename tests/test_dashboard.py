@@ -14,8 +14,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.util import tensor_util
 
-from ricenet.command.schemas import DashboardConfig, InvalidInput, TrainConfig, compose
+from ricenet.command.schemas import DashboardConfig, TrainConfig, compose
 from ricenet.dashboard import CURVES, REQUIRED, SCORES, TENSORBOARD, build_workspace, write_tensorboard
+from ricenet.errors import InvalidInput
 from ricenet.training.trackers import tracker
 
 ROWS = ["rd", "rd_event", "rd-shuffled_labels"]

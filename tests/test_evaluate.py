@@ -9,11 +9,13 @@ import pytest
 from helpers.make_grid import finish_run, make_cases, plan, write_cases_folder, write_grid, write_run
 from sklearn.metrics import f1_score
 
-from ricenet.command.schemas import EvaluateConfig, InvalidInput, WrongUsage, compose
+from ricenet.cohort.shuffled_labels import shuffled
+from ricenet.command.schemas import EvaluateConfig, compose
+from ricenet.errors import InvalidInput, WrongUsage
 from ricenet.evaluate import evaluate
-from ricenet.evaluation.results_table import PAPER, as_text
+from ricenet.evaluation.results_table import as_text
+from ricenet.paper import PAPER
 from ricenet.training import predictions
-from ricenet.training.shuffled_labels import shuffled
 
 DRAWS = 499
 

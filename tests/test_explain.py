@@ -16,8 +16,8 @@ from helpers.tiny_grid import ORIGIN_MM, SHAPE, SPACING_MM, write_tiny_cases, wr
 
 from ricenet.cases.case_reader import load_case
 from ricenet.cohort.folds import Folds
-from ricenet.command.schemas import Incomplete, InvalidInput, WrongUsage
-from ricenet.command.stage import EXIT_DONE, EXIT_INVALID_INPUT, EXIT_USAGE
+from ricenet.command.exits import EXIT_DONE, EXIT_INVALID_INPUT, EXIT_USAGE
+from ricenet.errors import Incomplete, InvalidInput, WrongUsage
 from ricenet.explain import _device, _replacing, explain
 from ricenet.explanation.attribution import VERSION, rank_agreement
 from ricenet.explanation.case_map import Settings

@@ -21,11 +21,11 @@ from conftest import SMALL
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
-from ricenet.cohort.table import file_hash
+from ricenet.command.atomic import file_hash
 from ricenet.command.schemas import PhantomConfig, compose
-from ricenet.command.stage import GridSummary
-from ricenet.evaluation.results_table import PAPER
+from ricenet.paper import PAPER
 from ricenet.phantom import write_phantom
+from ricenet.training.grid_summary import GridSummary
 
 KILLS = 5
 CELLS = [f"{name}/fold{fold}" for name in PAPER for fold in range(5)]

@@ -15,7 +15,8 @@ from scipy import stats
 
 from ricenet.cohort.covariates import excluded, read_covariates
 from ricenet.cohort.folds import read_folds
-from ricenet.cohort.table import read_cases, read_cohort
+from ricenet.cohort.ready_cases import read_cases
+from ricenet.cohort.table import read_cohort
 from ricenet.delivery.series import index_delivery, read_series
 from ricenet.images.volume import read_volume
 from ricenet.phantom import _controls, write_phantom

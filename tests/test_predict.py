@@ -12,7 +12,8 @@ import yaml
 from helpers.new_patient import SPACING_MM, coarse_pages, spoilt, write_model, write_nifti  # noqa: F401  # a fixture
 from helpers.phantom_scans import stripped
 
-from ricenet.command.schemas import Incomplete, InvalidInput, PredictConfig, WrongUsage, compose
+from ricenet.command.schemas import PredictConfig, compose
+from ricenet.errors import Incomplete, InvalidInput, WrongUsage
 from ricenet.images.volume import Volume
 from ricenet.phantoms.causal_model import draw_cohort
 from ricenet.phantoms.hospital import deliver

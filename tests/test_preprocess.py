@@ -36,7 +36,8 @@ from scipy.spatial.transform import Rotation
 from ricenet import MODALITIES, preprocess
 from ricenet.cohort.covariates import excluded
 from ricenet.cohort.folds import read_folds
-from ricenet.cohort.table import read_cases, read_cohort
+from ricenet.cohort.ready_cases import read_cases
+from ricenet.cohort.table import read_cohort
 
 KEYS = [f"spacing_mm={SPACING_MM}", f"size={SIZE}", "brain=none", "registration=quick"]
 

@@ -26,7 +26,8 @@ from helpers.nifti_twin import write_patient, write_rows
 from helpers.phantom_scans import stripped
 
 from ricenet import LABELS
-from ricenet.cohort.table import COLUMNS, read_cases, read_cohort
+from ricenet.cohort.ready_cases import read_cases
+from ricenet.cohort.table import COLUMNS, read_cohort
 from ricenet.phantoms.causal_model import draw_cohort
 from ricenet.phantoms.hospital import deliver
 from ricenet.phantoms.scanner import scan_patient

@@ -14,7 +14,8 @@ from helpers.make_grid import plan
 from helpers.tiny_grid import write_tiny_grid
 
 from ricenet.cases import qc_page
-from ricenet.command.schemas import InvalidInput, ReportConfig, compose
+from ricenet.command.schemas import ReportConfig, compose
+from ricenet.errors import InvalidInput
 from ricenet.evaluate import evaluate
 from ricenet.explain import explain
 from ricenet.explanation.case_map import Settings

@@ -14,8 +14,8 @@ import pytest
 from helpers.make_grid import make_cases, write_cases_folder, write_grid
 
 from ricenet.command.atomic import hold, replace_file
-from ricenet.evaluation.results_table import PAPER
-from ricenet.status import Cell, as_text, grid_table, read_cells
+from ricenet.paper import PAPER
+from ricenet.training.grid_state import Cell, as_text, grid_table, read_cells
 
 RECORD = {"modalities": {"name": "rd", "channels": ["rd"]}, "fold": 0, "n_folds": 5, "epochs": 800, "cases": "../cases"}
 

@@ -19,7 +19,7 @@ import pytest
 import torch
 from helpers.train_command import QUICK, command, config
 
-from ricenet.cohort.table import file_hash
+from ricenet.command.atomic import file_hash
 from ricenet.command.schemas import TrainConfig
 from ricenet.train import train
 from ricenet.training.checkpoint import read_checkpoint, resumable

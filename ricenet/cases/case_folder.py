@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from ricenet import MODALITIES
 from ricenet.cases.alignment import COPY_SPACING_MM, Aligned, Settings, align, timed
-from ricenet.cohort.table import Case, file_hash
-from ricenet.command.atomic import partial_folder, publish
-from ricenet.command.schemas import InvalidInput
+from ricenet.cohort.table import Case
+from ricenet.command.atomic import file_hash, partial_folder, publish
+from ricenet.errors import InvalidInput
 from ricenet.images import dose_limits
 from ricenet.images.registration import rotation_degrees, translation_mm
+from ricenet.images.similarity import mutual_information
 from ricenet.images.volume import Affine, Mask, Volume, Voxels, covered, resample
 
 # Part of every case folder's name: raise it when the same inputs and parameters give other volumes.
@@ -184,18 +185,6 @@ def _qc_numbers(
             f"{role}_coverage": float(seen[role][inside].mean()),
         }
     return {name: round(value, 4) for name, value in numbers.items()}
-
-
-def mutual_information(a: Voxels, b: Voxels, bins: int = 64) -> float:
-    """Normalised mutual information (H(a) + H(b)) / H(a, b) of two lists of grey values: 1 unrelated, 2 equal."""
-
-    def entropy(counts: NDArray) -> float:
-        share = counts[counts > 0] / counts.sum()
-        return float(-(share * np.log(share)).sum())
-
-    limits = [np.percentile(values, (0.5, 99.5)) for values in (a, b)]
-    joint, _, _ = np.histogram2d(np.clip(a, *limits[0]), np.clip(b, *limits[1]), bins=bins)
-    return (entropy(joint.sum(axis=0)) + entropy(joint.sum(axis=1))) / entropy(joint)
 
 
 def make_case_folder(

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from ricenet.cohort.table import ReadyCase
-from ricenet.command.processes import available_gb
-from ricenet.command.schemas import InvalidInput, WrongUsage
+from ricenet.cohort.ready_cases import ReadyCase
+from ricenet.command.memory import available_gb
+from ricenet.errors import InvalidInput, WrongUsage
 
 Triple = tuple[int, int, int]
 

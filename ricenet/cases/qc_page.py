@@ -20,8 +20,8 @@ from typing import Any
 from ricenet import __version__
 from ricenet.cohort.covariates import excluded
 from ricenet.command.atomic import replace_file
-from ricenet.command.schemas import InvalidInput
 from ricenet.display.page import Picture, data_address, render
+from ricenet.errors import InvalidInput
 
 PAGE = "qc.html"
 SECTIONS = (

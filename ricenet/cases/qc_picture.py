@@ -9,11 +9,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ricenet import MODALITIES
+from ricenet.images.views import ISODOSES, PLANES
 from ricenet.images.volume import Mask, Voxels
 
-PLANES = (("axial", 2), ("coronal", 1), ("sagittal", 0))
 TILE = 24  # voxels of the checkerboard
-ISODOSES = {"20%": "#2c7fb8", "50%": "#41b65c", "80%": "#fdae61", "95%": "#e31a1c"}
 
 
 def draw_case(path: Path | BinaryIO, view: dict[str, Voxels], brain: Mask, title: str) -> None:

@@ -11,12 +11,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ricenet.cases.qc_picture import ISODOSES, PLANES
 from ricenet.checks import image_checks
 from ricenet.checks.duplicates import Traces, thumbnail, voxel_hash
 from ricenet.checks.laterality import check_sides, compare_sides
-from ricenet.cohort.table import Case, Finding, file_hash
-from ricenet.command.schemas import InvalidInput
+from ricenet.cohort.table import Case
+from ricenet.command.atomic import file_hash
+from ricenet.errors import Finding, InvalidInput
+from ricenet.images.views import ISODOSES, PLANES
 from ricenet.images.volume import Volume, frames_apart_mm, isotropic, read_volume, resample
 
 PICTURE_SPACING_MM = 2.0

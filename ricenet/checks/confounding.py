@@ -17,7 +17,8 @@ from scipy import stats
 from ricenet import LABELS
 from ricenet.checks.image_checks import COHORT
 from ricenet.cohort.covariates import letters, value_of
-from ricenet.cohort.table import Case, Finding
+from ricenet.cohort.table import Case
+from ricenet.errors import Finding
 
 COLUMNS = ("site", "scanner_post", "scanner_event", "label_source", "prescription_gy")
 MAX_P = 0.01

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ricenet.cohort.channels import in_order
-from ricenet.cohort.table import Case, Finding
+from ricenet.cohort.table import Case
+from ricenet.errors import Finding
 from ricenet.images.volume import Affine, Mask, Volume, Voxels
 
 SHAPE, SPACING_MM = (48, 48, 48), 4.0

@@ -8,8 +8,8 @@ from datetime import date
 import numpy as np
 from scipy import ndimage
 
-from ricenet.cohort.table import Case, Finding
-from ricenet.command.schemas import InvalidInput
+from ricenet.cohort.table import Case
+from ricenet.errors import Finding, InvalidInput
 from ricenet.images import dose_limits
 from ricenet.images.head import about_the_brain, coarse_head
 from ricenet.images.volume import Volume, covered, isotropic

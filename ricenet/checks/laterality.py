@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ricenet.cases.case_folder import mutual_information
-from ricenet.cohort.table import Finding
+from ricenet.errors import Finding
 from ricenet.images.head import about_the_brain, coarse_head
 from ricenet.images.registration import rigid
+from ricenet.images.similarity import mutual_information
 from ricenet.images.volume import Affine, Mask, Volume, covered, resample
 
 MIRRORED_BELOW, DOUBTFUL_BELOW = -0.018, 0.010

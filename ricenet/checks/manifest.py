@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ricenet.checks.image_checks import COHORT
-from ricenet.cohort.table import MANIFEST, Case, Finding, file_hash
+from ricenet.cohort.table import Case
+from ricenet.command.atomic import MANIFEST, file_hash
+from ricenet.errors import Finding
 
 LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 

@@ -12,9 +12,8 @@ from typing import Any
 
 from ricenet import MODALITIES
 from ricenet.cohort.covariates import DAYS, NAMES
-from ricenet.cohort.table import COLUMNS, Case
-from ricenet.command.schemas import WrongUsage
-from ricenet.delivery.label_table import DATES
+from ricenet.cohort.table import COLUMNS, DATES, Case
+from ricenet.errors import WrongUsage
 
 GROUP = "modalities"
 NAME = re.compile(r"[a-z][a-z0-9_]*")

@@ -17,10 +17,9 @@ from typing import Any
 
 from ricenet.cohort import table
 from ricenet.cohort.spreadsheet import parse_number
-from ricenet.cohort.table import Case
+from ricenet.cohort.table import DATES, Case
 from ricenet.command.atomic import replace_file
-from ricenet.command.schemas import InvalidInput, WrongUsage
-from ricenet.delivery.label_table import DATES
+from ricenet.errors import InvalidInput, WrongUsage
 
 COVARIATES, EXCLUDED = "covariates.csv", "excluded.csv"
 OWN_COLUMNS = ("fractions", "prescription_gy", "label_source")  # of cohort.COLUMNS; the others name, place or answer

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ricenet import LABELS
-from ricenet.cohort.table import SPLITS, ReadyCase, read_cases
-from ricenet.command.schemas import InvalidInput
+from ricenet.cohort.ready_cases import ReadyCase, read_cases
+from ricenet.cohort.table import SPLITS
+from ricenet.errors import InvalidInput
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from ricenet.command.schemas import InvalidInput
+from ricenet.errors import InvalidInput
 
 # 03.04.2020 is the third of April wherever dates have dots; 03/04/2020 depends on the country and is not read.
 DATE_PATTERNS = (

@@ -6,44 +6,21 @@ holds the table.
 """
 
 import csv
-import hashlib
 import io
-import os
-import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ricenet import LABELS, MODALITIES
-from ricenet.command.schemas import InvalidInput
+from ricenet.cohort.pseudonyms import KEY_FILE, case_key, pseudonym, read_key
+from ricenet.errors import Finding, InvalidInput
 
 COLUMNS = (
     "patient_id", "event_id", "label", "split", "post", "event", "rd", "planning", "brain_mask", "dose_unit",
     "fractions", "prescription_gy", "label_source", "excluded_because",
 )  # fmt: skip
 SPLITS = ("cv", "test")
-KEY_FILE = "cohort.key"  # beside cohort.csv, never in an output
-MANIFEST = "manifest.sha256"  # of a cohort folder, as sha256sum writes it
 MAX_PRESCRIPTION_GY = 100.0
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing to know about one case: a stable code, where, what was expected and got, and what to do.
-
-    `severity`: error (the case cannot be used as it is), warning (somebody should look), info. `channel`: the role of
-    the image concerned, empty where it is the whole case or the cohort.
-    """
-
-    code: str
-    case: str
-    message: str
-    hint: str
-    severity: str = "error"
-    channel: str = ""
-
-    def __str__(self) -> str:
-        return f"[{self.code}] {self.case}: {self.message}; {self.hint}"
 
 
 @dataclass(frozen=True)
@@ -78,17 +55,6 @@ class Case:
         """Every file of the case by role."""
         extra = {"planning": self.planning, "brain_mask": self.brain_mask}
         return {**self.images, **{role: path for role, path in extra.items() if path is not None}}
-
-
-@dataclass(frozen=True)
-class ReadyCase:
-    """One row of cases.csv: a preprocessed case, `folder` relative to the cases folder."""
-
-    case_key: str
-    patient_key: str
-    label: int
-    split: str
-    folder: str
 
 
 def read_cohort(root: Path, further: Sequence[str] = ()) -> list[Case]:
@@ -240,89 +206,4 @@ def _check_together(cases: list[Case]) -> list[Finding]:
     return findings
 
 
-def pseudonym(key: bytes, text: str) -> str:
-    """c and twelve hex digits that only the holder of `key` can link to `text` (keyed BLAKE2b).
-
-    The letter in front keeps a command line from reading a pseudonym such as 12e345678901 as a number.
-    """
-    return "c" + hashlib.blake2b(text.encode(), key=key, digest_size=6).hexdigest()
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, read in pieces."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def case_key(key: bytes, patient_id: str, event_id: str) -> str:
-    """The pseudonym of one patient's one event."""
-    return pseudonym(key, f"{patient_id}\0{event_id}")
-
-
-def read_key(path: Path) -> bytes:
-    """The key of the pseudonyms in `path`; made there at random, mode 0600, where there is none yet.
-
-    Raises:
-        InvalidInput: the file holds something else.
-    """
-    if not path.exists():
-        write_key(path, secrets.token_bytes(32))
-    try:
-        return bytes.fromhex(path.read_text().strip())
-    except ValueError:
-        raise InvalidInput(
-            "the key file of the pseudonyms should hold hexadecimal digits alone", "restore it", code="key.damaged"
-        ) from None
-
-
-def write_key(path: Path, key: bytes) -> None:
-    """Create the key file `path`, mode 0600; an existing one is kept, also when two processes race for it.
-
-    Raises:
-        InvalidInput: its folder does not let us.
-    """
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return
-    except OSError as error:
-        raise InvalidInput(
-            f"the key file of the pseudonyms cannot be written ({error.strerror})",
-            "make its folder writable, or put a key file of 64 hexadecimal digits there",
-            code="key.unwritable",
-        ) from None
-    with os.fdopen(handle, "w") as stream:
-        stream.write(key.hex())
-
-
-def write_cases(folder: Path, cases: list[ReadyCase]) -> None:
-    """Write `folder`/cases.csv in one step, rows ordered by case key."""
-    temporary = folder / f".cases.csv.{os.getpid()}"
-    with temporary.open("w", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(column.name for column in fields(ReadyCase))
-        for case in sorted(cases, key=lambda case: case.case_key):
-            writer.writerow((case.case_key, case.patient_key, LABELS[case.label], case.split, case.folder))
-    temporary.replace(folder / "cases.csv")
-
-
-def read_cases(folder: Path) -> list[ReadyCase]:
-    """The preprocessed cases of `folder`/cases.csv.
-
-    Raises:
-        InvalidInput: no table, or a label that is neither recurrence nor rice.
-    """
-    table = folder / "cases.csv"
-    if not table.is_file():
-        raise InvalidInput(
-            "no cases.csv in the cases folder; run python -m ricenet.preprocess cohort=... cases=... first"
-        )
-    with table.open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    unknown = [f"case {row['case_key']}: label {row['label']!r}" for row in rows if row["label"] not in LABELS]
-    if unknown:
-        raise InvalidInput(f"cases.csv: expected labels {' or '.join(LABELS)}, got {'; '.join(unknown)}")
-    return [
-        ReadyCase(row["case_key"], row["patient_key"], LABELS.index(row["label"]), row["split"], row["folder"])
-        for row in rows
-    ]
+DATES = ("event_date", "post_date", "radiotherapy_start")

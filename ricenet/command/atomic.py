@@ -5,6 +5,7 @@ next holder of the parent folder removes it: `remove_leftovers`.
 """
 
 import fcntl
+import hashlib
 import os
 import secrets
 import shutil
@@ -14,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from ricenet.command.schemas import InvalidInput
+from ricenet.errors import InvalidInput
 
 PREFIX = ".partial-"
 POLL_S = 0.2
@@ -121,3 +122,12 @@ def _fsync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+MANIFEST = "manifest.sha256"  # of a cohort folder, as sha256sum writes it
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, read in pieces."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ricenet.command.schemas import CONF_DIR, WrongUsage
+from ricenet.command.schemas import CONF_DIR
+from ricenet.errors import WrongUsage
 
-ALLOWED = ("ricenet.command.stage.GridSummary",)
+ALLOWED = ("ricenet.training.grid_summary.GridSummary",)
 CALLS = ("_target_", "()")
 FOLDER_FLAGS = ("--config-dir", "-cd", "--config-path", "-cp")
 SEARCH_PATH = "hydra.searchpath"

@@ -18,11 +18,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
-from pathlib import Path
 from typing import Any
 
-from ricenet.command.schemas import Incomplete, InvalidInput, WrongUsage
-from ricenet.command.stage import EXIT_SIGTERM, without_private_text
+from ricenet.command.exits import EXIT_SIGTERM, without_private_text
+from ricenet.errors import Incomplete, InvalidInput, WrongUsage
 
 MAX_TMPDIR = 75  # characters: the fork server's sockets lie in it, and their paths may have 107
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc", "Failed to allocate memory")  # torch, CUDA, ITK
@@ -202,26 +201,3 @@ def _peak_gb() -> float:
     """Linux counts in KiB."""
     kib = sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return round(kib / 2**20, 2)
-
-
-def fitting_jobs(memory_gb: float) -> int:
-    """How many processes of `memory_gb` each fit on this machine: one per core that we may use, at least one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, int(available_gb() / memory_gb)))
-
-
-def available_gb() -> float:
-    """Memory that may be taken now: what the machine has free, or what our group of processes (SLURM, Docker) may."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        found = [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")]
-        groups = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
-    except OSError:  # no Linux
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    for _, controllers, group in groups:
-        root = Path("/sys/fs/cgroup") / ("memory" if controllers else "")
-        for folder in (own := root / group.lstrip("/"), *own.parents):
-            for limit in (folder / "memory.max", folder / "memory.limit_in_bytes"):
-                if limit.is_file() and (text := limit.read_text().strip()).isdigit():
-                    found.append(int(text))
-    return min(found) / 2**30

@@ -20,31 +20,6 @@ CONF_DIR = next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parent / "conf
 Config = TypeVar("Config")
 
 
-class WrongUsage(Exception):
-    """A command that cannot be meant as given, against what is there: exit code 2."""
-
-
-class InvalidInput(Exception):
-    """Input that cannot be used: exit code 3, nothing written.
-
-    Args:
-        message: expected, got, which case.
-        hint: what to do next.
-        code: stable name of the rule that is broken, `group.rule`; what `verify` reports it under.
-    """
-
-    def __init__(self, message: str, hint: str = "", code: str = "input.invalid"):
-        super().__init__(f"{message}; {hint}" if hint else message)
-        self.message, self.hint, self.code = message, hint, code
-
-    def __reduce__(self) -> tuple[type, tuple[str, str, str]]:  # it crosses process borders with all three
-        return type(self), (self.message, self.hint, self.code)
-
-
-class Incomplete(Exception):
-    """Some cases or runs failed, the others are finished: exit code 4. The message lists all that failed."""
-
-
 @dataclass
 class PhantomConfig:
     out: str
@@ -220,7 +195,7 @@ class LoggerConfig:
 SHUFFLED_LABELS, METADATA_ONLY = CONTROLS = (
     "shuffled_labels",
     "metadata_only",
-)  # ricenet.training.shuffled_labels, ricenet.training.metadata_only
+)  # ricenet.cohort.shuffled_labels, ricenet.training.metadata_only
 
 
 @dataclass

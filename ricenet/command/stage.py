@@ -7,30 +7,35 @@ import logging
 import multiprocessing
 import os
 import re
-import secrets
-import shutil
 import signal
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import BrokenExecutor
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ricenet.command.atomic import replace_file
+from ricenet.command.exits import (
+    EXIT_CRASHED,
+    EXIT_DONE,
+    EXIT_INCOMPLETE,
+    EXIT_INVALID_INPUT,
+    EXIT_SIGTERM,
+    EXIT_USAGE,
+    FAILURES,
+    first_line,
+    stop_with,
+    without_private_text,
+)
 from ricenet.command.help import usage
 from ricenet.command.no_code import refuse_calls
-from ricenet.command.schemas import CONF_DIR, Config, Incomplete, InvalidInput, WrongUsage, typed_config
+from ricenet.command.schemas import CONF_DIR, Config, typed_config
+from ricenet.errors import Incomplete, InvalidInput, WrongUsage
 
 if TYPE_CHECKING:
-    from hydra.core.utils import JobReturn
     from omegaconf import DictConfig
 
-EXIT_DONE, EXIT_CRASHED, EXIT_USAGE, EXIT_INVALID_INPUT, EXIT_INCOMPLETE, EXIT_SIGTERM = 0, 1, 2, 3, 4, 143
-FAILURES = (EXIT_CRASHED, EXIT_USAGE, EXIT_INVALID_INPUT, EXIT_INCOMPLETE)
 POLL_S, ORPHAN_PATIENCE_S = 0.5, 10.0
 
 log = logging.getLogger(__name__)
@@ -64,19 +69,19 @@ def stage(
             except OmegaConfBaseException as error:
                 where = f"{error.full_key}: " if getattr(error, "full_key", None) else ""
                 hint = f"(see python -m ricenet.{name} --help)"
-                _stop(EXIT_USAGE, f"config of ricenet.{name}: {where}{_first_line(error)} {hint}")
+                stop_with(EXIT_USAGE, f"config of ricenet.{name}: {where}{first_line(error)} {hint}")
             try:
                 work(config)
             except WrongUsage as error:
-                _stop(EXIT_USAGE, str(error))
+                stop_with(EXIT_USAGE, str(error))
             except InvalidInput as error:
-                _stop(EXIT_INVALID_INPUT, str(error))
+                stop_with(EXIT_INVALID_INPUT, str(error))
             except Incomplete as error:
-                _stop(EXIT_INCOMPLETE, str(error))
+                stop_with(EXIT_INCOMPLETE, str(error))
             except Exception as error:
                 if not private or "RICENET_TRACEBACK" in os.environ:
                     raise
-                _stop(
+                stop_with(
                     EXIT_CRASHED, f"{name} crashed: {without_private_text(error)}; RICENET_TRACEBACK=1 shows the rest"
                 )
 
@@ -88,7 +93,7 @@ def stage(
             try:
                 refuse_calls(sys.argv[1:])
             except WrongUsage as error:
-                _stop(EXIT_USAGE, str(error))
+                stop_with(EXIT_USAGE, str(error))
             for word, key in (typed or {}).items():
                 sys.argv[1:] = [re.sub(f"^{word}=", f"{key}=", argument) for argument in sys.argv[1:]]
             import hydra
@@ -104,14 +109,6 @@ def stage(
         return main
 
     return decorate
-
-
-def without_private_text(error: BaseException) -> str:
-    """The type and place of an exception, and the system's word for it; not its message, which may name a patient."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
-    what = f" ({error.strerror})" if isinstance(error, OSError) and error.strerror else ""
-    return f"{type(error).__name__}{what}{where}"
 
 
 def _tolerant(job: Callable[["DictConfig"], None]) -> Callable[["DictConfig"], str]:
@@ -132,12 +129,12 @@ def _tolerant(job: Callable[["DictConfig"], None]) -> Callable[["DictConfig"], s
                 raise KeyboardInterrupt from stop
             if alone or stop.code not in FAILURES:
                 raise
-            return _first_line(stop.__context__ or stop)
+            return first_line(stop.__context__ or stop)
         except Exception as error:
             if alone:
                 raise
             log.exception("%s failed", HydraConfig.get().job.override_dirname)
-            return f"{type(error).__name__}: {_first_line(error)}"
+            return f"{type(error).__name__}: {first_line(error)}"
         finally:
             _end_with_parent()  # joblib's worker would take up the next job
         return ""
@@ -170,71 +167,6 @@ def _terminate_orphan(parent: int | None) -> NoReturn:
         time.sleep(ORPHAN_PATIENCE_S)
 
 
-class GridSummary:
-    """Hydra callback: when the last job of a multirun is through, show the grid; exit code 4 where a job failed.
-
-    No subclass of Hydra's Callback, whose import every --help would wait for; Hydra calls all six hooks. The object
-    travels to the jobs' processes, and their failures come back as files: Hydra drops what jobs return.
-    """
-
-    def __init__(self) -> None:
-        self.failures: Path | None = None  # None in a single run, which tells its own failure
-
-    def on_run_start(self, **kwargs: Any) -> None:
-        """Nothing to do."""
-
-    on_run_end = on_run_start
-
-    def on_multirun_start(self, config: "DictConfig", **kwargs: Any) -> None:
-        # Its own name for every multirun: two of them may fill one grid.
-        self.failures = Path(config.hydra.sweep.dir) / f".failed-{secrets.token_hex(4)}"
-
-    def on_job_start(self, config: "DictConfig", **kwargs: Any) -> None:
-        if self.failures:
-            # Hydra's copy of the sweep holds the paths as they were typed; every run folder has its own config.yaml.
-            (self.failures.parent / "multirun.yaml").unlink(missing_ok=True)
-
-    def on_job_end(self, config: "DictConfig", job_return: "JobReturn", **kwargs: Any) -> None:
-        if not self.failures:
-            return
-        if job_return.return_value:
-            self._note(config.hydra.job.num, f"{config.hydra.job.override_dirname}: {job_return.return_value}")
-        if "SUBMITIT_FOLDER" in os.environ:
-            _forget_paths(job_return)
-
-    def _note(self, number: int, failure: str) -> None:
-        assert self.failures
-        try:
-            self.failures.mkdir(parents=True, exist_ok=True)
-            replace_file(self.failures / f"{number:06}.txt", failure)
-        except OSError as error:  # Hydra makes a warning of a callback's exception, and the grid would end with 0
-            _stop(EXIT_INCOMPLETE, f"{failure}; the grid stops, for its folder cannot be written ({error.strerror})")
-
-    def on_multirun_end(self, config: "DictConfig", **kwargs: Any) -> None:
-        from ricenet.status import grid_table
-
-        try:
-            print(grid_table(Path(config.hydra.sweep.dir)), flush=True)
-        finally:
-            self._tell_failures()
-
-    def _tell_failures(self) -> None:
-        assert self.failures
-        failed = [note.read_text(encoding="utf-8") for note in sorted(self.failures.glob("*.txt"))]
-        if failed:
-            shutil.rmtree(self.failures)
-            lines = "\n".join(f"  {failure}" for failure in failed)
-            _stop(EXIT_INCOMPLETE, f"{len(failed)} job(s) of the grid failed, the others are finished:\n{lines}")
-
-
-def _forget_paths(job_return: "JobReturn") -> None:
-    """Keep the paths that were typed out of the files that submitit leaves behind when a job has ended."""
-    from submitit import JobEnvironment
-
-    job_return.cfg = job_return.hydra_cfg = job_return.overrides = job_return.working_dir = None
-    JobEnvironment().paths.submitted_pickle.unlink(missing_ok=True)
-
-
 def _exit_code(stop: SystemExit, entered: bool) -> Any:
     """The exit code of a process that Hydra ended, which makes 1 of every exception."""
     lost = isinstance(stop.__context__, BrokenExecutor) or type(stop.__context__).__name__ == "UncompletedJobError"
@@ -243,12 +175,3 @@ def _exit_code(stop: SystemExit, entered: bool) -> Any:
         return EXIT_INCOMPLETE
     # Hydra ends with 1 for what it finds wrong in overrides and config files, before any job starts.
     return EXIT_USAGE if stop.code == EXIT_CRASHED and not entered else stop.code
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _stop(code: int, message: str) -> NoReturn:
-    print(f"ricenet: {message}", file=sys.stderr, flush=True)
-    sys.exit(code)

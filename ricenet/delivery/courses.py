@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from ricenet.command.schemas import InvalidInput
 from ricenet.delivery.rtdose import DoseGrid
 from ricenet.delivery.rtplan import Plan
+from ricenet.errors import InvalidInput
 
 WHOLE = ("MULTI_PLAN", "PLAN")
 READ = (*WHOLE, "FRACTION", "BEAM", "FRACTION_SESSION", "BEAM_SESSION")  # the first that makes a plan whole counts

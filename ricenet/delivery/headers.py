@@ -16,8 +16,8 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
-from ricenet.command.schemas import InvalidInput
 from ricenet.delivery.slice_stack import Plane
+from ricenet.errors import InvalidInput
 
 KINDS = {
     uid.MRImageStorage: "MR",

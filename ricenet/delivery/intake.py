@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ricenet.cohort.table import file_hash, pseudonym
-from ricenet.command.schemas import IntakeConfig, InvalidInput, RuleConfig
+from ricenet.cohort.pseudonyms import pseudonym
+from ricenet.command.atomic import file_hash
+from ricenet.command.schemas import IntakeConfig, RuleConfig
 from ricenet.delivery.label_table import LabelRow
 from ricenet.delivery.public_cohorts import Entry
 from ricenet.delivery.roles import (
@@ -30,6 +31,7 @@ from ricenet.delivery.rtdose import read_dose
 from ricenet.delivery.rtplan import Plan, read_plan
 from ricenet.delivery.series import PatientFiles, Series, read_series
 from ricenet.delivery.treatment import Treatment, combine
+from ricenet.errors import InvalidInput
 from ricenet.images.dose_limits import check_dose
 from ricenet.images.volume import Volume, read_volume, write_volume
 

@@ -16,11 +16,10 @@ from pathlib import Path
 
 from ricenet import LABELS
 from ricenet.cohort.spreadsheet import Table, fits, parse_date, parse_number, read_table
-from ricenet.cohort.table import MAX_PRESCRIPTION_GY, SPLITS
-from ricenet.command.schemas import InvalidInput, WrongUsage
+from ricenet.cohort.table import DATES, MAX_PRESCRIPTION_GY, SPLITS
+from ricenet.errors import InvalidInput, WrongUsage
 
 CHOICES = ("post_series", "event_series", "planning_series")
-DATES = ("event_date", "post_date", "radiotherapy_start")
 FIELDS = (
     "patient_id", "event_id", "label", "split", *DATES, "fractions", "prescription_gy", "label_source",
     "excluded_because", *CHOICES,

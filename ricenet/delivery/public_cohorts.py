@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ricenet.cohort.spreadsheet import Table, fits, parse_number, read_table
-from ricenet.command.schemas import InvalidInput
 from ricenet.delivery.label_table import LabelRow
+from ricenet.errors import InvalidInput
 
 LUMIERE_PATIENT, LUMIERE_SCAN = r"Patient-\d{3}", r"week-(\d{3})(?:-(\d+))?"
 CFB_PATIENT, CFB_EVENT = r"0*([1-9]\d*)", r"t[1-9]"

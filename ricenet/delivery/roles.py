@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from ricenet.cohort.table import pseudonym
-from ricenet.command.schemas import InvalidInput, RuleConfig, WrongUsage
+from ricenet.cohort.pseudonyms import pseudonym
+from ricenet.command.schemas import RuleConfig
 from ricenet.delivery.series import Series
+from ricenet.errors import InvalidInput, WrongUsage
 
 ROLES = ("post", "event", "planning")
 WHEN = ("post_date", "event_date", "before_radiotherapy", "after_radiotherapy", "same_frame")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.sequence import Sequence
 
-from ricenet.command.schemas import InvalidInput
+from ricenet.errors import InvalidInput
 
 EXPORT_AGAIN = "export it again from the treatment planning system"
 

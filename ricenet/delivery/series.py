@@ -22,9 +22,9 @@ from tempfile import TemporaryDirectory
 
 from tqdm import tqdm
 
-from ricenet.command.schemas import InvalidInput
 from ricenet.delivery.headers import DAMAGED, Header, quiet_pydicom, read_header, unreadable
 from ricenet.delivery.slice_stack import Stack, place, slice_order, stack
+from ricenet.errors import InvalidInput
 from ricenet.images.volume import Volume, read_volume
 
 THREADS = 8  # they wait for the disk

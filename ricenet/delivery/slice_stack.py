@@ -12,7 +12,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from ricenet.command.schemas import InvalidInput
+from ricenet.errors import InvalidInput
 from ricenet.images.volume import Affine, Volume
 
 MIN_SLICES = 3

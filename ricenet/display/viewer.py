@@ -17,8 +17,8 @@ from nibabel.affines import apply_affine, voxel_sizes
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ricenet.explanation.attribution import peak
-from ricenet.explanation.map_figures import DOSE_CONTOURS_GY, MAP_COLOURS
+from ricenet.display.figure_style import DOSE_CONTOURS_GY, MAP_COLOURS
+from ricenet.images.views import peak
 from ricenet.images.volume import Affine, Mask, Voxels
 
 MARGIN_MM = 10.0

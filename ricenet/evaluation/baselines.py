@@ -17,8 +17,8 @@ from sklearn.preprocessing import StandardScaler
 
 from ricenet import LABELS
 from ricenet.cohort.folds import Folds
-from ricenet.cohort.table import ReadyCase
-from ricenet.command.schemas import InvalidInput
+from ricenet.cohort.ready_cases import ReadyCase
+from ricenet.errors import InvalidInput
 from ricenet.evaluation.grid import Answers, labels_of
 
 BRAIN_SHARE_AT_GY = (20, 30, 40, 50, 60)

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from ricenet.evaluation.paper_figures import INTERVAL, LABEL_TEXT, STYLE
+from ricenet.display.figure_style import INTERVAL, LABEL_TEXT, STYLE
+from ricenet.display.words import p_in_words
 from ricenet.evaluation.probability_curves import (
     COLUMNS,
     PAGE_INCHES,
@@ -20,7 +21,6 @@ from ricenet.evaluation.probability_curves import (
     in_words,
     with_interval,
 )
-from ricenet.evaluation.sentences import p_in_words
 
 BAND: dict[str, Any] = {"color": "#e0e0e0", "linewidth": 0}
 # left ends, in widths of the columns of text

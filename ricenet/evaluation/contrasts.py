@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ricenet.cohort.folds import Folds
-from ricenet.command.schemas import WrongUsage
+from ricenet.errors import WrongUsage
 from ricenet.evaluation.grid import Answers, Grid
 from ricenet.evaluation.scores import Resampling, fold_macro_f1, pool
 from ricenet.statistics import comparison, metrics, power

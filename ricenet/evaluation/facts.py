@@ -9,20 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ricenet.cohort.channels import in_order
-from ricenet.evaluation.results_table import PAPER, missing_cells
-from ricenet.evaluation.sentences import (
-    BASELINES,
-    FULL,
-    ONE_MODEL,
-    channel_name,
-    interval,
-    looks,
-    number,
-    p_value,
-    reach,
-    row_name,
-    signed,
-)
+from ricenet.display.words import BASELINES, ONE_MODEL, channel_name, interval, number, p_value, row_name, signed
+from ricenet.evaluation.results_table import missing_cells
+from ricenet.evaluation.sentences import FULL, looks, reach
+from ricenet.paper import PAPER
 
 FEW_PATIENTS = 50  # below, the test split cannot rank input combinations
 PACKAGES = ("python", "ricenet", "torch", "lightning", "monai", "numpy", "torchmetrics")

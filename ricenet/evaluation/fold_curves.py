@@ -18,10 +18,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from ricenet.command.schemas import METADATA_ONLY, InvalidInput
-from ricenet.evaluation.paper_figures import STYLE
-from ricenet.evaluation.results_table import PAPER
-from ricenet.evaluation.sentences import row_name
+from ricenet.command.schemas import METADATA_ONLY
+from ricenet.display.figure_style import STYLE
+from ricenet.display.words import row_name
+from ricenet.errors import InvalidInput
+from ricenet.paper import PAPER
 from ricenet.training.run_folder import parse_fold
 
 SCORE, LOSSES = "val/macro_f1", ("train/loss", "val/loss")

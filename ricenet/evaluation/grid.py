@@ -13,9 +13,10 @@ import numpy as np
 
 from ricenet import LABELS
 from ricenet.cohort.folds import Folds
-from ricenet.cohort.table import ReadyCase
-from ricenet.command.schemas import SHUFFLED_LABELS, InvalidInput
-from ricenet.evaluation.results_table import PAPER
+from ricenet.cohort.ready_cases import ReadyCase
+from ricenet.command.schemas import SHUFFLED_LABELS
+from ricenet.errors import InvalidInput
+from ricenet.paper import PAPER
 from ricenet.training.predictions import read_predictions, read_predictions_by_set
 
 if TYPE_CHECKING:  # it imports torch
@@ -74,7 +75,7 @@ def read_controls(runs: "Sequence[FinishedRun]", folds: Folds) -> list[Control]:
     Raises:
         InvalidInput: as read_grid.
     """
-    from ricenet.training.shuffled_labels import shuffled
+    from ricenet.cohort.shuffled_labels import shuffled
 
     rows: dict[tuple[str, str, int], list[FinishedRun]] = {}
     for run in runs:

@@ -4,7 +4,6 @@ The same input gives the same bytes: no date, a fixed salt for the ids of an SVG
 """
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,29 +18,15 @@ from matplotlib.patches import Circle, Patch
 from matplotlib.patheffects import withStroke
 from nibabel.affines import apply_affine, voxel_sizes
 
-from ricenet.cohort.table import ReadyCase
-from ricenet.evaluation.results_table import PAPER
-from ricenet.evaluation.sentences import channels
+from ricenet.cohort.ready_cases import ReadyCase
+from ricenet.display.figure_style import INTERVAL, LABEL_TEXT, LABELS_IN_WORDS, STYLE
+from ricenet.display.words import channels
+from ricenet.paper import PAPER
 
-DPI = 150
-STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "svg.hashsalt": "ricenet",
-    "hatch.linewidth": 0.7,
-}
 # Told apart by hatch and lightness, so safe in grey; orange and blue, so safe for the colour-blind.
 VALIDATION: dict[str, Any] = {"facecolor": "#f6d18a", "hatch": "////", "edgecolor": "#333333", "linewidth": 0.8}
 TEST: dict[str, Any] = {"facecolor": "#a9cbe3", "hatch": "...", "edgecolor": "#333333", "linewidth": 0.8}
-INTERVAL = "#a0004a"
-LABELS_IN_WORDS = {
-    "dose_volume": "dose-volume\nregression",
-    "majority_class": "larger\nclass",
-    "clinical": "clinical\nregression",
-    "modality_dropout": "one model\nfor all sets",
-}
 WIDTH = 0.36
-LABEL_TEXT = ("recurrence", "RICE")
 HALO = [withStroke(linewidth=3, foreground="black")]
 # role: title, region in truth.npz, caption where that is circled
 PANELS = {
@@ -49,15 +34,6 @@ PANELS = {
     "event": ("Event MRI", "lesion", "circle: new lesion"),
     "rd": ("Dose", "lesion", "circle: new lesion"),
 }
-
-
-def save(figure: Figure, stem: Path) -> None:
-    """Write `stem`.png and `stem`.svg, each in one step."""
-    for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None, "Creator": None})):
-        temporary = stem.with_name(f".{stem.name}.{os.getpid()}{suffix}")
-        with mpl.rc_context(STYLE):
-            figure.savefig(temporary, dpi=DPI, metadata=metadata)
-        temporary.replace(stem.with_suffix(suffix))
 
 
 def results(summary: dict[str, Any]) -> Figure:

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from ricenet.evaluation.paper_figures import INTERVAL, LABELS_IN_WORDS, STYLE
-from ricenet.evaluation.results_table import PAPER
-from ricenet.evaluation.sentences import channels
+from ricenet.display.figure_style import INTERVAL, LABELS_IN_WORDS, STYLE
+from ricenet.display.words import channels
+from ricenet.paper import PAPER
 
 PAGE_INCHES = 7.33  # 1100 pixels
 COLUMNS = 4

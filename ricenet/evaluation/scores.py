@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.metrics import confusion_matrix
 
 from ricenet.cohort.folds import Folds
-from ricenet.cohort.table import ReadyCase
+from ricenet.cohort.ready_cases import ReadyCase
 from ricenet.evaluation.grid import Answers, labels_of, out_of_fold, patients_of
 from ricenet.statistics import metrics
 from ricenet.statistics.calibration import calibration, net_benefit, roc

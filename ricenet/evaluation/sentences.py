@@ -3,22 +3,12 @@
 Only what was declared beforehand is said to pass; no set is called the best of seven.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
-from ricenet.evaluation.results_table import PAPER, missing_cells
+from ricenet.display.words import channels, interval, number, p_in_words, signed
+from ricenet.evaluation.results_table import missing_cells
+from ricenet.paper import PAPER
 
-CHANNEL_NAMES = {"post": "post-OP MRI", "event": "event MRI", "rd": "dose"}
-BASELINES = {
-    "majority_class": "the training set's larger class",
-    "dose_volume": "logistic regression on dose-volume numbers",
-    "clinical": "logistic regression on clinical numbers",
-}
-CONTROLS = {
-    "shuffled_labels": "trained and scored on shuffled labels",
-    "metadata_only": "site, scanner and the like in place of images",
-}
-ONE_MODEL = {"modality_dropout": "one model for all sets"}
 FULL = "rd_post_event"
 
 
@@ -141,46 +131,3 @@ def _excluded(summary: dict[str, Any]) -> list[str]:
         return ["No case of the cohort table was excluded."]
     reasons = ", ".join(f"{reason} ({count})" for reason, count in excluded.items())
     return [f"{sum(excluded.values())} case(s) of the cohort table were excluded: {reasons}."]
-
-
-def channels(modalities: str) -> str:
-    """A modality set in words: `dose + post-OP MRI` for rd_post."""
-    return " + ".join(map(channel_name, modalities.split("_")))
-
-
-def channel_name(channel: str) -> str:
-    """A channel in words; a further one, which nobody has named yet, by its own name."""
-    return CHANNEL_NAMES.get(channel, channel)
-
-
-def row_name(row: str) -> str:
-    """Any row of a grid or of the results in words; `dose, control: shuffled labels` for rd-shuffled_labels."""
-    name, _, control = row.partition("-")
-    words = (BASELINES | ONE_MODEL | CONTROLS).get(name) or channels(name)
-    return f"{words}, control: {control.replace('_', ' ')}" if control else words
-
-
-def number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
-
-
-def signed(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
-
-
-def percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.0%}"
-
-
-def p_value(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def p_in_words(value: float) -> str:
-    """With the letter, as it stands in a sentence."""
-    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
-
-
-def interval(value: float | None, bounds: Sequence[float] | None) -> str:
-    """A value with its 95% interval in brackets."""
-    return number(value) + (f" (95% {number(bounds[0])} to {number(bounds[1])})" if bounds else "")

@@ -10,11 +10,11 @@ from scipy.ndimage import maximum_filter
 from scipy.stats import binomtest, rankdata
 
 from ricenet.explanation.regions import POINTED
+from ricenet.images.views import peak
 from ricenet.statistics.metrics import proportion_interval
 
 VERSION = 2  # of occlusion.json and summary.json; a higher one makes every case be explained again
 CURVES = ("deletion", "insertion", "deletion_random", "insertion_random")
-TIED = 1e-6  # relative; sums of the same drops in another order differ by less
 
 
 def measure(
@@ -60,19 +60,6 @@ def measure(
         weighted, plain = _mean(dose_gy[brain], weight[brain]), float(dose_gy[brain].mean(dtype=np.float64))
         numbers["dose_gy"] = {"weighted_by_map": weighted, "brain": plain}
     return numbers
-
-
-def peak(drop: np.ndarray) -> tuple[int, ...]:
-    """Voxel of the maximum of an (X, Y, Z) map; where several share it, the one nearest to the middle of them.
-
-    A map is constant over blocks of the stride's size. The first voxel of the highest block is its corner: all maxima
-    would be half a block too far to the left, the back and the bottom.
-    """
-    highest = float(drop.max())
-    tied = np.argwhere(drop >= highest - TIED * abs(highest))
-    distance = np.linalg.norm(tied - tied.mean(axis=0), axis=1)
-    x, y, z = tied[distance.argmin()].tolist()
-    return x, y, z
 
 
 def channel_shares(maps: Mapping[str, np.ndarray]) -> dict[str, float | None]:

@@ -14,7 +14,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from ricenet.evaluation.paper_figures import INTERVAL, STYLE, VALIDATION
+from ricenet.display.figure_style import INTERVAL, STYLE
+from ricenet.display.words import CHANNEL_NAMES
+from ricenet.evaluation.paper_figures import VALIDATION
 from ricenet.evaluation.probability_curves import (
     COLUMNS,
     PAGE_INCHES,
@@ -24,7 +26,6 @@ from ricenet.evaluation.probability_curves import (
     in_papers_order,
     in_words,
 )
-from ricenet.evaluation.sentences import CHANNEL_NAMES
 
 DrawCell = Callable[[Axes, int, Any], None]  # axes, row, what stands there
 

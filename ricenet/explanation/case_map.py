@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
 from ricenet import LABELS
-from ricenet.command.schemas import InvalidInput, WrongUsage
+from ricenet.errors import InvalidInput, WrongUsage
 from ricenet.explanation.attribution import VERSION, channel_shares, measure, rank_agreement
 from ricenet.explanation.deletion_curves import curves
 from ricenet.explanation.explained_case import Scene

@@ -10,8 +10,8 @@ import nibabel as nib
 import numpy as np
 
 from ricenet.command.atomic import replace_file
-from ricenet.evaluation import sentences
-from ricenet.evaluation.paper_figures import save
+from ricenet.display import words
+from ricenet.display.figure_style import save
 from ricenet.explanation.attribution import VERSION, summarise
 from ricenet.explanation.attribution_figures import draw_attribution, draw_curves
 from ricenet.explanation.explained_case import Scene
@@ -73,7 +73,7 @@ def draw_mean(explanation: Path, modalities: str, read: ReadScene) -> None:
     n = len(records)
     frame = np.diag([*first.spacing_mm, 1.0])
     frame[:3, 3] = -first.spacing_mm * (np.array(shape) - 1) / 2  # no case's own: the middle of the grid is 0
-    title = f"{sentences.row_name(modalities)}: mean map of {n} case{'s' * (n > 1)}"
+    title = f"{words.row_name(modalities)}: mean map of {n} case{'s' * (n > 1)}"
     figure = draw_cohort(mri / n, drop / n, dose_gy / n if n_with_dose == n else None, frame, n, title)
     save(figure, explanation / modalities / "cohort")
 

@@ -10,8 +10,8 @@ from scipy import ndimage
 
 from ricenet.cases.case_reader import load_case
 from ricenet.cohort.covariates import read_covariates
-from ricenet.cohort.table import ReadyCase, read_cases
-from ricenet.command.schemas import InvalidInput
+from ricenet.cohort.ready_cases import ReadyCase, read_cases
+from ricenet.errors import InvalidInput
 from ricenet.images.volume import read_volume
 
 MASKS = ("lesion", "cavity")

@@ -14,11 +14,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import AbstractPathEffect, withStroke
 from nibabel.affines import apply_affine, voxel_sizes
 
-from ricenet.evaluation.paper_figures import HALO, STYLE
+from ricenet.display.figure_style import DOSE_CONTOURS_GY, MAP_COLOURS, STYLE
+from ricenet.display.words import CHANNEL_NAMES
+from ricenet.evaluation.paper_figures import HALO
 from ricenet.evaluation.probability_curves import PAGE_INCHES, SMALL
-from ricenet.evaluation.sentences import CHANNEL_NAMES
-from ricenet.explanation.attribution import peak
 from ricenet.explanation.explained_case import Scene
+from ricenet.images.views import peak
 
 Contour = tuple[str, dict[str, Any], np.ndarray, float]  # name, look, volume (X, Y, Z), level
 
@@ -27,16 +28,9 @@ SIDES = ("APSI", "RLSI", "RLAP")  # of each plane: left, right, above, below, in
 PLACES = ((0.03, 0.5), (0.97, 0.5), (0.5, 0.97), (0.5, 0.03))
 ALIGNED = (("left", "center"), ("right", "center"), ("center", "top"), ("center", "bottom"))
 MARGIN_MM, GAP_MM, SCALE_MM = 14, 9, 50  # around the brain; from the crosshair to what it marks; of the scale bar
-# 57 = 95% of the common 60 Gy prescription. Bright, as they lie on a dark MRI.
-DOSE_CONTOURS_GY: dict[float, dict[str, Any]] = {
-    20.0: {"color": "#5cc8ff", "linestyle": (0, (1, 1.4)), "linewidth": 1.6},
-    40.0: {"color": "#ffc20a", "linestyle": (0, (5, 1.8)), "linewidth": 1.4},
-    57.0: {"color": "#ff7ac0", "linestyle": (0, (6, 1.2, 1.2, 1.2)), "linewidth": 1.4},
-}
 LESION: dict[str, Any] = {"color": "#7dff5a", "linestyle": "-", "linewidth": 2.2}
 OUTLINE: list[AbstractPathEffect] = [withStroke(linewidth=3.2, foreground="black", alpha=0.5)]
 CROSSHAIR: dict[str, Any] = {"color": "white", "linewidth": 0.8, "alpha": 0.85}
-MAP_COLOURS = ("#8cc8f0", "#2f86d6", "#1d4fa8", "#444444", "#b01818", "#ff5a1e", "#ffe23c")
 DIMMED = 1.7  # times as wide a window of grey under the map
 DROP = (
     "drop in the probability of the predicted class when blanked there\n"

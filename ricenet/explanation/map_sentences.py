@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ricenet.evaluation.sentences import number, p_in_words, percent, signed
+from ricenet.display.words import number, p_in_words, percent, signed
 
 # By what a maximum should point at, the most telling that is known first; see ricenet.explanation.regions.
 PLACES = {

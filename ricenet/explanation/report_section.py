@@ -5,8 +5,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from ricenet.command.schemas import InvalidInput
 from ricenet.display.page import Picture, figure, jpeg
+from ricenet.errors import InvalidInput
 from ricenet.explanation.attribution import VERSION
 from ricenet.explanation.map_sentences import map_sentences
 from ricenet.explanation.regions import DOSE_BANDS, POINTED

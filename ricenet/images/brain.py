@@ -20,7 +20,7 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from ricenet.command.schemas import Incomplete, InvalidInput, WrongUsage
+from ricenet.errors import Incomplete, InvalidInput, WrongUsage
 from ricenet.images.volume import Affine, Mask, Volume, isotropic, resample, write_volume
 
 BACKENDS = ("hdbet", "hdbet2", "mask", "none")

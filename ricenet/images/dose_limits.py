@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ricenet.command.schemas import InvalidInput
+from ricenet.errors import InvalidInput
 from ricenet.images.volume import Volume
 
 DOSE_SCALE_GY = 60.0  # the usual prescription; an absolute constant keeps the dose absolute

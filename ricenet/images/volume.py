@@ -18,7 +18,7 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ricenet.command.schemas import InvalidInput
+from ricenet.errors import InvalidInput
 
 Affine = NDArray[np.float64]
 Voxels = NDArray[np.float32]

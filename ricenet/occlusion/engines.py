@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ricenet.command.schemas import WrongUsage
+from ricenet.errors import WrongUsage
 from ricenet.occlusion.folded_resnet import fold
 from ricenet.occlusion.incremental import Incremental
 from ricenet.occlusion.receptive_windows import Cubes

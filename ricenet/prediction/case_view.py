@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from ricenet.cases.case_folder import Prepared
-from ricenet.cohort.table import Case, ReadyCase
+from ricenet.cohort.ready_cases import ReadyCase
+from ricenet.cohort.table import Case
 from ricenet.display.viewer import Layer
 from ricenet.explanation.explained_case import Scene
 

@@ -21,7 +21,7 @@ from pydicom.uid import UID, MRImageStorage, generate_uid
 
 from ricenet import __version__
 from ricenet.command.atomic import replace_file
-from ricenet.command.schemas import WrongUsage
+from ricenet.errors import WrongUsage
 from ricenet.explanation.case_map import SIGN
 from ricenet.images.volume import Affine, Voxels
 

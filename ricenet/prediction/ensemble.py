@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ricenet import LABELS
-from ricenet.command.schemas import InvalidInput
+from ricenet.errors import InvalidInput
 from ricenet.statistics.metrics import decide, majority_vote
 from ricenet.statistics.recalibration import recalibrate
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import jinja2
 
+from ricenet.display.words import channel_name, interval, number, percent
 from ricenet.evaluation.checklists import escaped
-from ricenet.evaluation.sentences import channel_name, interval, number, percent
 from ricenet.images.dose_limits import DOSE_SCALE_GY
 from ricenet.prediction.monai_bundle import PHANTOM, REFERENCES, RESEARCH_ONLY
 from ricenet.prediction.training_range import describe

@@ -20,8 +20,9 @@ from ricenet import LABELS
 from ricenet.cases.alignment import Settings
 from ricenet.cases.case_reader import load_case
 from ricenet.cohort.folds import Folds, read_folds
-from ricenet.cohort.table import ReadyCase
-from ricenet.command.schemas import InvalidInput, WrongUsage, defaults_of
+from ricenet.cohort.ready_cases import ReadyCase
+from ricenet.command.schemas import defaults_of
+from ricenet.errors import InvalidInput, WrongUsage
 from ricenet.evaluation.grid import Answers, labels_of, out_of_fold, patients_of, read_grid
 from ricenet.evaluation.results_table import SUMMARY_VERSION
 from ricenet.prediction.model_json import VERSION

@@ -26,9 +26,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ricenet import MODALITIES
-from ricenet.cohort.table import MANIFEST, file_hash
-from ricenet.command.atomic import partial_folder, publish
-from ricenet.command.schemas import WrongUsage
+from ricenet.command.atomic import MANIFEST, file_hash, partial_folder, publish
+from ricenet.errors import WrongUsage
 from ricenet.prediction.model_card import model_card
 from ricenet.prediction.model_content import evaluated_row, model_content, public_row, read_trained, training_config
 from ricenet.prediction.model_json import AGAIN, MOST_BYTES, RECORD, broken, read_record

@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 
 from ricenet import LABELS
 from ricenet.cases.alignment import Settings
-from ricenet.command.schemas import InvalidInput
+from ricenet.errors import InvalidInput
 from ricenet.images.brain import BACKENDS, DEVICES, HDBET_MODES
 from ricenet.images.registration import SCHEDULES
 from ricenet.training.network import ARCHITECTURES, build_network

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ricenet import LABELS, __version__
-from ricenet.evaluation.sentences import channel_name
+from ricenet.display.words import channel_name
 from ricenet.images.dose_limits import DOSE_SCALE_GY
 from ricenet.training.network import DENSENETS, RESNETS, build_network
 

@@ -22,9 +22,9 @@ from torch import nn
 from ricenet import __version__
 from ricenet.cases.alignment import Aligned, Settings, align
 from ricenet.cases.case_folder import Prepared, folder_name, input_hashes, sample
-from ricenet.cohort.table import Case, Finding
+from ricenet.cohort.table import Case
 from ricenet.command.atomic import partial_folder, publish, remove_folder
-from ricenet.command.schemas import InvalidInput
+from ricenet.errors import Finding, InvalidInput
 from ricenet.explanation.attribution import measure
 from ricenet.explanation.case_map import SIGN
 from ricenet.explanation.regions import dose_bands

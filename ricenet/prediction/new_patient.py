@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from ricenet import MODALITIES
-from ricenet.cohort.table import Case, file_hash
-from ricenet.command.schemas import InvalidInput, WrongUsage
+from ricenet.cohort.table import Case
+from ricenet.command.atomic import file_hash
 from ricenet.delivery.intake import Settings, from_dicom, write_volumes
 from ricenet.delivery.label_table import LabelRow
+from ricenet.errors import InvalidInput, WrongUsage
 
 ROLES = (*MODALITIES, "planning", "brain_mask")
 SERIES_KEY = b"ricenet.predict"  # a series is called the same in every run, so that post_series=... can name it

@@ -13,7 +13,7 @@ import numpy as np
 from ricenet.command.atomic import replace_file
 from ricenet.display.page import Picture, jpeg, render
 from ricenet.display.viewer import Layer, build_view, scripts
-from ricenet.evaluation.sentences import channel_name, interval, number, percent
+from ricenet.display.words import channel_name, interval, number, percent
 from ricenet.images.volume import Affine, Mask
 
 PAGE_BYTES = 8_000_000

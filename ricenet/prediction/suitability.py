@@ -15,8 +15,8 @@ from ricenet.cases.case_folder import Prepared
 from ricenet.checks.case_checks import examine
 from ricenet.checks.duplicates import find_duplicates
 from ricenet.checks.image_checks import finding
-from ricenet.cohort.table import Case, Finding
-from ricenet.command.schemas import InvalidInput
+from ricenet.cohort.table import Case
+from ricenet.errors import Finding, InvalidInput
 
 STRICT = ("geometry.flip_doubtful", "dose.coverage_estimated")
 SEVERITIES = ("error", "warning", "info")

@@ -23,8 +23,8 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 from scipy.stats import skew
 
-from ricenet.cohort.table import Finding
-from ricenet.evaluation.sentences import channel_name
+from ricenet.display.words import channel_name
+from ricenet.errors import Finding
 
 MARGIN = 0.05  # of the range's width on both sides
 DIGITS = 4

@@ -20,8 +20,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from ricenet import LABELS
 from ricenet.cases.case_reader import CaseVolumes, Triple, case_spacing_mm
 from ricenet.cohort.folds import Folds
-from ricenet.cohort.table import ReadyCase
-from ricenet.command.schemas import WrongUsage
+from ricenet.cohort.ready_cases import ReadyCase
+from ricenet.errors import WrongUsage
 from ricenet.training.augmentation import Augmentation
 
 DOSE = "rd"

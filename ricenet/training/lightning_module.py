@@ -16,7 +16,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAUROC, MulticlassF1Score
 
 from ricenet import LABELS
-from ricenet.command.schemas import InvalidInput
+from ricenet.errors import InvalidInput
 
 
 class RiceClassifier(lightning.LightningModule):

@@ -16,8 +16,10 @@ import numpy as np
 
 from ricenet.cohort.covariates import COVARIATES, read_covariates
 from ricenet.cohort.folds import Folds
-from ricenet.cohort.table import ReadyCase, file_hash
-from ricenet.command.schemas import METADATA_ONLY, InvalidInput
+from ricenet.cohort.ready_cases import ReadyCase
+from ricenet.command.atomic import file_hash
+from ricenet.command.schemas import METADATA_ONLY
+from ricenet.errors import InvalidInput
 from ricenet.training.predictions import PREDICTIONS, write_predictions
 from ricenet.training.run_folder import keep, writing
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ricenet import LABELS
-from ricenet.command.schemas import InvalidInput, WrongUsage
+from ricenet.errors import InvalidInput, WrongUsage
 from ricenet.training.pool_first_stem import pool_first
 
 # Residual blocks of each of four stages, and their kind.

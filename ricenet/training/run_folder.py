@@ -19,9 +19,8 @@ from typing import Any
 import yaml
 
 from ricenet.cohort.folds import Folds
-from ricenet.cohort.table import file_hash
-from ricenet.command.atomic import hold, replace_file
-from ricenet.command.schemas import Incomplete, InvalidInput, WrongUsage
+from ricenet.command.atomic import file_hash, hold, replace_file
+from ricenet.errors import Incomplete, InvalidInput, WrongUsage
 from ricenet.training.predictions import BY_SET, PREDICTIONS
 
 RESULTS = ("weights.safetensors", PREDICTIONS, "metrics.csv", "run.json")

@@ -34,11 +34,11 @@ from ricenet.cases.case_folder import (
     input_hashes,
     is_finished,
     make_case_folder,
-    mutual_information,
     prepare,
     write_case_folder,
 )
-from ricenet.command.schemas import InvalidInput
+from ricenet.errors import InvalidInput
+from ricenet.images.similarity import mutual_information
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import torch
 from ricenet.cases import case_reader
 from ricenet.cases.case_reader import CaseVolumes, case_spacing_mm, load_case
 from ricenet.cohort.folds import read_folds
-from ricenet.command.schemas import InvalidInput, WrongUsage
+from ricenet.errors import InvalidInput, WrongUsage
 
 ALL = ("post", "event", "rd")
 

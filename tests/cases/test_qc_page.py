@@ -18,7 +18,7 @@ from scipy.stats import median_abs_deviation
 
 from ricenet.cases.qc_page import FAR, agreed, judge, page, qc_view, write_page
 from ricenet.command.atomic import hold
-from ricenet.command.schemas import InvalidInput
+from ricenet.errors import InvalidInput
 
 
 def page_of(cases: Path, pictures: int | None = None) -> Page:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ricenet.cases.case_folder import folder_name, prepare, write_case_folder
 from ricenet.checks.case_checks import draw, examine
-from ricenet.command.schemas import InvalidInput
+from ricenet.errors import InvalidInput
 from ricenet.images.volume import read_volume, write_volume
 
 

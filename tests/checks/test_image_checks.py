@@ -8,7 +8,7 @@ from helpers.analytic_patient import brain_of, dose_of, grid, points
 
 from ricenet.checks import image_checks
 from ricenet.cohort.table import Case
-from ricenet.command.schemas import InvalidInput
+from ricenet.errors import InvalidInput
 from ricenet.images.volume import Volume, read_volume
 
 NAME = "case c0123456789ab (row 2 of cohort.csv)"

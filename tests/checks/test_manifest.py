@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from ricenet.checks.manifest import check_manifest
-from ricenet.cohort.table import file_hash, inspect_cohort
-from ricenet.command.schemas import InvalidInput
+from ricenet.cohort.table import inspect_cohort
+from ricenet.command.atomic import file_hash
+from ricenet.errors import InvalidInput
 from ricenet.images.volume import read_volume
 
 

@@ -30,8 +30,10 @@ from ricenet import MODALITIES, preprocess, verify
 from ricenet.cases.case_folder import folder_name, input_hashes, prepare, write_case_folder
 from ricenet.cases.case_reader import load_case
 from ricenet.cohort.channels import in_order, read_further
-from ricenet.cohort.table import Case, read_cases, read_cohort
-from ricenet.command.schemas import CONF_DIR, WrongUsage
+from ricenet.cohort.ready_cases import read_cases
+from ricenet.cohort.table import Case, read_cohort
+from ricenet.command.schemas import CONF_DIR
+from ricenet.errors import WrongUsage
 from ricenet.images.volume import Volume, read_volume, resample, write_volume
 from ricenet.phantoms.causal_model import modality_sets
 from ricenet.training.network import load_network

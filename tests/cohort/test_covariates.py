@@ -21,7 +21,8 @@ from ricenet.cohort.covariates import (
     write_excluded,
 )
 from ricenet.cohort.table import Case, read_cohort
-from ricenet.command.schemas import InvalidInput, PreprocessConfig, WrongUsage, compose
+from ricenet.command.schemas import PreprocessConfig, compose
+from ricenet.errors import InvalidInput, WrongUsage
 
 BASE = Case("c0", "p", 2, 0, "cv", {})
 DECLARED = compose("preprocess", PreprocessConfig, ["cohort=x", "cases=x"]).covariates

@@ -7,8 +7,8 @@ import pytest
 from helpers.make_grid import make_cases
 
 from ricenet.cohort.folds import read_folds, select, write_folds
-from ricenet.cohort.table import ReadyCase, write_cases
-from ricenet.command.schemas import InvalidInput
+from ricenet.cohort.ready_cases import ReadyCase, write_cases
+from ricenet.errors import InvalidInput
 
 PAPER_COHORT = {"cv": (48, 32), "test": (7, 5)}
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from ricenet.cohort.spreadsheet import fits, parse_date, parse_number, read_table
-from ricenet.command.schemas import InvalidInput
+from ricenet.errors import InvalidInput
 
 ROWS = {2: {"id": "7", "what, how": "a; b"}, 4: {"id": "8", "what, how": ""}}
 WRITTEN = {

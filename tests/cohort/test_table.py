@@ -4,17 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from ricenet.cohort.table import (
-    Case,
-    ReadyCase,
-    inspect_cohort,
-    pseudonym,
-    read_cases,
-    read_cohort,
-    read_key,
-    write_cases,
-)
-from ricenet.command.schemas import InvalidInput
+from ricenet.cohort.pseudonyms import pseudonym, read_key
+from ricenet.cohort.ready_cases import ReadyCase, read_cases, write_cases
+from ricenet.cohort.table import Case, inspect_cohort, read_cohort
+from ricenet.errors import InvalidInput
 
 COLUMNS = (
     "patient_id",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ricenet.command.no_code import refuse_calls
-from ricenet.command.schemas import WrongUsage
+from ricenet.errors import WrongUsage
 
 CALLBACK = "hydra: {callbacks: {evil: {_target_: builtins.print}}}"
 NESTED = "a: [{b: {_target_: builtins.open, _partial_: true}}]"

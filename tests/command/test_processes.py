@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ricenet.command.processes import MAX_TMPDIR, Ended, available_gb, fitting_jobs, run_each
-from ricenet.command.schemas import Incomplete, InvalidInput, WrongUsage
+from ricenet.command.memory import available_gb, fitting_jobs
+from ricenet.command.processes import MAX_TMPDIR, Ended, run_each
+from ricenet.errors import Incomplete, InvalidInput, WrongUsage
 
 MACHINE_GB = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
 

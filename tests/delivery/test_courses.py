@@ -5,10 +5,10 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from ricenet.command.schemas import InvalidInput
 from ricenet.delivery.courses import Course, find_courses, number_objects, sum_if_known
 from ricenet.delivery.rtdose import DoseGrid
 from ricenet.delivery.rtplan import FractionGroup, Plan
+from ricenet.errors import InvalidInput
 from ricenet.images.volume import Volume
 
 CASE = "case c0123456789ab"

@@ -9,8 +9,8 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
-from ricenet.command.schemas import InvalidInput
 from ricenet.delivery.headers import Header, quiet_pydicom, read_header
+from ricenet.errors import InvalidInput
 from ricenet.phantoms.hospital import write_series
 
 SECRET = "SECRETMARKER"

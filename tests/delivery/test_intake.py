@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from ricenet import LABELS
-from ricenet.command.schemas import IngestConfig, InvalidInput, compose
+from ricenet.command.schemas import IngestConfig, compose
 from ricenet.delivery.intake import Intake, Settings, from_dicom, from_nifti
 from ricenet.delivery.label_table import LabelRow
 from ricenet.delivery.public_cohorts import Entry
 from ricenet.delivery.roles import Wording
 from ricenet.delivery.series import PatientFiles, index_delivery
+from ricenet.errors import InvalidInput
 from ricenet.images.volume import write_volume
 from ricenet.phantoms.causal_model import draw_cohort
 from ricenet.phantoms.hospital import deliver, planning_scan

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 from helpers.public_source import source
 
-from ricenet.command.schemas import InvalidInput, WrongUsage
 from ricenet.delivery.label_table import LabelRow, deal_test, read_labels
+from ricenet.errors import InvalidInput, WrongUsage
 
 KEY = bytes(32)
 

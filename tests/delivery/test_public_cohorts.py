@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from helpers.public_source import source
 
-from ricenet.command.schemas import InvalidInput
 from ricenet.delivery.label_table import LabelRow, read_labels
 from ricenet.delivery.public_cohorts import cfb_gbm, lumiere
+from ricenet.errors import InvalidInput
 
 RATING = (
     '"Rating (according to RANO, PD: Progressive disease, SD: Stable disease, PR: Partial response, '

@@ -5,9 +5,10 @@ from datetime import date, timedelta
 
 import pytest
 
-from ricenet.command.schemas import IngestConfig, InvalidInput, RuleConfig, WrongUsage, compose
+from ricenet.command.schemas import IngestConfig, RuleConfig, compose
 from ricenet.delivery.roles import Timeline, Wording, check_rules, choose, has_contrast, series_key
 from ricenet.delivery.series import Series
+from ricenet.errors import InvalidInput, WrongUsage
 
 CFG = compose("ingest", IngestConfig, ["delivery=d", "labels=l", "out=o"])
 WORDING = Wording(CFG.contrast_in_description, CFG.never)

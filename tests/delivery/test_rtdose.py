@@ -14,8 +14,8 @@ from pydicom.data import get_testdata_file
 from scipy.spatial.distance import cdist
 from scipy.spatial.transform import Rotation
 
-from ricenet.command.schemas import InvalidInput
 from ricenet.delivery.rtdose import read_dose
+from ricenet.errors import InvalidInput
 from ricenet.images.volume import Volume
 
 CASE = "case c0123456789ab"

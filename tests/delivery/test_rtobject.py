@@ -3,9 +3,9 @@ import pytest
 from helpers.dicom_objects import rtplan, save
 from pydicom import Dataset
 
-from ricenet.command.schemas import InvalidInput
 from ricenet.delivery.headers import quiet_pydicom
 from ricenet.delivery.rtobject import RTObject, read_object
+from ricenet.errors import InvalidInput
 
 CASE = "case c0123456789ab"
 

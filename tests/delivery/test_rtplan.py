@@ -4,8 +4,8 @@ import pytest
 from helpers.dicom_objects import rtplan, save, uid
 from pydicom.data import get_testdata_file
 
-from ricenet.command.schemas import InvalidInput
 from ricenet.delivery.rtplan import FractionGroup, Plan, read_plan
+from ricenet.errors import InvalidInput
 
 CASE = "case c0123456789ab"
 

@@ -13,8 +13,8 @@ from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, EnhancedMRImageStorage, RLELossless, generate_uid
 from scipy.spatial.transform import Rotation
 
-from ricenet.command.schemas import InvalidInput
 from ricenet.delivery.series import Series, index_delivery, read_series
+from ricenet.errors import InvalidInput
 from ricenet.phantoms.hospital import write_rtplan, write_series
 
 SECRET = "SECRETMARKER"

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from ricenet.command.schemas import InvalidInput
 from ricenet.delivery.slice_stack import Plane, place, slice_order, stack
+from ricenet.errors import InvalidInput
 from ricenet.images.volume import Volume
 
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from helpers.dicom_objects import AXIAL, Dose, linear, rtdose, rtplan, save, uid
 
-from ricenet.command.schemas import InvalidInput
 from ricenet.delivery.rtdose import read_dose
 from ricenet.delivery.rtplan import read_plan
 from ricenet.delivery.treatment import Treatment, combine
+from ricenet.errors import InvalidInput
 from ricenet.images.volume import Volume
 
 CASE = "case c0123456789ab"

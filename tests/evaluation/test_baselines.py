@@ -5,7 +5,7 @@ import pytest
 from helpers.make_grid import make_cases, write_cases_folder
 from sklearn.linear_model import LogisticRegression
 
-from ricenet.command.schemas import InvalidInput
+from ricenet.errors import InvalidInput
 from ricenet.evaluation import baselines
 
 

@@ -5,7 +5,8 @@ from matplotlib.collections import LineCollection
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
-from ricenet.evaluation import contrast_figures, paper_figures
+from ricenet.display import figure_style
+from ricenet.evaluation import contrast_figures
 
 
 def markers(axes) -> list[tuple[float, float, bool]]:
@@ -119,7 +120,7 @@ def test_counts_are_read_on_the_darkest_cell():
 def test_same_figure_same_bytes(tmp_path):
     given = half_summary()
     for draw in (contrast_figures.differences, contrast_figures.confusion_matrices):
-        paper_figures.save(draw(given), tmp_path / "one")
-        paper_figures.save(draw(given), tmp_path / "two")
+        figure_style.save(draw(given), tmp_path / "one")
+        figure_style.save(draw(given), tmp_path / "two")
         for suffix in (".png", ".svg"):
             assert (tmp_path / f"one{suffix}").read_bytes() == (tmp_path / f"two{suffix}").read_bytes()

@@ -8,10 +8,10 @@ from sklearn.metrics import f1_score
 from statsmodels.stats.contingency_tables import cochrans_q, mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from ricenet.command.schemas import WrongUsage
+from ricenet.cohort.shuffled_labels import shuffled
+from ricenet.errors import WrongUsage
 from ricenet.evaluation import contrasts, scores
 from ricenet.evaluation.grid import Answers, Grid, labels_of, out_of_fold
-from ricenet.training.shuffled_labels import shuffled
 
 HOW = scores.Resampling(999, 0)
 PAIRS = [("rd_post_event", "rd"), ("rd_post_event", "post"), ("rd_event", "event")]

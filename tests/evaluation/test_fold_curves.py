@@ -10,9 +10,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 
-from ricenet.command.schemas import InvalidInput
+from ricenet.errors import InvalidInput
 from ricenet.evaluation.fold_curves import LINES, figure, read_curves
-from ricenet.evaluation.results_table import PAPER
+from ricenet.paper import PAPER
 
 
 def test_mean_and_band_are_those_of_pandas(tmp_path: Path) -> None:

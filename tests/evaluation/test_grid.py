@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from helpers.make_grid import finish_run, make_cases, write_cases_folder, write_run
 
-from ricenet.command.schemas import InvalidInput
+from ricenet.cohort.shuffled_labels import shuffled
+from ricenet.errors import InvalidInput
 from ricenet.evaluation.grid import labels_of, out_of_fold, patients_of, read_controls, read_grid, read_one_model
 from ricenet.training import predictions, run_folder
-from ricenet.training.shuffled_labels import shuffled
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,9 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Circle
 from PIL import Image
 
+from ricenet.display import figure_style
 from ricenet.evaluation import paper_figures
-from ricenet.evaluation.results_table import PAPER
+from ricenet.paper import PAPER
 
 
 def found(value: float, folds: int = 5, n_test: int = 12, **more) -> dict:
@@ -48,7 +49,7 @@ def half_summary() -> dict:
 @pytest.mark.parametrize("make", [full_summary, half_summary, smallest_summary])
 def test_every_label_is_whole_and_none_covers_another(make):
     figure = paper_figures.results(make())
-    require_whole(figure, 15 * 72 / paper_figures.DPI)
+    require_whole(figure, 15 * 72 / figure_style.DPI)
 
 
 def test_bars_are_fold_means_beside_votes():
@@ -162,10 +163,10 @@ def test_same_figure_same_bytes_without_a_date(cases, tmp_path):
         "figure2": lambda: paper_figures.results(full_summary()),
     }
     for stem, make in figure_of.items():
-        paper_figures.save(make(), tmp_path / stem)
+        figure_style.save(make(), tmp_path / stem)
         first = {path.name: path.read_bytes() for path in tmp_path.glob(f"{stem}.*")}
         assert set(first) == {f"{stem}.png", f"{stem}.svg"}
-        paper_figures.save(make(), tmp_path / stem)
+        figure_style.save(make(), tmp_path / stem)
         assert {path.name: path.read_bytes() for path in tmp_path.glob(f"{stem}.*")} == first
         assert b"<dc:date>" not in first[f"{stem}.svg"]
         assert not re.search(rb"20\d\d-\d\d-\d\d", first[f"{stem}.svg"])

@@ -5,7 +5,8 @@ from matplotlib.collections import LineCollection
 from PIL import Image
 from sklearn.metrics import auc
 
-from ricenet.evaluation import paper_figures, probability_curves
+from ricenet.display import figure_style
+from ricenet.evaluation import probability_curves
 
 FIGURES = (probability_curves.roc_curves, probability_curves.calibration_curves, probability_curves.decision_curves)
 
@@ -120,7 +121,7 @@ def test_numbers_have_a_real_minus_and_no_signed_zero():
 def test_same_figure_same_bytes(tmp_path):
     given = {"sets": {"rd": found(1)}, "baselines": {}}
     for draw in FIGURES:
-        paper_figures.save(draw(given), tmp_path / "one")
-        paper_figures.save(draw(given), tmp_path / "two")
+        figure_style.save(draw(given), tmp_path / "one")
+        figure_style.save(draw(given), tmp_path / "two")
         for suffix in (".png", ".svg"):
             assert (tmp_path / f"one{suffix}").read_bytes() == (tmp_path / f"two{suffix}").read_bytes()

@@ -1,7 +1,8 @@
 import csv
 import io
 
-from ricenet.evaluation.results_table import PAPER, as_csv, as_text
+from ricenet.evaluation.results_table import as_csv, as_text
+from ricenet.paper import PAPER
 
 SCORED = {
     "oof_macro_f1": 0.81234, "oof_interval": (0.7, 0.9), "folds": [0.8, 0.82], "folds_mean": 0.81, "folds_sd": 0.014,

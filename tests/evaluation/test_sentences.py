@@ -78,12 +78,3 @@ def test_seeds_and_exclusions():
 def test_nothing_declared():
     text = " ".join(sentences.headline(SUMMARY | {"declared": [], "contrasts": {}}))
     assert "no two sets are compared" in text
-
-
-def test_every_kind_of_row_has_a_name_in_words():
-    assert sentences.row_name("rd_post") == "dose + post-OP MRI"
-    assert sentences.row_name("rd_event_flair") == "dose + event MRI + flair"
-    assert sentences.row_name("modality_dropout") == "one model for all sets"
-    assert sentences.row_name("rd_event-shuffled_labels") == "dose + event MRI, control: shuffled labels"
-    assert sentences.row_name("metadata_only") == "site, scanner and the like in place of images"
-    assert sentences.row_name("dose_volume") == "logistic regression on dose-volume numbers"

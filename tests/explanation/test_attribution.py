@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage, stats
 
-from ricenet.explanation.attribution import at_least, channel_shares, measure, peak, rank_agreement, summarise
+from ricenet.explanation.attribution import at_least, channel_shares, measure, rank_agreement, summarise
+from ricenet.images.views import peak
 
 SHAPE = (12, 10, 8)
 WORLD_FROM_VOXEL = np.array([[4.0, 0, 0, -20], [0, 4, 0, -16], [0, 0, 4, 8], [0, 0, 0, 1]])

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from helpers.make_summary import require_readable, words
 
-from ricenet.evaluation import paper_figures
-from ricenet.evaluation.results_table import PAPER
+from ricenet.display import figure_style
 from ricenet.explanation import attribution_figures
 from ricenet.explanation.attribution import summarise
+from ricenet.paper import PAPER
 
 CHANCES = {"lesion": 0.05, "cavity": 0.1, "dose_edge": 0.2, "lesion_or_dose_edge": 0.25}
 EVEN = {"dose_0_20": 0.7, "dose_20_40": 0.15, "dose_40_54": 0.05, "dose_above_54": 0.1, "lesion": 0.01, "cavity": 0.02}
@@ -171,6 +171,6 @@ def test_curves_are_the_means_of_the_cases():
 def test_same_figure_same_bytes(tmp_path):
     sets = sets_of("rd_event")
     for name in ("one", "two"):
-        paper_figures.save(attribution_figures.draw_attribution(sets), tmp_path / name)
+        figure_style.save(attribution_figures.draw_attribution(sets), tmp_path / name)
     for suffix in (".png", ".svg"):
         assert (tmp_path / f"one{suffix}").read_bytes() == (tmp_path / f"two{suffix}").read_bytes()

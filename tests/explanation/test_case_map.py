@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from ricenet.cohort.table import ReadyCase
-from ricenet.command.schemas import WrongUsage
+from ricenet.cohort.ready_cases import ReadyCase
+from ricenet.errors import WrongUsage
 from ricenet.explanation.case_map import Settings, fill_reference
 from ricenet.explanation.explained_case import Scene
 

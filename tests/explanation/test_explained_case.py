@@ -10,8 +10,8 @@ from helpers.tiny_grid import ORIGIN_MM, SHAPE, SPACING_MM, write_tiny_cases
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from ricenet.cohort.table import ReadyCase
-from ricenet.command.schemas import InvalidInput
+from ricenet.cohort.ready_cases import ReadyCase
+from ricenet.errors import InvalidInput
 from ricenet.explanation.explained_case import read_scene
 
 PLACES_MM = np.moveaxis(np.indices(SHAPE), 0, -1) * SPACING_MM + ORIGIN_MM

@@ -9,8 +9,8 @@ from matplotlib.collections import LineCollection
 from matplotlib.contour import ContourSet
 from nibabel.affines import apply_affine
 
-from ricenet.cohort.table import ReadyCase
-from ricenet.evaluation import paper_figures
+from ricenet.cohort.ready_cases import ReadyCase
+from ricenet.display import figure_style
 from ricenet.explanation import map_figures
 from ricenet.explanation.explained_case import Scene
 
@@ -203,6 +203,6 @@ def test_cohort_says_how_many_and_how_they_were_aligned():
 
 def test_same_figure_same_bytes(tmp_path):
     for name in ("one", "two"):
-        paper_figures.save(map_figures.draw_case(scene(), blocks(), "Case c1"), tmp_path / name)
+        figure_style.save(map_figures.draw_case(scene(), blocks(), "Case c1"), tmp_path / name)
     for suffix in (".png", ".svg"):
         assert (tmp_path / f"one{suffix}").read_bytes() == (tmp_path / f"two{suffix}").read_bytes()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from ricenet.cohort.table import ReadyCase
+from ricenet.cohort.ready_cases import ReadyCase
 from ricenet.explanation.explained_case import Scene
 from ricenet.explanation.regions import DOSE_BANDS, dose_bands, dose_edge, enhancement, regions
 

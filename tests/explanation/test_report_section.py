@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ricenet.command.schemas import InvalidInput
+from ricenet.errors import InvalidInput
 from ricenet.explanation.attribution import VERSION
 from ricenet.explanation.report_section import occlusion_view
 

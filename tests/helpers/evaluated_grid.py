@@ -14,7 +14,7 @@ from helpers.make_grid import plan
 from helpers.tiny_grid import write_tiny_fold
 from ricenet.cases.case_folder import PREPROCESSING_VERSION
 from ricenet.cohort.folds import Folds, read_folds
-from ricenet.cohort.table import ReadyCase
+from ricenet.cohort.ready_cases import ReadyCase
 from ricenet.command.schemas import TrainConfig, compose
 from ricenet.evaluate import summarise
 from ricenet.evaluation.grid import read_grid

@@ -11,10 +11,10 @@ import numpy as np
 
 from ricenet import LABELS
 from ricenet.cohort.folds import Folds, write_folds
-from ricenet.cohort.table import ReadyCase, write_cases
+from ricenet.cohort.ready_cases import ReadyCase, write_cases
 from ricenet.command.schemas import EvaluateConfig, compose
 from ricenet.evaluate import Plan
-from ricenet.evaluation.results_table import PAPER
+from ricenet.paper import PAPER
 from ricenet.training import predictions, run_folder
 
 SIZE, SPACING_MM = 12, 10.0

@@ -9,8 +9,8 @@ from matplotlib.text import Text
 from scipy.special import expit
 from sklearn.metrics import confusion_matrix
 
-from ricenet.evaluation import paper_figures
-from ricenet.evaluation.results_table import PAPER
+from ricenet.display import figure_style
+from ricenet.paper import PAPER
 from ricenet.statistics import calibration, metrics
 
 THRESHOLDS = np.round(np.arange(0.05, 0.951, 0.05), 2)
@@ -107,7 +107,7 @@ def words(figure: Figure) -> str:
 def require_readable(figure: Figure, smallest_points: float = 7) -> None:
     """Every text is whole, large enough and clear of the others, and the figure fits the page."""
     require_whole(figure, smallest_points)
-    assert figure.get_figwidth() * paper_figures.DPI <= 1100
+    assert figure.get_figwidth() * figure_style.DPI <= 1100
 
 
 def require_whole(figure: Figure, smallest_points: float) -> None:

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from ricenet import MODALITIES
 from ricenet.cases.case_reader import load_case
 from ricenet.cohort.folds import Folds, write_folds
-from ricenet.cohort.table import ReadyCase, write_cases
+from ricenet.cohort.ready_cases import ReadyCase, write_cases
 from ricenet.training.network import build_network
 from ricenet.training.predictions import write_predictions
 from ricenet.training.run_folder import case_hash, finish, run_folder

@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from ricenet.command.schemas import Incomplete, InvalidInput, WrongUsage
+from ricenet.errors import Incomplete, InvalidInput, WrongUsage
 from ricenet.images.brain import check_backend, extract, volume_ml
 from ricenet.images.volume import Volume, read_volume
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ricenet.command.schemas import InvalidInput
+from ricenet.errors import InvalidInput
 from ricenet.images.dose_limits import check_coverage, check_dose
 from ricenet.images.volume import Volume
 

@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from ricenet.command.schemas import InvalidInput
+from ricenet.errors import InvalidInput
 from ricenet.images.volume import Volume, covered, frames_apart_mm, isotropic, read_volume, resample, write_volume
 
 CASE = "case 0123456789ab (row 2 of cohort.csv)"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from ricenet import __version__
-from ricenet.command.schemas import WrongUsage
+from ricenet.errors import WrongUsage
 from ricenet.explanation.case_map import SIGN
 from ricenet.prediction.dicom_map import write_parametric_map
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ricenet.command.schemas import InvalidInput
+from ricenet.errors import InvalidInput
 from ricenet.prediction.ensemble import probabilities, summarise
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers.evaluated_grid import CHANNELS, write_evaluated_grid
 
-from ricenet.evaluation.sentences import interval
+from ricenet.display.words import interval
 from ricenet.prediction.model_card import model_card
 from ricenet.prediction.model_folder import export_model, read_model
 

@@ -22,8 +22,9 @@ from safetensors.torch import save_file
 from ricenet.cases.alignment import Settings
 from ricenet.cases.case_folder import PREPROCESSING_VERSION
 from ricenet.cohort.folds import Folds
-from ricenet.cohort.table import ReadyCase
-from ricenet.command.schemas import InvalidInput, PreprocessConfig, WrongUsage, compose
+from ricenet.cohort.ready_cases import ReadyCase
+from ricenet.command.schemas import PreprocessConfig, compose
+from ricenet.errors import InvalidInput, WrongUsage
 from ricenet.prediction.model_content import public_row
 from ricenet.prediction.model_folder import LAYOUT, MANIFEST, Model, export_model, read_model
 from ricenet.statistics import metrics

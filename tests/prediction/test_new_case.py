@@ -15,7 +15,8 @@ from helpers.new_patient import coarse_pages, spoilt, write_model, write_nifti  
 
 from ricenet.cases.alignment import Settings
 from ricenet.cases.case_folder import Prepared, input_hashes, prepare
-from ricenet.cohort.table import Case, Finding
+from ricenet.cohort.table import Case
+from ricenet.errors import Finding
 from ricenet.images.volume import Volume, read_volume
 from ricenet.prediction import suitability
 from ricenet.prediction.ensemble import probabilities

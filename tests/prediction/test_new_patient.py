@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ricenet.command.schemas import InvalidInput, WrongUsage
+from ricenet.errors import InvalidInput, WrongUsage
 from ricenet.images.volume import write_volume
 from ricenet.prediction.new_patient import Known, find_patient
 

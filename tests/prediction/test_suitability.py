@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ricenet.cohort.table import Case, Finding
+from ricenet.cohort.table import Case
+from ricenet.errors import Finding
 from ricenet.images.volume import write_volume
 from ricenet.prediction.suitability import SURELY_FROM, examine_patient, in_order, is_fit, likeness
 

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from ricenet.cases.case_reader import load_case
-from ricenet.cohort.table import ReadyCase, read_cases
+from ricenet.cohort.ready_cases import ReadyCase, read_cases
 from ricenet.images.volume import read_volume
 from ricenet.prediction.model_content import measure_case
 from ricenet.prediction.training_range import compare, describe, measure, outside, ranges

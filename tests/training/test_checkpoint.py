@@ -7,7 +7,7 @@ import lightning
 import pytest
 import torch
 
-from ricenet.command.schemas import Incomplete, InvalidInput
+from ricenet.errors import Incomplete, InvalidInput
 from ricenet.training.checkpoint import (
     LAST,
     PREVIOUS,

@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers.small_networks import TINY
 
-from ricenet.command.schemas import InvalidInput
+from ricenet.errors import InvalidInput
 from ricenet.training.lightning_module import RiceClassifier, channels_kept, shown
 from ricenet.training.network import build_network
 

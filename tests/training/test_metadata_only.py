@@ -18,8 +18,8 @@ from sklearn.metrics import f1_score, log_loss, roc_auc_score
 
 from ricenet.cohort.covariates import COVARIATES
 from ricenet.cohort.folds import Folds, read_folds
-from ricenet.cohort.table import ReadyCase
-from ricenet.command.schemas import InvalidInput, WrongUsage
+from ricenet.cohort.ready_cases import ReadyCase
+from ricenet.errors import InvalidInput, WrongUsage
 from ricenet.evaluation.grid import read_controls
 from ricenet.train import train
 from ricenet.training.metadata_only import LEVELS, NUMBERS, Metadata, fit_regression, read_metadata, train_regression

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
-from ricenet.command.schemas import InvalidInput, WrongUsage
+from ricenet.errors import InvalidInput, WrongUsage
 from ricenet.training.network import (
     build_network,
     load_network,

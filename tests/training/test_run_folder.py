@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from helpers.make_grid import make_cases, write_cases_folder, write_run
 
-from ricenet.command.schemas import Incomplete, InvalidInput, WrongUsage
+from ricenet.errors import Incomplete, InvalidInput, WrongUsage
 from ricenet.training import run_folder
 from ricenet.training.predictions import BY_SET, write_predictions, write_predictions_by_set
 

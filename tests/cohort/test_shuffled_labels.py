@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 
 from ricenet.cohort.folds import Folds, _hash, read_folds
-from ricenet.cohort.table import ReadyCase, write_cases
-from ricenet.command.schemas import InvalidInput, TrainConfig, compose
+from ricenet.cohort.ready_cases import ReadyCase, write_cases
+from ricenet.cohort.shuffled_labels import shuffled
+from ricenet.command.schemas import TrainConfig, compose
+from ricenet.errors import InvalidInput
 from ricenet.evaluation.grid import read_controls, read_grid
 from ricenet.train import train
 from ricenet.training.fit import build_data
 from ricenet.training.predictions import read_predictions
 from ricenet.training.run_folder import finished_runs
-from ricenet.training.shuffled_labels import shuffled
 
 QUICK = ["experiment=smoke", "epochs=2", "trainer.limit_batches=null", "data.batch_size=4"]
 

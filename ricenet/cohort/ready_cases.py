@@ -1,0 +1,53 @@
+"""cases.csv, the table of a cases folder: one row per preprocessed case."""
+
+import csv
+import os
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from ricenet import LABELS
+from ricenet.errors import InvalidInput
+
+
+@dataclass(frozen=True)
+class ReadyCase:
+    """One row of cases.csv: a preprocessed case, `folder` relative to the cases folder."""
+
+    case_key: str
+    patient_key: str
+    label: int
+    split: str
+    folder: str
+
+
+def write_cases(folder: Path, cases: list[ReadyCase]) -> None:
+    """Write `folder`/cases.csv in one step, rows ordered by case key."""
+    temporary = folder / f".cases.csv.{os.getpid()}"
+    with temporary.open("w", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(column.name for column in fields(ReadyCase))
+        for case in sorted(cases, key=lambda case: case.case_key):
+            writer.writerow((case.case_key, case.patient_key, LABELS[case.label], case.split, case.folder))
+    temporary.replace(folder / "cases.csv")
+
+
+def read_cases(folder: Path) -> list[ReadyCase]:
+    """The preprocessed cases of `folder`/cases.csv.
+
+    Raises:
+        InvalidInput: no table, or a label that is neither recurrence nor rice.
+    """
+    table = folder / "cases.csv"
+    if not table.is_file():
+        raise InvalidInput(
+            "no cases.csv in the cases folder; run python -m ricenet.preprocess cohort=... cases=... first"
+        )
+    with table.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    unknown = [f"case {row['case_key']}: label {row['label']!r}" for row in rows if row["label"] not in LABELS]
+    if unknown:
+        raise InvalidInput(f"cases.csv: expected labels {' or '.join(LABELS)}, got {'; '.join(unknown)}")
+    return [
+        ReadyCase(row["case_key"], row["patient_key"], LABELS.index(row["label"]), row["split"], row["folder"])
+        for row in rows
+    ]
