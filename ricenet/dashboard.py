@@ -81,7 +81,7 @@ def _write_events(folder: Path, by_metric: "Mapping[str, Curve]") -> None:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ModuleNotFoundError as error:
-        raise InvalidInput("to=tensorboard needs TensorBoard", "pip install 'ricenet[tensorboard]'") from error
+        raise InvalidInput("to=tensorboard needs TensorBoard", "pip install tensorboard") from error
 
     # purge_step: a TensorBoard that is open drops the points of the file before instead of drawing both.
     with SummaryWriter(folder, purge_step=0) as writer:
@@ -112,7 +112,7 @@ def save_workspace(entity: str, project: str, row: str | None) -> str:
         workspace = build_workspace(entity, project, row)
         wandb.Api()
     except ModuleNotFoundError as error:
-        raise InvalidInput("to=wandb needs wandb-workspaces", "pip install 'ricenet[dashboard]'") from error
+        raise InvalidInput("to=wandb needs wandb-workspaces", "pip install wandb-workspaces") from error
     except wandb.errors.UsageError as error:
         raise InvalidInput(
             "no W&B key here", "run wandb login, or take to=tensorboard, or read the same curves in the report page"

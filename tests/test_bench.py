@@ -1,4 +1,4 @@
-"""The benchmarks: what is measured is what was spent, their JSON holds what design.md promises, peers answer alike."""
+"""The benchmarks: what is measured is what was spent, their JSON is complete, peers give the same results."""
 
 import json
 import os

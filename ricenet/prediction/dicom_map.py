@@ -47,7 +47,7 @@ def require_highdicom() -> None:
         WrongUsage: the package is not there.
     """
     if importlib.util.find_spec("highdicom") is None:
-        raise WrongUsage("the occlusion map as DICOM needs highdicom: pip install 'ricenet[dicom]'")
+        raise WrongUsage("the occlusion map as DICOM needs highdicom: pip install highdicom")
 
 
 def write_parametric_map(

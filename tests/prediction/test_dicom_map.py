@@ -195,7 +195,7 @@ def test_the_window_is_symmetric_and_has_a_width(tmp_path, most, width):
 
 def test_without_the_package_it_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "highdicom", None)
-    with pytest.raises(WrongUsage, match=r"pip install 'ricenet\[dicom\]'"):
+    with pytest.raises(WrongUsage, match=r"pip install highdicom"):
         write(tmp_path)
     assert not [*tmp_path.iterdir()]
 
