@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import commands
 from helpers.metrics_tables import METRICS, write_grid, write_metrics
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
@@ -147,10 +148,7 @@ def test_a_grid_without_an_epoch_is_refused_and_nothing_written(tmp_path: Path) 
 
 
 def command(*keys: str, **environment: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "ricenet.dashboard", *keys],
-        env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
+    return commands.run([sys.executable, "-m", "ricenet.dashboard", *keys], env={**os.environ, **environment})
 
 
 def test_without_a_key_nothing_is_sent_and_the_next_step_is_named(tmp_path: Path) -> None:
@@ -182,7 +180,9 @@ def test_a_missing_tensorboard_prints_the_pip_line(tmp_path: Path) -> None:
     hidden = tmp_path / "hidden"
     hidden.mkdir()
     (hidden / "tensorboard.py").write_text("raise ModuleNotFoundError('No module named tensorboard', name=__name__)\n")
-    result = command("to=tensorboard", f"run={tmp_path}", PYTHONPATH=os.pathsep.join([str(hidden), str(Path.cwd())]))
+    line = [sys.executable, "-m", "ricenet.dashboard", "to=tensorboard", f"run={tmp_path}"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(hidden), str(Path.cwd())])}
+    result = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 3, result.stderr
     assert "pip install tensorboard" in result.stderr
     assert not (tmp_path / TENSORBOARD).exists()

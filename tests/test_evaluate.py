@@ -1,11 +1,11 @@
 import csv
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import commands
 from helpers.make_grid import finish_run, make_cases, plan, write_cases_folder, write_grid, write_run
 from sklearn.metrics import f1_score
 
@@ -238,7 +238,7 @@ def test_nothing_finished_is_refused(tmp_path):
 def test_command_line(one):
     run, _ = one
     command = [sys.executable, "-m", "ricenet.evaluate", f"run={run}", "bootstrap_draws=99"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = commands.run(command)
     assert done.returncode == 0, done.stderr
     assert "1/5" in done.stdout
     assert "1.00 [" in done.stdout
@@ -303,7 +303,7 @@ def test_a_grid_with_missing_cells_and_an_absent_set(almost, cohort):
     """Evaluated by the command: exit 0, the gaps on top and as a warning, no set compared over other patients."""
     run, folds, missing = almost
     command = [sys.executable, "-m", "ricenet.evaluate", f"run={run}", "bootstrap_draws=199"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = commands.run(command)
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line]
     assert "WARNING the grid is not finished: post; post_event fold 1, 4; rd_event fold 2" in lines[0]

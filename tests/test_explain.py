@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from helpers import commands
 from helpers.tiny_grid import ORIGIN_MM, SHAPE, SPACING_MM, write_tiny_cases, write_tiny_fold, write_tiny_grid
 
 from ricenet.cases.case_reader import load_case
@@ -41,10 +41,9 @@ def settings(**changed: Any) -> Settings:
 
 
 def command(run: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "ricenet.explain", f"run={run}", "cube_mm=15", "stride_mm=10", *arguments],
-        capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False,
-    )  # fmt: skip
+    return commands.run(
+        [sys.executable, "-m", "ricenet.explain", f"run={run}", "cube_mm=15", "stride_mm=10", *arguments]
+    )
 
 
 def read_map(run: Path, key: str, name: str = "occlusion") -> nibabel.Nifti1Image:

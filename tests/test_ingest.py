@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from helpers import commands
 from helpers.analytic_patient import write_patient
 from helpers.nifti_twin import write_twin
 
@@ -48,7 +49,7 @@ def run(home: Path, out: Path, *keys: str) -> subprocess.CompletedProcess:
         sys.executable, "-m", "ricenet.ingest", f"delivery={home / 'dicom'}", f"labels={home / 'labels.csv'}",
         f"out={out}", "jobs=1", *keys,
     ]  # fmt: skip
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return commands.run(command)
 
 
 @pytest.fixture(scope="module")
@@ -346,7 +347,7 @@ def test_a_public_cohort_of_nifti(tmp_path):
         sys.executable, "-m", "ricenet.ingest", "source=lumiere", "dose=false", f"delivery={home}",
         f"labels={home / 'LUMIERE-ExpertRating-v202211.csv'}", f"out={out}", "jobs=1",
     ]  # fmt: skip
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    result = commands.run(command)
     assert result.returncode == 0, result.stderr
     (case,) = read_cohort(out)
     assert case.extra["event_day"] == "308"

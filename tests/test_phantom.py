@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import commands
 from pydicom import dcmread
 from scipy import stats
 
@@ -145,7 +146,7 @@ def test_delivery_holds_the_same_scans_as_the_nifti_cohort(raw: Path, tmp_path: 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "ricenet.phantom", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return commands.run(command)
 
 
 def test_another_cohort_in_the_folder_is_refused(phantom_cases: Path, tmp_path: Path) -> None:

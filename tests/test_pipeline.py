@@ -3,13 +3,13 @@
 import csv
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers import commands
 from sklearn.metrics import roc_auc_score
 
 from ricenet.cases.case_reader import load_case
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 def stage(name: str, *arguments: str) -> str:
     command = [sys.executable, "-m", f"ricenet.{name}", *arguments]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    result = commands.run(command)
     assert result.returncode == 0, f"{name}: {result.stderr[-2000:]}"
     return result.stdout
 

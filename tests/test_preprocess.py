@@ -13,6 +13,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from helpers import commands
 from helpers.analytic_patient import (
     EVENT_FROM_POST,
     HALF_AXES_MM,
@@ -47,7 +48,7 @@ def command(cohort: Path, cases: Path, *keys: str) -> list[str]:
 
 
 def run(cohort: Path, cases: Path, *keys: str) -> subprocess.CompletedProcess:
-    return subprocess.run(command(cohort, cases, *keys), capture_output=True, text=True, check=False)
+    return commands.run(command(cohort, cases, *keys))
 
 
 def run_here(monkeypatch, capfd, cohort: Path, cases: Path, *keys: str) -> tuple[int, str]:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers import commands
 from helpers.cases_folder import write_cases_folder
 from helpers.html_page import EVIL, Page, assert_asks_for_nothing, assert_for_everyone
 from helpers.make_grid import plan
@@ -200,7 +201,7 @@ def test_something_must_be_named_and_be_there(tmp_path: Path) -> None:
 
 def report(*keys: str) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", "ricenet.report", *keys]
-    return subprocess.run(line, capture_output=True, text=True, check=False)
+    return commands.run(line)
 
 
 def test_checklists_are_those_of_the_run_folder(run: Path) -> None:

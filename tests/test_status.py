@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import commands
 from helpers.make_grid import make_cases, write_cases_folder, write_grid
 
 from ricenet.command.atomic import hold, replace_file
@@ -33,7 +34,7 @@ def write_run(run: Path, name: str, progress: dict[str, Any] | None = None, **re
 
 def status(run: Path) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", "ricenet.status", f"run={run}"]
-    return subprocess.run(line, capture_output=True, text=True, check=False)
+    return commands.run(line)
 
 
 def cell(run: Path, row: str, fold: int) -> Cell:
@@ -52,14 +53,18 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_finished_grid_in_a_second_without_torch(finished: Path) -> None:
     started = time.monotonic()
-    result = status(finished)
+    line = [sys.executable, "-m", "ricenet.status", f"run={finished}"]
+    result = subprocess.run(line, capture_output=True, text=True, check=False)
     assert time.monotonic() - started < 5  # 0.6 s on an idle machine
     assert (result.returncode, result.stderr) == (0, "")
     lines = [re.split(r" {2,}", line.strip()) for line in result.stdout.splitlines()]
     assert lines[0] == [f"fold {fold}" for fold in range(5)]
     assert lines[1:8] == [[row, *["done"] * 5] for row in PAPER]
     assert lines[8:] == [["35 runs: 35 done"]]
-    probe = f"import sys; from ricenet.status import *; grid_table(Path({str(finished)!r})); print(*sys.modules)"
+    probe = (
+        "import sys; from pathlib import Path; from ricenet.training.grid_state import grid_table;"
+        f"grid_table(Path({str(finished)!r})); print(*sys.modules)"
+    )
     loaded = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "numpy", "hydra", "pandas"} & set(loaded)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from helpers import commands
 from helpers.analytic_patient import edit, flip_bit, rewrite, write_patient, write_table
 
 from ricenet.command.schemas import PhantomConfig, compose
@@ -145,11 +146,8 @@ def marked_cohort(root: Path) -> Path:
 def test_nothing_private_comes_out_and_an_error_is_exit_code_3(tmp_path: Path) -> None:
     cohort = marked_cohort(tmp_path / "MUSTERMANN_cohort")
     before = tree(cohort)
-    done = subprocess.run(
-        [sys.executable, "-m", "ricenet.verify", f"cohort={cohort}", f"out={tmp_path / 'out'}", "jobs=1"],
-        capture_output=True,
-        text=True,
-        check=False,
+    done = commands.run(
+        [sys.executable, "-m", "ricenet.verify", f"cohort={cohort}", f"out={tmp_path / 'out'}", "jobs=1"]
     )
     assert done.returncode == 3, done.stderr
     assert unkeyed(tree(cohort)) == before
@@ -185,12 +183,7 @@ def test_a_case_that_takes_too_much_is_one_finding_and_the_others_are_examined(s
 
 
 def test_out_in_the_cohort_folder_is_wrong_usage(own: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "ricenet.verify", f"cohort={own}", f"out={own}/out"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = commands.run([sys.executable, "-m", "ricenet.verify", f"cohort={own}", f"out={own}/out"])
     assert (done.returncode, (own / "out").exists()) == (2, False)
     assert "choose another" in done.stderr
 
@@ -212,8 +205,8 @@ def packed(content: bytes) -> bytes:
 READ = """
 import sys, time
 from pathlib import Path
-from ricenet.config import InvalidInput
-from ricenet.volume import read_volume
+from ricenet.errors import InvalidInput
+from ricenet.images.volume import read_volume
 start = time.perf_counter()
 try:
     read_volume(Path(sys.argv[1]), "case", "post")

@@ -3,7 +3,6 @@
 import csv
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from helpers import commands
 from helpers.analytic_patient import (
     EVENT_FROM_POST,
     POST_POSE,
@@ -330,7 +330,7 @@ def as_flair(event: Volume, flair_from_event: np.ndarray) -> Volume:
 
 def command(name: str, *keys: str, code: int = 0) -> str:
     line = [sys.executable, "-m", f"ricenet.{name}", *keys]
-    result = subprocess.run(line, capture_output=True, text=True, check=False)
+    result = commands.run(line)
     assert result.returncode == code, f"{name}: {result.stderr[-2000:]}"
     return result.stdout + result.stderr
 

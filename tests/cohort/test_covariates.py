@@ -2,12 +2,12 @@
 
 import csv
 import logging
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from helpers import commands
 
 from ricenet.checks.confounding import COLUMNS, label_tables
 from ricenet.cohort.covariates import (
@@ -150,7 +150,7 @@ def test_a_phantoms_days_and_site_come_through_ingest(tmp_path: Path, keep: list
     write_phantom(home, jobs=1, patients=3, format="dicom", spacing_mm=4.5, seed=7, **sizes)
     keys = [f"delivery={home / 'dicom'}", f"labels={home / 'labels.csv'}", f"out={out}", f"keep=[{','.join(keep)}]"]
     command = [sys.executable, "-m", "ricenet.ingest", *keys, "jobs=1"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    result = commands.run(command)
     assert result.returncode == 0, result.stderr
     with (home / "labels.csv").open() as stream:
         rows = [(row["site"], row["days_since_rt"]) for row in csv.DictReader(stream)]

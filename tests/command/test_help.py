@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import yaml
+from helpers import commands
 
 from ricenet.__main__ import STAGES
 from ricenet.command.help import usage
@@ -79,5 +80,5 @@ def test_what_is_hydras_own_is_left_out(stage: str) -> None:
 
 def test_flags_of_hydra_stay_with_hydra() -> None:
     line = [sys.executable, "-m", "ricenet.report", "run=x", "--cfg", "job"]
-    result = subprocess.run(line, capture_output=True, text=True, check=True)
+    result = commands.run(line, check=True)
     assert yaml.safe_load(result.stdout)["run"] == "x"

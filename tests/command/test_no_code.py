@@ -1,10 +1,10 @@
 """Configs hold values: whatever Hydra would call on their behalf is refused by name, before Hydra reads them."""
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from helpers import commands
 
 from ricenet.command.no_code import refuse_calls
 from ricenet.errors import WrongUsage
@@ -51,7 +51,7 @@ def test_the_stage_refuses_before_hydra_calls(tmp_path: Path) -> None:
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text(f"# @package _global_\n{CALLBACK}\n")
     line = [sys.executable, "-m", "ricenet.report", "--config-dir", str(tmp_path), "+experiment=mine", "run=x"]
-    result = subprocess.run(line, capture_output=True, text=True, check=False)
+    result = commands.run(line)
     assert result.returncode == 2
     assert result.stderr.strip() == (
         "ricenet: config file mine.yaml: _target_ would call 'builtins.print'; a config holds values, remove it"

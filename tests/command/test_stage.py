@@ -6,13 +6,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers import commands
 
 from ricenet.__main__ import STAGES
 
 STAGE = """
 import sys
-from ricenet.config import Incomplete, InvalidInput, ReportConfig, WrongUsage
-from ricenet.stage import stage
+from ricenet.command.schemas import ReportConfig
+from ricenet.command.stage import stage
+from ricenet.errors import Incomplete, InvalidInput, WrongUsage
 
 @stage("report", ReportConfig, private=PRIVATE)
 def main(cfg: ReportConfig) -> None:
@@ -42,7 +44,7 @@ def test_exit_codes(tmp_path: Path, run: str, code: int) -> None:
 @pytest.mark.parametrize("argument", ["runn=x", "+runn=x", "run=[", "--nonsense", ""])
 def test_wrong_command_lines_end_with_2(argument: str) -> None:
     line = [sys.executable, "-m", "ricenet.report", *filter(None, [argument])]
-    assert subprocess.run(line, capture_output=True, check=False).returncode == 2
+    assert commands.run(line).returncode == 2
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -56,9 +58,7 @@ def test_a_wrong_key_is_refused_before_anything_heavy_is_loaded(stage: str) -> N
 
 
 def test_stage_leaves_no_file_of_hydras(tmp_path: Path) -> None:
-    subprocess.run(
-        [sys.executable, "-m", "ricenet.report", "run=nothing"], cwd=tmp_path, capture_output=True, check=False
-    )
+    commands.run([sys.executable, "-m", "ricenet.report", "run=nothing"], cwd=tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -74,5 +74,5 @@ def test_a_private_stage_tells_a_crash_by_its_place(tmp_path: Path, shown: bool)
     assert ("case 17" in result.stderr) == shown
     if not shown:
         assert result.stderr.startswith(
-            "ricenet: report crashed: RuntimeError in script.py, line 12; RICENET_TRACEBACK"
+            "ricenet: report crashed: RuntimeError in script.py, line 13; RICENET_TRACEBACK"
         )

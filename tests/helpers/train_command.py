@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from helpers import commands
 from ricenet.command.schemas import TrainConfig, compose
 
 QUICK = ["experiment=smoke", "epochs=2", "trainer.limit_batches=null", "data.batch_size=4"]
@@ -18,4 +19,4 @@ def command(cases: Path, run: Path, *arguments: str, **kwargs: Any) -> subproces
     flags = [argument for argument in arguments if argument == "-m"]
     keys = [argument for argument in arguments if argument != "-m"]
     line = [sys.executable, "-m", "ricenet.train", *flags, f"cases={cases}", f"run={run}", *QUICK, *keys]
-    return subprocess.run(line, capture_output=True, text=True, check=False, **kwargs)
+    return commands.run(line, **kwargs)
