@@ -248,12 +248,14 @@ def _notes(grid: Grid, folds: Folds, plan: Plan) -> list[str]:
 
 def _notes_on_runs(runs: "Sequence[FinishedRun]") -> list[str]:
     notes = []
-    of_one_set = [run for run in runs if not run.record["model"].get("channel_dropout")]  # the others differ on purpose
+    of_one_set = [run for run in runs if not run.record.model.get("channel_dropout")]  # the others differ on purpose
     for key in ("epochs", "checkpoint", "model"):
-        values = {json.dumps(run.record[key], sort_keys=True) for run in (of_one_set if key == "model" else runs)}
+        values = {
+            json.dumps(getattr(run.record, key), sort_keys=True) for run in (of_one_set if key == "model" else runs)
+        }
         if len(values) > 1:
             notes.append(f"the runs differ in {key}: {', '.join(sorted(values))}")
-    if any(run.record["checkpoint"] == "best" for run in runs):
+    if any(run.record.checkpoint == "best" for run in runs):
         notes.append("checkpoint=best: chosen on the very fold it is scored on, so validation values are too high")
     return notes
 

@@ -157,7 +157,7 @@ def load_member(run: "FinishedRun", cases: Path, folds: Folds, settings: "Settin
     if fold(network) is None:
         log.warning(
             "%s fold %d: %s is not answered incrementally; every cube takes a whole forward pass",
-            run.modalities, run.fold, run.record["model"]["architecture"],
+            run.modalities, run.fold, run.record.model["architecture"],
         )  # fmt: skip
     shuffled = _shuffled(network, run, cases, folds) if settings.randomised else None
     return Member(run, file_hash(run.folder / "weights.safetensors"), network, shuffled)

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ricenet import LABELS
 from ricenet.cases import qc_page
@@ -27,7 +27,9 @@ from ricenet.evaluation import sentences
 from ricenet.evaluation.results_table import SUMMARY_VERSION
 from ricenet.explanation import map_sentences
 from ricenet.paper import PAPER
-from ricenet.training.run_folder import parse_fold
+
+if TYPE_CHECKING:
+    from ricenet.training.run_record import RunRecord
 
 SECTIONS = (
     ("headline", "What this run shows"),
@@ -137,7 +139,7 @@ class Cell:
 
     modalities: str
     fold: int
-    record: dict[str, Any] | None
+    record: "RunRecord | None"
 
 
 def read_cells(run: Path) -> list[Cell]:
@@ -145,9 +147,12 @@ def read_cells(run: Path) -> list[Cell]:
 
     Of several seeds of a fold those that are not finished come last, where they decide the state of the fold.
     """
+    from ricenet.training.run_folder import parse_fold
+    from ricenet.training.run_record import read_run
+
     begun = {path.parent: parse_fold(path.parent.name) for path in sorted(run.glob("*/fold*/config.yaml"))}
     cells = [
-        Cell(folder.parent.name, place[0], _json(folder / "run.json") if (folder / "DONE").is_file() else None)
+        Cell(folder.parent.name, place[0], read_run(folder) if (folder / "DONE").is_file() else None)
         for folder, place in begun.items()
         if place
     ]
@@ -156,7 +161,7 @@ def read_cells(run: Path) -> list[Cell]:
 
 def grid_table(cells: Sequence[Cell]) -> dict[str, Any]:
     """Rows (set, state per fold) of the whole grid, and the command that trains what is not finished."""
-    n_folds = max(cell.record["n_folds"] if cell.record else cell.fold + 1 for cell in cells)
+    n_folds = max(cell.record.n_folds if cell.record else cell.fold + 1 for cell in cells)
     state = {(cell.modalities, cell.fold): "done" if cell.record else "begun" for cell in cells}
     names = list(dict.fromkeys([*PAPER, *(cell.modalities for cell in cells)]))
     rows = [(name, [state.get((name, fold), "missing") for fold in range(n_folds)]) for name in names]
@@ -212,21 +217,22 @@ def provenance(cells: Sequence[Cell], evaluation: dict[str, Any] | None) -> list
     """What the finished runs were made with; where they differ, each value with the number of runs that have it."""
     records = [cell.record for cell in cells if cell.record]
     facts: dict[str, list[Any]] = {
-        "seed": [record["seed"] for record in records],
-        "epochs": [record["epochs"] for record in records],
-        "weights taken at epoch": [record["checkpoint"] for record in records],
-        "folds": [record["n_folds"] for record in records],
-        "folds hash": [record["folds_hash"] for record in records],
+        "seed": [record.seed for record in records],
+        "epochs": [record.epochs for record in records],
+        "weights taken at epoch": [record.checkpoint for record in records],
+        "folds": [record.n_folds for record in records],
+        "folds hash": [record.folds_hash for record in records],
     }
-    for group, title in (("model", "model"), ("versions", "made with")):
-        for name in dict.fromkeys(name for record in records for name in record[group]):
-            facts[f"{title} {name}"] = [record[group].get(name, "not recorded") for record in records]
+    groups = {"model": [record.model for record in records], "made with": [record.versions for record in records]}
+    for title, settings in groups.items():
+        for name in dict.fromkeys(name for of_run in settings for name in of_run):
+            facts[f"{title} {name}"] = [of_run.get(name, "not recorded") for of_run in settings]
     rows = [(name, agreed(values, "runs")) for name, values in facts.items() if values]
     if records:
-        rows.append(("training time, all finished folds", _duration(sum(record["elapsed_s"] for record in records))))
+        rows.append(("training time, all finished folds", _duration(sum(record.elapsed_s or 0 for record in records))))
     if evaluation and "bootstrap" in evaluation:
-        settings = evaluation["bootstrap"]
-        rows.append(("bootstrap", f"{settings['draws']} draws, seed {settings['seed']}"))
+        bootstrap = evaluation["bootstrap"]
+        rows.append(("bootstrap", f"{bootstrap['draws']} draws, seed {bootstrap['seed']}"))
     return rows
 
 

@@ -7,16 +7,21 @@ It reads a few small files of every run folder, so it may be asked at any time, 
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ricenet.command.schemas import StatusConfig
 from ricenet.command.stage import stage
 from ricenet.errors import InvalidInput
-from ricenet.training.grid_state import Cell, as_text, read_cells
+
+if TYPE_CHECKING:
+    from ricenet.training.grid_state import Cell
 
 
 @stage("status", StatusConfig)
 def main(cfg: StatusConfig) -> None:
     """Print the table of the grid, why runs failed, and how to go on."""
+    from ricenet.training.grid_state import as_text, read_cells
+
     cells = read_cells(Path(cfg.run))
     if not cells:
         raise InvalidInput(
@@ -26,7 +31,7 @@ def main(cfg: StatusConfig) -> None:
     print("\n".join([as_text(cells), *_how_to_go_on(cells)]))
 
 
-def _how_to_go_on(cells: Sequence[Cell]) -> list[str]:
+def _how_to_go_on(cells: "Sequence[Cell]") -> list[str]:
     failed = [cell for cell in cells if cell.state == "failed"]
     lines = ["failed:", *(f"  {cell.name} fold {cell.fold}: {cell.message}" for cell in failed)] if failed else []
     if any(cell.state in ("failed", "killed", "interrupted") for cell in cells):

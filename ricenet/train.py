@@ -12,11 +12,11 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ricenet.command.exits import EXIT_SIGTERM
 from ricenet.command.schemas import CONTROLS, METADATA_ONLY, SHUFFLED_LABELS, TrainConfig
@@ -25,6 +25,7 @@ from ricenet.errors import WrongUsage
 
 if TYPE_CHECKING:
     from ricenet.cohort.folds import Folds
+    from ricenet.training.run_record import RunRecord, Setting
 
 log = logging.getLogger(__name__)
 
@@ -64,46 +65,59 @@ def train(cfg: TrainConfig, number: int = 0) -> None:
     hashes = {"folds_hash": folds.hash, "case_hash": run_folder.case_hash(cases, folds)}
     deciding = settings
     if cfg.control == METADATA_ONLY:
-        deciding, hashes = metadata_only.deciding(settings), hashes | metadata_only.inputs(cases)
+        deciding = metadata_only.deciding(settings)
+        hashes |= metadata_only.inputs(cases)
     identity = run_folder.identity(deciding, hashes)
     if run_folder.is_finished(folder, identity):
         log.info("%s %s is finished already", cfg.row, folder.name)
         return
     prepare = _on_metadata if cfg.control == METADATA_ONLY else _on_images
-    work = prepare(cfg, cases, folds, run_folder.owner(identity), number)
+    record = _record(cfg, folds, hashes, settings["cases"], settings["model"])
+    work = prepare(cfg, cases, folds, record, run_folder.owner(identity), number)
 
     with _sigterm_ends_this(), run_folder.claimed(folder):
         if run_folder.is_finished(folder, identity):  # by the process that held it until now
             return
         started = time.monotonic()
-        record = {
-            "modalities": {"name": cfg.row, "channels": cfg.modalities.channels},
-            "fold": cfg.fold,
-            "n_folds": folds.n_folds,
-            "seed": cfg.seed,
-            "control": cfg.control,
-            "epochs": cfg.epochs,
-            "checkpoint": cfg.checkpoint,
-            "model": settings["model"],
-            "cases": settings["cases"],
-            **hashes,
-            **work.described,
-        }
-        run_folder.begin(folder, settings, identity, record)
+        run_folder.begin(folder, settings, identity, work.record)
         work.do(folder)
-        run_folder.finish(folder, record | {"elapsed_s": round(time.monotonic() - started, 1)})
+        elapsed = {"elapsed_s": round(time.monotonic() - started, 1)}
+        run_folder.finish(folder, work.record.model_copy(update=elapsed))
     log.info("%s %s finished in %.0f s", cfg.row, folder.name, time.monotonic() - started)
+
+
+def _record(
+    cfg: TrainConfig, folds: "Folds", hashes: Mapping[str, str], cases: str, model: "Mapping[str, Setting]"
+) -> "RunRecord":
+    """run.json without the versions of the packages that the work needs."""
+    from ricenet.training.run_record import Row, RunRecord
+
+    record = RunRecord(
+        modalities=Row(name=cfg.row, channels=cfg.modalities.channels),
+        fold=cfg.fold,
+        n_folds=folds.n_folds,
+        seed=cfg.seed,
+        control=cfg.control,
+        epochs=cfg.epochs,
+        checkpoint=cfg.checkpoint,
+        model=model,
+        cases=cases,
+        folds_hash=hashes["folds_hash"],
+        case_hash=hashes["case_hash"],
+        versions={},
+    )
+    return record.model_copy(update=hashes)
 
 
 @dataclass(frozen=True)
 class _Work:
-    """What to do in a run folder that is claimed, and what run.json says of it."""
+    """What to do in a run folder that is claimed, and its run.json."""
 
     do: Callable[[Path], None]
-    described: dict[str, Any]
+    record: "RunRecord"
 
 
-def _on_images(cfg: TrainConfig, cases: Path, folds: "Folds", owner: str, number: int) -> _Work:
+def _on_images(cfg: TrainConfig, cases: Path, folds: "Folds", record: "RunRecord", owner: str, number: int) -> _Work:
     import torch
 
     from ricenet.cohort.shuffled_labels import shuffled
@@ -116,22 +130,24 @@ def _on_images(cfg: TrainConfig, cases: Path, folds: "Folds", owner: str, number
 
     # Before anything else sees them; the hash stays that of the real folds.
     labelled = shuffled(folds, cfg.seed) if cfg.control == SHUFFLED_LABELS else folds
-    return _Work(lambda folder: fit(cfg, cases, labelled, folder, owner, number), {"versions": provenance()})
+    described = record.model_copy(update={"versions": provenance()})
+    return _Work(lambda folder: fit(cfg, cases, labelled, folder, owner, number), described)
 
 
-def _on_metadata(cfg: TrainConfig, cases: Path, folds: "Folds", owner: str, number: int) -> _Work:
+def _on_metadata(cfg: TrainConfig, cases: Path, folds: "Folds", record: "RunRecord", owner: str, number: int) -> _Work:
     from ricenet.command.provenance import provenance
     from ricenet.training.metadata_only import PACKAGES, read_metadata, train_regression
+    from ricenet.training.run_record import Row
 
     columns = read_metadata(cases, folds)
     described = {
-        "modalities": {"name": cfg.row, "channels": []},
+        "modalities": Row(name=cfg.row, channels=[]),
         "epochs": 1,
         "model": {"name": "logistic_regression"},
         "metadata": columns.columns,
         "versions": provenance(PACKAGES),
     }
-    return _Work(lambda folder: train_regression(columns, folds, cfg.fold, folder), described)
+    return _Work(lambda folder: train_regression(columns, folds, cfg.fold, folder), record.model_copy(update=described))
 
 
 def _hash_of(weights: str | None) -> str | None:

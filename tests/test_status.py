@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 from helpers import commands
 from helpers.make_grid import make_cases, write_cases_folder, write_grid
+from helpers.run_records import run_record
 
 from ricenet.command.atomic import hold, replace_file
 from ricenet.paper import PAPER
 from ricenet.training.grid_state import Cell, as_text, grid_table, read_cells
+from ricenet.training.run_record import EpochProgress
 
-RECORD = {"modalities": {"name": "rd", "channels": ["rd"]}, "fold": 0, "n_folds": 5, "epochs": 800, "cases": "../cases"}
+RECORD = {"n_folds": 5, "epochs": 800}
 
 
 def write_run(run: Path, name: str, progress: dict[str, Any] | None = None, **record: Any) -> Path:
@@ -26,9 +28,9 @@ def write_run(run: Path, name: str, progress: dict[str, Any] | None = None, **re
     folder = run / name
     folder.mkdir(parents=True)
     (folder / ".lock").touch()
-    (folder / "run.json").write_text(json.dumps(RECORD | record))
+    run_record("rd", ("rd",), **RECORD | record).write(folder / "run.json")
     if progress:
-        (folder / "progress.json").write_text(json.dumps({"epochs": 800} | progress))
+        EpochProgress.model_validate({"epochs": 800} | progress).write(folder / "progress.json")
     return folder
 
 
@@ -61,10 +63,8 @@ def test_finished_grid_in_a_second_without_torch(finished: Path) -> None:
     assert lines[0] == [f"fold {fold}" for fold in range(5)]
     assert lines[1:8] == [[row, *["done"] * 5] for row in PAPER]
     assert lines[8:] == [["35 runs: 35 done"]]
-    probe = (
-        "import sys; from pathlib import Path; from ricenet.training.grid_state import grid_table;"
-        f"grid_table(Path({str(finished)!r})); print(*sys.modules)"
-    )
+    code = "import sys, ricenet.status; from ricenet.training.grid_state import *"
+    probe = f"{code}; grid_table(Path({str(finished)!r})); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "numpy", "hydra", "pandas"} & set(loaded)
 
@@ -215,7 +215,7 @@ def test_readable_while_it_is_being_written(tmp_path: Path) -> None:
             replace_file(
                 folder / "progress.json", json.dumps({"epoch": epoch, "epochs": 800, "seconds_per_epoch": 1.0})
             )
-            replace_file(folder / "run.json", json.dumps(RECORD | {"status": "running"}))
+            run_record(**RECORD, status="running").write(folder / "run.json")
             if epoch % 100 == 0:
                 (folder / "progress.json").unlink()
 

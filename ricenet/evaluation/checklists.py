@@ -17,6 +17,7 @@ import yaml
 
 from ricenet.command.atomic import replace_file
 from ricenet.evaluation.facts import read_facts
+from ricenet.training.run_record import RunRecord
 
 NOTICE = """\
 > **Research use only.** ricenet is no medical device. Nothing here shows that a model is valid for patients.
@@ -75,7 +76,7 @@ class Answer:
         return "in part" if self.item.people else "filled"
 
 
-def write_checklists(summary: Mapping[str, Any], records: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
+def write_checklists(summary: Mapping[str, Any], records: Sequence[RunRecord], folder: Path) -> list[Path]:
     """Write each checklist, filled as far as it goes, into `folder`.
 
     Args:

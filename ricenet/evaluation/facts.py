@@ -13,6 +13,7 @@ from ricenet.display.words import BASELINES, ONE_MODEL, channel_name, interval, 
 from ricenet.evaluation.results_table import missing_cells
 from ricenet.evaluation.sentences import FULL, looks, reach
 from ricenet.paper import PAPER
+from ricenet.training.run_record import RunRecord, Setting
 
 FEW_PATIENTS = 50  # below, the test split cannot rank input combinations
 PACKAGES = ("python", "ricenet", "torch", "lightning", "monai", "numpy", "torchmetrics")
@@ -29,7 +30,7 @@ MODEL_SETTINGS = {  # of conf/model; those of other names are not shown
 }
 
 
-def read_facts(summary: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def read_facts(summary: Mapping[str, Any], records: Sequence[RunRecord]) -> dict[str, Any]:
     """The facts of one evaluated grid, by the names that checklists.yaml uses.
 
     Args:
@@ -39,7 +40,7 @@ def read_facts(summary: Mapping[str, Any], records: Sequence[Mapping[str, Any]])
     Returns:
         Texts and whole numbers; for tables lists of rows, which are dicts of the same.
     """
-    networks = [record for record in records if not record.get("control")]
+    networks = [record for record in records if record.control is None]
     facts = {
         **_of_runs(networks),
         **_of_versions(networks),
@@ -52,16 +53,16 @@ def read_facts(summary: Mapping[str, Any], records: Sequence[Mapping[str, Any]])
     return {name: value for name, value in facts.items() if value not in (None, "", [])}
 
 
-def _of_runs(networks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    models = [record.get("model") or {} for record in networks]
+def _of_runs(networks: Sequence[RunRecord]) -> dict[str, Any]:
+    models = [record.model for record in networks]
     kinds = _distinct(model.get("architecture", model.get("name")) for model in models)
     weights = _distinct(model.get("pretrained") or "random" for model in models)
-    channels = in_order(channel for one in networks for channel in (one.get("modalities") or {}).get("channels", ()))
+    channels = in_order(channel for record in networks for channel in record.modalities.channels)
     return {
         "finished_runs": len(networks) or None,
-        "epochs": _listed(record.get("epochs") for record in networks),
-        "checkpoint": _listed(record.get("checkpoint") for record in networks),
-        "seeds": _listed(sorted(_distinct(record.get("seed") for record in networks))),
+        "epochs": _listed(record.epochs for record in networks),
+        "checkpoint": _listed(record.checkpoint for record in networks),
+        "seeds": _listed(sorted(_distinct(record.seed for record in networks))),
         "architectures": _listed(kinds),
         "resnet": _listed(kind for kind in kinds if str(kind).startswith("resnet")),
         "networks": "; ".join(_distinct(map(_network, models))),
@@ -70,7 +71,7 @@ def _of_runs(networks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _network(model: Mapping[str, Any]) -> str:
+def _network(model: Mapping[str, Setting]) -> str:
     words = [text.format(_plain(model[key])) for key, text in MODEL_SETTINGS.items() if model.get(key) is not None]
     if model.get("channel_dropout"):
         words.append(f"each channel blanked in training with probability {_plain(model['channel_dropout'])}")
@@ -89,8 +90,8 @@ def _initialisation(weights: str) -> str:
     return f"transferred weights (SHA-256 {digest[1]})" if digest else "transferred weights"
 
 
-def _of_versions(networks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    versions = [record.get("versions") or {} for record in networks]
+def _of_versions(networks: Sequence[RunRecord]) -> dict[str, Any]:
+    versions = [record.versions for record in networks]
     software = [", ".join(f"{name} {one[name]}" for name in PACKAGES if one.get(name)) for one in versions]
     return {
         "software": "; ".join(_distinct(software)),

@@ -87,7 +87,7 @@ def read_trained(run: Path, modalities: str) -> Trained:
 
 
 def _require_one_network(name: str, finished: Mapping[int, FinishedRun]) -> None:
-    settings = {json.dumps(network_settings(one.record["model"]), sort_keys=True) for one in finished.values()}
+    settings = {json.dumps(network_settings(one.record.model), sort_keys=True) for one in finished.values()}
     if len(settings) > 1:
         raise InvalidInput(
             f"{name}: expected folds of one network, got {' and '.join(sorted(settings))}",
@@ -110,7 +110,7 @@ def model_content(trained: Trained, row: Mapping[str, Any]) -> dict[str, Any]:
         "name": trained.name,
         "channels": trained.first.channels,
         "labels": list(LABELS),
-        "network": network_settings(record["model"]),
+        "network": network_settings(record.model),
         "folds": list(trained.finished),
         "n_folds": trained.folds.n_folds,
         "preprocessing": preprocessing,
@@ -132,7 +132,7 @@ def model_content(trained: Trained, row: Mapping[str, Any]) -> dict[str, Any]:
             "n": row["n"],
             "seeds": max(len(found.seeds) for found in trained.answers.values()),
         },
-        "versions": {name: record["versions"].get(name) for name in PACKAGES} | {"preprocessing": made_by},
+        "versions": {name: record.versions.get(name) for name in PACKAGES} | {"preprocessing": made_by},
     }
 
 

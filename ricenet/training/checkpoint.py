@@ -5,7 +5,6 @@
 
 import csv
 import io
-import json
 import logging
 import os
 import pickle
@@ -19,7 +18,8 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from ricenet.errors import InvalidInput
-from ricenet.training.run_folder import PROGRESS, keep, writing
+from ricenet.training.run_folder import keep, writing
+from ricenet.training.run_record import PROGRESS, EpochProgress
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 HERE = "<run folder>"  # stands in a checkpoint for the path of its own folder
@@ -153,9 +153,9 @@ class Progress(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         done = trainer.current_epoch + 1
         seconds = (time.monotonic() - self.started) / (done - self.first_epoch)
-        content = {"epoch": done, "epochs": self.epochs, "seconds_per_epoch": round(seconds, 3)}
+        progress = EpochProgress(epoch=done, epochs=self.epochs, seconds_per_epoch=round(seconds, 3))
         if trainer.is_global_zero:
-            keep(self.folder, PROGRESS, json.dumps(content) + "\n")
+            keep(self.folder, PROGRESS, progress.as_json())
 
 
 class MetricsTable(Callback):

@@ -3,15 +3,21 @@
 import fcntl
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TypeVar
 
+from ricenet.command.records import Record
+from ricenet.errors import InvalidInput
 from ricenet.paper import PAPER
-from ricenet.training.run_folder import PROGRESS, parse_fold, run_folder
+from ricenet.training.run_folder import parse_fold, run_folder
+from ricenet.training.run_record import PROGRESS, RUN_JSON, EpochProgress, RunRecord
+
+AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 STATES = ("done", "running", "failed", "killed", "interrupted", "waiting")
 
@@ -54,13 +60,13 @@ def read_cells(run: Path) -> list[Cell]:
     name says a seed, every seed has rows of its own.
     """
     begun = {path: place for path in run.glob("*/fold*") if (place := parse_fold(path.name))}
-    records = {path: _read_json(path / "run.json") for path in begun}
-    n_folds = max([0, *(fold + 1 for fold, _ in begun.values()), *(one.get("n_folds", 0) for one in records.values())])
+    records = {path: record for path in begun if (record := _read(RunRecord, path / RUN_JSON)[0])}
+    n_folds = max([0, *(fold + 1 for fold, _ in begun.values()), *(record.n_folds for record in records.values())])
     several = any(seed is not None for _, seed in begun.values())
     folders: dict[tuple[str, int | None, int], Path] = {}
     plain = set()
     for path, (fold, named) in begun.items():
-        seed = records[path].get("seed") if several and named is None else named
+        seed = records[path].seed if several and named is None and path in records else named
         folders[path.parent.name, seed, fold] = path
         if named is None and path.parent.name in PAPER:
             plain.add(seed)
@@ -87,34 +93,33 @@ def _rows(
     return sorted(begun | paper, key=lambda one: (order.index(one[0]), -1 if one[1] is None else one[1]))
 
 
-def _channels(run: Path, records: Iterable[dict[str, Any]]) -> set[str]:
+def _channels(run: Path, records: Collection[RunRecord]) -> set[str]:
     """The channels of the cases that a grid is trained on; of its runs, where the cases are gone."""
-    known = [record for record in records if "cases" in record]
-    cases = chain.from_iterable((run / folder).glob("*/case.json") for folder in {record["cases"] for record in known})
-    first = next(cases, None)  # all cases have the same
-    if first:
-        return set(_read_json(first).get("channels", ()))
-    return set(chain.from_iterable(record["modalities"]["channels"] for record in known))
+    cases = chain.from_iterable((run / folder).glob("*/case.json") for folder in {record.cases for record in records})
+    for path in cases:  # all cases have the same
+        with suppress(ValueError):
+            return set(json.loads(path.read_text(encoding="utf-8"))["channels"])
+    return set(chain.from_iterable(record.modalities.channels for record in records))
 
 
 def _read_cell(folder: Path, row: str, fold: int, seed: int | None) -> Cell:
     held = _is_held(folder)  # first: a run that lets go after this glance has said how it ended
-    record, progress = _read_json(folder / "run.json"), _read_json(folder / PROGRESS)
-    epochs = record.get("epochs", 0)
+    record, fault = _read(RunRecord, folder / RUN_JSON)
+    progress, _ = _read(EpochProgress, folder / PROGRESS)
+    if record is None:
+        return Cell(row, fold, "running" if held else "failed" if fault else "waiting", message=fault, seed=seed)
     if (folder / "DONE").is_file():
-        return Cell(row, fold, "done", epochs, epochs, record.get("seconds_per_epoch"), seed=seed)
-    state = _state(held, record.get("status"))
-    epoch, pace = progress.get("epoch", 0), progress.get("seconds_per_epoch")
-    return Cell(row, fold, state, epoch, epochs, pace, record.get("message", ""), seed)
+        return Cell(row, fold, "done", record.epochs, record.epochs, record.seconds_per_epoch, seed=seed)
+    epoch = progress.epoch if progress else 0
+    pace = progress.seconds_per_epoch if progress else None
+    return Cell(row, fold, _state(held, record.status), epoch, record.epochs, pace, record.message or "", seed)
 
 
-def _state(held: bool, status: str | None) -> str:
+def _state(held: bool, status: str) -> str:
     """The state of a run without DONE; `held` says whether a process has its folder."""
     if held:
         return "running"
-    if status in (None, "failed", "interrupted"):
-        return status or "waiting"
-    return "killed"  # it had no time to say so
+    return status if status in ("failed", "interrupted") else "killed"  # it had no time to say so
 
 
 def _is_held(folder: Path) -> bool:
@@ -129,14 +134,12 @@ def _is_held(folder: Path) -> bool:
     return False
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """A file's content; nothing where it is not there (yet)."""
+def _read(kind: type[AnyRecord], path: Path) -> tuple[AnyRecord | None, str]:
+    """A record and "", or None and what is wrong with its file; nothing is wrong where there is none (yet)."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except ValueError:
-        return {"status": "failed", "message": f"{path.name} is damaged"}
+        return kind.read(path), ""
+    except InvalidInput as error:
+        return None, "" if error.code == "record.missing" else f"{path.name} is damaged"
 
 
 def as_text(cells: Sequence[Cell]) -> str:

@@ -4,7 +4,6 @@ The default is the paper's, MONAI's 3D ResNet-18; the others are its deeper and 
 here are MONAI's with the same parameter names and the same function; only the order of operations is ours (LeanResNet).
 """
 
-import json
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from ricenet import LABELS
 from ricenet.errors import InvalidInput, WrongUsage
 from ricenet.training.pool_first_stem import pool_first
+from ricenet.training.run_record import read_run
 
 # Residual blocks of each of four stages, and their kind.
 RESNETS = {
@@ -144,12 +144,12 @@ def load_network(folder: Path) -> nn.Module:
     Raises:
         InvalidInput: the weights are missing or do not fit the architecture in run.json.
     """
-    record = json.loads((folder / "run.json").read_text())
-    network = build_network(len(record["modalities"]["channels"]), **network_settings(record["model"]))
+    record = read_run(folder)
+    network = build_network(len(record.modalities.channels), **network_settings(record.model))
     try:
         network.load_state_dict(load_file(folder / "weights.safetensors"))
     except (OSError, RuntimeError, SafetensorError) as error:
-        run = f"{record['modalities']['name']} fold {record['fold']}"
+        run = f"{record.modalities.name} fold {record.fold}"
         raise InvalidInput(
             f"run {run}: weights.safetensors cannot be used ({str(error).splitlines()[0]}); train it again"
         ) from error

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -22,9 +21,9 @@ from ricenet.cohort.folds import Folds
 from ricenet.command.atomic import file_hash, hold, replace_file
 from ricenet.errors import Incomplete, InvalidInput, WrongUsage
 from ricenet.training.predictions import BY_SET, PREDICTIONS
+from ricenet.training.run_record import PROGRESS, RUN_JSON, EpochProgress, RunRecord, read_run
 
-RESULTS = ("weights.safetensors", PREDICTIONS, "metrics.csv", "run.json")
-PROGRESS = "progress.json"
+RESULTS = ("weights.safetensors", PREDICTIONS, "metrics.csv", RUN_JSON)
 # How a run is watched, and where it and its cases lie, does not change its result; the cases' hash is part of run.json.
 WITHOUT_EFFECT = (
     "run", "cases", "logger", "trainer.progress", "data.workers", "data.cache", "checkpoint_every", "several_seeds",
@@ -36,15 +35,31 @@ PATIENCE_S = 30  # for a process that was killed a moment ago and still holds th
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run folder with DONE; `modalities` is its row of the grid, `record` its run.json."""
+    """A run folder with DONE, and its run.json."""
 
-    modalities: str
-    channels: list[str]
-    fold: int
     folder: Path
-    record: dict[str, Any]
-    seed: int
-    control: str | None
+    record: RunRecord
+
+    @property
+    def modalities(self) -> str:
+        """The run's row of the grid."""
+        return self.record.modalities.name
+
+    @property
+    def channels(self) -> list[str]:
+        return self.record.modalities.channels
+
+    @property
+    def fold(self) -> int:
+        return self.record.fold
+
+    @property
+    def seed(self) -> int:
+        return self.record.seed
+
+    @property
+    def control(self) -> str | None:
+        return self.record.control
 
 
 def run_folder(run: Path, modalities: str, fold: int, seed: int | None = None) -> Path:
@@ -70,7 +85,7 @@ def place(run: Path, row: str, fold: int, seed: int, several_seeds: bool) -> Pat
     return apart if (apart / "identity.json").is_file() else plain
 
 
-def identity(config: Mapping[str, Any], inputs: Mapping[str, str]) -> dict[str, Any]:
+def identity(config: Mapping[str, object], inputs: Mapping[str, str]) -> dict[str, object]:
     """What decides a run's result: its settings, and the hashes of what it reads."""
     flat = {**_flat(config), **inputs}
     as_before = {name for name, value in ADDED_LATER.items() if name in flat and flat[name] == value}
@@ -79,12 +94,12 @@ def identity(config: Mapping[str, Any], inputs: Mapping[str, str]) -> dict[str, 
     }
 
 
-def owner(run_identity: Mapping[str, Any]) -> str:
+def owner(run_identity: Mapping[str, object]) -> str:
     """A digest of a run's identity, by which it knows its checkpoints."""
     return hashlib.sha256(json.dumps(run_identity, sort_keys=True).encode()).hexdigest()
 
 
-def is_finished(folder: Path, run_identity: Mapping[str, Any]) -> bool:
+def is_finished(folder: Path, run_identity: Mapping[str, object]) -> bool:
     """Whether the run folder is finished, with just this identity.
 
     Raises:
@@ -92,8 +107,10 @@ def is_finished(folder: Path, run_identity: Mapping[str, Any]) -> bool:
     """
     path = folder / "identity.json"
     if path.is_file():
-        before = json.loads(path.read_text())
-        changed = [name for name in sorted(before | run_identity) if before.get(name) != run_identity.get(name)]
+        before: dict[str, object] = json.loads(path.read_text())
+        changed = [
+            name for name in sorted(before.keys() | run_identity.keys()) if before.get(name) != run_identity.get(name)
+        ]
         lines = [f"{name}: {before.get(name)} before, {run_identity.get(name)} now" for name in changed]
         if changed:
             beside = "add several_seeds=true to train this seed beside the other, " if changed == ["seed"] else ""
@@ -125,21 +142,21 @@ def claimed(folder: Path) -> Iterator[None]:
 
 
 def _note_end(folder: Path, error: BaseException) -> None:
-    path = folder / "run.json"
+    path = folder / RUN_JSON
     if not path.is_file() or (folder / "DONE").is_file():
         return
     stopped = isinstance(error, (SystemExit, KeyboardInterrupt))
     lines = str(error).splitlines()
     message = "" if stopped or not lines else lines[0]
-    record = json.loads(path.read_text()) | {"status": "interrupted" if stopped else "failed", "message": message}
-    replace_file(path, json.dumps(record, indent=1) + "\n")
+    end = {"status": "interrupted" if stopped else "failed", "message": message}
+    read_run(folder).model_copy(update=end).write(path)
 
 
-def begin(folder: Path, config: Mapping[str, Any], run_identity: Mapping[str, Any], record: dict[str, Any]) -> None:
+def begin(folder: Path, config: Mapping[str, object], run_identity: Mapping[str, object], record: RunRecord) -> None:
     """Write what the run is: identity.json, config.yaml and run.json with `status` running."""
     keep(folder, "identity.json", json.dumps(run_identity, indent=1) + "\n")
     keep(folder, "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
-    keep(folder, "run.json", json.dumps({"status": "running", **record}, indent=1) + "\n")
+    keep(folder, RUN_JSON, record.model_copy(update={"status": "running"}).as_json())
 
 
 @contextmanager
@@ -164,8 +181,8 @@ def keep(folder: Path, name: str, text: str) -> None:
         replace_file(folder / name, text)
 
 
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def _flat(config: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
     for name, value in config.items():
         flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value})
     return flat
@@ -188,11 +205,12 @@ def is_done(folder: Path) -> bool:
     return True
 
 
-def finish(folder: Path, record: dict[str, Any]) -> None:
+def finish(folder: Path, record: RunRecord) -> None:
     """Write run.json, then DONE with the hashes of all results: from here on the run counts."""
     if (folder / PROGRESS).is_file():
-        record |= {"seconds_per_epoch": json.loads((folder / PROGRESS).read_text())["seconds_per_epoch"]}
-    keep(folder, "run.json", json.dumps({"status": "done", **record}, indent=1) + "\n")
+        pace = EpochProgress.read(folder / PROGRESS).seconds_per_epoch
+        record = record.model_copy(update={"seconds_per_epoch": pace})
+    keep(folder, RUN_JSON, record.model_copy(update={"status": "done"}).as_json())
     results = [name for name in (*RESULTS, BY_SET) if name in RESULTS or (folder / name).is_file()]
     keep(folder, "DONE", json.dumps({name: file_hash(folder / name) for name in results}, indent=1) + "\n")
     (folder / PROGRESS).unlink(missing_ok=True)
@@ -205,16 +223,10 @@ def finished_runs(run: Path) -> list[FinishedRun]:
         InvalidInput: there is none, or one was changed after it finished.
     """
     folders = [path.parent for path in run.glob("*/fold*/DONE")]
-    records = [(folder, json.loads((folder / "run.json").read_text())) for folder in folders if is_done(folder)]
-    if not records:
+    finished = [FinishedRun(folder, read_run(folder)) for folder in folders if is_done(folder)]
+    if not finished:
         raise InvalidInput("no finished run in this folder; train first: python -m ricenet.train cases=... name=...")
-    found = [_finished_run(folder, record) for folder, record in records]
-    return sorted(found, key=lambda one: (one.modalities, one.fold, one.seed, one.folder.name))
-
-
-def _finished_run(folder: Path, record: dict[str, Any]) -> FinishedRun:
-    row, channels = record["modalities"]["name"], record["modalities"]["channels"]
-    return FinishedRun(row, channels, record["fold"], folder, record, record["seed"], record.get("control"))
+    return sorted(finished, key=lambda run: (run.modalities, run.fold, run.seed, run.folder.name))
 
 
 def cases_folder(run: Path, finished: Sequence[FinishedRun]) -> Path:
@@ -223,7 +235,7 @@ def cases_folder(run: Path, finished: Sequence[FinishedRun]) -> Path:
     Raises:
         InvalidInput: runs of one grid were trained on different cases folders, or it is gone.
     """
-    relative = {one.record["cases"] for one in finished}
+    relative = {one.record.cases for one in finished}
     if len(relative) > 1:
         raise InvalidInput(
             "runs of this grid were trained on different cases folders; keep one grid to one cases folder"
@@ -255,7 +267,7 @@ def require_same_inputs(runs: Sequence[FinishedRun], cases: Path, folds: Folds) 
     """
     for key, now in {"folds_hash": folds.hash, "case_hash": case_hash(cases, folds)}.items():
         for run in runs:
-            then = run.record[key]
+            then = run.record.input_hashes[key]
             if then != now:
                 raise InvalidInput(
                     f"run {run.modalities}/{run.folder.name}: trained on cases or folds with {key} {then[:12]}, the "

@@ -144,7 +144,7 @@ def test_a_grid_has_one_set_of_labels_and_is_read_apart(phantom_cases: Path, tmp
     ]
     for one in runs:
         assert all(row["label"] == new[row["case_key"]] for row in read_predictions(one.folder))
-        assert one.record["folds_hash"] == real.hash
+        assert one.record.folds_hash == real.hash
         with (one.folder / "metrics.csv").open() as stream:
             assert len(list(csv.DictReader(stream))) == 1
     assert read_grid(runs, phantom_cases, real) == {}

@@ -208,7 +208,11 @@ def test_text_from_folders_and_tables_cannot_become_markup():
     summary["controls"][0]["row"] = evil
     summary["sets"]["rd_post_event"]["subgroups"][0] |= {"column": evil, "level": evil}
     summary["missing"] = [f"{evil}/fold1"]
-    records[0]["versions"]["torch"] = records[0]["model"]["architecture"] = evil
+    changes = {
+        name: {**getattr(records[0], name), key: evil}
+        for name, key in (("versions", "torch"), ("model", "architecture"))
+    }
+    records[0] = records[0].model_copy(update=changes)
     for file in ("claim.md", "tripod_ai.md"):
         text = fill(checklist(file), read_facts(summary, records))
         assert "evil" in text

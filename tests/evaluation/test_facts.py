@@ -8,6 +8,7 @@ import pytest
 from helpers.checklist_inputs import full_records, full_summary
 
 from ricenet.evaluation.facts import read_facts
+from ricenet.training.run_record import Row
 
 
 def test_counts_and_settings_are_those_of_the_summary_and_the_runs():
@@ -29,7 +30,8 @@ def test_counts_and_settings_are_those_of_the_summary_and_the_runs():
 def test_a_further_channel_is_an_input_and_its_set_a_combination():
     summary, records = full_summary(), full_records()
     summary["sets"]["rd_post_event_flair"] = summary["sets"]["rd"]
-    records[0]["modalities"] = {"name": "rd_post_event_flair", "channels": ["post", "event", "rd", "flair"]}
+    further = Row(name="rd_post_event_flair", channels=["post", "event", "rd", "flair"])
+    records[0] = records[0].model_copy(update={"modalities": further})
     facts = read_facts(summary, records)
     assert facts["inputs"] == "post-OP MRI, event MRI, dose, flair"
     assert facts["combinations"] == read_facts(full_summary(), [])["combinations"] + 1
@@ -51,15 +53,16 @@ def test_no_count_of_exclusions_is_not_a_count_of_none():
 
 def test_a_control_run_says_nothing_of_how_the_networks_were_trained():
     records = full_records()
-    assert records[-1]["control"]
-    assert records[-1]["epochs"] == 3
+    assert records[-1].control
+    assert records[-1].epochs == 3
     assert read_facts({}, records) == read_facts({}, records[:-1])
     assert read_facts({}, records[-1:]) == {}
 
 
 def test_runs_that_differ_are_all_named():
     records = full_records()
-    records[3] |= {"epochs": 14, "checkpoint": "best", "model": {**records[3]["model"], "width": 8}}
+    changes = {"epochs": 14, "checkpoint": "best", "model": {**records[3].model, "width": 8}}
+    records[3] = records[3].model_copy(update=changes)
     facts = read_facts({}, records)
     assert (facts["epochs"], facts["checkpoint"]) == ("800, 14", "last, best")
     assert facts["networks"].count("feature maps") == 2
@@ -115,8 +118,14 @@ def test_whatever_is_absent_or_none_the_facts_can_be_read():
             summary = full_summary()
             _change(summary, holder, key, value)
             json.dumps(read_facts(summary, records))
-    for key in records[0]:
-        read_facts({}, [{**records[0], key: None}, {name: value for name, value in records[0].items() if name != key}])
+    for key in ("control", "elapsed_s", "seconds_per_epoch", "message", "metadata", "covariates_hash"):
+        read_facts({}, [records[0].model_copy(update={key: None})])
+    for group in ("model", "versions"):
+        content = getattr(records[0], group)
+        for key in content:
+            rest = {name: value for name, value in content.items() if name != key}
+            kept = [records[0].model_copy(update={group: of}) for of in (rest, {**content, key: None}, {})]
+            json.dumps(read_facts({}, kept))
 
 
 def _places(summary: dict[str, Any]):
@@ -139,10 +148,16 @@ def _change(summary: dict[str, Any], holder: tuple, key: str, value: Any) -> Non
 
 def test_no_path_id_or_key_becomes_a_fact():
     canary, summary, records = "CANARY-17/home/somebody", full_summary(), deepcopy(full_records())
-    for one in records:
-        one |= {"cases": canary, "status": canary, "host": canary, "case_hash": canary}
-        one["model"] |= {"pretrained": canary, "name": canary, "note": canary}
-        one["versions"] |= {"user": canary, "threads": canary}
+    for index, one in enumerate(records):
+        places = {
+            "cases": canary,
+            "status": canary,
+            "message": canary,
+            "case_hash": canary,
+            "model": {**one.model, "pretrained": canary, "name": canary, "note": canary},
+            "versions": {**one.versions, "user": canary, "threads": canary},
+        }
+        records[index] = one.model_copy(update=places)
     summary |= {"notes": [canary], "patient_id": canary}
     summary["sets"]["rd"]["cases"] = [canary]
     summary["sets"]["rd"]["roc"] = {"keys": [canary]}
@@ -153,5 +168,5 @@ def test_no_path_id_or_key_becomes_a_fact():
 
 def test_transferred_weights_are_named_by_their_hash():
     record = full_records()[0]
-    record["model"]["pretrained"] = "0123456789abcdef" * 4
+    record = record.model_copy(update={"model": {**record.model, "pretrained": "0123456789abcdef" * 4}})
     assert read_facts({}, [record])["initialisation"] == "transferred weights (SHA-256 0123456789ab)"

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from ricenet.training.run_record import RunRecord
+
 SETS = ("event", "post", "rd", "post_event", "rd_post", "rd_event", "rd_post_event")
 
 
@@ -122,46 +124,50 @@ def _contrast(
     }
 
 
-def full_records() -> list[dict[str, Any]]:
+def full_records() -> list[RunRecord]:
     """A run.json for every set, fold and two seeds, and one of a leakage control."""
     runs = [_record(name, fold, seed) for name in SETS for fold in range(5) for seed in (0, 1)]
-    return [*runs, _record("rd_post_event-shuffled_labels", 0, 3) | {"control": "shuffled_labels", "epochs": 3}]
+    control = _record("rd_post_event-shuffled_labels", 0, 3)
+    return [*runs, control.model_copy(update={"control": "shuffled_labels", "epochs": 3})]
 
 
-def _record(name: str, fold: int, seed: int) -> dict[str, Any]:
-    return {
-        "status": "done",
-        "modalities": {"name": name, "channels": name.partition("-")[0].split("_")},
-        "fold": fold,
-        "n_folds": 5,
-        "seed": seed,
-        "epochs": 800,
-        "checkpoint": "last",
-        "model": {
-            "name": "resnet18",
-            "architecture": "resnet18",
-            "width": 64,
-            "conv1_size": 7,
-            "conv1_stride": 1,
-            "max_pool": True,
-            "dropout": 0.0,
-            "channel_dropout": 0.0,
-            "pretrained": None,
-        },
-        "cases": "../cases",
-        "folds_hash": "0123456789abcdef" * 4,
-        "versions": {
-            "ricenet": "0.1.0",
-            "commit": "8a4c2a552a96b2e8dd02d94e4b15f6226eb8256a",
-            "torch": "2.13.0",
-            "lightning": "2.6.6",
-            "monai": "1.6.1",
-            "numpy": "2.3.5",
-            "torchmetrics": "1.9.0",
-            "python": "3.11.7",
-            "machine": "NVIDIA H100",
-            "threads": 1,
-        },
-        "elapsed_s": 25.3,
-        "control": None,
-    }
+def _record(name: str, fold: int, seed: int) -> RunRecord:
+    return RunRecord.model_validate(
+        {
+            "status": "done",
+            "modalities": {"name": name, "channels": name.partition("-")[0].split("_")},
+            "fold": fold,
+            "n_folds": 5,
+            "seed": seed,
+            "epochs": 800,
+            "checkpoint": "last",
+            "model": {
+                "name": "resnet18",
+                "architecture": "resnet18",
+                "width": 64,
+                "conv1_size": 7,
+                "conv1_stride": 1,
+                "max_pool": True,
+                "dropout": 0.0,
+                "channel_dropout": 0.0,
+                "pretrained": None,
+            },
+            "cases": "../cases",
+            "folds_hash": "0123456789abcdef" * 4,
+            "case_hash": "fedcba9876543210" * 4,
+            "versions": {
+                "ricenet": "0.1.0",
+                "commit": "8a4c2a552a96b2e8dd02d94e4b15f6226eb8256a",
+                "torch": "2.13.0",
+                "lightning": "2.6.6",
+                "monai": "1.6.1",
+                "numpy": "2.3.5",
+                "torchmetrics": "1.9.0",
+                "python": "3.11.7",
+                "machine": "NVIDIA H100",
+                "threads": 1,
+            },
+            "elapsed_s": 25.3,
+            "control": None,
+        }
+    )

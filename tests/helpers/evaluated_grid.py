@@ -20,6 +20,7 @@ from ricenet.evaluate import summarise
 from ricenet.evaluation.grid import read_grid
 from ricenet.training.predictions import write_predictions
 from ricenet.training.run_folder import finish, finished_runs
+from ricenet.training.run_record import read_run
 
 CHANNELS = ["event", "rd"]
 
@@ -62,7 +63,7 @@ def answer(folder: Path, folds: Folds, fold: int, logit_of: Callable[[ReadyCase]
                 "logit_recurrence": 0.0, "logit_rice": x, "prob_rice": float(1 / (1 + np.exp(-x))),
             })  # fmt: skip
     write_predictions(folder, rows)
-    finish(folder, json.loads((folder / "run.json").read_text()))
+    finish(folder, read_run(folder))
 
 
 def write_config(folder: Path, cases: Path, fold: int) -> None:

@@ -16,6 +16,7 @@ from ricenet.command.schemas import EvaluateConfig, compose
 from ricenet.evaluate import Plan
 from ricenet.paper import PAPER
 from ricenet.training import predictions, run_folder
+from ricenet.training.run_record import RunRecord
 
 SIZE, SPACING_MM = 12, 10.0
 CAVITY, LESION = (slice(3, 6), slice(3, 6), 4), (slice(6, 9), slice(5, 8), 7)
@@ -153,4 +154,4 @@ def finish_run(folder: Path, rows: list[dict], record: dict) -> None:
     predictions.write_predictions(folder, rows)
     (folder / "weights.safetensors").write_bytes(b"")
     (folder / "metrics.csv").write_text("epoch\n")
-    run_folder.finish(folder, record)
+    run_folder.finish(folder, RunRecord.model_validate(record))

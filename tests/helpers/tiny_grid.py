@@ -14,6 +14,7 @@ from ricenet.cohort.ready_cases import ReadyCase, write_cases
 from ricenet.training.network import build_network
 from ricenet.training.predictions import write_predictions
 from ricenet.training.run_folder import case_hash, finish, run_folder
+from ricenet.training.run_record import RunRecord
 
 SHAPE, SPACING_MM, ORIGIN_MM = (14, 12, 10), 5.0, (-31.0, -40.0, -12.0)
 MODEL = {
@@ -98,7 +99,7 @@ def write_tiny_fold(
         "versions": {"ricenet": "0.1.0", "torch": "2"},
         "elapsed_s": 90.0,
     }
-    finish(folder, record)
+    finish(folder, RunRecord.model_validate(record))
     return folder
 
 

@@ -31,6 +31,7 @@ from ricenet.statistics import metrics
 from ricenet.statistics.recalibration import fit_recalibration, recalibrate
 from ricenet.training import run_folder
 from ricenet.training.network import build_network, load_network
+from ricenet.training.run_record import Row, read_run
 
 NAME = "rd_event"
 WHAT_EXPORTS = (
@@ -214,9 +215,8 @@ def _export_control(run: Path) -> None:
     write_tiny_fold(run, run.parent / "cases", folds, ["rd"], 0)
     (run / "rd").rename(run / "rd-shuffled_labels")
     folder = run / "rd-shuffled_labels" / "fold0"
-    record = json.loads((folder / "run.json").read_text())
-    record |= {"modalities": {"name": "rd-shuffled_labels", "channels": ["rd"]}, "control": "shuffled_labels"}
-    run_folder.finish(folder, record)
+    row = Row(name="rd-shuffled_labels", channels=["rd"])
+    run_folder.finish(folder, read_run(folder).model_copy(update={"modalities": row, "control": "shuffled_labels"}))
     export_model(run, "rd-shuffled_labels", run / "model")
 
 
@@ -236,9 +236,8 @@ def _export_unknown(run: Path) -> None:
 
 def _export_two_networks(run: Path) -> None:
     folder = run / NAME / "fold1"
-    record = json.loads((folder / "run.json").read_text())
-    record["model"]["conv1_stride"] = 2
-    run_folder.finish(folder, record)
+    record = read_run(folder)
+    run_folder.finish(folder, record.model_copy(update={"model": {**record.model, "conv1_stride": 2}}))
     export_model(run, NAME, run / "model")
 
 

@@ -1,12 +1,12 @@
 """Networks are MONAI's by default, each setting changes what it names, and weights come in without pickle."""
 
 import copy
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from helpers.run_records import run_record
 from helpers.small_networks import DENSE, PAPER, TINY, medicalnet
 from monai.networks.nets import densenet121, resnet10, resnet18, resnet34, resnet50
 from safetensors.torch import save_file
@@ -112,12 +112,7 @@ def test_a_volume_too_small_for_a_densenet_is_refused() -> None:
 
 
 def write_run(folder: Path, weights: dict[str, torch.Tensor], settings: dict[str, Any] = TINY) -> None:
-    record = {
-        "modalities": {"name": "rd_event", "channels": ["event", "rd"]},
-        "fold": 1,
-        "model": {"name": "x", "channel_dropout": 0.5, **settings},
-    }
-    (folder / "run.json").write_text(json.dumps(record))
+    run_record(fold=1, model={"name": "x", "channel_dropout": 0.5, **settings}).write(folder / "run.json")
     save_file(weights, folder / "weights.safetensors")
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from helpers.make_grid import make_cases, write_cases_folder, write_run
+from helpers.run_records import run_record
 
 from ricenet.errors import Incomplete, InvalidInput, WrongUsage
 from ricenet.training import run_folder
@@ -18,7 +19,7 @@ ROW = {
     "logit_recurrence": 0.1, "logit_rice": 1 / 3, "prob_rice": 0.1 + 0.2,
 }  # fmt: skip
 IDENTITY = run_folder.identity(CONFIG, HASHES)
-RECORD = {"modalities": {"name": "rd_event", "channels": ["event", "rd"]}, "fold": 1, "seed": 0, "cases": "cases"}
+RECORD = run_record(fold=1, cases="cases")
 
 
 @pytest.fixture

@@ -1,0 +1,100 @@
+"""run.json and progress.json: read as they were written by every version so far, written byte for byte the same."""
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers.run_records import run_record
+
+from ricenet.errors import InvalidInput
+from ricenet.training.run_record import EpochProgress, RunRecord, read_run
+
+NETWORK = """\
+{
+ "status": "done",
+ "modalities": {
+  "name": "rd_event",
+  "channels": [
+   "event",
+   "rd"
+  ]
+ },
+ "fold": 3,
+ "n_folds": 5,
+ "seed": 0,
+ "control": null,
+ "epochs": 800,
+ "checkpoint": "last",
+ "model": {
+  "name": "resnet18",
+  "architecture": "resnet18",
+  "width": 64,
+  "conv1_size": 7,
+  "conv1_stride": 1,
+  "max_pool": true,
+  "dropout": 0.0,
+  "channel_dropout": 0.5,
+  "pretrained": null
+ },
+ "cases": "../../cases",
+ "folds_hash": "0f",
+ "case_hash": "1e",
+ "versions": {
+  "ricenet": "0.1.0",
+  "commit": null,
+  "torch": "2.13.0",
+  "threads": 1
+ },
+ "elapsed_s": 25.0,
+ "seconds_per_epoch": 0.031
+}
+"""
+REGRESSION = {
+    "status": "failed", "modalities": {"name": "metadata_only", "channels": []}, "fold": 0, "n_folds": 2, "seed": 1,
+    "control": "metadata_only", "epochs": 1, "checkpoint": "last", "model": {"name": "logistic_regression"},
+    "cases": "../cases", "folds_hash": "f", "case_hash": "c", "covariates_hash": "v", "metadata": ["site"],
+    "versions": {"numpy": "2.3.5"}, "message": "no disk",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", [NETWORK, json.dumps(REGRESSION, indent=1) + "\n"])
+def test_what_is_read_is_written_byte_for_byte(text: str) -> None:
+    record = RunRecord.model_validate_json(text)
+    assert record.as_json() == text
+    again = record.model_copy(update={"message": "x", "status": "failed"}).as_json()
+    assert list(json.loads(again)) == list(dict.fromkeys([*json.loads(text), "message"]))  # each key in its place
+
+
+def test_a_run_from_before_controls_and_paces_is_read() -> None:
+    content = json.loads(NETWORK)
+    for key in ("status", "control", "seconds_per_epoch"):
+        del content[key]
+    record = RunRecord.model_validate(content)
+    assert (record.status, record.control, record.seconds_per_epoch) == ("done", None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (NETWORK[:-9], "run.json cannot be read"),
+        (NETWORK.replace('"fold": 3', '"fold": "three"'), "run.json cannot be read: fold"),
+        (NETWORK.replace(' "case_hash": "1e",\n', ""), "run.json cannot be read: case_hash"),
+        (NETWORK.replace('"done"', '"finished"'), "run.json cannot be read: status"),
+    ],
+)
+def test_a_damaged_record_is_refused_with_what_to_do(tmp_path: Path, text: str, says: str) -> None:
+    folder = tmp_path / "rd" / "fold0"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(text)
+    with pytest.raises(InvalidInput, match=f"{says}.*; remove rd/fold0 and train it again") as refused:
+        read_run(folder)
+    assert refused.value.code == "record.damaged"
+
+
+def test_a_run_is_known_by_the_hashes_of_its_inputs() -> None:
+    assert run_record(folds_hash="a", case_hash="b").input_hashes == {"folds_hash": "a", "case_hash": "b"}
+
+
+def test_progress_stays_one_line() -> None:
+    progress = EpochProgress(epoch=3, epochs=800, seconds_per_epoch=1.25)
+    assert progress.as_json() == '{"epoch": 3, "epochs": 800, "seconds_per_epoch": 1.25}\n'
