@@ -18,7 +18,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ricenet.cohort.pseudonyms import KEY_FILE, case_key, pseudonym, read_key, write_key
 from ricenet.cohort.table import COLUMNS
@@ -32,6 +32,7 @@ from ricenet.errors import Incomplete, InvalidInput, WrongUsage
 if TYPE_CHECKING:
     from ricenet.delivery.intake import Intake, Settings
     from ricenet.delivery.public_cohorts import Entry
+    from ricenet.delivery.record import CaseIngestRecord, UnusedRecord
     from ricenet.delivery.series import PatientFiles
 
 log = logging.getLogger(__name__)
@@ -124,44 +125,46 @@ def ingest(
     """
     if not delivery.is_dir():
         raise InvalidInput("the delivery folder does not exist", "correct delivery=", code="delivery.missing")
-    tasks, facts = _find(delivery, rows, layout, keys)
+    tasks, unused = _find(delivery, rows, layout, keys)
     wanted = [task for task in tasks if not task.excluded_because]
     out.mkdir(parents=True, exist_ok=True)
     with hold(out):
         write_key(out / KEY_FILE, keys.cohort)
         records = _take_all_in(wanted, out, settings, keys, jobs)
-        _write_tables(out, [_row(task, records.get(task.key), keep) for task in tasks], records, facts, keep)
+        _write_tables(out, [_row(task, records.get(task.key), keep) for task in tasks], records, unused, keep)
         _remove_others(out, set(records))
-    problems = [records[task.key]["problem"] for task in wanted if "problem" in records[task.key]]
+    problems = [problem for task in wanted if (problem := records[task.key].problem) is not None]
     log.info("%d cases ready, %d excluded by the label table", len(wanted) - len(problems), len(tasks) - len(wanted))
     if problems:
-        lines = "\n".join(f"  [{one['code']}] {one['message']}; {one['hint']}" for one in problems)
+        lines = "\n".join(f"  [{problem.code}] {problem.message}; {problem.hint}" for problem in problems)
         raise Incomplete(
             f"{len(problems)} of {len(wanted)} cases cannot be used as they are; the others are in. They stand in "
             f"cohort.csv with the reason, and <case>/{RECORD} lists what there was to choose from:\n{lines}"
         )
 
 
-def _find(delivery: Path, rows: list[LabelRow], layout: str, keys: Keys) -> tuple[list[Task], dict[str, Any]]:
+def _find(delivery: Path, rows: list[LabelRow], layout: str, keys: Keys) -> tuple[list[Task], "UnusedRecord"]:
     """What there is for each row, and counts of what the delivery holds besides."""
+    from ricenet.delivery.record import UnusedRecord
+
     if layout != "dicom":
         from ricenet.delivery import public_cohorts
 
         read = {"lumiere": public_cohorts.lumiere, "cfb_gbm": public_cohorts.cfb_gbm}[layout]
-        return [_task(entry.label, keys, entry=entry) for entry in read(delivery, rows)], {}
+        return [_task(entry.label, keys, entry=entry) for entry in read(delivery, rows)], UnusedRecord()
     from ricenet.delivery.series import index_delivery
 
-    found = index_delivery(delivery)
-    unlabelled = found.patients.keys() - {row.patient_id for row in rows}
-    tasks = [_task(row, keys, files=found.patients.get(row.patient_id)) for row in rows]
-    return tasks, {"patients_without_a_label": len(unlabelled), "files_not_used": found.skipped}
+    index = index_delivery(delivery)
+    unlabelled = index.patients.keys() - {row.patient_id for row in rows}
+    tasks = [_task(row, keys, files=index.patients.get(row.patient_id)) for row in rows]
+    return tasks, UnusedRecord(patients_without_a_label=len(unlabelled), files_not_used=index.skipped)
 
 
-def _task(label: LabelRow, keys: Keys, **material: Any) -> Task:
+def _task(label: LabelRow, keys: Keys, files: "PatientFiles | None" = None, entry: "Entry | None" = None) -> Task:
     """Name the case. The event's date goes in, so that a further event leaves the others' names alone."""
     patient = "p" + pseudonym(keys.secret, label.patient_id)[1:]
     event = "e" + pseudonym(keys.secret, f"{label.patient_id}\0{label.event_date or label.event_id}")[1:]
-    return Task(label, patient, event, case_key(keys.cohort, patient, event), **material)
+    return Task(label, patient, event, case_key(keys.cohort, patient, event), files, entry)
 
 
 def _digest(task: Task, settings: "Settings", keys: Keys) -> str:
@@ -178,9 +181,11 @@ def _digest(task: Task, settings: "Settings", keys: Keys) -> str:
 
 def _take_all_in(
     tasks: list[Task], out: Path, settings: "Settings", keys: Keys, jobs: int
-) -> dict[str, dict[str, Any]]:
+) -> "dict[str, CaseIngestRecord]":
     """The record of every case by its key: from this run or, where nothing changed, from an earlier one."""
     from tqdm import tqdm
+
+    from ricenet.delivery.record import CaseIngestRecord, ProblemRecord
 
     digests = {task.key: _digest(task, settings, keys) for task in tasks}
     records = {key: record for key, digest in digests.items() if (record := _finished(out / key, digest)) is not None}
@@ -194,31 +199,42 @@ def _take_all_in(
         tqdm(ends, total=len(todo), desc="ingest", unit="case") as bar,
     ):
         for key, ended in bar:
+            if ended.kind == "done":
+                records[key] = ended.value
+                continue
             # What the worker did not foresee is this case's problem, not the others'.
-            problem = {"code": ended.code, "message": f"{names[key]}: {ended.message}", "hint": "run ingest again"}
-            records[key] = ended.value if ended.kind == "done" else {"case": key, "problem": problem}
+            message = f"{names[key]}: {ended.message}"
+            problem = ProblemRecord(code=ended.code, message=message, hint="run ingest again")
+            records[key] = CaseIngestRecord(version=INGEST_VERSION, case=key, digest=digests[key], problem=problem)
     return records
 
 
-def _finished(folder: Path, digest: str) -> dict[str, Any] | None:
-    path = folder / RECORD
-    record = json.loads(path.read_text()) if path.is_file() else {}
-    return record if record.get("digest") == digest and "problem" not in record else None
+def _finished(folder: Path, digest: str) -> "CaseIngestRecord | None":
+    """The record of a case that need not be ingested again."""
+    from ricenet.delivery.record import CaseIngestRecord
+
+    try:
+        record = CaseIngestRecord.read(folder / RECORD)
+    except InvalidInput:  # there is none, or one that was cut off
+        return None
+    return record if record.digest == digest and record.problem is None else None
 
 
-def take_in(task: Task, digest: str, out: Path, settings: "Settings", keys: Keys) -> dict[str, Any]:
+def take_in(task: Task, digest: str, out: Path, settings: "Settings", keys: Keys) -> "CaseIngestRecord":
     """Write the folder of one case, complete or not at all; returns its record, which says so if it has a problem."""
     from ricenet.delivery.intake import write_volumes
+    from ricenet.delivery.record import CaseIngestRecord, ProblemRecord
 
     with partial_folder(out, task.key) as folder:
         case = _read(task, settings, keys, folder)
-        record = {"version": INGEST_VERSION, "case": task.key, "digest": digest, **case.record}
+        selection = case.record.model_dump(exclude_unset=True)
+        whole = partial(CaseIngestRecord, version=INGEST_VERSION, case=task.key, digest=digest, **selection)
         if case.problem is None:
-            record |= {"columns": case.columns, "sha256": write_volumes(case.volumes, folder)}
+            record = whole(columns=case.columns, sha256=write_volumes(case.volumes, folder))
         else:
             problem = case.problem
-            record["problem"] = {"code": problem.code, "message": problem.message, "hint": problem.hint}
-        (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n")
+            record = whole(problem=ProblemRecord(code=problem.code, message=problem.message, hint=problem.hint))
+        record.write(folder / RECORD)
         remove_folder(out / task.key)  # an earlier state of the delivery, or an earlier failure
         publish(folder, out / task.key, last=RECORD)
     return record
@@ -239,10 +255,10 @@ def _read(task: Task, settings: "Settings", keys: Keys, scratch: Path) -> "Intak
     return Intake(problem=missing)
 
 
-def _row(task: Task, record: dict[str, Any] | None, keep: list[str]) -> dict[str, Any]:
-    """The case's row of cohort.csv."""
+def _row(task: Task, record: "CaseIngestRecord | None", keep: list[str]) -> dict[str, object]:
+    """The case's row of cohort.csv; `record` is None where the row is excluded."""
     label = task.label
-    row = {
+    row: dict[str, object] = {
         "patient_id": task.patient,
         "event_id": task.event,
         "label": label.label,
@@ -253,31 +269,37 @@ def _row(task: Task, record: dict[str, Any] | None, keep: list[str]) -> dict[str
     }
     if record is None:
         return row
-    if "problem" in record:
-        return row | {"excluded_because": f"ingest: {record['problem']['code']}"}
-    images = {name.removesuffix(".nii.gz"): f"{record['case']}/{name}" for name in record["sha256"]}
-    return row | images | record["columns"] | ({"dose_unit": "Gy"} if "rd" in images else {})
+    if record.columns is None:
+        assert record.problem is not None
+        return row | {"excluded_because": f"ingest: {record.problem.code}"}
+    images = {name.removesuffix(".nii.gz"): f"{record.case}/{name}" for name in record.sha256}
+    return row | images | dict(record.columns) | ({"dose_unit": "Gy"} if "rd" in images else {})
 
 
 def _write_tables(
-    out: Path, rows: list[dict[str, Any]], records: dict[str, dict[str, Any]], facts: dict[str, Any], keep: list[str]
+    out: Path,
+    rows: list[dict[str, object]],
+    records: "dict[str, CaseIngestRecord]",
+    unused: "UnusedRecord",
+    keep: list[str],
 ) -> None:
     """cohort.csv, manifest.sha256 (as sha256sum writes it) and ingest.json, each in one step."""
+    from ricenet.delivery.record import CohortIngestRecord
+
     table = io.StringIO()
     writer = csv.DictWriter(table, [*COLUMNS, *MORE_COLUMNS, *keep], restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    hashes = {f"{r['case']}/{name}": sha for r in records.values() for name, sha in r.get("sha256", {}).items()}
-    summary = {
-        "version": INGEST_VERSION,
-        "cases": len(rows),
-        "ready": sum("problem" not in record for record in records.values()),
-        "excluded": dict(Counter(row["excluded_because"] for row in rows if row["excluded_because"])),
-        "flags": {r["case"]: r["dose"]["flags"] for r in records.values() if r.get("dose", {}).get("flags")},
-        "delivery": facts,
-    }
+    hashes = {f"{record.case}/{name}": sha for record in records.values() for name, sha in record.sha256.items()}
     replace_file(out / MANIFEST, "".join(f"{sha}  {name}\n" for name, sha in sorted(hashes.items())))
-    replace_file(out / RECORD, json.dumps(summary, indent=1) + "\n")
+    CohortIngestRecord(
+        version=INGEST_VERSION,
+        cases=len(rows),
+        ready=sum(record.problem is None for record in records.values()),
+        excluded=Counter(str(row["excluded_because"]) for row in rows if row["excluded_because"]),
+        flags={record.case: record.dose.flags for record in records.values() if record.dose and record.dose.flags},
+        delivery=unused,
+    ).write(out / RECORD)
     replace_file(out / "cohort.csv", table.getvalue())
 
 

@@ -183,7 +183,7 @@ def predict_patient(folder: Path, known: "Known", rules: "IntakeSettings", ensem
             found = write_unfit(problem.case.key, ensemble.model, wrong, out, problem.record)
         else:
             name = f"case {delivered.case.key}"
-            found = predict_case(delivered.case, ensemble, out, name, delivered.record or None)
+            found = predict_case(delivered.case, ensemble, out, name, delivered.record)
     print(in_words(found))
     if not found["fit"]:
         raise InvalidInput(_not_fit([found]), code="patient.unfit")

@@ -357,3 +357,12 @@ def test_a_public_cohort_of_nifti(tmp_path):
     assert "Patient-001" not in (out / "cohort.csv").read_text()
     rated = [row["excluded_because"] for row in table(out)]
     assert rated == ["rating Post-Op is no event of this study", ""]
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"version": 1, "case": "c1", "digest": "d", "mustermann": 1}'])
+def test_a_damaged_record_is_no_finished_case(tmp_path, content):
+    (tmp_path / "ingest.json").write_text(content)
+    assert module._finished(tmp_path, "d") is None
+    (tmp_path / "ingest.json").write_text('{"version": 1, "case": "c1", "digest": "d", "sha256": {}}')
+    assert module._finished(tmp_path, "d") is not None
+    assert module._finished(tmp_path, "another") is None

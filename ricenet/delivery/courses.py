@@ -8,8 +8,9 @@ counts as often as its fraction group is planned. What is ambiguous or incomplet
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from ricenet.delivery.record import DoseRecord, RejectedDose
 from ricenet.delivery.rtdose import DoseGrid
 from ricenet.delivery.rtplan import Plan
 from ricenet.errors import InvalidInput
@@ -44,17 +45,17 @@ class PatientDoses:
     doses: dict[int, DoseGrid]
     fractions: int | None
     prescription_gy: float | None
-    rejected: list[dict[str, Any]] = field(default_factory=list)
+    rejected: list[RejectedDose] = field(default_factory=list)
 
-    def row(self, number: int) -> dict[str, Any]:
+    def describe(self, number: int) -> DoseRecord:
         """What the record says of a dose."""
         dose = self.doses[number]
-        return {
-            "dose": number,
-            "plans": [self.plan_number[uid] for uid in dose.plans],
-            "summation": dose.summation or "absent",
-            "max_gy": round(float(dose.volume.voxels.max()), 3),
-        }
+        return DoseRecord(
+            dose=number,
+            plans=[self.plan_number[uid] for uid in dose.plans],
+            summation=dose.summation or "absent",
+            max_gy=round(float(dose.volume.voxels.max()), 3),
+        )
 
     def approvals(self, number: int) -> set[str]:
         """The approval of the plans that a dose refers to; "" for one that is not there."""
@@ -112,7 +113,7 @@ def find_courses(patient: PatientDoses) -> list[Course]:
     found = [_course(patient, plans, own, sole=len(by_plans) == 1) for plans, own in by_plans.items()]
     courses = [course for course in found if course is not None]
     if not found or len(courses) < len(found):
-        reasons = [f"dose {row['dose']} ({row['summation']}): {row['reason']}" for row in patient.rejected]
+        reasons = [f"dose {each.dose} ({each.summation}): {each.reason}" for each in patient.rejected]
         message = f"expected the whole dose of every plan, got {'; '.join(reasons) or 'no dose at all'}"
         raise patient.refusal("incomplete" if courses else "nothing_usable", message)
     return courses
@@ -136,7 +137,9 @@ def _usable(patient: PatientDoses) -> dict[int, DoseGrid]:
 
 
 def _without(patient: PatientDoses, doses: dict[int, DoseGrid], reasons: Mapping[int, str]) -> dict[int, DoseGrid]:
-    patient.rejected += [{**patient.row(number), "reason": reason} for number, reason in reasons.items() if reason]
+    patient.rejected += [
+        RejectedDose(**dict(patient.describe(number)), reason=reason) for number, reason in reasons.items() if reason
+    ]
     return {number: dose for number, dose in doses.items() if not reasons.get(number)}
 
 

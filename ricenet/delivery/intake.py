@@ -1,14 +1,12 @@
 """One case of a delivery: its label row, image series, doses and plans in; volumes and a record of every choice out.
 
-The record (ingest.json of the case) says what was chosen, summed and rejected and why. It holds pseudonyms, days since
-radiotherapy and sizes; no date, description, name or UID of a header.
+The record (ricenet.delivery.record) says what was chosen, summed and rejected and why.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,6 +15,7 @@ from ricenet.command.atomic import file_hash
 from ricenet.command.schemas import IntakeConfig, RuleConfig
 from ricenet.delivery.label_table import LabelRow
 from ricenet.delivery.public_cohorts import Entry
+from ricenet.delivery.record import CaseColumns, ImageRecord, SelectionRecord, SeriesRecord, TreatmentRecord
 from ricenet.delivery.roles import (
     Choice,
     Timeline,
@@ -71,8 +70,8 @@ class Intake:
     """
 
     volumes: dict[str, Volume] = field(default_factory=dict)
-    columns: dict[str, Any] = field(default_factory=dict)
-    record: dict[str, Any] = field(default_factory=dict)
+    columns: CaseColumns | None = None
+    record: SelectionRecord = field(default_factory=SelectionRecord)
     problem: InvalidInput | None = None
 
 
@@ -96,13 +95,14 @@ def from_nifti(entry: Entry, subject: str, settings: Settings) -> Intake:
             raise _no_dose(subject)
     except InvalidInput as problem:
         return Intake(problem=problem)
-    columns = {
-        "fractions": label.fractions,
-        "prescription_gy": label.prescription_gy,
-        "post_day": entry.post_day,
-        "event_day": entry.event_day,
-    }
-    return Intake(volumes, columns, {"images": {role: {"reason": "layout of the cohort"} for role in volumes}})
+    columns = CaseColumns(
+        fractions=label.fractions,
+        prescription_gy=label.prescription_gy,
+        post_day=entry.post_day,
+        event_day=entry.event_day,
+    )
+    images = {role: ImageRecord(reason="layout of the cohort") for role in volumes}
+    return Intake(volumes, columns, SelectionRecord(images=images))
 
 
 def from_dicom(
@@ -129,16 +129,20 @@ def from_dicom(
         chosen = _chosen(label, files, times, frame, subject, settings, key)
         volumes = {role: read_series(choice.series, f"{subject}: {role}", scratch) for role, choice in chosen.items()}
     except InvalidInput as problem:
-        return Intake(
-            record={"series": describe_series(files.series, times, frame, settings.wording, key)}, problem=problem
-        )
-    columns: dict[str, Any] = {"fractions": label.fractions, "prescription_gy": label.prescription_gy}
+        series = describe_series(files.series, times, frame, settings.wording, key)
+        return Intake(record=SelectionRecord(series=series), problem=problem)
     if treatment is not None:
         volumes["rd"] = treatment.volume
-        columns = {"fractions": treatment.fractions, "prescription_gy": treatment.prescription_gy}
-    for role in ("post", "event"):
-        columns[f"{role}_day"] = times.day(chosen[role].series)
-        columns[f"scanner_{role}"] = _scanner(chosen[role].series, key)
+    schedule: LabelRow | Treatment = label if treatment is None else treatment
+    post, event = (chosen[role].series for role in ("post", "event"))
+    columns = CaseColumns(
+        fractions=schedule.fractions,
+        prescription_gy=schedule.prescription_gy,
+        post_day=times.day(post),
+        scanner_post=_scanner(post, key),
+        event_day=times.day(event),
+        scanner_event=_scanner(event, key),
+    )
     return Intake(volumes, columns, _record(files, chosen, treatment, times, settings, key))
 
 
@@ -154,22 +158,24 @@ def write_volumes(volumes: Mapping[str, Volume], folder: Path) -> dict[str, str]
 
 def describe_series(
     series: Sequence[Series], times: Timeline, frame: str | None, wording: Wording, key: bytes
-) -> list[dict[str, Any]]:
+) -> list[SeriesRecord]:
     """What a person needs to tell a patient's series apart, without a word of their headers."""
-    return [
-        {
-            "series": series_key(one, key),
-            "number": one.number,
-            "modality": one.modality,
-            "day": times.day(one),
-            "shape": list(one.shape),
-            "spacing_mm": [round(float(step), 3) for step in one.spacing_mm],
-            "contrast": has_contrast(one, wording),
-            "in_the_frame_of_the_dose": None if frame is None else one.frame_of_reference == frame,
-            "problem": None if one.problem is None else one.problem.code,
-        }
-        for one in series
-    ]
+    records = []
+    for each in series:
+        x_mm, y_mm, z_mm = (round(float(step), 3) for step in each.spacing_mm)
+        record = SeriesRecord(
+            series=series_key(each, key),
+            number=each.number,
+            modality=each.modality,
+            day=times.day(each),
+            shape=each.shape,
+            spacing_mm=(x_mm, y_mm, z_mm),
+            contrast=has_contrast(each, wording),
+            in_the_frame_of_the_dose=None if frame is None else each.frame_of_reference == frame,
+            problem=None if each.problem is None else each.problem.code,
+        )
+        records.append(record)
+    return records
 
 
 def _treatment(label: LabelRow, files: PatientFiles, plans: list[Plan], subject: str, settings: Settings) -> Treatment:
@@ -266,26 +272,25 @@ def _record(
     times: Timeline,
     settings: Settings,
     key: bytes,
-) -> dict[str, Any]:
+) -> SelectionRecord:
     frame = None if treatment is None else treatment.frame_of_reference
-    record: dict[str, Any] = {
-        "images": {
-            role: {
-                "series": series_key(choice.series, key),
-                "reason": choice.reason,
-                "candidates": [series_key(one, key) for one in choice.candidates],
-            }
-            for role, choice in chosen.items()
-        },
-        "series": describe_series(files.series, times, frame, settings.wording, key),
+    images = {
+        role: ImageRecord(
+            series=series_key(choice.series, key),
+            reason=choice.reason,
+            candidates=[series_key(each, key) for each in choice.candidates],
+        )
+        for role, choice in chosen.items()
     }
-    if treatment is not None:
-        record["dose"] = {
-            "used": treatment.used,
-            "rejected": treatment.rejected,
-            "flags": treatment.flags,
-            "max_gy": round(float(treatment.volume.voxels.max()), 3),
-            "eqd2_alpha_beta_gy": settings.alpha_beta,
-            "lies_in_the_frame_of": "planning" if "planning" in chosen else "post",
-        }
-    return record
+    series = describe_series(files.series, times, frame, settings.wording, key)
+    if treatment is None:
+        return SelectionRecord(images=images, series=series)
+    dose = TreatmentRecord(
+        used=treatment.used,
+        rejected=treatment.rejected,
+        flags=treatment.flags,
+        max_gy=round(float(treatment.volume.voxels.max()), 3),
+        eqd2_alpha_beta_gy=settings.alpha_beta,
+        lies_in_the_frame_of="planning" if "planning" in chosen else "post",
+    )
+    return SelectionRecord(images=images, series=series, dose=dose)

@@ -5,10 +5,10 @@ The record numbers doses and plans in the order of their UIDs and holds no UID.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ricenet.delivery.courses import Course, PatientDoses, find_courses, number_objects, sum_if_known
 from ricenet.delivery.dose_sum import add, eqd2
+from ricenet.delivery.record import RejectedDose, UsedDose
 from ricenet.delivery.rtdose import DoseGrid
 from ricenet.delivery.rtplan import Plan
 from ricenet.images.dose_limits import check_dose
@@ -20,15 +20,15 @@ class Treatment:
     """The dose of the whole treatment, on a grid that covers all its doses, in their frame of reference.
 
     volume: Gy; EQD2 where alpha_beta was given. prescription_gy: in the same quantity. fractions: of the treatment.
-    used, rejected: one JSON-able row for each RTDOSE. flags: what somebody should know.
+    used, rejected: each RTDOSE stands in one of them. flags: what somebody should know.
     """
 
     volume: Volume
     frame_of_reference: str
     prescription_gy: float | None
     fractions: int | None
-    used: list[dict[str, Any]]
-    rejected: list[dict[str, Any]]
+    used: list[UsedDose]
+    rejected: list[RejectedDose]
     flags: list[str]
 
 
@@ -77,11 +77,11 @@ def combine(
         prescription_gy=prescribed,
         fractions=planned,
         used=[
-            {**patient.row(number), "factor": course.factors[number], "fractions": course.fractions}
+            UsedDose(**dict(patient.describe(number)), factor=course.factors[number], fractions=course.fractions)
             for course in courses
             for number in course.doses
         ],
-        rejected=sorted(patient.rejected, key=lambda row: row["dose"]),
+        rejected=sorted(patient.rejected, key=lambda row: row.dose),
         flags=_flags(patient, courses, alpha_beta),
     )
 

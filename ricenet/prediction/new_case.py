@@ -8,7 +8,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -24,6 +24,7 @@ from ricenet.cases.alignment import Aligned, Settings, align
 from ricenet.cases.case_folder import Prepared, folder_name, input_hashes, sample
 from ricenet.cohort.table import Case
 from ricenet.command.atomic import partial_folder, publish, remove_folder
+from ricenet.delivery.record import SelectionRecord
 from ricenet.errors import Finding, InvalidInput
 from ricenet.explanation.attribution import measure
 from ricenet.explanation.case_map import SIGN
@@ -75,7 +76,7 @@ class Ensemble:
 
 
 def predict_case(
-    case: Case, ensemble: Ensemble, out: Path, label: str, delivery: Mapping[str, Any] | None = None
+    case: Case, ensemble: Ensemble, out: Path, label: str, delivery: SelectionRecord | None = None
 ) -> dict[str, Any]:
     """Write `out`/<case key>/ and return its prediction.json; an older folder of that name is replaced.
 
@@ -105,7 +106,7 @@ def predict_case(
         return write_unfit(case.key, ensemble.model, in_order(findings), out, delivery)
     prediction = _heading(case.key, ensemble.model, True) | answered.numbers
     prediction["findings"] = _told(in_order([*findings, *training_range.outside(prediction["measures"], case.name)]))
-    prediction |= {"delivery": delivery, "question": question, "versions": _versions()}
+    prediction |= {"delivery": _as_json(delivery), "question": question, "versions": _versions()}
     prediction["seconds"] = round(time.monotonic() - started, 1)
     with partial_folder(out, case.key) as folder:
         _write(folder, case, prepared, shown, prediction, answered.drop)
@@ -143,10 +144,10 @@ def _one_thread() -> Iterator[None]:
 
 
 def write_unfit(
-    case_key: str, model: Model, findings: Sequence[Finding], out: Path, delivery: Mapping[str, Any] | None = None
+    case_key: str, model: Model, findings: Sequence[Finding], out: Path, delivery: SelectionRecord | None = None
 ) -> dict[str, Any]:
     """The folder of a case that no answer is given for; `delivery` as in predict_case."""
-    prediction = _heading(case_key, model, False) | {"findings": _told(findings), "delivery": delivery}
+    prediction = _heading(case_key, model, False) | {"findings": _told(findings), "delivery": _as_json(delivery)}
     prediction["versions"] = _versions()
     with partial_folder(out, case_key) as folder:
         write_page(folder / PAGE, prediction, None, np.eye(4), np.ones((1, 1, 1), bool), None)
@@ -254,6 +255,10 @@ def _heading(case_key: str, model: Model, fit: bool) -> dict[str, Any]:
             "evaluation": {name: model.evaluation[name] for name in told},
         },
     }
+
+
+def _as_json(delivery: SelectionRecord | None) -> dict[str, Any] | None:
+    return None if delivery is None else delivery.model_dump(mode="json", exclude_unset=True)
 
 
 def _told(findings: Sequence[Finding]) -> list[dict[str, str]]:

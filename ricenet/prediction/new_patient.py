@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 from ricenet import MODALITIES
 from ricenet.cohort.table import Case
 from ricenet.command.atomic import file_hash
 from ricenet.delivery.intake import Settings, from_dicom, write_volumes
 from ricenet.delivery.label_table import LabelRow
+from ricenet.delivery.record import SelectionRecord
 from ricenet.errors import InvalidInput, WrongUsage
 
 ROLES = (*MODALITIES, "planning", "brain_mask")
@@ -44,16 +44,16 @@ class Known:
 
 @dataclass(frozen=True)
 class Delivered:
-    """`case`: its label is -1; `record`: which series and doses were taken, and why; empty for NIfTI."""
+    """`case`: its label is -1; `record`: which series and doses were taken, and why; None for NIfTI."""
 
     case: Case
-    record: dict[str, Any]
+    record: SelectionRecord | None
 
 
 class Unusable(InvalidInput):
     """A patient whose images cannot be chosen; `case` has none, `record` describes what there was to choose from."""
 
-    def __init__(self, problem: InvalidInput, case: Case, record: dict[str, Any]) -> None:
+    def __init__(self, problem: InvalidInput, case: Case, record: SelectionRecord) -> None:
         super().__init__(problem.message, problem.hint, problem.code)
         self.case, self.record = case, record
 
@@ -81,7 +81,7 @@ def find_patient(
         raise WrongUsage("the patient folder holds NIfTI by name: dates and series are for DICOM; leave these keys out")
     hashes = {role: file_hash(path) for role, path in named.items()}
     case = _case(json.dumps(hashes, sort_keys=True), named, known.fractions, known.prescription_gy, further)
-    return Delivered(case, {})
+    return Delivered(case, None)
 
 
 def _nifti(folder: Path, role: str) -> Path | None:
@@ -110,8 +110,10 @@ def _from_dicom(folder: Path, known: Known, settings: Settings, scratch: Path) -
     if taken.problem is not None:
         raise Unusable(taken.problem, _case(uids, {}), taken.record)
     paths = {name.removesuffix(".nii.gz"): scratch / name for name in write_volumes(taken.volumes, scratch)}
-    days = {name: str(taken.columns[name]) for name in DAYS if taken.columns.get(name) is not None}
-    case = _case(uids, paths, taken.columns["fractions"], taken.columns["prescription_gy"])
+    columns = taken.columns
+    assert columns is not None  # there is no problem
+    days = {name: str(day) for name in DAYS if (day := getattr(columns, name)) is not None}
+    case = _case(uids, paths, columns.fractions, columns.prescription_gy)
     return Delivered(replace(case, extra=days), taken.record)
 
 

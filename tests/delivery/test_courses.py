@@ -35,7 +35,7 @@ def find(doses, plans=(), fractions=None, prescription_gy=None) -> tuple[list[Co
     """The courses, and the reason of rejection of every other dose by its number."""
     patient = number_objects(doses, plans, CASE, fractions, prescription_gy)
     courses = find_courses(patient)
-    reasons = {row["dose"]: row["reason"] for row in patient.rejected}
+    reasons = {row.dose: row.reason for row in patient.rejected}
     used = [number for course in courses for number in course.doses]
     assert sorted([*used, *reasons]) == list(range(1, len(doses) + 1))  # each dose is used or rejected, once
     return courses, reasons
@@ -199,4 +199,4 @@ def test_sum_if_known():
 
 def test_nothing_prints_a_patient():
     patient = number_objects([dose("SECRET")], [plan("SECRET")], CASE, None, None)
-    assert "SECRET" not in repr(patient) + repr(dose("SECRET")) + str(patient.row(1))
+    assert "SECRET" not in repr(patient) + repr(dose("SECRET")) + str(patient.describe(1))

@@ -46,17 +46,17 @@ def test_a_whole_case(delivered, tmp_path):
     assert case.problem is None
     assert set(case.volumes) == {"post", "event", "planning", "rd"}
     np.testing.assert_allclose(case.volumes["rd"].voxels, dose_gy, atol=1e-3)
-    assert case.columns["fractions"] in (15, 30)
+    assert case.columns.fractions in (15, 30)
     assert not list(tmp_path.iterdir()), "the converter's files are gone"
 
 
 def test_eqd2_replaces_the_physical_dose(delivered, tmp_path):
     row, files, dose_gy = delivered
     case = take(row, files, tmp_path, replace(SETTINGS, alpha_beta=3.0))
-    fractions = case.columns["fractions"]
+    fractions = case.columns.fractions
     expected = dose_gy * (dose_gy / fractions + 3) / 5
     np.testing.assert_allclose(case.volumes["rd"].voxels, expected, atol=2e-3)
-    assert case.record["dose"]["eqd2_alpha_beta_gy"] == 3
+    assert case.record.dose.eqd2_alpha_beta_gy == 3
 
 
 def test_a_dose_in_the_frame_of_the_post_op_mri_needs_no_planning_image(delivered, tmp_path):
@@ -68,12 +68,12 @@ def test_a_dose_in_the_frame_of_the_post_op_mri_needs_no_planning_image(delivere
     ]
     case = take(row, replace(files, series=same), tmp_path)
     assert set(case.volumes) == {"post", "event", "rd"}
-    assert case.record["dose"]["lies_in_the_frame_of"] == "post"
+    assert case.record.dose.lies_in_the_frame_of == "post"
 
 
 def problem(case: Intake) -> InvalidInput:
     assert case.problem is not None
-    assert (case.volumes, case.columns) == ({}, {})
+    assert (case.volumes, case.columns) == ({}, None)
     return case.problem
 
 
@@ -81,7 +81,7 @@ def test_a_chain_of_frames_that_is_broken(delivered, tmp_path):
     row, files, _ = delivered
     without = [one for one in files.series if "planning" not in one.description]
     assert problem(take(row, replace(files, series=without), tmp_path)).code == "dose.frame"
-    key = next(one for one in take(row, files, tmp_path).record["series"] if one["number"] == 5)["series"]
+    key = next(each.series for each in take(row, files, tmp_path).record.series if each.number == 5)
     named = replace(row, choice={"planning": key})
     found = problem(take(named, files, tmp_path))
     assert (found.code, "not in the dose's frame" in str(found)) == ("dose.frame", True)
@@ -89,7 +89,7 @@ def test_a_chain_of_frames_that_is_broken(delivered, tmp_path):
 
 def test_one_series_cannot_be_both_mris(delivered, tmp_path):
     row, files, _ = delivered
-    key = next(one for one in take(row, files, tmp_path).record["series"] if one["number"] == 3)["series"]
+    key = next(each.series for each in take(row, files, tmp_path).record.series if each.number == 3)
     found = problem(take(replace(row, choice={"event": key}), files, tmp_path))
     assert found.code == "role.same_series"
 
@@ -98,13 +98,13 @@ def test_a_problem_lists_what_there_was_without_a_word_of_a_header(delivered, tm
     row, files, _ = delivered
     case = take(replace(row, event_date=None), replace(files, doses=[]), tmp_path)
     assert problem(case).code == "dose.missing"
-    listed = case.record["series"]
+    listed = case.record.series
     assert len(listed) == 5
-    assert {one["modality"] for one in listed} == {"MR"}  # the first phantom was planned on an MRI
-    assert sorted(one["contrast"] for one in listed) == [False, False, False, True, True]
-    assert min(one["day"] for one in listed) < 0 < max(one["day"] for one in listed)
+    assert {one.modality for one in listed} == {"MR"}  # the first phantom was planned on an MRI
+    assert sorted(one.contrast for one in listed) == [False, False, False, True, True]
+    assert min(one.day for one in listed) < 0 < max(one.day for one in listed)
     for word in ("PHANTOM", "mprage", "1.2.826", "20"):
-        assert word not in str([{**one, "shape": 0, "day": 0, "series": ""} for one in listed])
+        assert word not in str([one.model_dump(exclude={"shape", "day", "series"}) for one in listed])
 
 
 def entry(root: Path, delivered, tmp_path: Path, **images: str) -> Entry:
@@ -119,7 +119,7 @@ def entry(root: Path, delivered, tmp_path: Path, **images: str) -> Entry:
 def test_a_case_of_a_nifti_cohort(delivered, tmp_path):
     whole = entry(tmp_path, delivered, tmp_path, post="p.nii.gz", event="e.nii.gz", rd="d.nii.gz")
     case = from_nifti(whole, SUBJECT, replace(SETTINGS, dose=False))
-    assert (set(case.volumes), case.columns["event_day"]) == ({"post", "event"}, 90)
+    assert (set(case.volumes), case.columns.event_day) == ({"post", "event"}, 90)
     without = replace(whole, images={role: path for role, path in whole.images.items() if role != "rd"})
     assert problem(from_nifti(without, SUBJECT, SETTINGS)).code == "dose.missing"
     (tmp_path / "e.nii.gz").write_bytes(b"not an image")

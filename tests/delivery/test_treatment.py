@@ -65,8 +65,14 @@ def test_a_whole_plan(treat):
     assert (treatment.prescription_gy, treatment.fractions) == (60, 30)
     assert treatment.frame_of_reference == uid("planning")
     (row,) = treatment.used
-    assert row.pop("max_gy") == pytest.approx(59.6, abs=0.5)
-    assert row == {"dose": 1, "plans": [1], "summation": "PLAN", "factor": 1, "fractions": 30}
+    assert row.max_gy == pytest.approx(59.6, abs=0.5)
+    assert row.model_dump(exclude={"max_gy"}) == {
+        "dose": 1,
+        "plans": [1],
+        "summation": "PLAN",
+        "factor": 1,
+        "fractions": 30,
+    }
     assert (treatment.rejected, treatment.flags) == ([], [])
 
 
@@ -75,7 +81,7 @@ def test_thirty_sessions_are_the_treatment(treat):
     for plans, fractions in (([rtplan()], None), ([], 30)):
         treatment = treat([session], plans, fractions)
         assert_is(treatment, share(1))
-        assert treatment.used[0]["factor"] == treatment.fractions == 30
+        assert treatment.used[0].factor == treatment.fractions == 30
 
 
 def test_beams_add_up(treat):
@@ -107,7 +113,7 @@ def test_plan_and_boost_are_the_analytic_sum(treat, orientation):
     np.testing.assert_allclose(treatment.volume.voxels[alone], share(0.75)(points)[alone], atol=1e-3)
     np.testing.assert_allclose(treatment.volume.spacing_mm, 2)
     assert (treatment.prescription_gy, treatment.fractions) == (60, None)
-    assert sorted(row["fractions"] for row in treatment.used) == [8, 30]
+    assert sorted(row.fractions for row in treatment.used) == [8, 30]
 
 
 def test_eqd2_is_taken_of_each_plan_before_the_sum(treat):
@@ -119,7 +125,7 @@ def test_eqd2_is_taken_of_each_plan_before_the_sum(treat):
     expected = first * (first / 30 + 3) / 5 + second * (second / 5 + 3) / 5
     np.testing.assert_allclose(treatment.volume.voxels, expected, atol=1e-3)
     assert treatment.prescription_gy == pytest.approx(45 * 4.5 / 5 + 15 * 6 / 5)
-    assert treatment.used[0].keys() == treat(doses, plans).used[0].keys()
+    assert treatment.used == treat(doses, plans).used
 
 
 def test_eqd2_of_the_usual_schedules(treat):
@@ -169,7 +175,7 @@ def test_a_rejected_plan_in_another_frame_does_no_harm(treat):
     other = rtdose(share(1), name="b", plans=("qa",), frame="phantom")
     treatment = treat([rtdose(share(1)), other], [rtplan(), rtplan("qa", approval="UNAPPROVED")])
     assert_is(treatment, share(1))
-    assert [row["reason"] for row in treatment.rejected] == ["its plan is UNAPPROVED and another is approved"]
+    assert [row.reason for row in treatment.rejected] == ["its plan is UNAPPROVED and another is approved"]
     assert [flag.partition(": ")[2] for flag in treatment.flags] == ["UNAPPROVED, not counted"]
 
 
@@ -195,9 +201,9 @@ def test_several_fraction_groups_under_eqd2_are_flagged(treat):
 def test_the_record_is_json_without_a_uid_or_a_name(treat):
     doses = [rtdose(share(1)), rtdose(share(1)), rtdose(share(1), name="record", summation="RECORD")]
     treatment = treat(doses, [rtplan()])
-    record = json.dumps([treatment.used, treatment.rejected, treatment.flags])
+    record = json.dumps([row.model_dump() for row in (*treatment.used, *treatment.rejected)] + treatment.flags)
     assert len(treatment.rejected) == 2
-    assert [row["dose"] for row in treatment.rejected] == sorted(row["dose"] for row in treatment.rejected)
+    assert [row.dose for row in treatment.rejected] == sorted(row.dose for row in treatment.rejected)
     for secret in ("SECRET", *(uid(name) for name in ("plan", "dose", "record", "planning"))):
         assert secret not in record
 

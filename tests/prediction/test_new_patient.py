@@ -32,7 +32,7 @@ def test_images_are_found_by_name_and_further_ones_where_they_are_asked_for(fold
     delivered = find(folder, Known(fractions=30, prescription_gy=60.0), ("flair",))
     assert list(delivered.case.images) == ["post", "event", "flair"]
     assert (delivered.case.fractions, delivered.case.prescription_gy, delivered.case.label) == (30, 60.0, -1)
-    assert delivered.record == {}
+    assert delivered.record is None
 
 
 def test_the_same_bytes_have_the_same_name_wherever_they_lie(folder: Path, tmp_path: Path) -> None:

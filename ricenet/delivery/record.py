@@ -1,0 +1,156 @@
+"""The two kinds of ingest.json, of a case and of a cohort, and what they say of series, images and doses.
+
+They hold pseudonyms, days since radiotherapy and sizes; no date, description, name or UID of a header.
+"""
+
+from pydantic import Field
+
+from ricenet.command.records import Record
+
+
+class SeriesRecord(Record):
+    """What a person needs to tell a patient's series apart, without a word of their headers.
+
+    Attributes:
+        series: pseudonym.
+        number: the series number of the header, None where it has none.
+        day: days since radiotherapy began (ricenet.delivery.roles.Timeline.day).
+        shape: columns, rows, slices.
+        spacing_mm: x, y, z; 0 where unknown.
+        in_the_frame_of_the_dose: None where there is no dose.
+        problem: code of why it is no volume.
+    """
+
+    series: str
+    number: int | None
+    modality: str
+    day: int | None
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+    contrast: bool
+    in_the_frame_of_the_dose: bool | None
+    problem: str | None
+
+
+class ImageRecord(Record):
+    """Which series became the image of a role, why, and from which series it was chosen.
+
+    A public cohort's layout names files: there the reason stands alone.
+    """
+
+    series: str = ""
+    reason: str
+    candidates: list[str] = Field(default_factory=list)
+
+
+class DoseRecord(Record):
+    """One RTDOSE: doses and plans are numbered in the order of their UIDs; `max_gy` as it is stored."""
+
+    dose: int
+    plans: list[int]
+    summation: str
+    max_gy: float
+
+
+class UsedDose(DoseRecord):
+    """A dose that counts `factor` times; `fractions` of its plan, None where nobody knows."""
+
+    factor: int
+    fractions: int | None
+
+
+class RejectedDose(DoseRecord):
+    """A dose that does not count, and why."""
+
+    reason: str
+
+
+class TreatmentRecord(Record):
+    """The dose of the whole treatment.
+
+    Attributes:
+        flags: what somebody should know about its plans.
+        max_gy: of the sum, in the same quantity as the volume.
+        eqd2_alpha_beta_gy: None: physical dose.
+        lies_in_the_frame_of: role, `planning` or `post`.
+    """
+
+    used: list[UsedDose]
+    rejected: list[RejectedDose]
+    flags: list[str]
+    max_gy: float
+    eqd2_alpha_beta_gy: float | None
+    lies_in_the_frame_of: str
+
+
+class SelectionRecord(Record):
+    """What was taken of a delivery for one case, and what there was; of a case with a problem the series alone."""
+
+    images: dict[str, ImageRecord] = Field(default_factory=dict)
+    series: list[SeriesRecord] = Field(default_factory=list)
+    dose: TreatmentRecord | None = None
+
+
+class CaseColumns(Record):
+    """What a delivery adds to the case's row of cohort.csv; days as in SeriesRecord, scanners as pseudonyms."""
+
+    fractions: int | None
+    prescription_gy: float | None
+    post_day: int | None = None
+    scanner_post: str = ""
+    event_day: int | None = None
+    scanner_event: str = ""
+
+
+class ProblemRecord(Record):
+    """Why a case cannot be used, as an InvalidInput says it."""
+
+    code: str
+    message: str
+    hint: str
+
+
+class CaseIngestRecord(Record):
+    """<case>/ingest.json. A case has a problem, or columns and hashes.
+
+    Attributes:
+        digest: of all that decides the case; the same digest need not be ingested again.
+        images, series, dose: as in SelectionRecord.
+        sha256: of the case's files by name.
+    """
+
+    version: int
+    case: str
+    digest: str
+    images: dict[str, ImageRecord] = Field(default_factory=dict)
+    series: list[SeriesRecord] = Field(default_factory=list)
+    dose: TreatmentRecord | None = None
+    columns: CaseColumns | None = None
+    sha256: dict[str, str] = Field(default_factory=dict)
+    problem: ProblemRecord | None = None
+
+
+class UnusedRecord(Record):
+    """What of a DICOM delivery has no use: patients whom the label table does not name, files by reason."""
+
+    patients_without_a_label: int = 0
+    files_not_used: dict[str, int] = Field(default_factory=dict)
+
+
+class CohortIngestRecord(Record):
+    """ingest.json of a cohort folder.
+
+    Attributes:
+        cases: rows of cohort.csv.
+        ready: of these, with images.
+        excluded: reason -> cases.
+        flags: case -> what somebody should know about its plans.
+        delivery: empty for cohorts of NIfTI.
+    """
+
+    version: int
+    cases: int
+    ready: int
+    excluded: dict[str, int]
+    flags: dict[str, list[str]]
+    delivery: UnusedRecord
