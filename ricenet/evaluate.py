@@ -168,7 +168,9 @@ def trivial_answers(
 
 def _possible_sets(cases: Path, folds: Folds) -> list[str]:
     """The paper's sets that the channels of these cases allow."""
-    channels = set(json.loads((cases / folds.cases[0].folder / "case.json").read_text())["channels"])
+    from ricenet.cases.case_record import read_case_record
+
+    channels = set(read_case_record(cases, folds.cases[0]).channels)
     return [name for name in PAPER if channels.issuperset(name.split("_"))]
 
 

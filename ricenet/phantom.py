@@ -138,6 +138,7 @@ def _write_case(numbered: "tuple[int, Draw]", out: Path, key: bytes, size: int, 
     """One patient's case folder; what is known of the case besides."""
     import numpy as np
 
+    from ricenet.cases.case_record import CASE_FILE, CaseRecord
     from ricenet.phantoms.anatomy import Grid, draw_patient
     from ricenet.phantoms.scanner import with_noise
 
@@ -156,19 +157,19 @@ def _write_case(numbered: "tuple[int, Draw]", out: Path, key: bytes, size: int, 
     np.save(folder / "brain.npy", brain)
     lesion, cavity = (_average(mask.astype(np.float32)) > 0.5 for mask in (fine.lesion, fine.cavity))
     np.savez_compressed(folder / "truth.npz", lesion=lesion, cavity=cavity)
-    record = {
-        "version": 1,
-        "case_key": case_key,
-        "channels": list(MODALITIES),
-        "world_from_voxel": grid.world_from_voxel.tolist(),
-        "spacing_mm": spacing_mm,
-        "dose_scale_gy": DOSE_SCALE_GY,
-        "inputs": {},
-        "parameters": {"source": "ricenet.phantom", "size": size, "spacing_mm": spacing_mm},
-        "transforms": {},
-        "qc": {"dose_max_gy": float(fine.dose_gy.max()), "brain_ml": float(brain.sum() * spacing_mm**3 / 1000)},
-    }
-    (folder / "case.json").write_text(json.dumps(record, indent=1) + "\n")
+    record = CaseRecord(
+        version=1,
+        case_key=case_key,
+        channels=MODALITIES,
+        world_from_voxel=grid.world_from_voxel.tolist(),
+        spacing_mm=spacing_mm,
+        dose_scale_gy=DOSE_SCALE_GY,
+        inputs={},
+        parameters={"source": "ricenet.phantom", "size": size, "spacing_mm": spacing_mm},
+        transforms={},
+        qc={"dose_max_gy": float(fine.dose_gy.max()), "brain_ml": float(brain.sum() * spacing_mm**3 / 1000)},
+    )
+    record.write(folder / CASE_FILE)
     return Case(
         case_key,
         patient_key,

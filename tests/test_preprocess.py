@@ -98,7 +98,7 @@ def test_case_holds_what_the_analytic_patient_says(done):
     volume, brain = np.load(folder / "volume.npy", mmap_mode="r"), np.load(folder / "brain.npy")
     record = json.loads((folder / "case.json").read_text())
     assert (volume.dtype, volume.shape, brain.dtype) == (np.float16, (3, SIZE, SIZE, SIZE), bool)
-    at = true_points(record)
+    at = true_points(np.array(record["world_from_voxel"]))
     truth = np.linalg.norm(at / HALF_AXES_MM, axis=-1) < 1
     assert 2 * (brain & truth).sum() / (brain.sum() + truth.sum()) > 0.97
     for channel, contrast in ((0, 1.0), (1, 1.3)):

@@ -59,7 +59,7 @@ def test_a_model_folder_that_was_moved_answers_the_same(installed: Run, phantom_
     patient = write_nifti(tmp_path / "1", 0)
     model, case = read_model(folder), find_patient(patient, Known(), None, tmp_path).case  # type: ignore[arg-type]
     prepared = prepare(case, input_hashes(case), Settings(**model.preprocessing))
-    rows = [prepared.record["channels"].index(name) for name in model.channels]
+    rows = [prepared.record.channels.index(name) for name in model.channels]
     volume = torch.from_numpy(prepared.volume[rows].astype(np.float32))
     here = summarise(probabilities(model.networks(), volume), model.calibration)
     moved = tmp_path / "another" / "place"

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from ricenet.cases.case_record import Parameter
 from ricenet.cohort.channels import in_order
 from ricenet.cohort.table import Case
 from ricenet.images import brain, dose_limits
@@ -43,7 +43,7 @@ class Settings:
     brain_software: str = ""
     hdbet2_env: str | None = None
 
-    def deciding(self) -> dict[str, Any]:
+    def deciding(self) -> dict[str, Parameter]:
         """The settings that are looked at: what the name and the record of a case folder hold."""
         ignored = {"hdbet2_env"}
         if self.brain != "hdbet":

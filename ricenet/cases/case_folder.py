@@ -9,13 +9,13 @@ import tempfile
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ricenet import MODALITIES
 from ricenet.cases.alignment import COPY_SPACING_MM, Aligned, Settings, align, timed
+from ricenet.cases.case_record import CASE_FILE, CaseRecord
 from ricenet.cohort.table import Case
 from ricenet.command.atomic import file_hash, partial_folder, publish
 from ricenet.errors import InvalidInput
@@ -26,7 +26,6 @@ from ricenet.images.volume import Affine, Mask, Volume, Voxels, covered, resampl
 
 # Part of every case folder's name: raise it when the same inputs and parameters give other volumes.
 PREPROCESSING_VERSION = 3
-RECORD = "case.json"
 MIN_MRI_COVERAGE = 0.95
 
 
@@ -37,7 +36,7 @@ class Prepared:
     volume: NDArray[np.float16]
     brain: Mask
     view: dict[str, Voxels]
-    record: dict[str, Any]
+    record: CaseRecord
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -81,18 +80,18 @@ def sample(aligned: Aligned, settings: Settings) -> Prepared:
         _check_coverage(inside, seen, case.name)
         view = {role: on_grid(images[role], maps[role]) for role in maps}
         channels = [_normalised(role, view[role], inside & seen[role], settings.dose_scaling) for role in view]
-    record = {
-        "version": PREPROCESSING_VERSION,
-        "case_key": case.key,
-        "channels": list(view),
-        "world_from_voxel": grid.tolist(),
-        "spacing_mm": settings.spacing_mm,
-        "dose_scale_gy": dose_limits.DOSE_SCALE_GY if "rd" in view and settings.dose_scaling == "fixed" else None,
-        "inputs": aligned.inputs,
-        "parameters": settings.deciding(),
-        "transforms": {f"{role}_from_{settings.reference}": world_map.tolist() for role, world_map in maps.items()},
-        "qc": _qc_numbers(view, inside, seen, maps, grid),
-    }
+    record = CaseRecord(
+        version=PREPROCESSING_VERSION,
+        case_key=case.key,
+        channels=tuple(view),
+        world_from_voxel=grid.tolist(),
+        spacing_mm=settings.spacing_mm,
+        dose_scale_gy=dose_limits.DOSE_SCALE_GY if "rd" in view and settings.dose_scaling == "fixed" else None,
+        inputs=aligned.inputs,
+        parameters=settings.deciding(),
+        transforms={f"{role}_from_{settings.reference}": world_map.tolist() for role, world_map in maps.items()},
+        qc=_qc_numbers(view, inside, seen, maps, grid),
+    )
     return Prepared(np.stack(channels).astype(np.float16), inside, view, record, seconds)
 
 
@@ -205,7 +204,7 @@ def make_case_folder(
 
 def is_finished(folder: Path) -> bool:
     """Whether a case folder is complete: without its record it is not."""
-    return (folder / RECORD).is_file()
+    return (folder / CASE_FILE).is_file()
 
 
 def write_case_folder(cases: Path, name: str, prepared: Prepared) -> None:
@@ -215,6 +214,6 @@ def write_case_folder(cases: Path, name: str, prepared: Prepared) -> None:
     with partial_folder(cases, name) as folder:
         np.save(folder / "volume.npy", prepared.volume)
         np.save(folder / "brain.npy", prepared.brain)
-        draw_case(folder / "qc.png", prepared.view, prepared.brain, prepared.record["case_key"])
-        (folder / RECORD).write_text(json.dumps(prepared.record, indent=1) + "\n")
-        publish(folder, cases / name, last=RECORD)
+        draw_case(folder / "qc.png", prepared.view, prepared.brain, prepared.record.case_key)
+        prepared.record.write(folder / CASE_FILE)
+        publish(folder, cases / name, last=CASE_FILE)

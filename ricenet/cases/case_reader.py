@@ -5,7 +5,6 @@ Volumes are memory-mapped, and only their content, the box of what is not 0, is 
 which then share it.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from ricenet.cases.case_record import read_case_record
 from ricenet.cohort.ready_cases import ReadyCase
 from ricenet.command.memory import available_gb
 from ricenet.errors import InvalidInput, WrongUsage
@@ -76,8 +76,10 @@ class CaseVolumes:
         maps = [np.load(path, mmap_mode="r") for path, _ in self.places]
         shapes = {volume.shape[1:]: case.case_key for volume, case in zip(maps, table, strict=True)}
         if len(shapes) > 1:
-            found = "; ".join(f"{shape} (e.g. case {key})" for shape, key in shapes.items())
-            raise InvalidInput(f"cases have different grids: {found}; preprocess all with one size and spacing")
+            grids = "; ".join(f"{shape} (e.g. case {key})" for shape, key in shapes.items())
+            raise InvalidInput(
+                f"cases have different grids: {grids}", "preprocess all with one size and spacing", code="cases.grids"
+            )
         return next(iter(shapes))
 
     def _check_memory(self) -> None:
@@ -96,19 +98,15 @@ def find_case(cases: Path, case: ReadyCase, channels: Sequence[str]) -> tuple[Pa
     Raises:
         InvalidInput: the case folder is not finished, or lacks a channel.
     """
-    folder = cases / case.folder
-    if not (folder / "case.json").is_file():
-        raise InvalidInput(
-            f"case {case.case_key}: its folder is missing or unfinished; run python -m ricenet.preprocess again"
-        )
-    there = json.loads((folder / "case.json").read_text())["channels"]
-    missing = [channel for channel in channels if channel not in there]
+    available = read_case_record(cases, case).channels
+    missing = [channel for channel in channels if channel not in available]
     if missing:
         raise InvalidInput(
-            f"case {case.case_key}: has no channel {', '.join(missing)}, only {', '.join(there)}; "
-            "preprocess a cohort with that modality or choose +modalities= without it"
+            f"case {case.case_key}: has no channel {', '.join(missing)}, only {', '.join(available)}",
+            "preprocess a cohort with that modality or choose +modalities= without it",
+            code="case.channels",
         )
-    return folder / "volume.npy", [there.index(channel) for channel in channels]
+    return cases / case.folder / "volume.npy", [available.index(channel) for channel in channels]
 
 
 def load_case(cases: Path, case: ReadyCase, channels: Sequence[str]) -> NDArray[np.float32]:
@@ -119,7 +117,7 @@ def load_case(cases: Path, case: ReadyCase, channels: Sequence[str]) -> NDArray[
 
 def case_spacing_mm(cases: Path, case: ReadyCase) -> float:
     """Isotropic voxel size of a case's grid in mm."""
-    return float(json.loads((cases / case.folder / "case.json").read_text())["spacing_mm"])
+    return read_case_record(cases, case).spacing_mm
 
 
 def _content_box(volume: NDArray[np.float16], rows: Sequence[int]) -> tuple[slice, ...]:

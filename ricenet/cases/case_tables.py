@@ -5,12 +5,12 @@ stands in them: failed.csv gives the row of cohort.csv.
 """
 
 import csv
-import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ricenet.cases.case_record import CASE_FILE, CaseRecord
 from ricenet.cohort.table import Case
 from ricenet.command.processes import Ended
 
@@ -25,8 +25,8 @@ def write_tables(output: Path, folders: Mapping[str, str], ended: Mapping[str, E
         folders: case key -> name of its finished folder, for every case of the tables.
         ended: what this run did; timings of earlier runs are kept.
     """
-    records = {key: json.loads((output / folder / "case.json").read_text()) for key, folder in folders.items()}
-    write_csv(output / "qc.csv", {key: record["qc"] for key, record in records.items()})
+    records = {key: CaseRecord.read(output / folder / CASE_FILE) for key, folder in folders.items()}
+    write_csv(output / "qc.csv", {key: record.qc for key, record in records.items()})
     timings: dict[str, dict[str, Any]] = {}
     if (output / "timings.csv").is_file():
         with (output / "timings.csv").open(newline="") as stream:

@@ -7,7 +7,6 @@ whether a case stays must not know its class. Pictures keep their resolution: ab
 
 import csv
 import io
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from statistics import median
 from typing import Any
 
 from ricenet import __version__
+from ricenet.cases.case_record import CASE_FILE, CaseRecord
 from ricenet.cohort.covariates import excluded
 from ricenet.command.atomic import replace_file
 from ricenet.display.page import Picture, data_address, render
@@ -258,33 +258,41 @@ def _number(text: str | None) -> float | None:
     return value if isfinite(value) else None
 
 
-def _folders(cases: Path, table: Iterable[Mapping[str, str]]) -> dict[str, tuple[Path, dict[str, Any]]]:
+def _folders(cases: Path, table: Iterable[Mapping[str, str]]) -> dict[str, tuple[Path, CaseRecord]]:
     """Case key -> its folder and record, which hold the numbers of its row.
 
     Folders of other parameters may stand beside it. Where two hold the same numbers it is that of cases.csv, else the
     newer one.
     """
     named = {row.get("folder") for row in _read(cases / "cases.csv") or ()}
-    records = [(path.parent, json.loads(path.read_text())) for path in cases.glob("[!.]*/case.json")]
-    records.sort(key=lambda one: (one[0].name in named, (one[0] / "case.json").stat().st_mtime_ns))
+    records = [(path.parent, _record(path)) for path in cases.glob(f"[!.]*/{CASE_FILE}")]
+    records.sort(key=lambda case: (case[0].name in named, (case[0] / CASE_FILE).stat().st_mtime_ns))
     numbers = {
         row["case_key"]: {name: text for name, text in row.items() if text and name != "case_key"} for row in table
     }
     return {
-        record["case_key"]: (folder, record)
+        record.case_key: (folder, record)
         for folder, record in records
-        if numbers.get(record["case_key"]) == {name: str(value) for name, value in record.get("qc", {}).items()}
+        if numbers.get(record.case_key) == {name: str(value) for name, value in record.qc.items()}
     }
 
 
-def _picture(folder: Path, record: Mapping[str, Any]) -> Picture:
+def _record(path: Path) -> CaseRecord:
+    try:
+        return CaseRecord.read(path)
+    except InvalidInput as error:
+        hint = "remove this folder and run python -m ricenet.preprocess again"
+        raise InvalidInput(f"case folder {path.parent.name}: {error.message}", hint, error.code) from None
+
+
+def _picture(folder: Path, record: CaseRecord) -> Picture:
     from PIL import Image
 
-    further = [role for role in record["channels"] if role not in ("post", "event", "rd")]
+    further = [role for role in record.channels if role not in ("post", "event", "rd")]
     alt = (
-        f"Axial, coronal and sagittal slices of case {record['case_key']}: the brain's outline on the post-OP MRI and "
+        f"Axial, coronal and sagittal slices of case {record.case_key}: the brain's outline on the post-OP MRI and "
         "the event MRI, both in tiles"
-        + (", isodoses on the post-OP MRI" if "rd" in record["channels"] else "")
+        + (", isodoses on the post-OP MRI" if "rd" in record.channels else "")
         + "".join(f", the outline on {role}, {role} and post-OP MRI in tiles" for role in further)
     )
     with Image.open(folder / "qc.png") as original:
@@ -296,13 +304,13 @@ def _picture(folder: Path, record: Mapping[str, Any]) -> Picture:
     return Picture(data_address(stream.getvalue(), "image/webp"), alt, "")
 
 
-def parameters(records: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+def parameters(records: Sequence[CaseRecord]) -> list[tuple[str, str]]:
     """What the cases were preprocessed with; where they differ, each value with the number of cases that have it."""
     made = [
         {
-            "preprocessing version": record["version"],
-            "channels": ", ".join(record["channels"]),
-            **{name.replace("_", " "): value for name, value in record["parameters"].items()},
+            "preprocessing version": record.version,
+            "channels": ", ".join(record.channels),
+            **{name.replace("_", " "): value for name, value in record.parameters.items()},
         }
         for record in records
     ]

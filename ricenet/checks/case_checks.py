@@ -1,7 +1,6 @@
 """One case of a cohort, examined in a process of its own: its files in; findings, facts, traces and a picture out."""
 
 import io
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from ricenet.cases.case_record import CASE_FILE, CaseRecord
 from ricenet.checks import image_checks
 from ricenet.checks.duplicates import Traces, thumbnail, voxel_hash
 from ricenet.checks.laterality import check_sides, compare_sides
@@ -88,24 +88,24 @@ def _facts(image: Volume) -> dict[str, Any]:
     }
 
 
-def _record(ready: Path | None, files: Mapping[str, str], case: Case, findings: list[Finding]) -> dict[str, Any]:
-    """case.json of a case folder that was made from these very files; empty where there is none."""
+def _record(ready: Path | None, files: Mapping[str, str], case: Case, findings: list[Finding]) -> CaseRecord | None:
+    """The record of a case folder that was made from these very files; None where there is none."""
     if ready is None:
-        return {}
-    record = json.loads((ready / "case.json").read_text())
-    if record["inputs"] == files:
+        return None
+    record = CaseRecord.read(ready / CASE_FILE, "run python -m ricenet.preprocess again")
+    if record.inputs == files:
         return record
     message = "its case folder was made from other files than the cohort holds now"
     findings.append(Finding("cases.stale", case.name, message, "run python -m ricenet.preprocess again", "warning"))
-    return {}
+    return None
 
 
 def _dose_share(
-    images: Mapping[str, Volume], files: Mapping[str, str], record: Mapping[str, Any]
+    images: Mapping[str, Volume], files: Mapping[str, str], record: CaseRecord | None
 ) -> tuple[float, bool] | None:
     """The share of the brain on the dose grid, and whether the brain was known; None where no image shows it."""
-    if "dose_coverage" in record.get("qc", {}):
-        return record["qc"]["dose_coverage"], True
+    if record is not None and "dose_coverage" in record.qc:
+        return record.qc["dose_coverage"], True
     planned_on_post = files.get("planning", files.get("post")) == files.get("post")
     if planned_on_post and "brain_mask" in images:
         return image_checks.dose_share_of_mask(images["rd"], images["brain_mask"]), True
@@ -113,11 +113,11 @@ def _dose_share(
     return None if shown is None else (image_checks.dose_share_of_head(images["rd"], shown), False)
 
 
-def _thumbnail(ready: Path | None, record: Mapping[str, Any]) -> NDArray[np.float32] | None:
-    if ready is None or "post" not in record.get("channels", ()):
+def _thumbnail(ready: Path | None, record: CaseRecord | None) -> NDArray[np.float32] | None:
+    if ready is None or record is None or "post" not in record.channels:
         return None
-    post = np.load(ready / "volume.npy", mmap_mode="r")[record["channels"].index("post")]
-    return thumbnail(post, np.load(ready / "brain.npy"), np.array(record["world_from_voxel"]))
+    post = np.load(ready / "volume.npy", mmap_mode="r")[record.channels.index("post")]
+    return thumbnail(post, np.load(ready / "brain.npy"), record.affine)
 
 
 def draw(case: Case) -> bytes:

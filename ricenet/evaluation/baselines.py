@@ -5,7 +5,6 @@ above, where the cohort is a phantom: the Bayes-optimal decision of each modalit
 """
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ricenet import LABELS
+from ricenet.cases.case_record import read_case_record
 from ricenet.cohort.folds import Folds
 from ricenet.cohort.ready_cases import ReadyCase
 from ricenet.errors import InvalidInput
@@ -83,12 +83,12 @@ def dose_numbers(cases: Path, ready: Sequence[ReadyCase]) -> np.ndarray | None:
     rows = []
     for case in ready:
         folder = cases / case.folder
-        record = json.loads((folder / "case.json").read_text())
-        if "rd" not in record["channels"] or record["dose_scale_gy"] is None:
+        record = read_case_record(cases, case)
+        if "rd" not in record.channels or record.dose_scale_gy is None:
             return None
         # Mapped, so that only this channel is read from disk; float16 holds 60 Gy to 0.03 Gy.
-        channel = np.load(folder / "volume.npy", mmap_mode="r")[record["channels"].index("rd")]
-        dose_gy = channel[np.load(folder / "brain.npy")].astype(float) * record["dose_scale_gy"]
+        channel = np.load(folder / "volume.npy", mmap_mode="r")[record.channels.index("rd")]
+        dose_gy = channel[np.load(folder / "brain.npy")].astype(float) * record.dose_scale_gy
         if dose_gy.size == 0 or not np.isfinite(dose_gy).all():
             raise InvalidInput(f"case {case.case_key}: expected a finite dose inside a brain mask; preprocess it again")
         rows.append([dose_gy.max(), dose_gy.mean(), *((dose_gy >= gy).mean() for gy in BRAIN_SHARE_AT_GY)])

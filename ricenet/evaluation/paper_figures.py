@@ -3,7 +3,6 @@
 The same input gives the same bytes: no date, a fixed salt for the ids of an SVG.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from matplotlib.patches import Circle, Patch
 from matplotlib.patheffects import withStroke
 from nibabel.affines import apply_affine, voxel_sizes
 
+from ricenet.cases.case_record import read_case_record
 from ricenet.cohort.ready_cases import ReadyCase
 from ricenet.display.figure_style import INTERVAL, LABEL_TEXT, LABELS_IN_WORDS, STYLE
 from ricenet.display.words import channels
@@ -124,10 +124,10 @@ def patient(cases: Path, case: ReadyCase) -> Figure:
     then circled), else the highest dose, else the brain. Radiological view: the patient's right is on the left.
     """
     folder = cases / case.folder
-    record = json.loads((folder / "case.json").read_text())
-    scale_gy = record["dose_scale_gy"]
-    volume = dict(zip(record["channels"], np.load(folder / "volume.npy", mmap_mode="r"), strict=True))
-    brain, grid = np.load(folder / "brain.npy"), np.array(record["world_from_voxel"])
+    record = read_case_record(cases, case)
+    scale_gy = record.dose_scale_gy
+    volume = dict(zip(record.channels, np.load(folder / "volume.npy", mmap_mode="r"), strict=True))
+    brain, grid = np.load(folder / "brain.npy"), record.affine
     truth = dict(np.load(folder / "truth.npz")) if (folder / "truth.npz").is_file() else {}
     without_truth = volume["rd"] >= 0.95 * volume["rd"].max() if "rd" in volume else brain
     panels = [(role, *PANELS[role]) for role in PANELS if role in volume]

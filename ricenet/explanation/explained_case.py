@@ -1,6 +1,5 @@
 """One case as it is explained: a case folder and, if there are any, the user's masks in; volumes and masks out."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from ricenet.cases.case_reader import load_case
+from ricenet.cases.case_record import read_case_record
 from ricenet.cohort.covariates import read_covariates
 from ricenet.cohort.ready_cases import ReadyCase, read_cases
 from ricenet.errors import InvalidInput
@@ -67,11 +67,12 @@ def read_scene(cases: Path, case: ReadyCase, channels: Sequence[str], masks: Pat
         InvalidInput: as load_case and read_volume; a mask that does not meet the brain.
     """
     volume, folder = load_case(cases, case, channels), cases / case.folder
-    content = json.loads((folder / "case.json").read_text())
-    world_from_voxel, brain = np.array(content["world_from_voxel"], dtype=np.float64), np.load(folder / "brain.npy")
-    images = {role: load_case(cases, case, [role])[0] for role in content["channels"]}
+    record = read_case_record(cases, case)
+    world_from_voxel = record.affine
+    brain = np.load(folder / "brain.npy")
+    images = {role: load_case(cases, case, [role])[0] for role in record.channels}
     mri_role = next(role for role in ("event", "post") if role in images)
-    scale_gy = content.get("dose_scale_gy") if "rd" in images else None
+    scale_gy = record.dose_scale_gy if "rd" in images else None
     return Scene(
         case=case,
         volume=volume,

@@ -52,7 +52,7 @@ def draw_picture(case: Case, shown: Prepared, drop: np.ndarray | None, predictio
     scene = Scene(
         case=ReadyCase(case.key, case.patient_key, case.label, case.split, ""),
         volume=shown.volume,
-        world_from_voxel=np.array(shown.record["world_from_voxel"]),
+        world_from_voxel=shown.record.affine,
         brain=shown.brain,
         dose_gy=masked.get("rd"),
         truth={},

@@ -19,6 +19,7 @@ import yaml
 from ricenet import LABELS
 from ricenet.cases.alignment import Settings
 from ricenet.cases.case_reader import load_case
+from ricenet.cases.case_record import read_case_record
 from ricenet.cohort.folds import Folds, read_folds
 from ricenet.cohort.ready_cases import ReadyCase
 from ricenet.command.schemas import defaults_of
@@ -145,9 +146,9 @@ def _calibration(trained: Trained) -> Any:
 
 def measure_case(cases: Path, case: ReadyCase, channels: Sequence[str]) -> dict[str, float]:
     """The measures of ricenet.prediction.training_range of one case folder."""
-    record = json.loads((cases / case.folder / "case.json").read_text())
+    record = read_case_record(cases, case)
     volume, brain = load_case(cases, case, channels), np.load(cases / case.folder / "brain.npy")
-    return measure(volume, brain, channels, record.get("qc", {}), record.get("dose_scale_gy"))
+    return measure(volume, brain, channels, record.qc, record.dose_scale_gy)
 
 
 def read_preprocessing(cases: Path, table: Sequence[ReadyCase]) -> tuple[dict[str, Any], bool, int | None]:
@@ -160,8 +161,8 @@ def read_preprocessing(cases: Path, table: Sequence[ReadyCase]) -> tuple[dict[st
     Raises:
         InvalidInput: the cases were made in different ways, or it is not known how.
     """
-    records = {case.case_key: json.loads((cases / case.folder / "case.json").read_text()) for case in table}
-    made = {key: json.dumps([one.get("parameters"), one["version"]], sort_keys=True) for key, one in records.items()}
+    records = {case.case_key: read_case_record(cases, case) for case in table}
+    made = {key: json.dumps([of.parameters, of.version], sort_keys=True) for key, of in records.items()}
     first, differs = table[0].case_key, [key for key in made if made[key] != made[table[0].case_key]]
     if differs:
         raise InvalidInput(
@@ -169,7 +170,8 @@ def read_preprocessing(cases: Path, table: Sequence[ReadyCase]) -> tuple[dict[st
             "preprocess all cases with one version and the same parameters, and train again",
             code="model.preprocessing",
         )
-    parameters, made_by = records[first].get("parameters"), records[first]["version"]
+    parameters = dict(records[first].parameters)
+    made_by = records[first].version
     if not parameters:
         raise InvalidInput(
             "the case folders do not say how they were made", "preprocess and train again", code="model.preprocessing"

@@ -165,14 +165,14 @@ def _answer(case: Case, ensemble: Ensemble, prepared: Prepared, label: str) -> _
     """What goes into prediction.json; and the map on the model's grid."""
     model, record = ensemble.model, prepared.record
     log.info("case %s: asking %d models", case.key, len(model.folds))
-    rows = [record["channels"].index(name) for name in model.channels]
+    rows = [record.channels.index(name) for name in model.channels]
     array = prepared.volume[rows].astype(np.float32)
     volume = torch.from_numpy(array).to(ensemble.device)
     numbers = summarise(probabilities(ensemble.networks, volume), model.calibration)
-    scale_gy = record["dose_scale_gy"]
-    measured = training_range.measure(array, prepared.brain, model.channels, record["qc"], scale_gy)
+    qc = record.qc
+    measured = training_range.measure(array, prepared.brain, model.channels, qc, record.dose_scale_gy)
     numbers["measures"] = training_range.compare(measured, model.ranges)
-    numbers["preprocessing"] = record["qc"]
+    numbers["preprocessing"] = qc
     numbers["occlusion"], drop = None, None
     if ensemble.map_settings is not None:
         drop, numbers["occlusion"] = _occlusion(ensemble, ensemble.map_settings, prepared, volume, label)
@@ -183,7 +183,7 @@ def _occlusion(
     ensemble: Ensemble, how: MapSettings, prepared: Prepared, volume: torch.Tensor, label: str
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """The map of the mean probability with all channels blanked by 0 at once, and its numbers."""
-    record, spacing_mm = prepared.record, prepared.record["spacing_mm"]
+    spacing_mm = prepared.record.spacing_mm
     edge, step = (max(1, round(length / spacing_mm)) for length in (how.cube_mm, how.stride_mm))
     finest = None if how.refine_mm is None else (max(1, round(how.refine_mm / spacing_mm)),) * 3
     plan = Plan((edge,) * 3, (step,) * 3, finest, how.batch_size, how.precision, how.memory_gb)
@@ -192,7 +192,7 @@ def _occlusion(
     drop, brain = drop_map(found), prepared.brain
     dose_gy = prepared.view.get("rd")
     bands = {} if dose_gy is None else dose_bands(dose_gy, brain)
-    numbers = measure(drop, np.array(record["world_from_voxel"]), plan.cube, brain, bands, dose_gy)
+    numbers = measure(drop, prepared.record.affine, plan.cube, brain, bands, dose_gy)
     del numbers["pointing"]  # there is no known region to point at
     method = f"{found[0].method}, {how.precision}"
     return drop, {"cube_mm": how.cube_mm, "stride_mm": how.stride_mm, "method": method, "sign": SIGN, **numbers}
@@ -207,10 +207,10 @@ def _write(
     drop: np.ndarray | None,
 ) -> None:
     """Map and page."""
-    world_from_voxel = np.array(prepared.record["world_from_voxel"])
+    world_from_voxel = prepared.record.affine
     if drop is not None:
         write_volume(folder / MAP, drop, world_from_voxel)
-    view = np.array(shown.record["world_from_voxel"])
+    view = shown.record.affine
     seen = None if drop is None else resample(Volume(drop, world_from_voxel), shown.brain.shape, view)
     picture = draw_picture(case, shown, seen, prediction)
     write_page(folder / PAGE, prediction, layers(shown, seen), view, shown.brain, picture)
@@ -219,7 +219,7 @@ def _write(
 def _write_dicom(folder: Path, drop: np.ndarray, prepared: Prepared, prediction: dict[str, Any]) -> None:
     from ricenet.prediction.dicom_map import write_parametric_map
 
-    model, place = prediction["model"], np.array(prepared.record["world_from_voxel"])
+    model, place = prediction["model"], prepared.record.affine
     write_parametric_map(
         folder / DICOM_MAP,
         drop,

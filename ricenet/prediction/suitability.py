@@ -53,7 +53,7 @@ def examine_patient(case: Case, channels: Collection[str]) -> list[Finding]:
 
 def check_one_person(case: Case, prepared: Prepared) -> list[Finding]:
     """Whether post and event show the same brain, on a grid fine enough to show its folds."""
-    spacing_mm, view = prepared.record["spacing_mm"], prepared.view
+    spacing_mm, view = prepared.record.spacing_mm, prepared.view
     alike = likeness(view["post"], view["event"], prepared.brain, spacing_mm)
     if alike >= SURELY_FROM:
         return []

@@ -1,7 +1,6 @@
 """The cells of a grid, read from its run folders: which row, fold and seed is done, running, failed or waiting."""
 
 import fcntl
-import json
 from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import suppress
@@ -11,6 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import TypeVar
 
+from ricenet.cases.case_record import CASE_FILE, CaseRecord
 from ricenet.command.records import Record
 from ricenet.errors import InvalidInput
 from ricenet.paper import PAPER
@@ -95,10 +95,10 @@ def _rows(
 
 def _channels(run: Path, records: Collection[RunRecord]) -> set[str]:
     """The channels of the cases that a grid is trained on; of its runs, where the cases are gone."""
-    cases = chain.from_iterable((run / folder).glob("*/case.json") for folder in {record.cases for record in records})
-    for path in cases:  # all cases have the same
-        with suppress(ValueError):
-            return set(json.loads(path.read_text(encoding="utf-8"))["channels"])
+    folders = {record.cases for record in records}
+    for path in chain.from_iterable((run / folder).glob(f"*/{CASE_FILE}") for folder in folders):
+        with suppress(InvalidInput):  # one that is being written
+            return set(CaseRecord.read(path).channels)  # all cases have the same
     return set(chain.from_iterable(record.modalities.channels for record in records))
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ricenet.cases.case_record import read_case_record
 from ricenet.cohort.covariates import COVARIATES, read_covariates
 from ricenet.cohort.folds import Folds
 from ricenet.cohort.ready_cases import ReadyCase
@@ -66,9 +67,7 @@ def read_metadata(cases: Path, folds: Folds) -> Metadata:
     covariates = read_covariates(cases, [case.case_key for case in folds.cases])
     known = covariates.subgroups if covariates else {}
     levels = {column: known[column] for column in LEVELS if column in known}
-    qc = {
-        case.case_key: json.loads((cases / case.folder / "case.json").read_text()).get("qc", {}) for case in folds.cases
-    }
+    qc = {case.case_key: read_case_record(cases, case).qc for case in folds.cases}
     numbers = {column: {key: found[column] for key, found in qc.items() if column in found} for column in NUMBERS}
     metadata = Metadata(levels, {column: of for column, of in numbers.items() if of})
     if not metadata.columns:

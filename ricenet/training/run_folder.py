@@ -248,14 +248,11 @@ def cases_folder(run: Path, finished: Sequence[FinishedRun]) -> Path:
 
 def case_hash(cases: Path, folds: Folds) -> str:
     """One hash over the case.json of every case: other images or other preprocessing give another hash."""
+    from ricenet.cases.case_record import record_path
+
     digest = hashlib.sha256()
     for case in folds.cases:
-        path = cases / case.folder / "case.json"
-        if not path.is_file():
-            raise InvalidInput(
-                f"case {case.case_key}: its folder is missing or unfinished; run python -m ricenet.preprocess again"
-            )
-        digest.update(path.read_bytes())
+        digest.update(record_path(cases, case).read_bytes())
     return digest.hexdigest()
 
 

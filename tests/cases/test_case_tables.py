@@ -1,6 +1,7 @@
 import csv
-import json
 from pathlib import Path
+
+from helpers.cases_folder import write_case
 
 from ricenet.cases.case_tables import write_csv, write_failures, write_tables
 from ricenet.cohort.table import Case
@@ -34,8 +35,7 @@ def test_failures_name_the_row_and_the_rule_and_the_file_goes_when_there_are_non
 
 def test_timings_of_earlier_runs_stay_as_long_as_their_case_does(tmp_path):
     for key in ("c0", "c1", "c2"):
-        (tmp_path / key).mkdir()
-        (tmp_path / key / "case.json").write_text(json.dumps({"qc": {"brain_ml": 1400.5}}))
+        write_case(tmp_path / key, key, {"brain_ml": 1400.5})
     first = {key: Ended("done", {"read": 1.5}, seconds=2.0, peak_gb=0.3) for key in ("c0", "c1")}
     write_tables(tmp_path, {"c0": "c0", "c1": "c1"}, first)
     second = {"c2": Ended("done", {"read": 2.5}, seconds=3.0, peak_gb=0.4), "c1": Ended("failed", message="killed")}

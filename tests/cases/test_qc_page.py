@@ -165,10 +165,10 @@ def test_the_picture_is_of_the_folder_that_holds_the_numbers(tmp_path: Path) -> 
 
 def test_text_from_files_is_never_markup(tmp_path: Path) -> None:
     cases = write_cases_folder(tmp_path / "cases", 2)
-    evil = {"channels": ["post", "event", EVIL], "parameters": {EVIL: EVIL}, "version": EVIL}
-    write_case(cases / "evil", EVIL, {"similarity": EVIL, EVIL: EVIL}, **evil)
-    row = {"case_key": EVIL, "similarity": EVIL, EVIL: EVIL}
-    write_table(cases / "qc.csv", [row, {"case_key": "c00", "similarity": "1.1", EVIL: "2"}])
+    evil = {"channels": ["post", "event", EVIL], "parameters": {EVIL: EVIL, "brain": EVIL}}
+    qc = {"similarity": 1.1, EVIL: 2.0, f"{EVIL} b": 3.0, f"{EVIL} c": 4.0}
+    write_case(cases / "evil", EVIL, qc, **evil)
+    write_table(cases / "qc.csv", [{"case_key": EVIL, **qc}, {"case_key": "c00", **dict.fromkeys(qc, EVIL)}])
     write_table(cases / "failed.csv", [dict.fromkeys(("case_key", "row", "kind", "code", "message"), EVIL)])
     write_table(cases / "excluded.csv", [{"reason": EVIL, "cases": 1}])
     shown = page_of(cases)
@@ -232,3 +232,10 @@ def test_a_record_that_is_another_cases_is_not_shown(tmp_path: Path) -> None:
     shown = page_of(cases)
     assert order(shown) == ["c01"]
     assert "Not in cases.csv, which training reads: 1 of the 2 cases." in shown.words["summary"]
+
+
+def test_a_damaged_record_is_refused_by_its_folder(tmp_path: Path) -> None:
+    cases = write_cases_folder(tmp_path / "cases", 2)
+    (cases / "c01-0" / "case.json").write_text('{"version": 3')
+    with pytest.raises(InvalidInput, match=r"^case folder c01-0: case\.json cannot be read: .*; remove this folder"):
+        page(cases)

@@ -105,8 +105,8 @@ def write_two(root: Path) -> Path:
     return write_table(root, rows)
 
 
-def true_points(record) -> np.ndarray:
-    return points((SIZE,) * 3, np.array(record["world_from_voxel"]), POST_POSE)
+def true_points(world_from_voxel: np.ndarray) -> np.ndarray:
+    return points((SIZE,) * 3, world_from_voxel, POST_POSE)
 
 
 def rewrite(role: str, change) -> Callable[[Path], None]:

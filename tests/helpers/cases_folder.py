@@ -1,13 +1,14 @@
 """A cases folder as preprocess leaves it, made by hand: tables, records and pictures, no volumes."""
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from ricenet.cases.case_record import CaseRecord
 
 PARAMETERS = {"brain": "hdbet", "registration": "rigid", "spacing_mm": 1.0, "size": 224, "brain_software": "hd-bet 1.1"}
 
@@ -40,7 +41,8 @@ def write_case(folder: Path, key: str, qc: Mapping[str, Any], **record: Any) -> 
     """Its record and a small picture, whose grey tells the case."""
     folder.mkdir()
     known = {"version": 3, "case_key": key, "channels": ["post", "event", "rd"], "parameters": PARAMETERS}
-    (folder / "case.json").write_text(json.dumps(known | {"qc": dict(qc)} | record))
+    grid = {"world_from_voxel": np.eye(4).tolist(), "spacing_mm": 1.0, "dose_scale_gy": 60.0}
+    CaseRecord(**(known | grid | {"qc": dict(qc)} | record)).write(folder / "case.json")
     grey = 10 + int(key.lstrip("c") or 0) if key.lstrip("c").isdigit() else 0
     Image.fromarray(np.full((240, 300, 3), grey, dtype=np.uint8)).save(folder / "qc.png")
 

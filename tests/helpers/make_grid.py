@@ -1,7 +1,6 @@
 """For tests: a cases folder and a grid of finished runs on disk, by the project's own writers, with tiny volumes."""
 
 import csv
-import json
 import os
 from collections.abc import Callable, Iterable
 from itertools import product
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ricenet import LABELS
+from ricenet.cases.case_record import CaseRecord
 from ricenet.cohort.folds import Folds, write_folds
 from ricenet.cohort.ready_cases import ReadyCase, write_cases
 from ricenet.command.schemas import EvaluateConfig, compose
@@ -80,11 +80,11 @@ def _write_case(
     np.save(folder / "brain.npy", brain)
     world_from_voxel = np.diag([SPACING_MM, SPACING_MM, SPACING_MM, 1])
     world_from_voxel[:3, 3] = -60
-    record = {
-        "version": 1, "case_key": case.case_key, "channels": list(channels), "spacing_mm": SPACING_MM,
-        "world_from_voxel": world_from_voxel.tolist(), "dose_scale_gy": scale_gy,
-    }  # fmt: skip
-    (folder / "case.json").write_text(json.dumps(record))
+    record = CaseRecord(
+        version=1, case_key=case.case_key, channels=channels, spacing_mm=SPACING_MM,
+        world_from_voxel=world_from_voxel.tolist(), dose_scale_gy=scale_gy,
+    )  # fmt: skip
+    record.write(folder / "case.json")
     if truth:
         masks = {"cavity": np.zeros_like(brain), "lesion": np.zeros_like(brain)}
         masks["cavity"][CAVITY], masks["lesion"][LESION] = True, True

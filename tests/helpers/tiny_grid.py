@@ -1,6 +1,5 @@
 """A tiny finished grid on disk, for tests of what reads one: real cases, folds, answers; untrained networks."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ from safetensors.torch import save_file
 
 from ricenet import MODALITIES
 from ricenet.cases.case_reader import load_case
+from ricenet.cases.case_record import CaseRecord
 from ricenet.cohort.folds import Folds, write_folds
 from ricenet.cohort.ready_cases import ReadyCase, write_cases
 from ricenet.training.network import build_network
@@ -42,11 +42,11 @@ def write_tiny_cases(cases: Path, n_cv: int = 4, n_test: int = 2, n_folds: int =
         np.save(folder / "volume.npy", volume.astype(np.float16))
         np.save(folder / "brain.npy", brain)
         np.savez(folder / "truth.npz", lesion=lesion, cavity=np.roll(lesion, 2, axis=1))
-        record = {
-            "version": 1, "case_key": key, "channels": list(MODALITIES), "spacing_mm": SPACING_MM,
-            "world_from_voxel": world_from_voxel.tolist(), "dose_scale_gy": 60.0,
-        }  # fmt: skip
-        (folder / "case.json").write_text(json.dumps(record))
+        record = CaseRecord(
+            version=1, case_key=key, channels=MODALITIES, spacing_mm=SPACING_MM,
+            world_from_voxel=world_from_voxel.tolist(), dose_scale_gy=60.0,
+        )  # fmt: skip
+        record.write(folder / "case.json")
         ready.append(ReadyCase(key, f"p{index}", index % 2, "cv" if index < n_cv else "test", folder.name))
     write_cases(cases, ready)
     return write_folds(cases, n_folds, seed=0)

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from ricenet.cases.case_folder import Prepared
+from ricenet.cases.case_record import CaseRecord
 from ricenet.cohort.table import Case
 from ricenet.prediction.case_view import draw_picture, layers
 
@@ -22,7 +23,10 @@ def shown() -> Prepared:
     event = np.where(brain, rng.uniform(100, 200, SHAPE), 900).astype(np.float32)
     event[10:13, 10:13, 10:12] = 400
     dose = np.linspace(0, 66, SHAPE[0], dtype=np.float32)[:, None, None] * np.ones(SHAPE, np.float32)
-    record = {"world_from_voxel": np.diag([3.0, 3, 3, 1]).tolist(), "spacing_mm": 3.0}
+    record = CaseRecord(
+        version=3, case_key="c0", channels=("post", "event", "rd"), spacing_mm=3.0, dose_scale_gy=60.0,
+        world_from_voxel=np.diag([3.0, 3, 3, 1]).tolist(),
+    )  # fmt: skip
     view = {"post": np.where(brain, 150.0, 900).astype(np.float32), "event": event, "rd": dose}
     view["post"] += rng.normal(0, 10, SHAPE).astype(np.float32)
     return Prepared(np.stack([*view.values()]).astype(np.float16), brain, view, record)

@@ -62,7 +62,7 @@ def prepared(ensemble: Ensemble, patient: Path) -> Prepared:
 
 def test_the_numbers_are_those_of_the_parts(answered: Answered, ensemble: Ensemble, prepared: Prepared) -> None:
     out, found = answered
-    assert prepared.record["channels"] == ["post", "event", "rd"]
+    assert prepared.record.channels == ("post", "event", "rd")
     volume = torch.from_numpy(prepared.volume[1:].astype(np.float32))
     with torch.no_grad():
         folds = [float(network(volume[None]).double().softmax(1)[0, 1]) for network in ensemble.model.networks()]
@@ -73,7 +73,7 @@ def test_the_numbers_are_those_of_the_parts(answered: Answered, ensemble: Ensemb
     assert found["calibrated"]["interval"] == pytest.approx(list(interval))
     assert found["fit"]
     assert found["model"]["digest"] == ensemble.model.digest
-    assert found["preprocessing"] == prepared.record["qc"]
+    assert found["preprocessing"] == prepared.record.qc
     dose = prepared.view["rd"][prepared.brain.astype(bool)]
     told = {one["name"]: one["value"] for one in found["measures"]}
     assert told["dose_max_gy"] == pytest.approx(dose.max(), rel=2e-3)  # the model's volume is float16
@@ -85,7 +85,7 @@ def test_map_is_the_drop_of_the_mean_probability(answered: Answered, ensemble: E
     out, found = answered
     volume = torch.from_numpy(prepared.volume[1:].astype(np.float32))
     drop = read_volume(out / found["case_key"] / "occlusion.nii.gz", "map", "")
-    assert np.allclose(drop.world_from_voxel, prepared.record["world_from_voxel"], atol=1e-4)
+    assert np.allclose(drop.world_from_voxel, prepared.record.affine, atol=1e-4)
     assert found["occlusion"]["cube_mm"] == 36
     cube = (slice(None), slice(18, 24), slice(18, 24), slice(18, 24))
     blanked = volume.clone()

@@ -1,0 +1,84 @@
+"""case.json: what a case folder holds, how it was made, and the numbers by which its registration is judged."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from ricenet.cohort.ready_cases import ReadyCase
+from ricenet.command.records import Record
+from ricenet.errors import InvalidInput
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+CASE_FILE = "case.json"
+
+Row = tuple[float, float, float, float]
+Matrix = tuple[Row, Row, Row, Row]
+Parameter = bool | int | float | str | None
+
+
+class CaseRecord(Record):
+    """The record of one case folder, written last: a folder without it is not finished.
+
+    Attributes:
+        version: of the preprocessing; 1 where a phantom was drawn on the grid directly.
+        case_key: pseudonym of the case.
+        channels: of volume.npy, in its order.
+        world_from_voxel: (4, 4), RAS+ mm, of the grid that all channels share.
+        spacing_mm: edge length of its cubic voxels.
+        dose_scale_gy: what the channel rd was divided by; None where there is no dose, or none in Gy.
+        inputs: SHA-256 of each file that was read, by role; empty for a phantom.
+        parameters: the settings that decided the content; empty where an older version did not say.
+        transforms: (4, 4) world maps, `<role>_from_<reference>`.
+        qc: the numbers of qc.csv.
+    """
+
+    version: int
+    case_key: str
+    channels: tuple[str, ...]
+    world_from_voxel: Matrix
+    spacing_mm: float
+    dose_scale_gy: float | None
+    inputs: dict[str, str] = Field(default_factory=dict)
+    parameters: dict[str, Parameter] = Field(default_factory=dict)
+    transforms: dict[str, Matrix] = Field(default_factory=dict)
+    qc: dict[str, float] = Field(default_factory=dict)
+
+    @property
+    def affine(self) -> "NDArray[np.float64]":
+        """`world_from_voxel` as a (4, 4) array."""
+        import numpy as np  # here: status reads records, and starts without it
+
+        return np.array(self.world_from_voxel, dtype=np.float64)
+
+
+def record_path(cases: Path, case: ReadyCase) -> Path:
+    """Where the record of a finished case stands.
+
+    Raises:
+        InvalidInput: the case folder is not finished (`case.unfinished`).
+    """
+    path = cases / case.folder / CASE_FILE
+    if not path.is_file():
+        raise InvalidInput(
+            f"case {case.case_key}: its folder is missing or unfinished",
+            "run python -m ricenet.preprocess again",
+            code="case.unfinished",
+        )
+    return path
+
+
+def read_case_record(cases: Path, case: ReadyCase) -> CaseRecord:
+    """Read the record of one case of the cases folder `cases`.
+
+    Raises:
+        InvalidInput: the case folder is not finished (`case.unfinished`), or its record is damaged (`record.damaged`).
+    """
+    path = record_path(cases, case)
+    try:
+        return CaseRecord.read(path, "remove the case's folder and run python -m ricenet.preprocess again")
+    except InvalidInput as error:
+        raise InvalidInput(f"case {case.case_key}: {error.message}", error.hint, error.code) from None
