@@ -5,7 +5,6 @@ In: the cases of cases.csv. Out: which cases a fold trains on and is scored on. 
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,10 @@ from typing import Any
 from ricenet import LABELS
 from ricenet.cohort.ready_cases import ReadyCase, read_cases
 from ricenet.cohort.table import SPLITS
+from ricenet.command.atomic import write_once
 from ricenet.errors import InvalidInput
+
+FOLDS_FILE = "folds.json"
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,9 @@ class Folds:
     def require_fold(self, fold: int) -> None:
         """Raise InvalidInput where there is no fold of that number."""
         if not 0 <= fold < self.n_folds:
-            raise InvalidInput(f"fold should lie in 0 to {self.n_folds - 1} (folds.json), got {fold}")
+            raise InvalidInput(
+                f"fold should lie in 0 to {self.n_folds - 1} (folds.json), got {fold}", code="folds.unknown"
+            )
 
     def validation(self, fold: int) -> list[ReadyCase]:
         """The cases that fold `fold` is scored on."""
@@ -50,27 +54,23 @@ def write_folds(folder: Path, n_folds: int, seed: int) -> Folds:
     Raises:
         InvalidInput: too few patients of a class for `n_folds`, or an existing file that does not fit (see read_folds).
     """
-    path = folder / "folds.json"
+    from ricenet.cohort.folds_record import FoldsRecord
+
+    path = folder / FOLDS_FILE
     if path.exists():
         folds = read_folds(folder)
         if (folds.n_folds, folds.seed) != (n_folds, seed):
             raise InvalidInput(
-                f"folds.json: written with folds={folds.n_folds} seed={folds.seed}, asked folds={n_folds} seed={seed}; "
-                "use another cases folder, or delete folds.json knowing that finished runs no longer fit"
+                f"folds.json: written with folds={folds.n_folds} seed={folds.seed}, asked folds={n_folds} seed={seed}",
+                "use another cases folder, or delete folds.json knowing that finished runs no longer fit",
+                code="folds.changed",
             )
         return folds
     cases = read_cases(folder)
     fold_of = _deal(cases, n_folds, seed)
     _check(cases, fold_of, n_folds)  # several events of one patient can leave a fold with one class: write no such file
-    content = {"n_folds": n_folds, "seed": seed, "fold_of": fold_of, "hash": _hash(cases, fold_of)}
-    temporary = folder / f".folds.json.{os.getpid()}"
-    temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
-    try:
-        os.link(temporary, path)  # fails where another process was first: written once means once
-    except FileExistsError:
-        pass
-    finally:
-        temporary.unlink()
+    record = FoldsRecord(fold_of=dict(sorted(fold_of.items())), hash=_hash(cases, fold_of), n_folds=n_folds, seed=seed)
+    write_once(path, record.as_json())
     return read_folds(folder)
 
 
@@ -80,24 +80,25 @@ def read_folds(folder: Path) -> Folds:
     Raises:
         InvalidInput: naming the case or fold that breaks a rule.
     """
-    path = folder / "folds.json"
+    from ricenet.cohort.folds_record import FoldsRecord
+
+    path = folder / FOLDS_FILE
     if not path.is_file():
         raise InvalidInput(
-            "no folds.json in the cases folder; preprocess and phantom write it, run one of them to its end"
+            "no folds.json in the cases folder",
+            "preprocess and phantom write it, run one of them to its end",
+            code="folds.missing",
         )
     cases = read_cases(folder)
-    try:
-        content = json.loads(path.read_text())
-        n_folds, seed, fold_of, written = (content[name] for name in ("n_folds", "seed", "fold_of", "hash"))
-    except (ValueError, KeyError, TypeError) as error:
-        raise InvalidInput("folds.json cannot be read; restore it, or delete it and every run that used it") from error
-    if written != _hash(cases, fold_of):
+    record = FoldsRecord.read(path, "restore it, or delete it and every run that used it")
+    if record.hash != _hash(cases, record.fold_of):
         raise InvalidInput(
-            "folds.json does not fit cases.csv: a case, label, split or fold was changed after the folds were written; "
-            "restore both files, or delete folds.json and every run that used it"
+            "folds.json does not fit cases.csv: a case, label, split or fold was changed after the folds were written",
+            "restore both files, or delete folds.json and every run that used it",
+            code="folds.changed",
         )
-    _check(cases, fold_of, n_folds)
-    return Folds(n_folds, seed, cases, fold_of, written)
+    _check(cases, record.fold_of, record.n_folds)
+    return Folds(record.n_folds, record.seed, cases, record.fold_of, record.hash)
 
 
 def select(folds: Folds, wanted: Any) -> list[ReadyCase]:
@@ -111,14 +112,15 @@ def select(folds: Folds, wanted: Any) -> list[ReadyCase]:
         return folds.cases
     if keys == ["test"]:
         if not folds.test():
-            raise InvalidInput("case=test: the cases folder has no test split; use case=all")
+            raise InvalidInput("case=test: the cases folder has no test split", "use case=all", code="split.missing")
         return folds.test()
     by_key = {case.case_key: case for case in folds.cases}
     unknown = [key for key in keys if key not in by_key]
     if unknown:
         raise InvalidInput(
             f"{', '.join(unknown)} is none of the {len(by_key)} cases ({', '.join(list(by_key)[:5])}, ...), nor all, "
-            "nor test"
+            "nor test",
+            code="case.unknown",
         )
     return [by_key[key] for key in dict.fromkeys(keys)]
 
@@ -127,13 +129,15 @@ def _deal(cases: list[ReadyCase], n_folds: int, seed: int) -> dict[str, int]:
     from sklearn.model_selection import StratifiedGroupKFold  # a second to import, needed once
 
     if n_folds < 2:
-        raise InvalidInput(f"folds={n_folds}: cross-validation needs at least 2")
+        raise InvalidInput(f"folds={n_folds}: cross-validation needs at least 2", code="folds.too_few")
     pool = [case for case in cases if case.split == "cv"]
     for label, name in enumerate(LABELS):
         patients = {case.patient_key for case in pool if case.label == label}
         if len(patients) < n_folds:
             raise InvalidInput(
-                f"{len(patients)} {name} patient(s) for {n_folds} folds: each fold needs one; lower folds="
+                f"{len(patients)} {name} patient(s) for {n_folds} folds: each fold needs one",
+                "lower folds=",
+                code="folds.too_few_patients",
             )
     splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
     labels, groups = [case.label for case in pool], [case.patient_key for case in pool]
@@ -147,33 +151,45 @@ def _deal(cases: list[ReadyCase], n_folds: int, seed: int) -> dict[str, int]:
 def _check(cases: list[ReadyCase], fold_of: dict[str, int], n_folds: int) -> None:
     fold_of_patient: dict[str, int] = {}
     if len({case.case_key for case in cases}) < len(cases):
-        raise InvalidInput("cases.csv names a case twice; remove the second row")
+        raise InvalidInput("cases.csv names a case twice", "remove the second row", code="case.duplicate")
     for case in cases:
         if case.split not in SPLITS:
-            raise InvalidInput(f"case {case.case_key}: split should be {' or '.join(SPLITS)}, got {case.split!r}")
+            raise InvalidInput(
+                f"case {case.case_key}: split should be {' or '.join(SPLITS)}, got {case.split!r}",
+                code="split.unknown",
+            )
         if (case.split == "cv") != (case.case_key in fold_of):
             raise InvalidInput(
-                f"case {case.case_key}: split {case.split} but {'no' if case.split == 'cv' else 'a'} fold"
+                f"case {case.case_key}: split {case.split} but {'no' if case.split == 'cv' else 'a'} fold",
+                code="folds.membership",
             )
         if case.case_key in fold_of:
             fold = fold_of[case.case_key]
             if fold not in range(n_folds):
-                raise InvalidInput(f"case {case.case_key}: in fold {fold}, but folds.json says n_folds={n_folds}")
+                raise InvalidInput(
+                    f"case {case.case_key}: in fold {fold}, but folds.json says n_folds={n_folds}",
+                    code="folds.damaged",
+                )
             if fold_of_patient.setdefault(case.patient_key, fold) != fold:
                 raise InvalidInput(
-                    f"case {case.case_key}: its patient is in folds {fold} and {fold_of_patient[case.patient_key]}"
+                    f"case {case.case_key}: its patient is in folds {fold} and {fold_of_patient[case.patient_key]}",
+                    code="folds.leak",
                 )
     tested = {case.patient_key for case in cases if case.split == "test"} & fold_of_patient.keys()
     if tested:
         raise InvalidInput(
-            f"{len(tested)} patient(s) stand in the test split and in a fold: a leak; correct the split column"
+            f"{len(tested)} patient(s) stand in the test split and in a fold: a leak",
+            "correct the split column",
+            code="folds.leak",
         )
     for fold in range(n_folds):
         classes = {case.label for case in cases if fold_of.get(case.case_key) == fold}
         if len(classes) < len(LABELS):
             have = ", ".join(LABELS[label] for label in classes) or "no case"
             raise InvalidInput(
-                f"fold {fold} holds only {have}: it could not be scored; use fewer folds or more patients"
+                f"fold {fold} holds only {have}: it could not be scored",
+                "use fewer folds or more patients",
+                code="folds.one_class",
             )
 
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO
 
 from ricenet.errors import InvalidInput
 
@@ -56,13 +56,36 @@ def publish(folder: Path, target: Path, last: str) -> None:
 
 def replace_file(path: Path, content: str | bytes) -> None:
     """Write `path` in one step, text as UTF-8; a reader, after a power cut too, sees the old file or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with replacing_file(path) as stream:
+        stream.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def replacing_file(path: Path) -> Iterator[BinaryIO]:
+    """A binary stream whose content becomes the file `path` at the end, in one step; after an error nothing changes."""
+    temporary = _temporary(path)
     try:
         with temporary.open("wb") as stream:
-            stream.write(content.encode() if isinstance(content, str) else content)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
+        _fsync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_once(path: Path, content: str) -> None:
+    """Write `path` atomically, as UTF-8, unless it exists: of several processes the first one's file stays."""
+    temporary = _temporary(path)
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(content.encode())
+            stream.flush()
+            os.fsync(stream.fileno())
+        with suppress(FileExistsError):
+            os.link(temporary, path)
+        _fsync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -110,6 +133,10 @@ def remove_leftovers(parent: Path) -> None:
     for suffix in ("csv", "json", "yaml", "sha256", "ckpt", "html"):  # files on their way: .<name>.<pid>
         for table in parent.glob(f".*.{suffix}.*"):
             table.unlink()
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}")
 
 
 def _partial_name(name: str) -> str:
