@@ -14,16 +14,17 @@ import numpy as np
 from ricenet.cohort.ready_cases import read_cases
 from ricenet.cohort.table import read_cohort
 from ricenet.images.volume import read_volume, resample
+from ricenet.phantoms.record import TruthRecord
 
 
 def main(cohort: Path, cases: Path) -> None:
     folders = {case.case_key: cases / case.folder for case in read_cases(cases)}
     print(f"{'case':<16}{'mean mm':>9}{'max mm':>9}{'Dice':>8}")
     for case in read_cohort(cohort):
-        truth = json.loads((cohort / "truth" / f"{case.images['post'].parent.name}.json").read_text())
+        truth = TruthRecord.read(cohort / "truth" / f"{case.images['post'].parent.name}.json")
         record = json.loads((folders[case.key] / "case.json").read_text())
-        true_brain = read_volume(cohort / truth["brain"], case.name, "brain")
-        error = registration_error_mm(true_brain, record["transforms"]["event_from_post"], truth["event_from_post"])
+        true_brain = read_volume(cohort / truth.brain, case.name, "brain")
+        error = registration_error_mm(true_brain, record["transforms"]["event_from_post"], truth.event_from_post)
         brain = np.load(folders[case.key] / "brain.npy")
         on_grid = resample(true_brain, brain.shape, np.array(record["world_from_voxel"])) > 0.5
         dice = 2 * (brain & on_grid).sum() / (brain.sum() + on_grid.sum())

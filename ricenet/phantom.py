@@ -15,12 +15,12 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from ricenet import LABELS, MODALITIES
 from ricenet.cohort.covariates import write_covariates, write_excluded
@@ -35,6 +35,7 @@ from ricenet.errors import InvalidInput, WrongUsage
 if TYPE_CHECKING:
     from ricenet.phantoms.anatomy import Array, Mask
     from ricenet.phantoms.causal_model import Draw
+    from ricenet.phantoms.record import PhantomRecord
     from ricenet.phantoms.scanner import Scans
 
 FORMATS = ("nifti", "dicom", "cases")
@@ -44,6 +45,7 @@ SITES = ("north", "south")
 SOURCE = "phantom"  # of every label
 MARKER = "phantom.json"
 DOSE_SCALE_GY = 60.0
+Drawn = TypeVar("Drawn")
 
 
 @stage("phantom", PhantomConfig)
@@ -51,62 +53,79 @@ def main(cfg: PhantomConfig) -> None:
     """Draw the cohort; one that is there already with the same parameters is kept."""
     if cfg.format not in FORMATS:
         raise WrongUsage(f"format should be {' | '.join(FORMATS)}, got {cfg.format!r}")
-    parameters = asdict(cfg)
-    out = Path(parameters.pop("out"))
+    from ricenet.phantoms.record import PhantomRecord
+
+    keys = asdict(cfg)
+    out, jobs = Path(keys.pop("out")), keys.pop("jobs")
     if out.exists() and any(out.iterdir()):
-        return _check_same(out, parameters)
-    write_phantom(out, **parameters)
+        return _check_same(out, PhantomRecord(**keys))
+    write_phantom(out, jobs=jobs, **keys)
     print(f"{cfg.patients} phantom patients as {cfg.format}: {out}")
 
 
-def write_phantom(out: Path, *, jobs: int, **parameters: Any) -> None:
-    """Write a cohort to `out` (the keys of conf/phantom.yaml), complete or not at all."""
+def write_phantom(out: Path, *, jobs: int, **keys: int | float | str) -> None:
+    """Write a cohort to `out`, complete or not at all.
+
+    Args:
+        out: absent or empty.
+        jobs: processes at a time.
+        keys: the other keys of conf/phantom.yaml, all of them.
+    """
     from ricenet.phantoms.causal_model import draw_cohort
+    from ricenet.phantoms.record import PhantomRecord
+
+    record = PhantomRecord.model_validate(keys)
 
     partly = out.with_name(f".{out.name}.partly")
     shutil.rmtree(partly, ignore_errors=True)
     partly.mkdir(parents=True)
-    draws = draw_cohort(parameters["patients"], parameters["seed"], parameters["swap_label_effects"])
-    key = hashlib.sha256(f"phantom {parameters['seed']}".encode()).digest()
-    if parameters["format"] == "cases":
-        _write_ready_cohort(partly, draws, key, jobs, parameters)
-    elif parameters["format"] == "nifti":
-        _write_raw_cohort(partly, draws, key, jobs, parameters["spacing_mm"])
+    draws = draw_cohort(record.patients, record.seed, record.swap_label_effects)
+    key = hashlib.sha256(f"phantom {record.seed}".encode()).digest()
+    if record.format == "cases":
+        _write_ready_cohort(partly, draws, key, jobs, record)
+    elif record.format == "nifti":
+        _write_raw_cohort(partly, draws, key, jobs, record.spacing_mm)
     else:
-        _write_delivery(partly, draws, jobs, parameters["spacing_mm"])
-    (partly / MARKER).write_text(json.dumps(parameters, indent=1) + "\n")
+        _write_delivery(partly, draws, jobs, record.spacing_mm)
+    record.write(partly / MARKER)
     if out.exists():
         out.rmdir()  # empty, main has looked
     partly.rename(out)
 
 
-def _check_same(out: Path, parameters: dict[str, Any]) -> None:
-    """A finished cohort of the same parameters is kept; anything else in the folder is never overwritten."""
+def _check_same(out: Path, record: "PhantomRecord") -> None:
+    """Keep a finished cohort of the same parameters; refuse anything else in the folder."""
+    from ricenet.phantoms.record import PhantomRecord
+
     if not (out / MARKER).is_file():
         raise InvalidInput(
-            "the out folder is not empty and holds no phantom cohort; choose another folder or remove it"
+            "the out folder is not empty and holds no phantom cohort",
+            "choose another folder or remove it",
+            code="out.not_empty",
         )
-    there = json.loads((out / MARKER).read_text())
+    existing = PhantomRecord.read(out / MARKER, "choose another folder or remove it")
     changed = [
-        f"{name}: {there.get(name)} there, {value} asked"
-        for name, value in parameters.items()
-        if name != "jobs" and there.get(name) != value
+        f"{name}: {then} there, {now} asked"
+        for (name, then), (_, now) in zip(existing, record, strict=True)
+        if then != now
     ]
     if changed:
-        raise InvalidInput(f"the out folder holds another phantom cohort ({'; '.join(changed)}); choose another folder")
-    print(f"{parameters['patients']} phantom patients are there already: {out}")
+        raise InvalidInput(
+            f"the out folder holds another phantom cohort ({'; '.join(changed)})",
+            "choose another folder",
+            code="out.changed",
+        )
+    print(f"{record.patients} phantom patients are there already: {out}")
 
 
-def _write_ready_cohort(out: Path, draws: "list[Draw]", key: bytes, jobs: int, parameters: dict[str, Any]) -> None:
-    spacing_mm = parameters["case_spacing_mm"]
-    cases = _draw_all(
-        partial(_write_case, out=out, key=key, size=parameters["size"], spacing_mm=spacing_mm), draws, jobs
-    )
+def _write_ready_cohort(out: Path, draws: "list[Draw]", key: bytes, jobs: int, record: "PhantomRecord") -> None:
+    spacing_mm = record.case_spacing_mm
+    cases = _draw_all(partial(_write_case, out=out, key=key, size=record.size, spacing_mm=spacing_mm), draws, jobs)
     write_cases(out, [ReadyCase(case.key, case.patient_key, case.label, case.split, case.key) for case in cases])
     write_covariates(out, cases, ("label_source", "prescription_gy", "fractions", *CONTROLS))
     write_excluded(out, {})
     _write_bayes_scores(out / "truth.csv", draws, [case.key for case in cases])
-    write_folds(out, parameters["folds"], parameters["seed"])
+    write_folds(out, record.folds, record.seed)
 
 
 def _write_raw_cohort(out: Path, draws: "list[Draw]", key: bytes, jobs: int, spacing_mm: float) -> None:
@@ -126,7 +145,7 @@ def _write_delivery(out: Path, draws: "list[Draw]", jobs: int, spacing_mm: float
     _write_bayes_scores(out / "truth" / "truth.csv", draws, [row["patient_id"] for row in rows])
 
 
-def _draw_all(write: Callable[["tuple[int, Draw]"], Any], draws: "list[Draw]", jobs: int) -> list[Any]:
+def _draw_all(write: Callable[["tuple[int, Draw]"], Drawn], draws: "list[Draw]", jobs: int) -> list[Drawn]:
     from tqdm import tqdm
 
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -184,7 +203,7 @@ def _write_case(numbered: "tuple[int, Draw]", out: Path, key: bytes, size: int, 
     )
 
 
-def _write_scans(numbered: "tuple[int, Draw]", out: Path, spacing_mm: float) -> dict[str, Any]:
+def _write_scans(numbered: "tuple[int, Draw]", out: Path, spacing_mm: float) -> dict[str, object]:
     """One patient as NIfTI: post-OP and dose in one frame, event in another; the row of cohort.csv."""
     import numpy as np
 
@@ -216,21 +235,21 @@ def _write_scans(numbered: "tuple[int, Draw]", out: Path, spacing_mm: float) -> 
 def _write_truth(folder: Path, name: str, draw: "Draw", scans: "Scans") -> None:
     """Quantities, the true transform, and the masks on the post-OP scan's grid."""
     from ricenet.images.volume import write_volume
+    from ricenet.phantoms.record import TruthRecord
 
     masks = {mask: f"{name}_{mask}.nii.gz" for mask in ("brain", "lesion", "cavity")}
     for mask, file in masks.items():
         scan = scans.frames["post"].scan(getattr(scans.patient, mask), scans.patient.grid)
         write_volume(folder / file, scan.voxels > 0.5, scan.world_from_voxel)
-    truth = {
-        "label": LABELS[draw.label],
-        "quantities": draw.quantities,
-        "event_from_post": scans.event_from_post.tolist(),
+    TruthRecord(
+        label=LABELS[draw.label],
+        quantities=draw.quantities,
+        event_from_post=scans.event_from_post.tolist(),
         **{mask: f"{folder.name}/{file}" for mask, file in masks.items()},
-    }
-    (folder / f"{name}.json").write_text(json.dumps(truth, indent=1) + "\n")
+    ).write(folder / f"{name}.json")
 
 
-def _deliver(numbered: "tuple[int, Draw]", out: Path, spacing_mm: float) -> dict[str, Any]:
+def _deliver(numbered: "tuple[int, Draw]", out: Path, spacing_mm: float) -> dict[str, str]:
     """One patient as DICOM; the row of labels.csv."""
     from ricenet.phantoms.hospital import deliver
     from ricenet.phantoms.scanner import scan_patient
@@ -283,7 +302,7 @@ def _write_bayes_scores(path: Path, draws: "Iterable[Draw]", case_keys: list[str
             writer.writerow((case_key, LABELS[draw.label], *scores))
 
 
-def _write_table(path: Path, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
+def _write_table(path: Path, columns: tuple[str, ...], rows: Sequence[Mapping[str, object]]) -> None:
     with path.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
         writer.writeheader()

@@ -8,10 +8,10 @@ Voxels are (X, Y, Z) with `world_from_voxel` in RAS+ mm; DICOM itself is LPS. Th
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,7 @@ CT_NOISE_HU = 5.0
 FIRST_DAY, LAST_START = date(2019, 1, 2), 650  # so that the latest event falls in 2021
 DATES_STREAM = 4  # of a patient's random numbers: those that `deliver` begins with
 BEAMS = 2
+Headers = Mapping[str, object]  # DICOM keyword -> value
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Delivered:
 
 
 def write_series(
-    folder: Path, voxels: NDArray, world_from_voxel: Affine, modality: str, headers: dict[str, Any]
+    folder: Path, voxels: NDArray, world_from_voxel: Affine, modality: str, headers: Headers
 ) -> list[Path]:
     """Write an image series, one slice a file, under names that say nothing.
 
@@ -70,7 +71,7 @@ def write_series(
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for number in range(voxels.shape[2]):
-        uid = generate_uid(entropy_srcs=[headers["SeriesInstanceUID"], str(number)])
+        uid = generate_uid(entropy_srcs=[str(headers["SeriesInstanceUID"]), str(number)])
         dataset = _dataset(
             IMAGE_CLASSES[modality], uid, {"Modality": modality, "InstanceNumber": number + 1, **headers}
         )
@@ -81,7 +82,7 @@ def write_series(
     return paths
 
 
-def write_rtdose(folder: Path, dose_gy: NDArray, world_from_voxel: Affine, headers: dict[str, Any]) -> Path:
+def write_rtdose(folder: Path, dose_gy: NDArray, world_from_voxel: Affine, headers: Headers) -> Path:
     """Write the dose of a whole plan in Gy: 32 bit with DoseGridScaling, one frame a plane.
 
     Args:
@@ -91,7 +92,7 @@ def write_rtdose(folder: Path, dose_gy: NDArray, world_from_voxel: Affine, heade
         headers: DICOM keyword -> value; PatientID, FrameOfReferenceUID, SOPInstanceUID, and the plan's reference.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    dataset = _dataset(RTDoseStorage, headers["SOPInstanceUID"], {"Modality": "RTDOSE", **headers})
+    dataset = _dataset(RTDoseStorage, str(headers["SOPInstanceUID"]), {"Modality": "RTDOSE", **headers})
     _place(dataset, world_from_voxel, 0)
     step_mm = float(_normal(dataset) @ (LPS_FROM_RAS @ world_from_voxel)[:3, 2])
     scaling = float(dose_gy.max()) / (2**32 - 1)
@@ -104,7 +105,7 @@ def write_rtdose(folder: Path, dose_gy: NDArray, world_from_voxel: Affine, heade
     return _save(dataset, folder)
 
 
-def write_rtplan(folder: Path, fractions: int, prescription_gy: float, headers: dict[str, Any]) -> Path:
+def write_rtplan(folder: Path, fractions: int, prescription_gy: float, headers: Headers) -> Path:
     """Write an approved plan of one fraction group.
 
     Args:
@@ -114,7 +115,7 @@ def write_rtplan(folder: Path, fractions: int, prescription_gy: float, headers: 
         headers: DICOM keyword -> value; PatientID, SOPInstanceUID.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    plan = _dataset(RTPlanStorage, headers["SOPInstanceUID"], {"Modality": "RTPLAN", **headers})
+    plan = _dataset(RTPlanStorage, str(headers["SOPInstanceUID"]), {"Modality": "RTPLAN", **headers})
     plan.RTPlanLabel, plan.RTPlanGeometry, plan.PlanIntent = "PLAN", "PATIENT", "CURATIVE"
     plan.ApprovalStatus = "APPROVED"
     plan.DoseReferenceSequence = [
@@ -201,11 +202,11 @@ def _without_contrast(patient: Patient) -> NDArray[np.float32]:
     return patient.post.clip(0, 1).astype(np.float32)  # nothing is brighter than white matter
 
 
-def _write_mri(folder: Path, volume: Volume, headers: dict[str, Any]) -> None:
+def _write_mri(folder: Path, volume: Volume, headers: Headers) -> None:
     write_series(folder, volume.voxels.astype(np.int16), volume.world_from_voxel, "MR", headers)
 
 
-def _deliver_treatment(folder: Path, scans: Scans, number: int, seed: int, study: dict[str, Any]) -> None:
+def _deliver_treatment(folder: Path, scans: Scans, number: int, seed: int, study: dict[str, str]) -> None:
     modality, image, dose = planning_scan(scans, number, seed)
     headers = _series(study, 1, "planning t1_space" if modality == "MR" else "planning head")
     write_series(folder / "images", image.voxels.astype(np.int16), image.world_from_voxel, modality, headers)
@@ -217,7 +218,7 @@ def _deliver_treatment(folder: Path, scans: Scans, number: int, seed: int, study
     write_rtdose(folder, dose.voxels, dose.world_from_voxel, rtdose)
 
 
-def _study(who: dict[str, str], seed: int, day: date) -> dict[str, Any]:
+def _study(who: dict[str, str], seed: int, day: date) -> dict[str, str]:
     """Headers of one day in one frame of reference."""
     uids = {
         keyword: generate_uid(entropy_srcs=[who["PatientID"], str(seed), day.isoformat(), keyword])
@@ -226,7 +227,7 @@ def _study(who: dict[str, str], seed: int, day: date) -> dict[str, Any]:
     return {**who, **uids, "StudyDate": day.strftime("%Y%m%d")}
 
 
-def _series(study: dict[str, Any], number: int, description: str) -> dict[str, Any]:
+def _series(study: dict[str, str], number: int, description: str) -> dict[str, object]:
     return {
         **study,
         "SeriesInstanceUID": generate_uid(entropy_srcs=[study["StudyInstanceUID"], str(number)]),
@@ -239,7 +240,7 @@ def _series(study: dict[str, Any], number: int, description: str) -> dict[str, A
     }
 
 
-def _dataset(sop_class: UID, uid: str, headers: dict[str, Any]) -> Dataset:
+def _dataset(sop_class: UID, uid: str, headers: Headers) -> Dataset:
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -249,7 +250,7 @@ def _dataset(sop_class: UID, uid: str, headers: dict[str, Any]) -> Dataset:
     return dataset
 
 
-def _item(**elements: Any) -> Dataset:
+def _item(**elements: object) -> Dataset:
     item = Dataset()
     for keyword, value in elements.items():
         setattr(item, keyword, value)
