@@ -5,12 +5,12 @@ python -m ricenet.preprocess cohort=outputs/truth cases=outputs/truth-cases fold
 python benchmarks/phantom_truth.py outputs/truth outputs/truth-cases
 """
 
-import json
 import sys
 from pathlib import Path
 
 import numpy as np
 
+from ricenet.cases.case_record import CASE_FILE, CaseRecord
 from ricenet.cohort.ready_cases import read_cases
 from ricenet.cohort.table import read_cohort
 from ricenet.images.volume import read_volume, resample
@@ -22,11 +22,11 @@ def main(cohort: Path, cases: Path) -> None:
     print(f"{'case':<16}{'mean mm':>9}{'max mm':>9}{'Dice':>8}")
     for case in read_cohort(cohort):
         truth = TruthRecord.read(cohort / "truth" / f"{case.images['post'].parent.name}.json")
-        record = json.loads((folders[case.key] / "case.json").read_text())
+        record = CaseRecord.read(folders[case.key] / CASE_FILE)
         true_brain = read_volume(cohort / truth.brain, case.name, "brain")
-        error = registration_error_mm(true_brain, record["transforms"]["event_from_post"], truth.event_from_post)
+        error = registration_error_mm(true_brain, record.transforms["event_from_post"], truth.event_from_post)
         brain = np.load(folders[case.key] / "brain.npy")
-        on_grid = resample(true_brain, brain.shape, np.array(record["world_from_voxel"])) > 0.5
+        on_grid = resample(true_brain, brain.shape, record.affine) > 0.5
         dice = 2 * (brain & on_grid).sum() / (brain.sum() + on_grid.sum())
         print(f"{case.key:<16}{error.mean():>9.3f}{error.max():>9.3f}{dice:>8.4f}")
 

@@ -12,7 +12,6 @@ and from the images: controls in which an evaluation must find nothing.
 
 import csv
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
