@@ -14,7 +14,7 @@ from ricenet.cases.case_record import CASE_FILE, CaseRecord
 from ricenet.cohort.ready_cases import read_cases
 from ricenet.cohort.table import read_cohort
 from ricenet.images.volume import read_volume, resample
-from ricenet.phantoms.record import TruthRecord
+from ricenet.phantoms.phantom_record import TruthRecord
 
 
 def main(cohort: Path, cases: Path) -> None:

@@ -30,9 +30,9 @@ from ricenet.delivery.label_table import LabelRow, deal_test, read_labels
 from ricenet.errors import Incomplete, InvalidInput, WrongUsage
 
 if TYPE_CHECKING:
+    from ricenet.delivery.ingest_record import CaseIngestRecord, UnusedRecord
     from ricenet.delivery.intake import Intake, Settings
     from ricenet.delivery.public_cohorts import Entry
-    from ricenet.delivery.record import CaseIngestRecord, UnusedRecord
     from ricenet.delivery.series import PatientFiles
 
 log = logging.getLogger(__name__)
@@ -145,7 +145,7 @@ def ingest(
 
 def _find(delivery: Path, rows: list[LabelRow], layout: str, keys: Keys) -> tuple[list[Task], "UnusedRecord"]:
     """What there is for each row, and counts of what the delivery holds besides."""
-    from ricenet.delivery.record import UnusedRecord
+    from ricenet.delivery.ingest_record import UnusedRecord
 
     if layout != "dicom":
         from ricenet.delivery import public_cohorts
@@ -185,7 +185,7 @@ def _take_all_in(
     """The record of every case by its key: from this run or, where nothing changed, from an earlier one."""
     from tqdm import tqdm
 
-    from ricenet.delivery.record import CaseIngestRecord, ProblemRecord
+    from ricenet.delivery.ingest_record import CaseIngestRecord, ProblemRecord
 
     digests = {task.key: _digest(task, settings, keys) for task in tasks}
     records = {key: record for key, digest in digests.items() if (record := _finished(out / key, digest)) is not None}
@@ -211,7 +211,7 @@ def _take_all_in(
 
 def _finished(folder: Path, digest: str) -> "CaseIngestRecord | None":
     """The record of a case that need not be ingested again."""
-    from ricenet.delivery.record import CaseIngestRecord
+    from ricenet.delivery.ingest_record import CaseIngestRecord
 
     try:
         record = CaseIngestRecord.read(folder / RECORD)
@@ -222,8 +222,8 @@ def _finished(folder: Path, digest: str) -> "CaseIngestRecord | None":
 
 def take_in(task: Task, digest: str, out: Path, settings: "Settings", keys: Keys) -> "CaseIngestRecord":
     """Write the folder of one case, complete or not at all; returns its record, which says so if it has a problem."""
+    from ricenet.delivery.ingest_record import CaseIngestRecord, ProblemRecord
     from ricenet.delivery.intake import write_volumes
-    from ricenet.delivery.record import CaseIngestRecord, ProblemRecord
 
     with partial_folder(out, task.key) as folder:
         case = _read(task, settings, keys, folder)
@@ -284,7 +284,7 @@ def _write_tables(
     keep: list[str],
 ) -> None:
     """cohort.csv, manifest.sha256 (as sha256sum writes it) and ingest.json, each in one step."""
-    from ricenet.delivery.record import CohortIngestRecord
+    from ricenet.delivery.ingest_record import CohortIngestRecord
 
     table = io.StringIO()
     writer = csv.DictWriter(table, [*COLUMNS, *MORE_COLUMNS, *keep], restval="", lineterminator="\n")

@@ -34,7 +34,7 @@ from ricenet.errors import InvalidInput, WrongUsage
 if TYPE_CHECKING:
     from ricenet.phantoms.anatomy import Array, Mask
     from ricenet.phantoms.causal_model import Draw
-    from ricenet.phantoms.record import PhantomRecord
+    from ricenet.phantoms.phantom_record import PhantomRecord
     from ricenet.phantoms.scanner import Scans
 
 FORMATS = ("nifti", "dicom", "cases")
@@ -52,7 +52,7 @@ def main(cfg: PhantomConfig) -> None:
     """Draw the cohort; one that is there already with the same parameters is kept."""
     if cfg.format not in FORMATS:
         raise WrongUsage(f"format should be {' | '.join(FORMATS)}, got {cfg.format!r}")
-    from ricenet.phantoms.record import PhantomRecord
+    from ricenet.phantoms.phantom_record import PhantomRecord
 
     keys = asdict(cfg)
     out, jobs = Path(keys.pop("out")), keys.pop("jobs")
@@ -71,7 +71,7 @@ def write_phantom(out: Path, *, jobs: int, **keys: int | float | str) -> None:
         keys: the other keys of conf/phantom.yaml, all of them.
     """
     from ricenet.phantoms.causal_model import draw_cohort
-    from ricenet.phantoms.record import PhantomRecord
+    from ricenet.phantoms.phantom_record import PhantomRecord
 
     record = PhantomRecord.model_validate(keys)
 
@@ -94,7 +94,7 @@ def write_phantom(out: Path, *, jobs: int, **keys: int | float | str) -> None:
 
 def _check_same(out: Path, record: "PhantomRecord") -> None:
     """Keep a finished cohort of the same parameters; refuse anything else in the folder."""
-    from ricenet.phantoms.record import PhantomRecord
+    from ricenet.phantoms.phantom_record import PhantomRecord
 
     if not (out / MARKER).is_file():
         raise InvalidInput(
@@ -234,7 +234,7 @@ def _write_scans(numbered: "tuple[int, Draw]", out: Path, spacing_mm: float) -> 
 def _write_truth(folder: Path, name: str, draw: "Draw", scans: "Scans") -> None:
     """Quantities, the true transform, and the masks on the post-OP scan's grid."""
     from ricenet.images.volume import write_volume
-    from ricenet.phantoms.record import TruthRecord
+    from ricenet.phantoms.phantom_record import TruthRecord
 
     masks = {mask: f"{name}_{mask}.nii.gz" for mask in ("brain", "lesion", "cavity")}
     for mask, file in masks.items():

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from ricenet.delivery.record import DoseRecord, RejectedDose
+from ricenet.delivery.ingest_record import DoseRecord, RejectedDose
 from ricenet.delivery.rtdose import DoseGrid
 from ricenet.delivery.rtplan import Plan
 from ricenet.errors import InvalidInput

@@ -1,6 +1,6 @@
 """One case of a delivery: its label row, image series, doses and plans in; volumes and a record of every choice out.
 
-The record (ricenet.delivery.record) says what was chosen, summed and rejected and why.
+The record (ricenet.delivery.ingest_record) says what was chosen, summed and rejected and why.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,9 +13,9 @@ import numpy as np
 from ricenet.cohort.pseudonyms import pseudonym
 from ricenet.command.atomic import file_hash
 from ricenet.command.schemas import IntakeConfig, RuleConfig
+from ricenet.delivery.ingest_record import CaseColumns, ImageRecord, SelectionRecord, SeriesRecord, TreatmentRecord
 from ricenet.delivery.label_table import LabelRow
 from ricenet.delivery.public_cohorts import Entry
-from ricenet.delivery.record import CaseColumns, ImageRecord, SelectionRecord, SeriesRecord, TreatmentRecord
 from ricenet.delivery.roles import (
     Choice,
     Timeline,

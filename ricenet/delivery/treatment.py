@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ricenet.delivery.courses import Course, PatientDoses, find_courses, number_objects, sum_if_known
 from ricenet.delivery.dose_sum import add, eqd2
-from ricenet.delivery.record import RejectedDose, UsedDose
+from ricenet.delivery.ingest_record import RejectedDose, UsedDose
 from ricenet.delivery.rtdose import DoseGrid
 from ricenet.delivery.rtplan import Plan
 from ricenet.images.dose_limits import check_dose

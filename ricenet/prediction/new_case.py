@@ -24,7 +24,7 @@ from ricenet.cases.alignment import Aligned, Settings, align
 from ricenet.cases.case_folder import Prepared, folder_name, input_hashes, sample
 from ricenet.cohort.table import Case
 from ricenet.command.atomic import partial_folder, publish, remove_folder
-from ricenet.delivery.record import SelectionRecord
+from ricenet.delivery.ingest_record import SelectionRecord
 from ricenet.errors import Finding, InvalidInput
 from ricenet.explanation.attribution import measure
 from ricenet.explanation.case_map import SIGN

@@ -15,9 +15,9 @@ from pathlib import Path
 from ricenet import MODALITIES
 from ricenet.cohort.table import Case
 from ricenet.command.atomic import file_hash
+from ricenet.delivery.ingest_record import SelectionRecord
 from ricenet.delivery.intake import Settings, from_dicom, write_volumes
 from ricenet.delivery.label_table import LabelRow
-from ricenet.delivery.record import SelectionRecord
 from ricenet.errors import InvalidInput, WrongUsage
 
 ROLES = (*MODALITIES, "planning", "brain_mask")

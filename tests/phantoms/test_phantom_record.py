@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ricenet.errors import InvalidInput
-from ricenet.phantoms.record import PhantomRecord, TruthRecord
+from ricenet.phantoms.phantom_record import PhantomRecord, TruthRecord
 
 PHANTOM = {
     "patients": 24,

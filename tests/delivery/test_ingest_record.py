@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ricenet.command.records import Record
-from ricenet.delivery.record import CaseIngestRecord, CohortIngestRecord, SelectionRecord
+from ricenet.delivery.ingest_record import CaseIngestRecord, CohortIngestRecord, SelectionRecord
 from ricenet.errors import InvalidInput
 
 SERIES = {
