@@ -14,6 +14,7 @@ import io
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ricenet.prediction.model_folder import Model
     from ricenet.prediction.new_case import Ensemble
     from ricenet.prediction.new_patient import Known
+    from ricenet.prediction.prediction_record import FindingRecord, PredictionRecord, UnfitRecord
 
 log = logging.getLogger(__name__)
 NOT_NEEDED = ("label.unknown", "split.unknown", "split.leak", "modality.missing")  # of a table without labels
@@ -75,7 +77,7 @@ def main(cfg: PredictConfig) -> None:
         require_highdicom()
 
     model, out = read_model(Path(cfg.model_folder or "")), Path(cfg.out or "")
-    rules, ensemble = _intake_settings(cfg.ingest, "rd" in model.channels), _ensemble(cfg, model)
+    rules, ensemble = _intake_settings(cfg.ingest, "rd" in model.record.channels), _ensemble(cfg, model)
     out.mkdir(parents=True, exist_ok=True)
     with hold(out, name="the folder given as out="):
         if cfg.patient is not None:
@@ -149,16 +151,17 @@ def _ensemble(cfg: PredictConfig, model: "Model") -> "Ensemble":
 
 def _settings(cfg: PredictConfig, model: "Model") -> "Settings":
     """How the model's training cases were preprocessed, with this machine's device and the user's word on the brain."""
-    from ricenet.cases.alignment import Settings
     from ricenet.images.brain import check_backend
 
-    brain = cfg.brain or model.preprocessing["brain"]
-    if brain != model.preprocessing["brain"]:
-        log.warning("brain=%s: the model's training cases had brain=%s", brain, model.preprocessing["brain"])
+    of_training = model.record.preprocessing
+    brain = cfg.brain or of_training.brain
+    if brain != of_training.brain:
+        log.warning("brain=%s: the model's training cases had brain=%s", brain, of_training.brain)
     env = None if cfg.hdbet2_env is None else Path(cfg.hdbet2_env).absolute()
     device, software = check_backend(brain, "cpu" if cfg.accelerator == "cpu" else "auto", env)
-    own = {"brain": brain, "device": device, "brain_software": software, "hdbet2_env": env and str(env)}
-    return Settings(**{**model.preprocessing, **own})
+    return replace(
+        of_training, brain=brain, device=device, brain_software=software, hdbet2_env=None if env is None else str(env)
+    )
 
 
 def predict_patient(folder: Path, known: "Known", rules: "IntakeSettings", ensemble: "Ensemble", out: Path) -> None:
@@ -175,18 +178,19 @@ def predict_patient(folder: Path, known: "Known", rules: "IntakeSettings", ensem
     from ricenet.prediction.new_patient import Unusable, find_patient
     from ricenet.prediction.suitability import as_finding
 
+    prediction: PredictionRecord | UnfitRecord
     with partial_folder(out, "patient") as scratch:
         try:
             delivered = find_patient(folder, known, rules, scratch, ensemble.model.further)
         except Unusable as problem:
             wrong = [as_finding(problem, problem.case)]
-            found = write_unfit(problem.case.key, ensemble.model, wrong, out, problem.record)
+            prediction = write_unfit(problem.case.key, ensemble.model, wrong, out, problem.record)
         else:
             name = f"case {delivered.case.key}"
-            found = predict_case(delivered.case, ensemble, out, name, delivered.record)
-    print(in_words(found))
-    if not found["fit"]:
-        raise InvalidInput(_not_fit([found]), code="patient.unfit")
+            prediction = predict_case(delivered.case, ensemble, out, name, delivered.record)
+    print(in_words(prediction))
+    if not prediction.fit:
+        raise InvalidInput(_not_fit([prediction]), code="patient.unfit")
 
 
 def predict_cohort(cohort: Path, ensemble: "Ensemble", out: Path) -> None:
@@ -198,17 +202,18 @@ def predict_cohort(cohort: Path, ensemble: "Ensemble", out: Path) -> None:
     from ricenet.prediction.new_case import predict_case
 
     cases = _cases(cohort, ensemble.model)
-    found, failed = dict[str, dict[str, Any]](), list[str]()
+    predictions: dict[str, PredictionRecord | UnfitRecord] = {}
+    failed: list[str] = []
     for number, case in enumerate(cases, start=1):
         try:
-            found[case.key] = predict_case(case, ensemble, out, f"case {case.key} ({number} of {len(cases)})")
+            predictions[case.key] = predict_case(case, ensemble, out, f"case {case.key} ({number} of {len(cases)})")
         except Incomplete as error:  # a program that we call, hd-bet, has failed; the next may work
             failed.append(f"  {error}")
             log.error("%d of %d: %s", number, len(cases), error)
             continue
-        log.info("%d of %d: %s", number, len(cases), in_words(found[case.key]))
-        _write_table(out / "predictions.csv", cases, found)
-    unfit = [one for one in found.values() if not one["fit"]]
+        log.info("%d of %d: %s", number, len(cases), in_words(predictions[case.key]))
+        _write_table(out / "predictions.csv", cases, predictions)
+    unfit = [prediction for prediction in predictions.values() if not prediction.fit]
     if len(unfit) == len(cases):
         raise InvalidInput(_not_fit(unfit), code="patient.unfit")
     said = [f"{len(unfit)} of {len(cases)} cases are not fit", _not_fit(unfit)] if unfit else []
@@ -261,30 +266,38 @@ def _site_keys(found: Any) -> dict[str, Any]:
     return found
 
 
-def in_words(prediction: Mapping[str, Any]) -> str:
+def in_words(prediction: "PredictionRecord | UnfitRecord") -> str:
     """One line for the terminal."""
-    key = prediction["case_key"]
-    if not prediction["fit"]:
+    key = prediction.case_key
+    if prediction.fit is False:
         return f"case {key}: not fit, no probability: <out>/{key}/page.html"
-    folds, calibrated = prediction["folds"], prediction["calibrated"]
-    text = f"case {key}: P(RICE) {prediction['probability']:.2f}, folds {min(folds):.2f} to {max(folds):.2f}"
-    if calibrated:
-        text += ", calibrated {:.2f} [{:.2f}, {:.2f}]".format(calibrated["probability"], *calibrated["interval"])
-    warnings = sum(one["severity"] == "warning" for one in prediction["findings"])
+    folds, calibrated = prediction.folds, prediction.calibrated
+    text = f"case {key}: P(RICE) {prediction.probability:.2f}, folds {min(folds):.2f} to {max(folds):.2f}"
+    if calibrated is not None:
+        low, high = calibrated.interval
+        text += f", calibrated {calibrated.probability:.2f} [{low:.2f}, {high:.2f}]"
+    warnings = sum(finding.severity == "warning" for finding in prediction.findings)
     return f"{text}, {warnings} warnings: <out>/{key}/page.html"
 
 
-def _not_fit(unfit: Sequence[Mapping[str, Any]]) -> str:
+def _not_fit(unfit: "Sequence[UnfitRecord]") -> str:
     lines = [
-        "  case {}: [{code}] {channel} {message}; {hint}".format(one["case_key"], **each).replace("]  ", "] ")
-        for one in unfit
-        for each in one["findings"]
-        if each["severity"] == "error"
+        f"  case {case.case_key}: {_with_code(finding)}"
+        for case in unfit
+        for finding in case.findings
+        if finding.severity == "error"
     ]
     return "not fit for an answer, no probability is given:\n" + "\n".join(lines)
 
 
-def _write_table(path: Path, cases: Sequence["Case"], found: Mapping[str, Mapping[str, Any]]) -> None:
+def _with_code(finding: "FindingRecord") -> str:
+    image = f" {finding.channel}" if finding.channel else ""
+    return f"[{finding.code}]{image} {finding.message}; {finding.hint}"
+
+
+def _write_table(
+    path: Path, cases: Sequence["Case"], predictions: "Mapping[str, PredictionRecord | UnfitRecord]"
+) -> None:
     from ricenet import LABELS
     from ricenet.command.atomic import replace_file
 
@@ -292,18 +305,22 @@ def _write_table(path: Path, cases: Sequence["Case"], found: Mapping[str, Mappin
     writer = csv.DictWriter(table, (*COLUMNS, "label"), restval="", lineterminator="\n")
     writer.writeheader()
     for case in cases:
-        if case.key not in found:
+        if case.key not in predictions:
             continue
-        one = found[case.key]
-        row: dict[str, Any] = {"case_key": one["case_key"], "fit": one["fit"]}
+        prediction = predictions[case.key]
+        row: dict[str, str | float | None] = {"case_key": prediction.case_key, "fit": prediction.fit}
         for severity in ("warning", "error"):
-            codes = [each["code"] for each in one["findings"] if each["severity"] == severity]
+            codes = [each.code for each in prediction.findings if each.severity == severity]
             row[f"{severity}s"] = " ".join(codes)
-        if one["fit"]:
-            row |= {name: one[name] for name in ("predicted", "probability", "spread")}
-        if one["fit"] and one["calibrated"]:
-            low, high = one["calibrated"]["interval"]
-            row |= {"calibrated": one["calibrated"]["probability"], "calibrated_low": low, "calibrated_high": high}
+        if prediction.fit is True:
+            row |= {
+                "predicted": prediction.predicted,
+                "probability": prediction.probability,
+                "spread": prediction.spread,
+            }
+            if prediction.calibrated is not None:
+                low, high = prediction.calibrated.interval
+                row |= {"calibrated": prediction.calibrated.probability, "calibrated_low": low, "calibrated_high": high}
         writer.writerow(row | {"label": LABELS[case.label] if case.label >= 0 else ""})
     replace_file(path, table.getvalue())
 

@@ -13,7 +13,6 @@ import pytest
 import torch
 from helpers.new_patient import write_model, write_nifti
 
-from ricenet.cases.alignment import Settings
 from ricenet.cases.case_folder import input_hashes, prepare
 from ricenet.prediction.ensemble import probabilities, summarise
 from ricenet.prediction.model_folder import read_model
@@ -58,20 +57,21 @@ def test_a_model_folder_that_was_moved_answers_the_same(installed: Run, phantom_
     folder = write_model(tmp_path / "grid", phantom_cases)
     patient = write_nifti(tmp_path / "1", 0)
     model, case = read_model(folder), find_patient(patient, Known(), None, tmp_path).case  # type: ignore[arg-type]
-    prepared = prepare(case, input_hashes(case), Settings(**model.preprocessing))
-    rows = [prepared.record.channels.index(name) for name in model.channels]
+    prepared = prepare(case, input_hashes(case), model.record.preprocessing)
+    rows = [prepared.record.channels.index(name) for name in model.record.channels]
     volume = torch.from_numpy(prepared.volume[rows].astype(np.float32))
-    here = summarise(probabilities(model.networks(), volume), model.calibration)
+    here = summarise(probabilities(model.networks(), volume), model.record.calibration)
+    assert here.calibrated is not None
     moved = tmp_path / "another" / "place"
     shutil.move(folder, moved)
     shutil.rmtree(tmp_path / "grid")
     out = tmp_path / "out"
     said = installed("-m", "ricenet", "predict", f"model={moved}", f"patient={patient}", f"out={out}", *KEYS)
     there = json.loads((out / case.key / "prediction.json").read_text())
-    assert there["folds"] == pytest.approx(here["folds"], abs=1e-6)
-    assert there["probability"] == pytest.approx(here["probability"], abs=1e-6)
-    assert there["calibrated"]["interval"] == pytest.approx(here["calibrated"]["interval"], abs=1e-6)
-    assert f"P(RICE) {here['probability']:.2f}" in said
+    assert there["folds"] == pytest.approx(here.folds, abs=1e-6)
+    assert there["probability"] == pytest.approx(here.probability, abs=1e-6)
+    assert there["calibrated"]["interval"] == pytest.approx(list(here.calibrated.interval), abs=1e-6)
+    assert f"P(RICE) {here.probability:.2f}" in said
     assert str(tmp_path) not in said
     page = (out / case.key / "page.html").read_text()
     assert "niivue" in page.lower(), "the viewer's files are in the wheel"

@@ -1,8 +1,6 @@
 """What the page of a new patient shows of its images: a sampled case and its map in; layers and a picture out."""
 
 import io
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -11,6 +9,7 @@ from ricenet.cohort.ready_cases import ReadyCase
 from ricenet.cohort.table import Case
 from ricenet.display.viewer import Layer
 from ricenet.explanation.explained_case import Scene
+from ricenet.prediction.prediction_record import PredictionRecord
 
 TITLES = {"post": "Post-OP MRI", "event": "Event MRI", "rd": "Radiotherapy dose"}
 ENHANCED = 0.3  # of the window of grey is left for what is brighter than the brain, so that both can be seen
@@ -39,7 +38,7 @@ def layers(shown: Prepared, drop: np.ndarray | None) -> list[Layer]:
     return stack
 
 
-def draw_picture(case: Case, shown: Prepared, drop: np.ndarray | None, prediction: Mapping[str, Any]) -> bytes:
+def draw_picture(case: Case, shown: Prepared, drop: np.ndarray | None, prediction: PredictionRecord) -> bytes:
     """A PNG of the map over the event MRI; of the volumes alone where there is no map. Arguments as of `layers`."""
     from ricenet.cases import qc_picture
     from ricenet.explanation.map_figures import draw_case
@@ -59,6 +58,9 @@ def draw_picture(case: Case, shown: Prepared, drop: np.ndarray | None, predictio
         mri=masked["event"],
         mri_role="event",
     )
-    title = "Case {case_key}: predicted {predicted}, probability of RICE {probability:.2f}".format(**prediction)
+    title = (
+        f"Case {prediction.case_key}: predicted {prediction.predicted}, "
+        f"probability of RICE {prediction.probability:.2f}"
+    )
     draw_case(scene, drop, title).savefig(stream, format="png", dpi=110, metadata={"Software": None})
     return stream.getvalue()

@@ -6,13 +6,13 @@ files is escaped; the text stands in modelcard.md.j2.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jinja2
 
 from ricenet.display.words import channel_name, interval, number, percent
 from ricenet.evaluation.checklists import escaped
 from ricenet.images.dose_limits import DOSE_SCALE_GY
+from ricenet.prediction.model_json import ModelRecord
 from ricenet.prediction.monai_bundle import PHANTOM, REFERENCES, RESEARCH_ONLY
 from ricenet.prediction.training_range import describe
 from ricenet.statistics.recalibration import DRAWS
@@ -25,8 +25,8 @@ BRAIN = {
 }
 
 
-def model_card(model: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
-    """docs/README.md. model, evaluation: the content of model.json and evaluation.json."""
+def model_card(model: ModelRecord, evaluation: Mapping[str, object]) -> str:
+    """The text of docs/README.md; `evaluation`: the content of evaluation.json."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parents[1] / "display" / "templates"),
         undefined=jinja2.StrictUndefined,
@@ -36,18 +36,17 @@ def model_card(model: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
         keep_trailing_newline=True,
     )
     environment.filters |= {"number": number, "percent": percent, "digits": lambda value: f"{value:.4g}"}
-    folds = model["folds"]
     return environment.get_template("modelcard.md.j2").render(
         model=model,
         evaluation=evaluation,
-        warning=PHANTOM if model["cohort"]["phantom"] else "",
+        warning=PHANTOM if model.cohort.phantom else "",
         research_only=RESEARCH_ONLY,
         references=REFERENCES,
-        channels=" + ".join(map(channel_name, model["channels"])),
-        missing=[fold for fold in range(model["n_folds"]) if fold not in folds],
-        brain=BRAIN.get(model["preprocessing"]["brain"], model["preprocessing"]["brain"]),
+        channels=" + ".join(map(channel_name, model.channels)),
+        missing=[fold for fold in range(model.n_folds) if fold not in model.folds],
+        brain=BRAIN[model.preprocessing.brain],
         scale_gy=DOSE_SCALE_GY,
         draws=DRAWS,
-        ranges=[(describe(name), found) for name, found in model["ranges"].items()],
+        ranges=[(describe(name), found) for name, found in model.ranges.items()],
         interval=interval,
     )

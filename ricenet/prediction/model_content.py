@@ -1,4 +1,4 @@
-"""What a model folder says of a trained set: finished runs, their cases and their evaluation in; plain content out.
+"""Describe a trained set for its model folder: finished runs, their cases and their evaluation in; model.json out.
 
 Nothing of a single patient, no path and no name of a machine stands in it. The ranges hold the lowest and the highest
 value of the training cohort, of no case that could be named.
@@ -8,7 +8,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from math import isclose
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,9 @@ from ricenet.command.schemas import defaults_of
 from ricenet.errors import InvalidInput, WrongUsage
 from ricenet.evaluation.grid import Answers, labels_of, out_of_fold, patients_of, read_grid
 from ricenet.evaluation.results_table import SUMMARY_VERSION
-from ricenet.prediction.model_json import VERSION
+from ricenet.prediction.model_json import VERSION, ModelEvaluation, ModelRecord, NetworkSettings, TrainingCohort
 from ricenet.prediction.training_range import measure, ranges
-from ricenet.statistics.recalibration import fit_recalibration
+from ricenet.statistics.recalibration import Recalibration, fit_recalibration
 from ricenet.training.network import network_settings
 from ricenet.training.run_folder import FinishedRun, cases_folder, finished_folds, finished_runs
 
@@ -97,8 +97,8 @@ def _require_one_network(name: str, finished: Mapping[int, FinishedRun]) -> None
         )
 
 
-def model_content(trained: Trained, row: Mapping[str, Any]) -> dict[str, Any]:
-    """model.json. row: of the set, as in evaluation/summary.json.
+def describe_model(trained: Trained, row: Mapping[str, Any]) -> ModelRecord:
+    """Make model.json; `row`: of the set, as in evaluation/summary.json.
 
     Raises:
         InvalidInput: cases of different preprocessing.
@@ -106,38 +106,43 @@ def model_content(trained: Trained, row: Mapping[str, Any]) -> dict[str, Any]:
     preprocessing, by_phantom, made_by = read_preprocessing(trained.cases, trained.folds.cases)
     seen, record = trained.seen, trained.first.record
     calibration = _calibration(trained)
-    return {
-        "version": VERSION,
-        "name": trained.name,
-        "channels": trained.first.channels,
-        "labels": list(LABELS),
-        "network": network_settings(record.model),
-        "folds": list(trained.finished),
-        "n_folds": trained.folds.n_folds,
-        "preprocessing": preprocessing,
-        "preprocessing_source": "phantom, drawn directly" if by_phantom else "case folders",
-        "calibration": calibration.curve,
-        "calibration_reason": calibration.reason,
-        "ranges": ranges(measure_case(trained.cases, case, trained.first.channels) for case in seen),
-        "cohort": {
-            "cases": len(seen),
-            "patients": len({case.patient_key for case in seen}),
-            **{name: sum(case.label == label for case in seen) for label, name in enumerate(LABELS)},
-            "phantom": by_phantom or (trained.cases / "truth.csv").is_file(),
-        },
-        "evaluation": {
-            "oof_macro_f1": row["oof_macro_f1"],
-            "oof_interval": row["oof_interval"],
-            "auroc": row["oof"]["auroc"],
-            "auroc_interval": row["oof_intervals"]["auroc"],
-            "n": row["n"],
-            "seeds": max(len(found.seeds) for found in trained.answers.values()),
-        },
-        "versions": {name: record.versions.get(name) for name in PACKAGES} | {"preprocessing": made_by},
-    }
+    return ModelRecord(
+        version=VERSION,
+        name=trained.name,
+        channels=tuple(trained.first.channels),
+        labels=LABELS,
+        network=NetworkSettings(**network_settings(record.model)),
+        folds=tuple(trained.finished),
+        n_folds=trained.folds.n_folds,
+        preprocessing=preprocessing,
+        preprocessing_source="phantom, drawn directly" if by_phantom else "case folders",
+        calibration=calibration.curve,
+        calibration_reason=calibration.reason,
+        ranges=ranges(measure_case(trained.cases, case, trained.first.channels) for case in seen),
+        cohort=TrainingCohort(
+            cases=len(seen),
+            patients=len({case.patient_key for case in seen}),
+            recurrence=sum(case.label == LABELS.index("recurrence") for case in seen),
+            rice=sum(case.label == LABELS.index("rice") for case in seen),
+            phantom=by_phantom or (trained.cases / "truth.csv").is_file(),
+        ),
+        evaluation=ModelEvaluation(
+            oof_macro_f1=row["oof_macro_f1"],
+            oof_interval=_pair(row["oof_interval"]),
+            auroc=row["oof"]["auroc"],
+            auroc_interval=_pair(row["oof_intervals"]["auroc"]),
+            n=row["n"],
+            seeds=max(len(fold.seeds) for fold in trained.answers.values()),
+        ),
+        versions={name: record.versions.get(name) for name in PACKAGES} | {"preprocessing": made_by},
+    )
 
 
-def _calibration(trained: Trained) -> Any:
+def _pair(interval: Sequence[float] | None) -> tuple[float, float] | None:
+    return None if interval is None else (interval[0], interval[1])
+
+
+def _calibration(trained: Trained) -> Recalibration:
     """Fitted to the answers of the very weights that are exported, of several seeds those of the lowest."""
     cases = out_of_fold(trained.folds, trained.answers)
     probabilities = np.concatenate([found.validation[0] for found in trained.answers.values()])
@@ -151,8 +156,8 @@ def measure_case(cases: Path, case: ReadyCase, channels: Sequence[str]) -> dict[
     return measure(volume, brain, channels, record.qc, record.dose_scale_gy)
 
 
-def read_preprocessing(cases: Path, table: Sequence[ReadyCase]) -> tuple[dict[str, Any], bool, int | None]:
-    """How all cases were made: the fields of cases.alignment.Settings; whether the phantom drew them; the version of
+def read_preprocessing(cases: Path, table: Sequence[ReadyCase]) -> tuple[Settings, bool, int | None]:
+    """How all cases were made: the settings; whether the phantom drew them; the version of
     the preprocessing, None with the phantom.
 
     What a case folder does not say, because nothing hung on it, is as in conf/preprocess.yaml. `device` and
@@ -177,7 +182,7 @@ def read_preprocessing(cases: Path, table: Sequence[ReadyCase]) -> tuple[dict[st
             "the case folders do not say how they were made", "preprocess and train again", code="model.preprocessing"
         )
     drawn = parameters.pop("source", None) == PHANTOM_SOURCE
-    return asdict(Settings(**_default_settings() | parameters)), drawn, None if drawn else made_by
+    return Settings(**_default_settings() | parameters), drawn, None if drawn else made_by
 
 
 def _default_settings() -> dict[str, Any]:

@@ -29,10 +29,9 @@ from ricenet import MODALITIES
 from ricenet.command.atomic import MANIFEST, file_hash, partial_folder, publish
 from ricenet.errors import WrongUsage
 from ricenet.prediction.model_card import model_card
-from ricenet.prediction.model_content import evaluated_row, model_content, public_row, read_trained, training_config
-from ricenet.prediction.model_json import AGAIN, MOST_BYTES, RECORD, broken, read_record
+from ricenet.prediction.model_content import describe_model, evaluated_row, public_row, read_trained, training_config
+from ricenet.prediction.model_json import COPY_AGAIN, MAX_BYTES, MODEL_JSON, ModelRecord, broken
 from ricenet.prediction.monai_bundle import inference, metadata
-from ricenet.training.network import build_network
 
 LAYOUT = re.compile(
     r"model\.json|config\.yaml|evaluation\.json|LICENSE|docs/README\.md|configs/(metadata|inference)\.json"
@@ -44,46 +43,21 @@ DTYPES = {torch.float32: "F32", torch.int64: "I64"}
 
 @dataclass(frozen=True)
 class Model:
-    """A checked model folder; what is not listed is as in model.json.
-
-    Attributes:
-        channels: of the volumes, in order.
-        network: the arguments of ricenet.training.network.build_network but the number of channels.
-        preprocessing: the fields of ricenet.cases.alignment.Settings.
-        folds: the numbers of those whose networks are here.
-        calibration: what ricenet.statistics.recalibration.recalibrate reads; None where there is none, for
-            `calibration_reason`.
-        ranges: of ricenet.prediction.training_range.
-        cohort: cases, patients, recurrence, rice and whether they are phantoms, of the cross-validation.
-        evaluation: oof_macro_f1 and auroc with their intervals, n cases; `seeds`: how many each fold was averaged over.
-        versions: of the packages it was trained with, and `preprocessing`, of the case folders.
-        digest: SHA-256 of the manifest: names these very bytes.
-    """
+    """A checked model folder; `digest`: SHA-256 of its manifest, which names these very bytes."""
 
     folder: Path
-    name: str
-    channels: tuple[str, ...]
-    labels: tuple[str, ...]
-    network: dict[str, Any]
-    preprocessing: dict[str, Any]
-    folds: tuple[int, ...]
-    calibration: dict[str, Any] | None
-    calibration_reason: str
-    ranges: dict[str, dict[str, float]]
-    cohort: dict[str, Any]
-    evaluation: dict[str, Any]
-    versions: dict[str, Any]
+    record: ModelRecord
     digest: str
 
     @property
     def further(self) -> list[str]:
         """Its channels beyond post, event and rd."""
-        return [name for name in self.channels if name not in MODALITIES]
+        return [name for name in self.record.channels if name not in MODALITIES]
 
     def networks(self) -> Iterator[nn.Module]:
         """The networks of the folds in eval mode, one at a time."""
-        for fold in self.folds:
-            network = build_network(len(self.channels), **self.network)
+        for fold in self.record.folds:
+            network = self.record.network.build(len(self.record.channels))
             network.load_state_dict(load_file(self.folder / _weights(fold)))
             yield network.eval()
 
@@ -99,9 +73,10 @@ def export_model(run: Path, modalities: str, out: Path) -> None:
     _require_empty(out)
     trained = read_trained(run, modalities)
     row = evaluated_row(trained)
-    content, evaluation = model_content(trained, row), public_row(row)
+    content = describe_model(trained, row)
+    evaluation = public_row(row)
     texts = {
-        RECORD: _as_json(content),
+        MODEL_JSON: content.as_json(),
         "config.yaml": yaml.safe_dump(training_config(trained.first.folder), sort_keys=False),
         "evaluation.json": _as_json(evaluation),
         "docs/README.md": model_card(content, evaluation),
@@ -167,34 +142,35 @@ def read_model(folder: Path) -> Model:
     _require_nothing_else(folder, listed)
     for name, written in listed.items():
         if file_hash(folder / name) != written:
-            raise broken("changed", f"{name} is not the file that was exported", AGAIN)
-    content = read_record(folder / RECORD)
+            raise broken("changed", f"{name} is not the file that was exported", COPY_AGAIN)
+    record = ModelRecord.read(folder / MODEL_JSON)
     weights = {name for name in listed if name.startswith("models/")}
-    if weights != set(map(_weights, content["folds"])):
-        raise broken("folds", f"{RECORD} names folds {content['folds']}, there are {', '.join(sorted(weights))}", AGAIN)
-    _require_weights(folder, content)
-    known = {name: content[name] for name in Model.__annotations__ if name in content}
-    known |= {name: tuple(content[name]) for name in ("channels", "labels", "folds")}
-    return Model(folder=folder, digest=digest, **known)
+    if weights != set(map(_weights, record.folds)):
+        named = ", ".join(map(str, record.folds))
+        raise broken("folds", f"{MODEL_JSON} names folds {named}, there are {', '.join(sorted(weights))}", COPY_AGAIN)
+    _require_weights(folder, record)
+    return Model(folder, record, digest)
 
 
 def _read_manifest(folder: Path) -> tuple[str, dict[str, str]]:
     """SHA-256 of the manifest; and name -> SHA-256 of each file that it lists."""
     path = folder / MANIFEST
     if path.is_symlink() or not path.is_file():
-        raise broken("manifest", f"there is no {MANIFEST}, so it is none, or not all of one", AGAIN)
-    if path.stat().st_size > MOST_BYTES:
-        raise broken("manifest", f"{MANIFEST} is too large to be one", AGAIN)
+        raise broken("manifest", f"there is no {MANIFEST}, so it is none, or not all of one", COPY_AGAIN)
+    if path.stat().st_size > MAX_BYTES:
+        raise broken("manifest", f"{MANIFEST} is too large to be one", COPY_AGAIN)
     raw, listed = path.read_bytes(), dict[str, str]()
     for number, line in enumerate(raw.decode(errors="replace").splitlines(), start=1):
         found = LINE.fullmatch(line)
         if found is None or found[2] in listed:
-            raise broken("manifest", f"line {number} of {MANIFEST} is not a new SHA-256, two spaces and a file", AGAIN)
+            raise broken(
+                "manifest", f"line {number} of {MANIFEST} is not a new SHA-256, two spaces and a file", COPY_AGAIN
+            )
         if not LAYOUT.fullmatch(found[2]):
-            raise broken("unknown", f"{found[2]!r} of {MANIFEST} is no file of a model folder", AGAIN)
+            raise broken("unknown", f"{found[2]!r} of {MANIFEST} is no file of a model folder", COPY_AGAIN)
         listed[found[2]] = found[1]
-    if RECORD not in listed:
-        raise broken("manifest", f"{MANIFEST} does not list {RECORD}", AGAIN)
+    if MODEL_JSON not in listed:
+        raise broken("manifest", f"{MANIFEST} does not list {MODEL_JSON}", COPY_AGAIN)
     return hashlib.sha256(raw).hexdigest(), listed
 
 
@@ -212,24 +188,26 @@ def _require_nothing_else(folder: Path, listed: Mapping[str, str]) -> None:
         there.add(name)
     missing = sorted(listed.keys() - there)
     if missing:
-        raise broken("missing", f"{missing[0]} is missing", AGAIN)
+        raise broken("missing", f"{missing[0]} is missing", COPY_AGAIN)
 
 
-def _require_weights(folder: Path, content: Mapping[str, Any]) -> None:
+def _require_weights(folder: Path, record: ModelRecord) -> None:
     """Every fold's tensors have the names, shapes and types of the network that model.json describes."""
     try:
         with torch.device("meta"):  # takes no memory, whatever width a file asks for
-            network = build_network(len(content["channels"]), **content["network"])
+            network = record.network.build(len(record.channels))
     except (WrongUsage, ValueError, TypeError, RuntimeError, ZeroDivisionError) as error:
-        raise broken("network", f"{RECORD} describes no network ({type(error).__name__})", AGAIN) from None
+        raise broken("network", f"{MODEL_JSON} describes no network ({type(error).__name__})", COPY_AGAIN) from None
     wanted = {name: (list(one.shape), DTYPES[one.dtype]) for name, one in network.state_dict().items()}
-    for name in map(_weights, content["folds"]):
+    for name in map(_weights, record.folds):
         try:
             with safe_open(folder / name, "pt") as stored:
                 slices = {key: stored.get_slice(key) for key in stored.keys()}  # noqa: SIM118  # no dictionary
                 found = {key: (one.get_shape(), one.get_dtype()) for key, one in slices.items()}
         except (OSError, SafetensorError):
-            raise broken("weights", f"{name} is no file of safetensors", AGAIN) from None
+            raise broken("weights", f"{name} is no file of safetensors", COPY_AGAIN) from None
         if found != wanted:
             differ = sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
-            raise broken("weights", f"{name} does not fit the network of {RECORD} (first: {differ[0]!r})", AGAIN)
+            raise broken(
+                "weights", f"{name} does not fit the network of {MODEL_JSON} (first: {differ[0]!r})", COPY_AGAIN
+            )

@@ -1,25 +1,34 @@
-"""model.json of unknown origin in; the same as plain content, each part of the kind that ricenet writes, out."""
+"""model.json: what an exported model is and what it was trained on, read as a file of unknown origin.
 
-import inspect
-import json
+Every value is checked for its type, its size and its alternatives before anything is built from it.
+"""
+
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from itertools import takewhile
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
+
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError
+from torch import nn
 
 from ricenet import LABELS
 from ricenet.cases.alignment import Settings
+from ricenet.command.records import Record
 from ricenet.errors import InvalidInput
 from ricenet.images.brain import BACKENDS, DEVICES, HDBET_MODES
 from ricenet.images.registration import SCHEDULES
+from ricenet.statistics.recalibration import RecalibrationCurve
 from ricenet.training.network import ARCHITECTURES, build_network
 
-RECORD, VERSION = "model.json", 1
-MOST_BYTES = 20_000_000  # of a manifest or model.json; ours have 30,000
-CHANNEL = re.compile(r"[a-z][a-z0-9_]{0,63}")
-NAME = re.compile(r"[A-Za-z0-9_-]{1,200}")
-LARGEST, WIDEST = 1e12, 4096
-CHOICES: dict[str, tuple[Any, ...]] = {
+MODEL_JSON = "model.json"
+VERSION: Final = 1
+MAX_BYTES = 20_000_000  # of a manifest or model.json; ours have 30,000
+MAX_NUMBER, MAX_FEATURES = 1e12, 4096
+MAX_NAMED_KEYS = 5  # of the wrong ones, in an error message
+COPY_AGAIN = "copy the model folder again from where it was exported, or export it again"
+QUOTABLE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}")  # a key that a message may repeat
+PREPROCESSING_CHOICES: Mapping[str, tuple[str | int, ...]] = {
     "brain": BACKENDS,
     "hdbet_models": tuple(HDBET_MODES),
     "device": DEVICES,
@@ -28,8 +37,9 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "registration": tuple(SCHEDULES),
     "dose_scaling": ("fixed", "zscore"),
 }
-LIMITS = {"size": (8, 1024), "spacing_mm": (0.25, 50.0), "seed": (0, 2**63)}
-AGAIN = "copy the model folder again from where it was exported, or export it again"
+PREPROCESSING_LIMITS = {"size": (8, 1024), "spacing_mm": (0.25, 50.0), "seed": (0, 2**63)}
+
+Item = TypeVar("Item")
 
 
 def broken(rule: str, message: str, hint: str) -> InvalidInput:
@@ -37,131 +47,167 @@ def broken(rule: str, message: str, hint: str) -> InvalidInput:
     return InvalidInput(f"model folder: {message}", hint, code=f"model.{rule}")
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """Read model.json.
+def _distinct(values: tuple[Item, ...]) -> tuple[Item, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError("an item stands there twice")
+    return values
 
-    Raises:
-        InvalidInput: it is no JSON, of another version, or a part of it is of another kind.
+
+def _known_architecture(name: str) -> str:
+    if name not in ARCHITECTURES:
+        raise ValueError(f"expected one of {', '.join(ARCHITECTURES)}")
+    return name
+
+
+def _our_labels(labels: tuple[str, ...]) -> tuple[str, ...]:
+    if labels != LABELS:
+        raise ValueError(f"expected {', '.join(LABELS)}")
+    return labels
+
+
+def _possible_preprocessing(settings: Settings) -> Settings:
+    """hdbet2_env names a program to run: no model may choose it."""
+    for name, allowed in PREPROCESSING_CHOICES.items():
+        if getattr(settings, name) not in allowed:
+            raise ValueError(f"{name} should be one of {', '.join(map(str, allowed))}")
+    for name, (low, high) in PREPROCESSING_LIMITS.items():
+        if not low <= getattr(settings, name) <= high:
+            raise ValueError(f"{name} should be from {low:g} to {high:g}")
+    if settings.hdbet2_env is not None:
+        raise ValueError("hdbet2_env should be null")
+    return settings
+
+
+def _possible_curve(curve: RecalibrationCurve) -> RecalibrationCurve:
+    numbers = [curve.intercept, curve.slope, *(value for pair in curve.draws for value in pair)]
+    if not curve.draws or max(map(abs, numbers)) > MAX_NUMBER:
+        raise ValueError(f"expected draws, and no number beyond {MAX_NUMBER:g}")
+    return curve
+
+
+Number = Annotated[float, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)]
+Interval = tuple[Number, Number]
+Count = Annotated[int, Field(ge=0, le=MAX_NUMBER)]
+Extent = Annotated[int, Field(ge=1, le=MAX_FEATURES)]
+Channel = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+MeasureName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,99}$")]
+
+
+class _Part(Record):
+    """A part of model.json: no value is converted from another type, and every number is finite."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+class NetworkSettings(_Part):
+    """The arguments of ricenet.training.network.build_network but the number of channels."""
+
+    architecture: Annotated[str, AfterValidator(_known_architecture)]
+    width: Extent
+    conv1_size: Extent
+    conv1_stride: Extent
+    max_pool: bool
+    dropout: Annotated[float, Field(ge=0, le=1)]
+    pretrained: str | None
+
+    def build(self, channels: int) -> nn.Module:
+        """The untrained network for volumes of `channels` channels."""
+        return build_network(channels, **self.model_dump())
+
+
+class MeasureRange(_Part):
+    """The lowest and the highest value of a measure in the training cohort; `n`: how many cases have one."""
+
+    low: Number
+    high: Number
+    n: Count
+
+
+class TrainingCohort(_Part):
+    """The cases of the cross-validation; `recurrence` and `rice`: how many have that label."""
+
+    cases: Count
+    patients: Count
+    recurrence: Count
+    rice: Count
+    phantom: bool
+
+
+class CrossValidation(_Part):
+    """The out-of-fold result with 95% intervals over the patients; None where it is not defined."""
+
+    oof_macro_f1: Number
+    oof_interval: Interval | None
+    auroc: Number | None
+    auroc_interval: Interval | None
+
+
+class ModelEvaluation(CrossValidation):
+    """The same of `n` cases; `seeds`: over how many each fold was averaged."""
+
+    n: Count
+    seeds: Count
+
+
+class ModelRecord(_Part):
+    """model.json.
+
+    Attributes:
+        name: of the modality set.
+        channels: of the volumes, in order.
+        folds: the numbers of those whose networks are in the folder, of `n_folds`.
+        preprocessing_source: `case folders`, or `phantom, drawn directly`.
+        calibration: None where there is none, for `calibration_reason`.
+        ranges: by the names of ricenet.prediction.training_range.
+        versions: of the packages it was trained with, and `preprocessing`, of the case folders.
     """
-    return _checked(_read_json(path))
+
+    version: Literal[1]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,200}$")]
+    channels: Annotated[tuple[Channel, ...], Field(min_length=1), AfterValidator(_distinct)]
+    labels: Annotated[tuple[str, ...], AfterValidator(_our_labels)]
+    network: NetworkSettings
+    folds: Annotated[tuple[Count, ...], Field(min_length=1), AfterValidator(_distinct)]
+    n_folds: Count
+    preprocessing: Annotated[Settings, AfterValidator(_possible_preprocessing)]
+    preprocessing_source: str
+    calibration: Annotated[RecalibrationCurve, AfterValidator(_possible_curve)] | None
+    calibration_reason: str
+    ranges: dict[MeasureName, MeasureRange]
+    cohort: TrainingCohort
+    evaluation: ModelEvaluation
+    versions: dict[str, str | int | None]
+
+    @classmethod
+    def read(cls, path: Path, hint: str = COPY_AGAIN) -> Self:
+        """Read model.json.
+
+        Raises:
+            InvalidInput: `model.version`: of another version; `model.content`: no JSON, or a part of it is not what
+                ricenet writes.
+        """
+        if path.stat().st_size > MAX_BYTES:
+            raise broken("content", f"{path.name} is larger than {MAX_BYTES:,} bytes", hint)
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise _refusal(path.name, error, hint) from None
 
 
-def _read_json(path: Path) -> Any:
-    def refuse(word: str) -> None:
-        raise ValueError(f"{word} is no JSON")
-
-    try:
-        if path.stat().st_size > MOST_BYTES:
-            raise ValueError("too large")
-        return json.loads(path.read_bytes(), parse_constant=refuse)
-    except (ValueError, RecursionError) as error:
-        raise broken("content", f"{path.name} cannot be read ({type(error).__name__})", AGAIN) from None
-
-
-def _checked(content: Any) -> dict[str, Any]:
-    """model.json, each of its parts of the kind that export_model writes."""
-    if not isinstance(content, dict) or content.get("version") != VERSION:
-        got = content.get("version") if isinstance(content, dict) else None
-        raise broken("version", f"{RECORD} should have version {VERSION}, got {got!r}", "is there a newer ricenet?")
-    wrong = [name for name, holds in RULES.items() if not holds(content.get(name, _ABSENT))]
-    if wrong:
-        raise broken("content", f"{RECORD}: {', '.join(wrong)} is not what ricenet writes", AGAIN)
-    return content
+def _refusal(name: str, error: ValidationError, hint: str) -> InvalidInput:
+    faults = error.errors(include_url=False, include_context=False)
+    if faults[0]["type"] == "json_invalid":
+        return broken("content", f"{name} cannot be read: {faults[0]['msg']}", hint)
+    versions = [fault["input"] for fault in faults if fault["loc"] in ((), ("version",))]
+    if versions:
+        got = versions[0] if isinstance(versions[0], int) else "none"
+        return broken("version", f"{name} should have version {VERSION}, got {got}", "is there a newer ricenet?")
+    keys = list(dict.fromkeys(_key(fault["loc"]) for fault in faults))
+    named = ", ".join(keys[:MAX_NAMED_KEYS])
+    return broken("content", f"{name}: {named} is not what ricenet writes ({faults[0]['msg']})", hint)
 
 
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and NAME.fullmatch(value) is not None
-
-
-def _are_channels(value: Any) -> bool:
-    return _are_distinct(value) and all(isinstance(one, str) and CHANNEL.fullmatch(one) for one in value)
-
-
-def _are_folds(value: Any) -> bool:
-    return _are_distinct(value) and all(type(fold) is int and fold >= 0 for fold in value)
-
-
-def _are_distinct(value: Any) -> bool:
-    return isinstance(value, list) and value != [] and len(set(map(repr, value))) == len(value)
-
-
-def _is_network(value: Any) -> bool:
-    hints = get_type_hints(build_network)
-    types = {name: hints[name] for name in inspect.signature(build_network).parameters if name != "channels"}
-    if not _fits(value, types) or value["architecture"] not in ARCHITECTURES:
-        return False
-    sizes = (value[name] for name in ("width", "conv1_size", "conv1_stride"))
-    return all(1 <= size <= WIDEST for size in sizes) and 0 <= value["dropout"] <= 1
-
-
-def _is_preprocessing(value: Any) -> bool:
-    """hdbet2_env names a program to run: that is never a model's to say."""
-    return (
-        _fits(value, get_type_hints(Settings))
-        and all(value[name] in allowed for name, allowed in CHOICES.items())
-        and all(low <= value[name] <= high for name, (low, high) in LIMITS.items())
-        and value["hdbet2_env"] is None
-    )
-
-
-def _fits(values: Any, types: Mapping[str, Any]) -> bool:
-    """Whether `values` has just these keys, each of its type; a whole number is a float too, a bool is no number."""
-    if not isinstance(values, dict) or values.keys() != types.keys():
-        return False
-    return all(
-        isinstance(value, types[name] | int if types[name] is float else types[name])
-        and (types[name] is bool or not isinstance(value, bool))
-        for name, value in values.items()
-    )
-
-
-def _is_number(value: Any) -> bool:
-    """Of a size that ours have: JSON can hold 1e999, too."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
-
-
-def _is_pair(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
-
-
-def _are_numbers(value: Any, names: Iterable[str]) -> bool:
-    return isinstance(value, dict) and all(_is_number(value.get(name)) for name in names)
-
-
-def _is_curve(value: Any) -> bool:
-    if value is None:
-        return True
-    draws = _are_numbers(value, ("intercept", "slope", "n")) and value.get("draws")
-    return isinstance(draws, list) and draws != [] and all(map(_is_pair, draws))
-
-
-def _are_ranges(value: Any) -> bool:
-    return isinstance(value, dict) and all(_are_numbers(one, ("low", "high", "n")) for one in value.values())
-
-
-def _is_cohort(value: Any) -> bool:
-    return _are_numbers(value, ("cases", "patients", *LABELS)) and type(value.get("phantom")) is bool
-
-
-def _is_evaluation(value: Any) -> bool:
-    if not _are_numbers(value, ("oof_macro_f1", "auroc", "n", "seeds")):
-        return False
-    intervals = (value.get(name) for name in ("oof_interval", "auroc_interval"))
-    return all(one is None or _is_pair(one) for one in intervals)
-
-
-_ABSENT = object()
-RULES: dict[str, Callable[[Any], bool]] = {
-    "name": _is_name,
-    "channels": _are_channels,
-    "labels": lambda value: value == list(LABELS),
-    "network": _is_network,
-    "folds": _are_folds,
-    "preprocessing": _is_preprocessing,
-    "calibration": _is_curve,
-    "calibration_reason": lambda value: isinstance(value, str),
-    "ranges": _are_ranges,
-    "cohort": _is_cohort,
-    "evaluation": _is_evaluation,
-    "versions": lambda value: isinstance(value, dict),
-}
+def _key(place: Iterable[Any]) -> str:
+    """`network.width`; what does not look like one of our keys is not repeated."""
+    keys = takewhile(lambda key: isinstance(key, str) and QUOTABLE.fullmatch(key), place)
+    return ".".join(list(keys)[:2]) or "a key"

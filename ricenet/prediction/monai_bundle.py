@@ -5,16 +5,17 @@ bundle specification is not kept: there is no models/model.pt. It would be a pic
 safetensors, one a fold, which the expressions of inference.json load.
 """
 
-from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
 import torch
 
 from ricenet import LABELS, __version__
+from ricenet.cases.alignment import Settings
 from ricenet.display.words import channel_name
 from ricenet.images.dose_limits import DOSE_SCALE_GY
-from ricenet.training.network import DENSENETS, RESNETS, build_network
+from ricenet.prediction.model_json import ModelRecord, NetworkSettings
+from ricenet.training.network import DENSENETS, RESNETS
 
 SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 VERSION = "1.0.0"  # of what we write, not of the trained weights: those are told apart by the manifest
@@ -28,14 +29,13 @@ REFERENCES = [
 ]
 
 
-def metadata(model: Mapping[str, Any]) -> dict[str, Any]:
+def metadata(model: ModelRecord) -> dict[str, Any]:
     """configs/metadata.json of a model.json, following MONAI's bundle specification and its schema."""
-    inputs = " + ".join(map(channel_name, model["channels"]))
+    inputs = " + ".join(map(channel_name, model.channels))
     description = (
         f"3D classifiers of {inputs} volumes, one a fold of a cross-validation; their mean probability is the answer. "
         "docs/README.md is the model card."
     )
-    evaluation = {name: model["evaluation"][name] for name in ("oof_macro_f1", "auroc")}
     return {
         "schema": SCHEMA,
         "version": VERSION,
@@ -45,30 +45,30 @@ def metadata(model: Mapping[str, Any]) -> dict[str, Any]:
         "numpy_version": version("numpy"),
         "required_packages_version": {"safetensors": version("safetensors")},
         "supported_apps": {},
-        "name": f"ricenet {model['name']}",
+        "name": f"ricenet {model.name}",
         "task": TASK,
-        "description": f"{PHANTOM} {description}" if model["cohort"]["phantom"] else description,
+        "description": f"{PHANTOM} {description}" if model.cohort.phantom else description,
         "authors": "those who trained it, with ricenet",
         "copyright": "of the weights: theirs; of the code: the authors of ricenet, Apache-2.0",
-        "data_source": "ricenet.phantom" if model["cohort"]["phantom"] else "not distributed",
+        "data_source": "ricenet.phantom" if model.cohort.phantom else "not distributed",
         "data_type": "case folders of ricenet.preprocess",
-        "image_classes": "; ".join(_channel(name, model["preprocessing"]) for name in model["channels"]),
+        "image_classes": "; ".join(_channel(name, model.preprocessing) for name in model.channels),
         "pred_classes": ", ".join(f"{label}: {name}" for label, name in enumerate(LABELS)),
-        "eval_metrics": evaluation,
+        "eval_metrics": {"oof_macro_f1": model.evaluation.oof_macro_f1, "auroc": model.evaluation.auroc},
         "intended_use": RESEARCH_ONLY,
         "references": REFERENCES,
         "network_data_format": {"inputs": {"image": _input(model)}, "outputs": {"pred": _output()}},
     }
 
 
-def _input(model: Mapping[str, Any]) -> dict[str, Any]:
-    channels, preprocessing = model["channels"], model["preprocessing"]
+def _input(model: ModelRecord) -> dict[str, Any]:
+    channels, preprocessing = model.channels, model.preprocessing
     return {
         "type": "image",
         "format": "magnitude",
         "modality": "MR and radiotherapy dose" if "rd" in channels else "MR",
         "num_channels": len(channels),
-        "spatial_shape": [preprocessing["size"]] * 3,
+        "spatial_shape": [preprocessing.size] * 3,
         "dtype": "float32",
         "value_range": [],  # z-scores have none
         "is_patch_data": False,
@@ -89,42 +89,42 @@ def _output() -> dict[str, Any]:
     }
 
 
-def _channel(name: str, preprocessing: Mapping[str, Any]) -> str:
-    if name == "rd" and preprocessing["dose_scaling"] == "fixed":
+def _channel(name: str, preprocessing: Settings) -> str:
+    if name == "rd" and preprocessing.dose_scaling == "fixed":
         return f"{channel_name(name)} of the whole treatment in units of {DOSE_SCALE_GY:g} Gy"
     return f"{channel_name(name)}, z-scored in the brain, 0 outside it"
 
 
-def inference(model: Mapping[str, Any]) -> dict[str, Any]:
+def inference(model: ModelRecord) -> dict[str, Any]:
     """configs/inference.json of a model.json, for monai.bundle.ConfigParser with `bundle_root` set to the folder.
 
     network_def: the network without weights. fold<k>: with those of that fold. networks: all of them, in eval mode.
     ensemble: a function of (B, C, X, Y, Z) float32 volumes; their (B, 2) mean probabilities of recurrence and RICE.
     """
     members = {}
-    for fold in model["folds"]:
+    for fold in model.folds:
         weights = f"load_file(@bundle_root + '/models/fold{fold}.safetensors')"
         members[f"fold{fold}"] = "%network_def"
         members[f"fold{fold}_loaded"] = f"$@fold{fold}.load_state_dict({weights})"
-    pairs = ", ".join(f"(@fold{fold}, @fold{fold}_loaded)" for fold in model["folds"])
+    pairs = ", ".join(f"(@fold{fold}, @fold{fold}_loaded)" for fold in model.folds)
     mean = "torch.stack([network(volume).softmax(1) for network in networks]).mean(0)"
     return {
         "imports": ["$import torch", "$from safetensors.torch import load_file"],
         "bundle_root": ".",
-        "network_def": network_definition(len(model["channels"]), model["network"]),
+        "network_def": network_definition(len(model.channels), model.network),
         **members,
         "networks": f"$[network.eval() for network, _ in [{pairs}]]",
         "ensemble": f"$torch.inference_mode()(lambda volume, networks=@networks: {mean})",
     }
 
 
-def network_definition(channels: int, network: Mapping[str, Any]) -> dict[str, Any]:
-    """What ricenet.training.network.build_network(channels, **network) builds, as MONAI's class with its arguments.
+def network_definition(channels: int, network: NetworkSettings) -> dict[str, Any]:
+    """What network.build(channels) builds, as MONAI's class with its arguments.
 
     Parameters have the same names and the function is the same in eval mode; only dropout in front of a ResNet's linear
     layer has no counterpart in MONAI.
     """
-    architecture, width = network["architecture"], network["width"]
+    architecture, width = network.architecture, network.width
     if architecture in DENSENETS:
         return {
             "_target_": "monai.networks.nets.DenseNet",
@@ -134,11 +134,11 @@ def network_definition(channels: int, network: Mapping[str, Any]) -> dict[str, A
             "init_features": width,
             "growth_rate": width // 2,
             "block_config": DENSENETS[architecture],
-            "dropout_prob": network["dropout"],
+            "dropout_prob": network.dropout,
         }
     block, layers = RESNETS[architecture]
     with torch.device("meta"):  # its parameters alone are asked for, no memory
-        names = build_network(channels, **network).state_dict().keys()
+        names = network.build(channels).state_dict().keys()
     return {
         "_target_": "monai.networks.nets.ResNet",
         "block": block,
@@ -146,9 +146,9 @@ def network_definition(channels: int, network: Mapping[str, Any]) -> dict[str, A
         "block_inplanes": [width * 2**stage for stage in range(len(layers))],
         "spatial_dims": 3,
         "n_input_channels": channels,
-        "conv1_t_size": network["conv1_size"],
-        "conv1_t_stride": network["conv1_stride"],
-        "no_max_pool": not network["max_pool"],
+        "conv1_t_size": network.conv1_size,
+        "conv1_t_stride": network.conv1_stride,
+        "no_max_pool": not network.max_pool,
         "num_classes": len(LABELS),
         "shortcut_type": "B" if "layer2.0.downsample.0.weight" in names else "A",
         "bias_downsample": "layer2.0.downsample.0.bias" in names,

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -35,12 +34,22 @@ from ricenet.prediction import training_range
 from ricenet.prediction.case_view import draw_picture, layers
 from ricenet.prediction.ensemble import probabilities, summarise
 from ricenet.prediction.model_folder import Model
+from ricenet.prediction.model_json import CrossValidation
 from ricenet.prediction.patient_page import write_page
+from ricenet.prediction.prediction_record import (
+    VERSION,
+    CitedModel,
+    FindingRecord,
+    FoldSummary,
+    MapNumbers,
+    MeasureInRange,
+    PredictionRecord,
+    UnfitRecord,
+)
 from ricenet.prediction.suitability import as_finding, check_one_person, examine_patient, in_order, is_fit
 
 log = logging.getLogger(__name__)
 PREDICTION, PAGE, MAP, DICOM_MAP = "prediction.json", "page.html", "occlusion.nii.gz", "occlusion.dcm"
-VERSION = 1
 VIEW_SPACING_MM = 1.0  # of the volumes on the page, or the model's own where that is finer
 PACKAGES = ("torch", "monai", "antspyx", "nibabel", "numpy")
 
@@ -77,7 +86,7 @@ class Ensemble:
 
 def predict_case(
     case: Case, ensemble: Ensemble, out: Path, label: str, delivery: SelectionRecord | None = None
-) -> dict[str, Any]:
+) -> PredictionRecord | UnfitRecord:
     """Write `out`/<case key>/ and return its prediction.json; an older folder of that name is replaced.
 
     Args:
@@ -90,7 +99,7 @@ def predict_case(
     if standing is not None:
         log.info("case %s: the answer that is there stands: same images, model, settings and versions", case.key)
         return standing
-    findings, answered = examine_patient(case, ensemble.model.channels), None
+    findings, answered = examine_patient(case, ensemble.model.record.channels), None
     if is_fit(findings):
         log.info("case %s: registering, and finding the brain", case.key)
         try:
@@ -104,10 +113,21 @@ def predict_case(
             findings.append(as_finding(error, case))
     if answered is None:
         return write_unfit(case.key, ensemble.model, in_order(findings), out, delivery)
-    prediction = _heading(case.key, ensemble.model, True) | answered.numbers
-    prediction["findings"] = _told(in_order([*findings, *training_range.outside(prediction["measures"], case.name)]))
-    prediction |= {"delivery": _as_json(delivery), "question": question, "versions": _versions()}
-    prediction["seconds"] = round(time.monotonic() - started, 1)
+    prediction = PredictionRecord(
+        version=VERSION,
+        case_key=case.key,
+        fit=True,
+        model=_cited(ensemble.model),
+        **dict(answered.summary),
+        measures=answered.measures,
+        preprocessing=prepared.record.qc,
+        occlusion=answered.occlusion,
+        findings=_told(in_order([*findings, *training_range.outside(answered.measures, case.name)])),
+        delivery=delivery,
+        question=question,
+        versions=_versions(),
+        seconds=round(time.monotonic() - started, 1),
+    )
     with partial_folder(out, case.key) as folder:
         _write(folder, case, prepared, shown, prediction, answered.drop)
         if answered.drop is not None and ensemble.map_settings and ensemble.map_settings.dicom:
@@ -124,13 +144,15 @@ def _question(case: Case, inputs: dict[str, str], ensemble: Ensemble) -> str:
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
-def _standing(folder: Path, question: str) -> dict[str, Any] | None:
-    """The answer to `question` that `folder` holds, if it does: prediction.json is written last."""
-    path = folder / PREDICTION
-    if not path.is_file() or not (folder / PAGE).is_file():
+def _standing(folder: Path, question: str) -> PredictionRecord | None:
+    """The prediction for `question` that `folder` holds, if it does: prediction.json is written last."""
+    if not (folder / PAGE).is_file():
         return None
-    found = json.loads(path.read_text())
-    return found if found.get("question") == question else None
+    try:
+        prediction = PredictionRecord.read(folder / PREDICTION)
+    except InvalidInput:  # none, one of an unfit case, or a damaged one: it is made again
+        return None
+    return prediction if prediction.question == question else None
 
 
 @contextmanager
@@ -145,10 +167,17 @@ def _one_thread() -> Iterator[None]:
 
 def write_unfit(
     case_key: str, model: Model, findings: Sequence[Finding], out: Path, delivery: SelectionRecord | None = None
-) -> dict[str, Any]:
+) -> UnfitRecord:
     """The folder of a case that no answer is given for; `delivery` as in predict_case."""
-    prediction = _heading(case_key, model, False) | {"findings": _told(findings), "delivery": _as_json(delivery)}
-    prediction["versions"] = _versions()
+    prediction = UnfitRecord(
+        version=VERSION,
+        case_key=case_key,
+        fit=False,
+        model=_cited(model),
+        findings=_told(findings),
+        delivery=delivery,
+        versions=_versions(),
+    )
     with partial_folder(out, case_key) as folder:
         write_page(folder / PAGE, prediction, None, np.eye(4), np.ones((1, 1, 1), bool), None)
         _publish(folder, prediction, out)
@@ -157,31 +186,33 @@ def write_unfit(
 
 @dataclass(frozen=True)
 class _Answered:
-    numbers: dict[str, Any]
+    """`drop`: the map on the model's grid."""
+
+    summary: FoldSummary
+    measures: list[MeasureInRange]
+    occlusion: MapNumbers | None
     drop: np.ndarray | None
 
 
 def _answer(case: Case, ensemble: Ensemble, prepared: Prepared, label: str) -> _Answered:
-    """What goes into prediction.json; and the map on the model's grid."""
-    model, record = ensemble.model, prepared.record
-    log.info("case %s: asking %d models", case.key, len(model.folds))
+    model, record = ensemble.model.record, prepared.record
+    log.info("case %s: predicting with %d models", case.key, len(model.folds))
     rows = [record.channels.index(name) for name in model.channels]
     array = prepared.volume[rows].astype(np.float32)
     volume = torch.from_numpy(array).to(ensemble.device)
-    numbers = summarise(probabilities(ensemble.networks, volume), model.calibration)
-    qc = record.qc
-    measured = training_range.measure(array, prepared.brain, model.channels, qc, record.dose_scale_gy)
-    numbers["measures"] = training_range.compare(measured, model.ranges)
-    numbers["preprocessing"] = qc
-    numbers["occlusion"], drop = None, None
-    if ensemble.map_settings is not None:
-        drop, numbers["occlusion"] = _occlusion(ensemble, ensemble.map_settings, prepared, volume, label)
-    return _Answered(numbers, drop)
+    summary = summarise(probabilities(ensemble.networks, volume), model.calibration)
+    scale_gy = record.dose_scale_gy
+    measured = training_range.measure(array, prepared.brain, model.channels, record.qc, scale_gy)
+    measures = training_range.compare(measured, model.ranges)
+    if ensemble.map_settings is None:
+        return _Answered(summary, measures, None, None)
+    drop, numbers = _occlusion(ensemble, ensemble.map_settings, prepared, volume, label)
+    return _Answered(summary, measures, numbers, drop)
 
 
 def _occlusion(
     ensemble: Ensemble, how: MapSettings, prepared: Prepared, volume: torch.Tensor, label: str
-) -> tuple[np.ndarray, dict[str, Any]]:
+) -> tuple[np.ndarray, MapNumbers]:
     """The map of the mean probability with all channels blanked by 0 at once, and its numbers."""
     spacing_mm = prepared.record.spacing_mm
     edge, step = (max(1, round(length / spacing_mm)) for length in (how.cube_mm, how.stride_mm))
@@ -195,7 +226,7 @@ def _occlusion(
     numbers = measure(drop, prepared.record.affine, plan.cube, brain, bands, dose_gy)
     del numbers["pointing"]  # there is no known region to point at
     method = f"{found[0].method}, {how.precision}"
-    return drop, {"cube_mm": how.cube_mm, "stride_mm": how.stride_mm, "method": method, "sign": SIGN, **numbers}
+    return drop, MapNumbers(cube_mm=how.cube_mm, stride_mm=how.stride_mm, method=method, sign=SIGN, **numbers)
 
 
 def _write(
@@ -203,7 +234,7 @@ def _write(
     case: Case,
     prepared: Prepared,
     shown: Prepared,
-    prediction: dict[str, Any],
+    prediction: PredictionRecord,
     drop: np.ndarray | None,
 ) -> None:
     """Map and page."""
@@ -216,18 +247,18 @@ def _write(
     write_page(folder / PAGE, prediction, layers(shown, seen), view, shown.brain, picture)
 
 
-def _write_dicom(folder: Path, drop: np.ndarray, prepared: Prepared, prediction: dict[str, Any]) -> None:
+def _write_dicom(folder: Path, drop: np.ndarray, prepared: Prepared, prediction: PredictionRecord) -> None:
     from ricenet.prediction.dicom_map import write_parametric_map
 
-    model, place = prediction["model"], prepared.record.affine
+    place = prepared.record.affine
     write_parametric_map(
         folder / DICOM_MAP,
         drop,
         place,
-        prediction["case_key"],
-        prediction["predicted"],
-        model_name=model["name"],
-        model_digest=model["digest"],
+        prediction.case_key,
+        prediction.predicted,
+        model_name=prediction.model.name,
+        model_digest=prediction.model.digest,
     )
 
 
@@ -240,36 +271,35 @@ def _sampled(aligned: Aligned, settings: Settings) -> tuple[Prepared, Prepared]:
     return prepared, sample(aligned, replace(settings, spacing_mm=VIEW_SPACING_MM, size=size))
 
 
-def _heading(case_key: str, model: Model, fit: bool) -> dict[str, Any]:
-    told = ("oof_macro_f1", "oof_interval", "auroc", "auroc_interval")
-    return {
-        "version": VERSION,
-        "case_key": case_key,
-        "fit": fit,
-        "model": {
-            "name": model.name,
-            "channels": list(model.channels),
-            "folds": list(model.folds),
-            "digest": model.digest,
-            "cohort": model.cohort,
-            "evaluation": {name: model.evaluation[name] for name in told},
-        },
-    }
+def _cited(model: Model) -> CitedModel:
+    record, evaluation = model.record, model.record.evaluation
+    return CitedModel(
+        name=record.name,
+        channels=record.channels,
+        folds=record.folds,
+        digest=model.digest,
+        cohort=record.cohort,
+        evaluation=CrossValidation(
+            oof_macro_f1=evaluation.oof_macro_f1,
+            oof_interval=evaluation.oof_interval,
+            auroc=evaluation.auroc,
+            auroc_interval=evaluation.auroc_interval,
+        ),
+    )
 
 
-def _as_json(delivery: SelectionRecord | None) -> dict[str, Any] | None:
-    return None if delivery is None else delivery.model_dump(mode="json", exclude_unset=True)
-
-
-def _told(findings: Sequence[Finding]) -> list[dict[str, str]]:
-    return [{name: value for name, value in asdict(each).items() if name != "case"} for each in findings]
+def _told(findings: Sequence[Finding]) -> list[FindingRecord]:
+    return [
+        FindingRecord(code=one.code, message=one.message, hint=one.hint, severity=one.severity, channel=one.channel)
+        for one in findings
+    ]
 
 
 def _versions() -> dict[str, str]:
     return {"ricenet": __version__, **{package: version(package) for package in PACKAGES}}
 
 
-def _publish(folder: Path, prediction: dict[str, Any], out: Path) -> None:
-    (folder / PREDICTION).write_text(json.dumps(prediction, indent=1, allow_nan=False) + "\n")
-    remove_folder(out / prediction["case_key"])
-    publish(folder, out / prediction["case_key"], last=PREDICTION)
+def _publish(folder: Path, prediction: PredictionRecord | UnfitRecord, out: Path) -> None:
+    prediction.write(folder / PREDICTION)
+    remove_folder(out / prediction.case_key)
+    publish(folder, out / prediction.case_key, last=PREDICTION)

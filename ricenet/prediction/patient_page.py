@@ -4,17 +4,25 @@ Without an answer (`fit` false) the page says why and what to do, and holds no p
 """
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ricenet.command.atomic import replace_file
+from ricenet.delivery.record import SelectionRecord
 from ricenet.display.page import Picture, jpeg, render
 from ricenet.display.viewer import Layer, build_view, scripts
 from ricenet.display.words import channel_name, interval, number, percent
 from ricenet.images.volume import Affine, Mask
+from ricenet.prediction.prediction_record import (
+    CalibratedProbability,
+    CitedModel,
+    MapNumbers,
+    PredictionRecord,
+    UnfitRecord,
+)
 
 PAGE_BYTES = 8_000_000
 TEXT_BYTES = 150_000  # of everything in a page but scripts, picture and volumes
@@ -45,7 +53,7 @@ LAST_SECTIONS = (("provenance", "Model and versions"), ("limits", "What the mode
 
 def write_page(
     path: Path,
-    prediction: Mapping[str, Any],
+    prediction: PredictionRecord | UnfitRecord,
     layers: Sequence[Layer] | None,
     world_from_voxel: Affine,
     brain: Mask,
@@ -60,11 +68,11 @@ def write_page(
         brain: (X, Y, Z) on that grid.
         picture: PNG of the same case, for browsers that cannot show the viewer, and for printing.
     """
-    last = (DELIVERY, *LAST_SECTIONS) if prediction["delivery"] else LAST_SECTIONS
-    if not prediction["fit"]:
+    last = (DELIVERY, *LAST_SECTIONS) if prediction.delivery else LAST_SECTIONS
+    if isinstance(prediction, UnfitRecord):
         replace_file(path, _render(prediction, sections=(FINDINGS, *last)))
         return
-    words = PICTURES[prediction["occlusion"] is not None]
+    words = PICTURES[prediction.occlusion is not None]
     shown = None if picture is None else Picture(jpeg(io.BytesIO(picture)), *words)
     code = [] if layers is None else scripts()
     budget = PAGE_BYTES - TEXT_BYTES - sum(map(len, code)) - (0 if shown is None else len(shown.source))
@@ -73,32 +81,32 @@ def write_page(
         code,
         sections=(FINDINGS, *SECTIONS, *last),
         answer=answer(prediction),
-        worth=worth(prediction["model"]),
+        worth=worth(prediction.model),
         dots=dot_plot(prediction),
         view=None if layers is None else build_view(layers, world_from_voxel, brain, budget),
         picture=shown,
-        regions=_regions(prediction["occlusion"]),
+        regions=_regions(prediction.occlusion),
     )
     replace_file(path, content)
 
 
-def _render(prediction: Mapping[str, Any], code: Sequence[str] = (), **view: Any) -> str:
+def _render(prediction: PredictionRecord | UnfitRecord, code: Sequence[str] = (), **view: Any) -> str:
     filters = (number, percent, reading, three_digits, channel_name, region_name, quantity)
-    view["taken"] = _taken(prediction["delivery"])
+    view["taken"] = _taken(prediction.delivery)
     return render("prediction.html.j2", {one.__name__: one for one in filters}, code, p=prediction, **view)
 
 
-def _taken(delivery: Mapping[str, Any] | None) -> dict[str, str]:
+def _taken(delivery: SelectionRecord | None) -> dict[str, str]:
     """What each chosen series of a delivery is and why: series -> `event: rule 5: after radiotherapy`."""
-    images = (delivery or {}).get("images", {})
-    return {one["series"]: f"{channel_name(role)}: {one['reason']}" for role, one in images.items()}
+    images = {} if delivery is None else delivery.images
+    return {image.series: f"{channel_name(role)}: {image.reason}" for role, image in images.items()}
 
 
-def answer(prediction: Mapping[str, Any]) -> list[str]:
+def answer(prediction: PredictionRecord) -> list[str]:
     """How likely, in one sentence; then how the models agree, and what speaks against taking the answer at its word."""
-    calibrated, mean, folds = prediction["calibrated"], prediction["probability"], prediction["folds"]
-    name = LABEL_NAMES[prediction["predicted"]]
-    votes = prediction["votes"][prediction["predicted"]]
+    calibrated, mean, folds = prediction.calibrated, prediction.probability, prediction.folds
+    name = LABEL_NAMES[prediction.predicted]
+    votes = prediction.votes[prediction.predicted]
     if calibrated is None:
         first = (
             f"The mean of the models' probabilities that the lesion is radiation-induced (RICE) is {number(mean)}; it "
@@ -107,28 +115,28 @@ def answer(prediction: Mapping[str, Any]) -> list[str]:
     else:
         first = (
             f"The probability that the lesion is radiation-induced (RICE) is "
-            f"{interval(calibrated['probability'], calibrated['interval'])}, calibrated on {calibrated['n']} "
+            f"{interval(calibrated.probability, calibrated.interval)}, calibrated on {calibrated.n} "
             "out-of-fold answers of the training cohort."
         )
     models = f"The models answer {name}: their mean is {number(mean)}"
     if len(folds) > 1:
         models += (
             f", {votes} of {len(folds)} vote for it, and they range from {number(min(folds))} to {number(max(folds))} "
-            f"(standard deviation {number(prediction['spread'])})"
+            f"(standard deviation {number(prediction.spread)})"
         )
     return [first, models + ".", *_doubts(calibrated, mean)]
 
 
-def _doubts(calibrated: Mapping[str, Any] | None, mean: float) -> list[str]:
+def _doubts(calibrated: CalibratedProbability | None, mean: float) -> list[str]:
     if calibrated is None:
         return ["The out-of-fold answers do not allow a calibration: the models may be far too sure of themselves."]
     doubts = []
-    if (calibrated["probability"] > 0.5) != (mean > 0.5):
+    if (calibrated.probability > 0.5) != (mean > 0.5):
         doubts.append(
             "The calibrated probability and the models' mean lie on different sides of one half: calibration reverses "
             "the models' answer, so the case is undecided."
         )
-    low, high = calibrated["interval"]
+    low, high = calibrated.interval
     if low <= 0.5 <= high:
         doubts.append("The interval includes one half: the models do not settle this case.")
     doubts.append(
@@ -138,16 +146,16 @@ def _doubts(calibrated: Mapping[str, Any] | None, mean: float) -> list[str]:
     return doubts
 
 
-def worth(model: Mapping[str, Any]) -> list[str]:
+def worth(model: CitedModel) -> list[str]:
     """What cross-validation says of the models that answered."""
-    cohort, found = model["cohort"], model["evaluation"]
+    cohort, found = model.cohort, model.evaluation
     sentences = [
-        f"Out of fold, over {cohort['cases']} cases of {cohort['patients']} patients ({cohort['recurrence']} "
-        f"recurrence, {cohort['rice']} RICE), the models reach a macro F1 of "
-        f"{interval(found['oof_macro_f1'], found['oof_interval'])} and an AUROC of "
-        f"{interval(found['auroc'], found['auroc_interval'])}."
+        f"Out of fold, over {cohort.cases} cases of {cohort.patients} patients ({cohort.recurrence} "
+        f"recurrence, {cohort.rice} RICE), the models reach a macro F1 of "
+        f"{interval(found.oof_macro_f1, found.oof_interval)} and an AUROC of "
+        f"{interval(found.auroc, found.auroc_interval)}."
     ]
-    if found["auroc_interval"] and found["auroc_interval"][0] <= 0.5:
+    if found.auroc_interval and found.auroc_interval[0] <= 0.5:
         sentences.append("The interval of the AUROC reaches 0.5: it is not shown that they are better than chance.")
     sentences.append(
         "These are numbers of one cohort's patients; elsewhere, with other scanners and other treatment, expect worse."
@@ -155,24 +163,24 @@ def worth(model: Mapping[str, Any]) -> list[str]:
     return sentences
 
 
-def dot_plot(prediction: Mapping[str, Any]) -> dict[str, Any]:
+def dot_plot(prediction: PredictionRecord) -> dict[str, Any]:
     """What the drawing of the probabilities says in words; places in it are probabilities times 400."""
-    folds, calibrated = prediction["folds"], prediction["calibrated"]
+    folds, calibrated = prediction.folds, prediction.calibrated
     text = (
         f"Probability of RICE on a scale from 0 to 1. The {len(folds)} models: {', '.join(map(number, folds))}; their "
-        f"mean: {number(prediction['probability'])}"
+        f"mean: {number(prediction.probability)}"
     )
     if calibrated is not None:
-        text += f"; calibrated: {interval(calibrated['probability'], calibrated['interval'])}"
-    return {"text": text + ".", "folds": folds, "mean": prediction["probability"], "calibrated": calibrated}
+        text += f"; calibrated: {interval(calibrated.probability, calibrated.interval)}"
+    return {"text": text + ".", "folds": folds, "mean": prediction.probability, "calibrated": calibrated}
 
 
-def _regions(occlusion: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+def _regions(occlusion: MapNumbers | None) -> list[dict[str, Any]]:
     """The shares of the map by region, beside what a map spread evenly over the brain would have there."""
     if occlusion is None:
         return []
-    brain = occlusion["brain_share"]
-    return [{"name": name, "map": share, "brain": brain.get(name)} for name, share in occlusion["map_share"].items()]
+    brain = occlusion.brain_share
+    return [{"name": name, "map": share, "brain": brain.get(name)} for name, share in occlusion.map_share.items()]
 
 
 def reading(value: float, decimals: int) -> str:

@@ -17,7 +17,6 @@ other 79 in one of eleven measures.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt
@@ -25,6 +24,8 @@ from scipy.stats import skew
 
 from ricenet.display.words import channel_name
 from ricenet.errors import Finding
+from ricenet.prediction.model_json import MeasureRange
+from ricenet.prediction.prediction_record import MeasureInRange
 
 MARGIN = 0.05  # of the range's width on both sides
 DIGITS = 4
@@ -109,41 +110,48 @@ def _rim(image: np.ndarray, brain: np.ndarray) -> float:
     return float(image[brain & ~deep].mean(dtype=np.float64) - core.mean(dtype=np.float64))
 
 
-def ranges(measured: Iterable[Mapping[str, float]]) -> dict[str, dict[str, float]]:
+def ranges(measured: Iterable[Mapping[str, float]]) -> dict[str, MeasureRange]:
     """Name -> the lowest and highest value and the number of cases that have one."""
     values: dict[str, list[float]] = {}
     for case in measured:
         for name, value in case.items():
             values.setdefault(name, []).append(value)
-    return {name: {"low": min(all_of), "high": max(all_of), "n": len(all_of)} for name, all_of in values.items()}
+    return {name: MeasureRange(low=min(row), high=max(row), n=len(row)) for name, row in values.items()}
 
 
-def compare(measures: Mapping[str, float], ranges: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:
-    """Each measure beside its range, as prediction.json has them; one without a range in the training is left out."""
-    rows = []
-    for name, value in measures.items():
-        if name in ranges:
-            low, high, meaning = ranges[name]["low"], ranges[name]["high"], describe(name)
-            margin = MARGIN * (high - low)
-            inside = low - margin <= value <= high + margin
-            words = {"name": name, "title": meaning.title, "unit": meaning.unit}
-            rows.append({**words, "value": value, "low": low, "high": high, "inside": inside})
-    return rows
+def compare(measures: Mapping[str, float], ranges: Mapping[str, MeasureRange]) -> list[MeasureInRange]:
+    """Each measure beside its range; one without a range in the training is left out."""
+    return [_in_range(name, value, ranges[name]) for name, value in measures.items() if name in ranges]
 
 
-def outside(rows: Iterable[Mapping[str, Any]], case: str) -> list[Finding]:
+def _in_range(name: str, value: float, of_training: MeasureRange) -> MeasureInRange:
+    low, high = of_training.low, of_training.high
+    margin = MARGIN * (high - low)
+    meaning = describe(name)
+    return MeasureInRange(
+        name=name,
+        title=meaning.title,
+        unit=meaning.unit,
+        value=value,
+        low=low,
+        high=high,
+        inside=low - margin <= value <= high + margin,
+    )
+
+
+def outside(rows: Iterable[MeasureInRange], case: str) -> list[Finding]:
     """A warning for each row of `compare` that is not inside; `case`: how findings call the patient."""
-    return [_warning(row, case) for row in rows if not row["inside"]]
+    return [_warning(row, case) for row in rows if not row.inside]
 
 
-def _warning(row: Mapping[str, Any], case: str) -> Finding:
-    meaning = describe(row["name"])
+def _warning(row: MeasureInRange, case: str) -> Finding:
+    meaning = describe(row.name)
     unit = f" {meaning.unit}" if meaning.unit else ""
     message = (
-        f"{meaning.title} is {row['value']:.4g}{unit}, in the training cohort it was {row['low']:.4g} to "
-        f"{row['high']:.4g}{unit}: the model has seen no such case"
+        f"{meaning.title} is {row.value:.4g}{unit}, in the training cohort it was {row.low:.4g} to "
+        f"{row.high:.4g}{unit}: the model has seen no such case"
     )
-    return Finding(f"range.{row['name']}", case, message, meaning.hint, "warning", meaning.channel)
+    return Finding(f"range.{row.name}", case, message, meaning.hint, "warning", meaning.channel)
 
 
 def describe(name: str) -> Meaning:

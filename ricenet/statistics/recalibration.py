@@ -8,7 +8,7 @@ new patient gets the mean of all folds' probabilities, which lies nearer to the 
 little better: the recalibrated value then tends to say too little rather than too much.
 """
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,10 +24,28 @@ MOST_LEFT_OUT = 0.1  # share of the resamples; the rest would be the tame ones, 
 Coefficients = tuple[float, float]  # intercept, slope
 
 
-class Recalibration(NamedTuple):
-    """`curve`: what `recalibrate` reads, plain numbers; None where there is none, and then `reason` says why."""
+@dataclass(frozen=True)
+class RecalibrationCurve:
+    """log odds of rice = intercept + slope * logit(probability).
 
-    curve: dict[str, Any] | None
+    Attributes:
+        draws: intercept and slope of each resample.
+        left_out: the number of those of DRAWS whose likelihood has no maximum.
+        n: cases that it was fitted to.
+    """
+
+    intercept: float
+    slope: float
+    draws: tuple[Coefficients, ...]
+    left_out: int
+    n: int
+    n_patients: int
+
+
+class Recalibration(NamedTuple):
+    """`curve`: None where there is none, and then `reason` says why."""
+
+    curve: RecalibrationCurve | None
     reason: str
 
 
@@ -41,10 +59,8 @@ def fit_recalibration(
         seed: of the resamples.
 
     Returns:
-        curve: intercept, slope; draws, the [intercept, slope] of each resample; left_out, the number of those of
-            DRAWS whose likelihood has no maximum; n cases and n_patients. None where the answers do not allow a curve:
-            one class, constant or separating probabilities, a ranking that is worse than chance, or more than
-            MOST_LEFT_OUT of the resamples without a maximum.
+        The curve, or None where the predictions do not allow one: one class, constant or separating probabilities, a
+        ranking that is worse than chance, or more than MOST_LEFT_OUT of the resamples without a maximum.
     """
     labels, logits = np.asarray(labels), _logit(probabilities)
     found = _fit(labels, logits, np.ones(len(labels)))
@@ -53,21 +69,21 @@ def fit_recalibration(
     if found[1] <= 0:
         return Recalibration(None, "the out-of-fold answers rank the classes no better than chance")
     drawn = _draw(labels, logits, patients, seed)
-    kept = [[round(value, 6) for value in pair] for pair in drawn if pair is not None]
+    kept = tuple((round(pair[0], 6), round(pair[1], 6)) for pair in drawn if pair is not None)
     if DRAWS - len(kept) > MOST_LEFT_OUT * DRAWS:
         return Recalibration(None, f"{DRAWS - len(kept)} of {DRAWS} resamples allow no fit: too few cases")
-    curve = {
-        "intercept": found[0],
-        "slope": found[1],
-        "draws": kept,
-        "left_out": DRAWS - len(kept),
-        "n": len(labels),
-        "n_patients": len(np.unique(patients)),
-    }
+    curve = RecalibrationCurve(
+        intercept=found[0],
+        slope=found[1],
+        draws=kept,
+        left_out=DRAWS - len(kept),
+        n=len(labels),
+        n_patients=len(np.unique(patients)),
+    )
     return Recalibration(curve, "")
 
 
-def recalibrate(curve: Mapping[str, Any], probability: float) -> tuple[float, list[float]]:
+def recalibrate(curve: RecalibrationCurve, probability: float) -> tuple[float, tuple[float, float]]:
     """A probability of rice on the scale of what was observed, with a 95% interval.
 
     The interval is a pointwise one for the curve at this probability: how well the cohort determines the share of rice
@@ -75,10 +91,10 @@ def recalibrate(curve: Mapping[str, Any], probability: float) -> tuple[float, li
     it held the true share in 91-94% with 40 patients, 93-94% with 80 and 93-95% with 200 (answers of .1 to .9).
     """
     x = _logit(probability)
-    intercepts, slopes = np.array(curve["draws"]).T
+    intercepts, slopes = np.array(curve.draws).T
     tail = 50 * (1 - CONFIDENCE)
     low, high = np.percentile(expit(intercepts + slopes * x), (tail, 100 - tail))
-    return float(expit(curve["intercept"] + curve["slope"] * x)), [float(low), float(high)]
+    return float(expit(curve.intercept + curve.slope * x)), (float(low), float(high))
 
 
 def _logit(probabilities: np.ndarray | float) -> Any:

@@ -1,6 +1,7 @@
 """A made-up prediction.json, and a small case to show with it, for the tests of the page about a patient."""
 
 import io
+import json
 from typing import Any
 
 import numpy as np
@@ -8,13 +9,19 @@ from nibabel.affines import apply_affine
 from PIL import Image
 
 from ricenet.display.viewer import Layer
+from ricenet.prediction.prediction_record import PredictionRecord, UnfitRecord
 
 SHAPE = (40, 48, 36)
 DOSE_AT, DROP_AT = (12, 30, 20), (26, 20, 17)
 
 
-def prediction(**changed: Any) -> dict[str, Any]:
-    """Fit, answered RICE by all five models, calibrated to the other side of one half."""
+def prediction(**changed: Any) -> PredictionRecord:
+    """Fit, RICE for all five models, calibrated to the other side of one half."""
+    return PredictionRecord.model_validate_json(json.dumps(content() | changed))
+
+
+def content() -> dict[str, Any]:
+    """Of its prediction.json."""
     return {
         "version": 1,
         "case_key": "c0123456789ab",
@@ -37,6 +44,7 @@ def prediction(**changed: Any) -> dict[str, Any]:
         "folds": [0.81, 0.62, 0.73, 0.91, 0.55],
         "spread": 0.137,
         "votes": {"recurrence": 0, "rice": 5},
+        "vote": "rice",
         "calibrated": {"probability": 0.443, "interval": [0.281, 0.612], "n": 80},
         "measures": [
             {
@@ -82,7 +90,7 @@ def prediction(**changed: Any) -> dict[str, Any]:
         "delivery": None,
         "versions": {"ricenet": "0.1.0", "torch": "2.13.0"},
         "seconds": 93.1,
-    } | changed
+    }
 
 
 def delivery() -> dict[str, Any]:
@@ -115,10 +123,10 @@ def delivery() -> dict[str, Any]:
     }
 
 
-def unfit(**changed: Any) -> dict[str, Any]:
-    """The same case without an answer."""
-    said = ("version", "case_key", "model", "delivery", "versions")
-    kept = {name: value for name, value in prediction().items() if name in said}
+def unfit(**changed: Any) -> UnfitRecord:
+    """The same case without a prediction."""
+    common = ("version", "case_key", "model", "delivery", "versions")
+    kept = {name: value for name, value in content().items() if name in common}
     finding = {
         "code": "dose.coverage",
         "severity": "error",
@@ -126,7 +134,7 @@ def unfit(**changed: Any) -> dict[str, Any]:
         "hint": "check the planning image's frame of reference",
         "channel": "rd",
     }
-    return kept | {"fit": False, "findings": [finding]} | changed
+    return UnfitRecord.model_validate_json(json.dumps(kept | {"fit": False, "findings": [finding]} | changed))
 
 
 def world_from_voxel() -> np.ndarray:

@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pytest
+from helpers import prediction_sample as sample
 from PIL import Image
 
 from ricenet.cases.case_folder import Prepared
@@ -59,7 +60,7 @@ def test_dose_is_in_gy_from_zero_and_a_maps_window_is_symmetric(shown: Prepared)
 @pytest.mark.parametrize("drop", [None, np.full(SHAPE, 0.1, np.float32)], ids=["without a map", "with a map"])
 def test_the_picture_is_a_picture(shown: Prepared, drop: np.ndarray | None) -> None:
     case = Case("c0123456789ab", "c0123456789ab", 0, -1, "", {})
-    prediction = {"case_key": case.key, "predicted": "rice", "probability": 0.7}
+    prediction = sample.prediction(case_key=case.key)
     drawn = np.asarray(Image.open(io.BytesIO(draw_picture(case, shown, drop, prediction))).convert("RGB"))
     assert min(drawn.shape[:2]) > 300
     assert drawn.std() > 30

@@ -48,8 +48,8 @@ def test_folds_are_summed_up_as_by_hand(
     folds: list[float], predicted: str, votes: tuple[int, int], vote: str, spread: float | None
 ) -> None:
     found = summarise(folds, None)
-    assert found["probability"] == pytest.approx(sum(folds) / len(folds))
-    assert (found["predicted"], found["vote"]) == (predicted, vote)
-    assert found["votes"] == {"recurrence": votes[0], "rice": votes[1]}
-    assert found["spread"] == (None if spread is None else pytest.approx(spread))
-    assert found["calibrated"] is None
+    assert found.probability == pytest.approx(sum(folds) / len(folds))
+    assert (found.predicted, found.vote) == (predicted, vote)
+    assert found.votes == {"recurrence": votes[0], "rice": votes[1]}
+    assert found.spread == (None if spread is None else pytest.approx(spread))
+    assert found.calibrated is None

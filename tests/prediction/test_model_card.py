@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from helpers.evaluated_grid import CHANNELS, write_evaluated_grid
 from ricenet.display.words import interval
 from ricenet.prediction.model_card import model_card
 from ricenet.prediction.model_folder import export_model, read_model
+from ricenet.prediction.model_json import ModelRecord
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +26,8 @@ def exported(phantom_cases: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.fixture
-def model(exported: Path) -> dict[str, Any]:
-    return json.loads((exported / "model.json").read_text())
+def model(exported: Path) -> ModelRecord:
+    return ModelRecord.read(exported / "model.json")
 
 
 @pytest.fixture
@@ -37,21 +39,20 @@ def _lines(card: str) -> list[str]:
     return card.splitlines()
 
 
-def test_a_phantoms_model_says_so_in_the_first_line(model: dict[str, Any], evaluation: dict[str, Any]) -> None:
+def test_a_phantoms_model_says_so_in_the_first_line(model: ModelRecord, evaluation: dict[str, Any]) -> None:
     first = _lines(model_card(model, evaluation))[0]
     assert "synthetic phantom cohort" in first
-    model["cohort"]["phantom"] = False
-    real = model_card(model, evaluation)
+    cohort = model.cohort.model_copy(update={"phantom": False})
+    real = model_card(model.model_copy(update={"cohort": cohort}), evaluation)
     assert _lines(real)[0].startswith("# rd\\_event")
     assert "ricenet.phantom" not in real
 
 
-def test_says_what_the_files_say(exported: Path, model: dict[str, Any], evaluation: dict[str, Any]) -> None:
+def test_says_what_the_files_say(exported: Path, model: ModelRecord, evaluation: dict[str, Any]) -> None:
     card = (exported / "docs" / "README.md").read_text()
     assert card == model_card(model, evaluation)
     assert "Research use only" in card
-    cohort = model["cohort"]
-    assert f"21 cases of 21 patients: {cohort['recurrence']} recurrences, {cohort['rice']} RICE" in card
+    assert f"21 cases of 21 patients: {model.cohort.recurrence} recurrences, {model.cohort.rice} RICE" in card
     oof, intervals = evaluation["oof"], evaluation["oof_intervals"]
     for value, bounds in [
         (evaluation["oof_macro_f1"], evaluation["oof_interval"]),
@@ -62,7 +63,8 @@ def test_says_what_the_files_say(exported: Path, model: dict[str, Any], evaluati
     ]:
         assert interval(value, bounds) in card
     assert "16 voxels of 12.0 mm" in card
-    assert f"{model['calibration']['slope']:.2f} times the logit" in card
+    assert model.calibration is not None
+    assert f"{model.calibration.slope:.2f} times the logit" in card
     assert "Not finished" not in card
 
 
@@ -74,32 +76,32 @@ def test_every_section_of_mitchells_card_is_there(exported: Path) -> None:
     ]  # fmt: skip
 
 
-def test_tables_are_whole(exported: Path, model: dict[str, Any]) -> None:
+def test_tables_are_whole(exported: Path, model: ModelRecord) -> None:
     """Each row has as many cells as its head, and every range has a row."""
     rows = [line for line in _lines((exported / "docs" / "README.md").read_text()) if line.startswith("|")]
     cells = [len(re.findall(r"(?<!\\)\|", row)) for row in rows]
     assert set(cells) == {3, 6}
-    assert cells.count(6) == 2 + len(model["ranges"])
+    assert cells.count(6) == 2 + len(model.ranges)
 
 
-def test_it_knows_when_there_is_no_curve(model: dict[str, Any], evaluation: dict[str, Any]) -> None:
-    model |= {"calibration": None, "calibration_reason": "the answers *rank* no better"}
+def test_it_knows_when_there_is_no_curve(model: ModelRecord, evaluation: dict[str, Any]) -> None:
     evaluation["calibration"] |= {"slope": None, "slope_interval": None}
-    card = model_card(model, evaluation)
+    without = {"calibration": None, "calibration_reason": "the answers *rank* no better"}
+    card = model_card(model.model_copy(update=without), evaluation)
     assert "No recalibrated probability is given: the answers \\*rank\\* no better." in card
     assert "slope –" in card
     assert "log odds =" not in card
 
 
-def test_missing_folds_and_seeds_are_told(model: dict[str, Any], evaluation: dict[str, Any]) -> None:
-    model["folds"], model["evaluation"]["seeds"] = [1], 3
-    card = model_card(model, evaluation)
+def test_missing_folds_and_seeds_are_told(model: ModelRecord, evaluation: dict[str, Any]) -> None:
+    averaged = model.evaluation.model_copy(update={"seeds": 3})
+    card = model_card(model.model_copy(update={"folds": (1,), "evaluation": averaged}), evaluation)
     assert "Not finished when it was exported: fold 0." in card
     assert "1 network of one kind" in card
     assert "averaged over up to 3 seeds" in card
 
 
-def test_no_test_split_no_row(model: dict[str, Any], evaluation: dict[str, Any]) -> None:
+def test_no_test_split_no_row(model: ModelRecord, evaluation: dict[str, Any]) -> None:
     assert "held-out test set (3 cases)" in model_card(model, evaluation)
     evaluation["test_mean_macro_f1"] = None
     del evaluation["bayes_macro_f1"]
@@ -111,12 +113,15 @@ def test_no_test_split_no_row(model: dict[str, Any], evaluation: dict[str, Any])
 @pytest.mark.parametrize(
     "text", ["<img src=x onerror=alert(1)>", "a | b", "line\n# heading", "[x](http://evil)", "`x`"]
 )
-def test_text_of_files_stays_text(model: dict[str, Any], evaluation: dict[str, Any], text: str) -> None:
+def test_text_of_files_stays_text(model: ModelRecord, evaluation: dict[str, Any], text: str) -> None:
     plain = model_card(model, evaluation)
-    model["name"] = model["versions"]["torch"] = text
-    model["preprocessing"]["registration"] = text
-    model["channels"] = [text, "rd"]
-    card = model_card(model, evaluation)
+    hostile = {
+        "name": text,
+        "versions": model.versions | {"torch": text},
+        "preprocessing": replace(model.preprocessing, registration=text),
+        "channels": (text, "rd"),
+    }
+    card = model_card(model.model_copy(update=hostile), evaluation)
     assert text not in card
     assert "<img" not in card
     assert len(_lines(card)) == len(_lines(plain))

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def test_networks_are_those_that_were_trained(grid: tuple[Path, Folds], exported
     run, _ = grid
     volume = torch.randn(2, len(CHANNELS), 16, 16, 16)
     model = read_model(exported)
-    assert (model.name, model.channels, model.folds) == (NAME, tuple(CHANNELS), (0, 1))
+    assert (model.record.name, model.record.channels, model.record.folds) == (NAME, tuple(CHANNELS), (0, 1))
     answers = []
     for fold, network in enumerate(model.networks()):
         assert not network.training
@@ -83,13 +84,13 @@ def test_networks_are_those_that_were_trained(grid: tuple[Path, Folds], exported
 
 def test_what_it_says_of_the_training(grid: tuple[Path, Folds], exported: Path) -> None:
     run, folds = grid
-    model, seen = read_model(exported), [case for case in folds.cases if case.split == "cv"]
+    model, seen = read_model(exported).record, [case for case in folds.cases if case.split == "cv"]
     row = json.loads((run / "evaluation" / "summary.json").read_text())["sets"][NAME]
-    assert model.cohort == {
+    assert model.cohort.model_dump() == {
         "cases": 21, "patients": 21, "recurrence": sum(case.label == 0 for case in seen),
         "rice": sum(case.label == 1 for case in seen), "phantom": True,
     }  # fmt: skip
-    assert model.evaluation == {
+    assert model.evaluation.model_dump(mode="json") == {
         "oof_macro_f1": row["oof_macro_f1"], "oof_interval": row["oof_interval"], "auroc": row["oof"]["auroc"],
         "auroc_interval": row["oof_intervals"]["auroc"], "n": 21, "seeds": 1,
     }  # fmt: skip
@@ -97,8 +98,8 @@ def test_what_it_says_of_the_training(grid: tuple[Path, Folds], exported: Path) 
         "brain_ml", "dose_max_gy", "dose_mean_gy", "event_rim", "event_skewness", "event_p1", "event_p99",
     }  # fmt: skip
     doses = [np.load(run.parent / "cases" / case.folder / "volume.npy")[2].astype(float) for case in seen]
-    assert model.ranges["dose_max_gy"]["high"] == pytest.approx(60 * max(dose.max() for dose in doses), abs=1e-3)
-    assert {one["n"] for one in model.ranges.values()} == {21}
+    assert model.ranges["dose_max_gy"].high == pytest.approx(60 * max(dose.max() for dose in doses), abs=1e-3)
+    assert {one.n for one in model.ranges.values()} == {21}
     evaluation = json.loads((exported / "evaluation.json").read_text())
     assert evaluation["oof_macro_f1"] == row["oof_macro_f1"]
     assert evaluation["bayes_macro_f1"] == row["bayes_macro_f1"]
@@ -110,22 +111,23 @@ def test_calibration_is_fitted_to_the_out_of_fold_answers(grid: tuple[Path, Fold
     x = torch.tensor([logit(case) for case in seen], dtype=torch.float64)
     labels, patients = ([case.label for case in seen], [case.patient_key for case in seen])
     expected = fit_recalibration(labels, x.sigmoid().numpy(), patients).curve  # type: ignore[arg-type]
-    found = read_model(exported).calibration
+    found = read_model(exported).record.calibration
     assert found is not None
     assert expected is not None
-    assert found["n"] == 21
-    assert found["slope"] == pytest.approx(expected["slope"], rel=1e-6)
+    assert found.n == 21
+    assert found.slope == pytest.approx(expected.slope, rel=1e-6)
     assert recalibrate(found, 0.8)[0] == pytest.approx(recalibrate(expected, 0.8)[0], rel=1e-6)
 
 
 def test_settings_that_phantoms_lack_are_those_of_the_config(exported: Path) -> None:
-    model, content = read_model(exported), json.loads((exported / "model.json").read_text())
+    model, content = read_model(exported).record, json.loads((exported / "model.json").read_text())
     defaults = compose("preprocess", PreprocessConfig, ["cohort=-", "cases=-"])
     assert content["preprocessing_source"] == "phantom, drawn directly"
-    assert (model.preprocessing["size"], model.preprocessing["spacing_mm"]) == (16, 12.0)
-    others = set(model.preprocessing) - {"size", "spacing_mm", "brain_software", "hdbet2_env"}
-    assert {name: model.preprocessing[name] for name in others} == {name: getattr(defaults, name) for name in others}
-    assert Settings(**model.preprocessing).size == 16
+    assert (model.preprocessing.size, model.preprocessing.spacing_mm) == (16, 12.0)
+    others = asdict(model.preprocessing).keys() - {"size", "spacing_mm", "brain_software", "hdbet2_env"}
+    assert {name: getattr(model.preprocessing, name) for name in others} == {
+        name: getattr(defaults, name) for name in others
+    }
     assert model.versions["preprocessing"] is None
 
 
@@ -133,9 +135,9 @@ def test_settings_of_case_folders_are_theirs(phantom_cases: Path, tmp_path: Path
     made = Settings("none", 5, True, "cuda", "event", "union", "quick", 12.0, 16, "fixed", 3).deciding()
     run, _ = write_evaluated_grid(tmp_path, phantom_cases, made)
     export_model(run, NAME, tmp_path / "model")
-    model = read_model(tmp_path / "model")
-    assert made.items() <= model.preprocessing.items()
-    assert model.preprocessing["hdbet_models"] == 1  # nothing hung on it
+    model = read_model(tmp_path / "model").record
+    assert made.items() <= asdict(model.preprocessing).items()
+    assert model.preprocessing.hdbet_models == 1  # nothing hung on it
     assert json.loads((tmp_path / "model" / "model.json").read_text())["preprocessing_source"] == "case folders"
     assert model.versions["preprocessing"] == PREPROCESSING_VERSION
 
@@ -185,8 +187,8 @@ def test_unfinished_folds_are_named(own_grid: Path, tmp_path: Path, caplog: pyte
     _evaluate(own_grid)
     export_model(own_grid, NAME, tmp_path / "model")
     assert "fold 0 is not finished" in caplog.text
-    model = read_model(tmp_path / "model")
-    assert (model.folds, model.cohort["cases"], model.evaluation["n"]) == (
+    model = read_model(tmp_path / "model").record
+    assert (model.folds, model.cohort.cases, model.evaluation.n) == (
         (1,),
         21,
         len(_folds(own_grid).validation(1)),
@@ -203,8 +205,8 @@ def test_of_several_seeds_the_lowest_is_exported(own_grid: Path, tmp_path: Path)
         answer(other, folds, fold, lambda case: 9.0 * (2 * case.label - 1))
     _evaluate(own_grid)
     export_model(own_grid, NAME, tmp_path / "model")
-    model = read_model(tmp_path / "model")
-    assert model.evaluation["seeds"] == 2
+    model = read_model(tmp_path / "model").record
+    assert model.evaluation.seeds == 2
     first = (place / "fold0" / "weights.safetensors").read_bytes()
     assert (tmp_path / "model" / "models" / "fold0.safetensors").read_bytes() == first
     assert model.calibration is not None  # seed 5's answers would separate the classes
@@ -448,10 +450,10 @@ def test_no_curve_where_the_answers_allow_none(own_grid: Path, tmp_path: Path) -
         answer(own_grid / NAME / f"fold{fold}", _folds(own_grid), fold, wrong_way_round)
     _evaluate(own_grid)
     export_model(own_grid, NAME, tmp_path / "model")
-    model = read_model(tmp_path / "model")
+    model = read_model(tmp_path / "model").record
     assert model.calibration is None
     assert "no better than chance" in model.calibration_reason
-    assert model.evaluation["auroc"] < metrics.CONFIDENCE / 2
+    assert model.evaluation.auroc < metrics.CONFIDENCE / 2
 
 
 def _folds(run: Path) -> Folds:

@@ -1,11 +1,13 @@
 """MONAI itself reads the bundle: the same networks from its own classes, and its own checks of the metadata pass."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from helpers import model_sample as sample
 from helpers.trained import train
 from monai.bundle import ConfigParser, verify_net_in_out
 from monai.networks.nets import DenseNet, ResNet
@@ -13,14 +15,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ricenet import LABELS
+from ricenet.prediction.model_json import ModelRecord
 from ricenet.prediction.monai_bundle import inference, metadata, network_definition
-from ricenet.training.network import build_network
 
-NARROW: dict[str, Any] = {
-    "architecture": "resnet18", "width": 4, "conv1_size": 5, "conv1_stride": 1, "max_pool": True, "dropout": 0.2,
-    "pretrained": None,
-}  # fmt: skip
-NETWORKS = {
+NETWORKS: dict[str, dict[str, Any]] = {
     "resnet18": {},
     "resnet50": {"architecture": "resnet50"},
     "densenet121": {"architecture": "densenet121", "conv1_size": 7, "conv1_stride": 2},
@@ -28,27 +26,18 @@ NETWORKS = {
     "resnet50 from MedicalNet": {"architecture": "resnet50", "pretrained": "a hash"},
     "resnet10 without a pool": {"architecture": "resnet10", "max_pool": False, "conv1_size": 3},
 }
-CHANNELS, FOLDS, SIZE = ["event", "rd"], [0, 3], 32
+CHANNELS, SIZE = ["event", "rd"], sample.PREPROCESSING.size
 
 
-def content(network: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    """What of model.json the two files are made of."""
-    return {
-        "name": "rd_event", "channels": CHANNELS, "network": NARROW | network, "folds": FOLDS,
-        "preprocessing": {"size": SIZE, "dose_scaling": "fixed"}, "cohort": {"phantom": False},
-        "evaluation": {"oof_macro_f1": 0.6, "auroc": 0.7},
-    } | changes  # fmt: skip
-
-
-def write_bundle(folder: Path, model: dict[str, Any]) -> list[nn.Module]:
+def write_bundle(folder: Path, model: ModelRecord) -> list[nn.Module]:
     """The bundle of two networks after a few training steps; returns them."""
     for name in ("configs", "models"):
         (folder / name).mkdir(parents=True)
     networks = []
-    for fold in model["folds"]:
+    for fold in model.folds:
         torch.manual_seed(fold)
-        network = build_network(len(model["channels"]), **model["network"])
-        _train(network, len(model["channels"]))
+        network = model.network.build(len(model.channels))
+        _train(network, len(model.channels))
         save_file(network.state_dict(), folder / "models" / f"fold{fold}.safetensors")
         networks.append(network.eval())
     (folder / "configs" / "inference.json").write_text(json.dumps(inference(model)))
@@ -75,7 +64,7 @@ def parse(folder: Path) -> ConfigParser:
 
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
 def test_monai_builds_and_loads_the_same_networks(tmp_path: Path, network: dict[str, Any]) -> None:
-    ours = write_bundle(tmp_path, content(network))
+    ours = write_bundle(tmp_path, sample.model_record(network))
     parser = parse(tmp_path)
     theirs = parser.get_parsed_content("networks")
     volume = torch.randn(2, len(CHANNELS), SIZE, SIZE, SIZE)
@@ -94,7 +83,7 @@ def test_monai_builds_and_loads_the_same_networks(tmp_path: Path, network: dict[
 
 
 def test_in_single_precision_too(tmp_path: Path) -> None:
-    ours, volume = write_bundle(tmp_path, content({})), torch.randn(1, len(CHANNELS), SIZE, SIZE, SIZE)
+    ours, volume = write_bundle(tmp_path, sample.model_record()), torch.randn(1, len(CHANNELS), SIZE, SIZE, SIZE)
     with torch.inference_mode():
         theirs = [network(volume) for network in parse(tmp_path).get_parsed_content("networks")]
         for one, other in zip(ours, theirs, strict=True):
@@ -102,17 +91,17 @@ def test_in_single_precision_too(tmp_path: Path) -> None:
 
 
 def test_nothing_of_ricenet_stands_in_it(tmp_path: Path) -> None:
-    write_bundle(tmp_path, content({}))
+    write_bundle(tmp_path, sample.model_record())
     text = (tmp_path / "configs" / "inference.json").read_text()
     assert "ricenet" not in text
     assert "torch.load(" not in text
     assert str(tmp_path) not in text
-    assert network_definition(1, NARROW)["_target_"] == "monai.networks.nets.ResNet"
+    assert network_definition(1, sample.model_record().network)["_target_"] == "monai.networks.nets.ResNet"
 
 
 @pytest.mark.parametrize("network", [{}, NETWORKS["densenet121"]], ids=["resnet18", "densenet121"])
 def test_monais_own_check_of_the_metadata(tmp_path: Path, network: dict[str, Any]) -> None:
-    write_bundle(tmp_path, content(network))
+    write_bundle(tmp_path, sample.model_record(network))
     files = {f"{kind}_file": str(tmp_path / "configs" / f"{name}.json") for kind, name in _FILES.items()}
     verify_net_in_out("network_def", **files, device="cpu")
     written = json.loads((tmp_path / "configs" / "metadata.json").read_text())
@@ -127,7 +116,7 @@ _FILES = {"meta": "metadata", "config": "inference"}
 
 def test_metadata_has_what_monais_schema_asks_for() -> None:
     """The keys and types of meta_schema_20240725.json, by hand."""
-    found = metadata(content({}))
+    found = metadata(sample.model_record())
     texts = ("schema", "version", "monai_version", "pytorch_version", "numpy_version", "task", "description", "authors",
              "copyright", "intended_use", "image_classes", "pred_classes")  # fmt: skip
     assert all(isinstance(found[name], str) and found[name] for name in texts)
@@ -145,18 +134,19 @@ def test_metadata_has_what_monais_schema_asks_for() -> None:
 
 
 def test_channels_are_told_in_order_with_their_scale() -> None:
-    model = content({}, channels=["event", "rd", "flair"])
+    model = sample.model_record(channels=("event", "rd", "flair"))
     told = metadata(model)["network_data_format"]["inputs"]["image"]["channel_def"]
     assert told == {
         "0": "event MRI, z-scored in the brain, 0 outside it",
         "1": "dose of the whole treatment in units of 60 Gy",
         "2": "flair, z-scored in the brain, 0 outside it",
     }
-    model["preprocessing"] = {"size": SIZE, "dose_scaling": "zscore"}
-    told = metadata(model)["network_data_format"]["inputs"]["image"]["channel_def"]
+    zscored = replace(sample.PREPROCESSING, dose_scaling="zscore")
+    told = metadata(sample.model_record(preprocessing=zscored))["network_data_format"]["inputs"]["image"]["channel_def"]
     assert told["1"] == "dose, z-scored in the brain, 0 outside it"
 
 
 def test_a_phantoms_model_says_so_first() -> None:
-    assert metadata(content({}, cohort={"phantom": True}))["description"].startswith("Trained on a synthetic phantom")
-    assert "phantom" not in metadata(content({}))["description"]
+    phantom = sample.model_record().cohort.model_copy(update={"phantom": True})
+    assert metadata(sample.model_record(cohort=phantom))["description"].startswith("Trained on a synthetic phantom")
+    assert "phantom" not in metadata(sample.model_record())["description"]

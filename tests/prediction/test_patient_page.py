@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -14,11 +15,12 @@ from helpers.html_page import Page
 
 from ricenet.display.viewer import Layer
 from ricenet.prediction.patient_page import PAGE_BYTES, answer, quantity, region_name, three_digits, worth, write_page
+from ricenet.prediction.prediction_record import CitedModel, PredictionRecord, UnfitRecord
 
 EVIL = "<img src=x onerror=alert(1)>"
 
 
-def page_of(tmp_path: Path, prediction: dict[str, Any], shown: bool = False) -> Page:
+def page_of(tmp_path: Path, prediction: PredictionRecord | UnfitRecord, shown: bool = False) -> Page:
     path = tmp_path / "page.html"
     layers, picture = (sample.layers(), sample.picture()) if shown else (None, None)
     write_page(path, prediction, layers, sample.world_from_voxel(), sample.brain(), picture)
@@ -32,7 +34,7 @@ def test_numbers_of_the_page_are_those_of_the_file(tmp_path: Path) -> None:
         "answer": "0.44 (95% 0.28 to 0.61), calibrated on 80 out-of-fold answers",
         "worth": "0.58 (95% 0.47 to 0.68) and an AUROC of 0.63 (95% 0.52 to 0.75)",
         "measures": "Dose maximum 71.4 60.1 to 69.0 Gy outside Brain volume 1872 1203 to 1960 ml yes",
-        "map": "0.30 at x, y, z = −12, 4, 30 mm largest rise 0.05 cube, stride 16 mm, 8 mm",
+        "map": "0.30 at x, y, z = −12, 4, 30 mm largest rise 0.05 cube, stride 16.0 mm, 8.00 mm",
         "preprocessing": "similarity 1.18 rotation (degrees) 2.56",
         "provenance": "ab12ab12",
     }.items():
@@ -45,7 +47,7 @@ def test_numbers_of_the_page_are_those_of_the_file(tmp_path: Path) -> None:
     assert drawing is not None
     assert "0.81, 0.62, 0.73, 0.91, 0.55; their mean: 0.71; calibrated: 0.44 (95% 0.28 to 0.61)" in drawing
     circles = [float(one["cx"] or "nan") for one in page.all("circle")]
-    assert circles == pytest.approx([400 * one for one in sample.prediction()["folds"]])
+    assert circles == pytest.approx([400 * one for one in sample.prediction().folds])
 
 
 @pytest.mark.parametrize("fit", [True, False])
@@ -70,7 +72,7 @@ def test_warnings_come_first_and_the_limits_are_said(tmp_path: Path) -> None:
 
 
 def test_a_model_of_phantoms_says_so_before_anything_else(tmp_path: Path) -> None:
-    model = sample.prediction()["model"]
+    model = sample.content()["model"]
     model["cohort"]["phantom"] = True
     page = page_of(tmp_path, sample.prediction(model=model))
     assert page.sections["findings"].index("trained on a phantom") < page.sections["findings"].index("Research use")
@@ -105,12 +107,14 @@ def test_one_model_has_no_spread() -> None:
 
 
 def test_models_that_may_be_no_better_than_chance_are_said_to_be() -> None:
-    model = sample.prediction()["model"]
-    assert not any("better than chance" in sentence for sentence in worth(model))
-    model["evaluation"]["auroc_interval"] = [0.49, 0.75]
-    assert any("better than chance" in sentence for sentence in worth(model))
-    model["evaluation"] |= {"auroc": None, "auroc_interval": None}
-    assert "AUROC of –." in worth(model)[0]
+    assert not any("better than chance" in sentence for sentence in worth(evaluated()))
+    assert any("better than chance" in sentence for sentence in worth(evaluated(auroc_interval=(0.49, 0.75))))
+    assert "AUROC of –." in worth(evaluated(auroc=None, auroc_interval=None))[0]
+
+
+def evaluated(**changed: Any) -> CitedModel:
+    model = sample.content()["model"]
+    return sample.prediction(model=model | {"evaluation": model["evaluation"] | changed}).model
 
 
 def poisoned(value: Any) -> Any:
@@ -122,9 +126,14 @@ def poisoned(value: Any) -> Any:
     return EVIL if isinstance(value, str) else value
 
 
+def poisoned_unfit() -> UnfitRecord:
+    return UnfitRecord.model_validate_json(json.dumps(poisoned(sample.unfit().model_dump(mode="json"))))
+
+
 def test_text_from_files_is_never_markup(tmp_path: Path) -> None:
-    hostile = poisoned(sample.prediction()) | {"predicted": "rice", "versions": {EVIL: EVIL}}
-    hostile["preprocessing"][EVIL] = hostile["occlusion"]["map_share"][EVIL] = 1.0
+    content = poisoned(sample.content()) | {"predicted": "rice", "versions": {EVIL: EVIL}}
+    content["preprocessing"][EVIL] = content["occlusion"]["map_share"][EVIL] = 1.0
+    hostile = PredictionRecord.model_validate_json(json.dumps(content))
     named = [Layer(one.name, EVIL, one.voxels, one.kind, one.low, one.high, EVIL) for one in sample.layers()]
     path = tmp_path / "page.html"
     write_page(path, hostile, named, sample.world_from_voxel(), sample.brain(), sample.picture())
@@ -133,7 +142,7 @@ def test_text_from_files_is_never_markup(tmp_path: Path) -> None:
     assert "<img src=x" not in page.source
     assert page.text.count(EVIL) > 15, "shown as text"
     assert not [attributes for _, attributes in page.tags if "onerror" in attributes]
-    assert EVIL not in page_of(tmp_path, poisoned(sample.unfit())).source
+    assert EVIL not in page_of(tmp_path, poisoned_unfit()).source
 
 
 def test_a_case_that_does_not_fit_gets_no_number(tmp_path: Path) -> None:

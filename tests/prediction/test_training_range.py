@@ -12,6 +12,7 @@ from ricenet.cases.case_reader import load_case
 from ricenet.cohort.ready_cases import ReadyCase, read_cases
 from ricenet.images.volume import read_volume
 from ricenet.prediction.model_content import measure_case
+from ricenet.prediction.model_json import MeasureRange
 from ricenet.prediction.training_range import compare, describe, measure, outside, ranges
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -89,7 +90,7 @@ def test_a_brain_of_one_layer_has_numbers() -> None:
 
 def test_ranges_of_what_there_is() -> None:
     found = ranges([{"a": 3.0, "b": 1.0}, {"a": -1.0}, {"a": 2.0, "b": 5.0}])
-    assert found == {"a": {"low": -1.0, "high": 3.0, "n": 3}, "b": {"low": 1.0, "high": 5.0, "n": 2}}
+    assert found == {"a": MeasureRange(low=-1.0, high=3.0, n=3), "b": MeasureRange(low=1.0, high=5.0, n=2)}
     assert ranges([]) == {}
 
 
@@ -98,8 +99,8 @@ def test_ranges_of_what_there_is() -> None:
 )
 def test_a_twentieth_of_the_width_is_forgiven(value: float, inside: bool) -> None:
     """50 to 60 Gy: half a Gy on both sides."""
-    (row,) = compare({"dose_max_gy": value}, {"dose_max_gy": {"low": 50, "high": 60, "n": 80}})
-    assert row == {
+    (row,) = compare({"dose_max_gy": value}, {"dose_max_gy": MeasureRange(low=50.0, high=60.0, n=80)})
+    assert row.model_dump() == {
         "name": "dose_max_gy", "title": "Dose maximum", "unit": "Gy", "value": value, "low": 50, "high": 60,
         "inside": inside,
     }  # fmt: skip
@@ -107,12 +108,13 @@ def test_a_twentieth_of_the_width_is_forgiven(value: float, inside: bool) -> Non
 
 
 def test_what_the_training_did_not_measure_is_not_compared() -> None:
-    assert compare({"flair_p1": 9.0}, {"dose_max_gy": {"low": 1, "high": 2, "n": 3}}) == []
+    assert compare({"flair_p1": 9.0}, {"dose_max_gy": MeasureRange(low=1.0, high=2.0, n=3)}) == []
 
 
 def test_a_warning_says_value_range_and_what_next() -> None:
     rows = compare({"dose_max_gy": 1.2345, "brain_ml": 1500.0}, {
-        "dose_max_gy": {"low": 40.06, "high": 72.0, "n": 80}, "brain_ml": {"low": 1400, "high": 1600, "n": 80},
+        "dose_max_gy": MeasureRange(low=40.06, high=72.0, n=80),
+        "brain_ml": MeasureRange(low=1400.0, high=1600.0, n=80),
     })  # fmt: skip
     (found,) = outside(rows, "case c0123")
     assert (found.code, found.severity, found.channel, found.case) == (

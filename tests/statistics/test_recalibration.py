@@ -1,6 +1,7 @@
 """The curve is the maximum of the likelihood, its interval covers what it should, and bad answers give none."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
 from ricenet.statistics import recalibration
-from ricenet.statistics.recalibration import DRAWS, fit_recalibration, recalibrate
+from ricenet.statistics.recalibration import DRAWS, RecalibrationCurve, fit_recalibration, recalibrate
 
 INTERCEPT, SLOPE = -0.5, 0.6  # of the truth: log odds = INTERCEPT + SLOPE * logit(answer)
 
@@ -27,16 +28,17 @@ def test_it_maximises_the_likelihood() -> None:
     curve = fit_recalibration(labels, answers, who).curve
     assert curve is not None
     theirs = LogisticRegression(C=np.inf, tol=1e-10).fit(logit(answers)[:, None], labels)
-    assert curve["slope"] == pytest.approx(theirs.coef_[0, 0], rel=1e-4)
-    assert curve["intercept"] == pytest.approx(theirs.intercept_[0], rel=1e-4)
+    assert curve.slope == pytest.approx(theirs.coef_[0, 0], rel=1e-4)
+    assert curve.intercept == pytest.approx(theirs.intercept_[0], rel=1e-4)
 
     def loss(pair: np.ndarray) -> float:
         return -np.log(expit((2 * labels - 1) * (pair[0] + pair[1] * logit(answers)))).sum()
 
     best = minimize(loss, (0.0, 1.0), method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-12}).x
-    assert [curve["intercept"], curve["slope"]] == pytest.approx(best.tolist(), abs=1e-5)
-    assert (curve["n"], curve["n_patients"]) == (80, 80)
-    assert json.loads(json.dumps(curve, allow_nan=False)) == curve
+    assert [curve.intercept, curve.slope] == pytest.approx(best.tolist(), abs=1e-5)
+    assert (curve.n, curve.n_patients) == (80, 80)
+    written = json.loads(json.dumps(asdict(curve), allow_nan=False))
+    assert written == asdict(curve) | {"draws": [list(pair) for pair in curve.draws]}
 
 
 def test_a_resample_is_fitted_as_the_repeated_cases_would_be() -> None:
@@ -45,14 +47,14 @@ def test_a_resample_is_fitted_as_the_repeated_cases_would_be() -> None:
     assert curve is not None
     drawn = np.random.default_rng(3).integers(30, size=30)  # the first resample
     theirs = LogisticRegression(C=np.inf, tol=1e-10).fit(logit(answers[drawn])[:, None], labels[drawn])
-    assert curve["draws"][0] == pytest.approx([theirs.intercept_[0], theirs.coef_[0, 0]], rel=1e-3)
+    assert curve.draws[0] == pytest.approx([theirs.intercept_[0], theirs.coef_[0, 0]], rel=1e-3)
 
 
 def test_many_cases_give_back_the_truth(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recalibration, "DRAWS", 60)
     curve = fit_recalibration(*cohort(10_000)).curve
     assert curve is not None
-    assert [curve["intercept"], curve["slope"]] == pytest.approx([INTERCEPT, SLOPE], abs=0.05)
+    assert [curve.intercept, curve.slope] == pytest.approx([INTERCEPT, SLOPE], abs=0.05)
     for answer in (0.05, 0.5, 0.9):
         value, (low, high) = recalibrate(curve, answer)
         truth = expit(INTERCEPT + SLOPE * logit(answer))
@@ -62,7 +64,8 @@ def test_many_cases_give_back_the_truth(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_value_and_interval_by_hand() -> None:
     slopes = np.linspace(0.5, 1.5, 41)
-    curve = {"intercept": -1.0, "slope": 2.0, "draws": [[0.1, slope] for slope in slopes], "n": 40}
+    draws = tuple((0.1, float(slope)) for slope in slopes)
+    curve = RecalibrationCurve(intercept=-1.0, slope=2.0, draws=draws, left_out=0, n=40, n_patients=40)
     value, (low, high) = recalibrate(curve, 0.75)
     assert value == pytest.approx(expit(-1 + 2 * np.log(3)))
     # 2.5% of 40 steps is one step from each end.
@@ -98,8 +101,8 @@ def test_cases_of_one_patient_are_drawn_together() -> None:
     assert once is not None
     assert twice is not None
     assert naive is not None
-    assert np.array(twice["draws"]) == pytest.approx(np.array(once["draws"]), abs=1e-5)
-    assert (twice["n"], twice["n_patients"]) == (120, 60)
+    assert np.array(twice.draws) == pytest.approx(np.array(once.draws), abs=1e-5)
+    assert (twice.n, twice.n_patients) == (120, 60)
     widths = [np.ptp(recalibrate(curve, 0.7)[1]) for curve in (once, naive)]
     assert widths[1] < 0.8 * widths[0]
 
@@ -142,4 +145,4 @@ def test_resamples_without_a_maximum_are_counted() -> None:
     labels, answers, who = cohort(16, seed=6)
     found = fit_recalibration(labels, answers, who)
     assert found.curve is not None
-    assert 0 < found.curve["left_out"] == DRAWS - len(found.curve["draws"]) < 0.1 * DRAWS
+    assert 0 < found.curve.left_out == DRAWS - len(found.curve.draws) < 0.1 * DRAWS

@@ -1,0 +1,135 @@
+"""prediction.json: what a model says of one case, or the findings for which it says nothing."""
+
+from typing import Final, Literal
+
+from ricenet.command.records import Record
+from ricenet.delivery.record import SelectionRecord
+from ricenet.prediction.model_json import CrossValidation, TrainingCohort
+
+VERSION: Final = 1
+
+
+class CitedModel(Record):
+    """The model folder that was used; `digest`: SHA-256 of its manifest."""
+
+    name: str
+    channels: tuple[str, ...]
+    folds: tuple[int, ...]
+    digest: str
+    cohort: TrainingCohort
+    evaluation: CrossValidation
+
+
+class CalibratedProbability(Record):
+    """P(rice) on the scale of the `n` out-of-fold predictions, with the 95% interval of the curve."""
+
+    probability: float
+    interval: tuple[float, float]
+    n: int
+
+
+class MeasureInRange(Record):
+    """A measure of ricenet.prediction.training_range beside its range in the training cohort."""
+
+    name: str
+    title: str
+    unit: str
+    value: float
+    low: float
+    high: float
+    inside: bool
+
+
+class FindingRecord(Record):
+    """A ricenet.errors.Finding; the case stands in the file itself."""
+
+    code: str
+    message: str
+    hint: str
+    severity: str
+    channel: str
+
+
+class MeanDose(Record):
+    """Mean dose over the brain in Gy, weighted by the absolute map and unweighted; None where the map is 0."""
+
+    weighted_by_map: float | None
+    brain: float
+
+
+class MapNumbers(Record):
+    """The occlusion map in numbers (ricenet.explanation.attribution.measure)."""
+
+    cube_mm: float
+    stride_mm: float
+    method: str
+    sign: str
+    drop_max: float
+    drop_min: float
+    drop_max_world_mm: tuple[float, float, float] | None
+    map_share: dict[str, float | None]
+    brain_share: dict[str, float | None]
+    dose_gy: MeanDose | None = None
+
+
+class Heading(Record):
+    """What stands in both kinds of prediction.json; `fit`: whether a prediction was made."""
+
+    version: Literal[1]
+    case_key: str
+    fit: bool
+    model: CitedModel
+
+
+class FoldSummary(Record):
+    """P(rice) of the folds' networks taken together.
+
+    Attributes:
+        predicted: the label that the mean prefers.
+        probability: the mean.
+        folds: of each network.
+        spread: standard deviation (n - 1); None for a single network.
+        votes: by label, how many networks prefer it.
+        vote: the label that most prefer; a tie goes to the mean.
+        calibrated: None where the model folder has no curve.
+    """
+
+    predicted: str
+    probability: float
+    folds: tuple[float, ...]
+    spread: float | None
+    votes: dict[str, int]
+    vote: str
+    calibrated: CalibratedProbability | None
+
+
+class PredictionRecord(FoldSummary, Heading):  # the heading comes first in the file: fields are those of the last base
+    """prediction.json of a case that fits the model.
+
+    Attributes:
+        measures: beside their range in the training cohort.
+        preprocessing: numbers of the registration and the brain mask (`qc` of case.json).
+        occlusion: None where no map was made.
+        delivery: which of the delivered series and doses were taken; None where files were given by name.
+        question: digest of all that decides the prediction.
+        seconds: that it took.
+    """
+
+    fit: Literal[True]
+    measures: list[MeasureInRange]
+    preprocessing: dict[str, float]
+    occlusion: MapNumbers | None
+    findings: list[FindingRecord]
+    delivery: SelectionRecord | None = None
+    question: str = ""
+    versions: dict[str, str]
+    seconds: float
+
+
+class UnfitRecord(Heading):
+    """prediction.json of a case for which no prediction was made; at least one finding is an error."""
+
+    fit: Literal[False]
+    findings: list[FindingRecord]
+    delivery: SelectionRecord | None = None
+    versions: dict[str, str]
