@@ -20,6 +20,7 @@ from ricenet.images.brain import BACKENDS, DEVICES, HDBET_MODES
 from ricenet.images.registration import SCHEDULES
 from ricenet.statistics.recalibration import RecalibrationCurve
 from ricenet.training.network import ARCHITECTURES, build_network
+from ricenet.training.run_record import Setting
 
 MODEL_JSON = "model.json"
 VERSION: Final = 1
@@ -176,7 +177,7 @@ class ModelRecord(_Part):
     ranges: dict[MeasureName, MeasureRange]
     cohort: TrainingCohort
     evaluation: ModelEvaluation
-    versions: dict[str, str | int | None]
+    versions: dict[str, Setting]
 
     @classmethod
     def read(cls, path: Path, hint: str = COPY_AGAIN) -> Self:
