@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ricenet.command.atomic import replace_file
-from ricenet.delivery.record import SelectionRecord
+from ricenet.delivery.ingest_record import SelectionRecord
 from ricenet.display.page import Picture, jpeg, render
 from ricenet.display.viewer import Layer, build_view, scripts
 from ricenet.display.words import channel_name, interval, number, percent

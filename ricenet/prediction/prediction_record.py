@@ -2,14 +2,22 @@
 
 from typing import Final, Literal
 
+from pydantic import ConfigDict
+
 from ricenet.command.records import Record
-from ricenet.delivery.record import SelectionRecord
+from ricenet.delivery.ingest_record import SelectionRecord
 from ricenet.prediction.model_json import CrossValidation, TrainingCohort
 
 VERSION: Final = 1
 
 
-class CitedModel(Record):
+class _Part(Record):
+    """A part of prediction.json: every number is finite."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+class CitedModel(_Part):
     """The model folder that was used; `digest`: SHA-256 of its manifest."""
 
     name: str
@@ -20,7 +28,7 @@ class CitedModel(Record):
     evaluation: CrossValidation
 
 
-class CalibratedProbability(Record):
+class CalibratedProbability(_Part):
     """P(rice) on the scale of the `n` out-of-fold predictions, with the 95% interval of the curve."""
 
     probability: float
@@ -28,7 +36,7 @@ class CalibratedProbability(Record):
     n: int
 
 
-class MeasureInRange(Record):
+class MeasureInRange(_Part):
     """A measure of ricenet.prediction.training_range beside its range in the training cohort."""
 
     name: str
@@ -40,7 +48,7 @@ class MeasureInRange(Record):
     inside: bool
 
 
-class FindingRecord(Record):
+class FindingRecord(_Part):
     """A ricenet.errors.Finding; the case stands in the file itself."""
 
     code: str
@@ -50,14 +58,14 @@ class FindingRecord(Record):
     channel: str
 
 
-class MeanDose(Record):
+class MeanDose(_Part):
     """Mean dose over the brain in Gy, weighted by the absolute map and unweighted; None where the map is 0."""
 
     weighted_by_map: float | None
     brain: float
 
 
-class MapNumbers(Record):
+class MapNumbers(_Part):
     """The occlusion map in numbers (ricenet.explanation.attribution.measure)."""
 
     cube_mm: float
@@ -72,7 +80,7 @@ class MapNumbers(Record):
     dose_gy: MeanDose | None = None
 
 
-class Heading(Record):
+class Heading(_Part):
     """What stands in both kinds of prediction.json; `fit`: whether a prediction was made."""
 
     version: Literal[1]
@@ -81,7 +89,7 @@ class Heading(Record):
     model: CitedModel
 
 
-class FoldSummary(Record):
+class FoldSummary(_Part):
     """P(rice) of the folds' networks taken together.
 
     Attributes:
