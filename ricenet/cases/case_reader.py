@@ -6,7 +6,7 @@ which then share it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ricenet.cases.case_record import read_case_record
-from ricenet.cohort.ready_cases import ReadyCase
+from ricenet.cohort.ready_cases import ReadyCase, read_cases
 from ricenet.command.memory import available_gb
 from ricenet.errors import InvalidInput, WrongUsage
 
@@ -113,6 +113,54 @@ def load_case(cases: Path, case: ReadyCase, channels: Sequence[str]) -> NDArray[
     """Read the wanted channels of one case: (C, X, Y, Z) float32, in the order of `channels`; raises as find_case."""
     path, rows = find_case(cases, case, channels)
     return np.load(path, mmap_mode="r")[rows].astype(np.float32)
+
+
+@dataclass(frozen=True)
+class LoadedCase:
+    """One case of a cases folder, its volume still on disk.
+
+    Attributes:
+        case_key: pseudonym of the case.
+        patient_key: pseudonym of the patient; cases of one patient share it.
+        label: 0 recurrence, 1 rice.
+        split: cv or test.
+        channels: of `volume`, in its order.
+        world_from_voxel: (4, 4) RAS+ mm, of the grid that all channels share.
+        path: of volume.npy.
+    """
+
+    case_key: str
+    patient_key: str
+    label: int
+    split: str
+    channels: tuple[str, ...]
+    world_from_voxel: NDArray[np.float64]
+    path: Path = field(repr=False)
+    rows: list[int] = field(repr=False)
+
+    def volume(self) -> NDArray[np.float32]:
+        """Read (C, X, Y, Z): MRI z-scored inside the brain and 0 outside, dose in Gy / 60."""
+        return np.load(self.path, mmap_mode="r")[self.rows].astype(np.float32)
+
+
+def load_cases(folder: Path | str, channels: Sequence[str] | None = None) -> list[LoadedCase]:
+    """List the cases of a cases folder, as ricenet.preprocess and ricenet.phantom write it, ordered by case key.
+
+    Args:
+        folder: with cases.csv.
+        channels: which channels of each volume, and in which order; None: all that the case has.
+
+    Raises:
+        InvalidInput: no cases.csv, or a case that is unfinished or lacks one of `channels`.
+    """
+    return [_load(Path(folder), case, channels) for case in read_cases(Path(folder))]
+
+
+def _load(cases: Path, case: ReadyCase, channels: Sequence[str] | None) -> LoadedCase:
+    record = read_case_record(cases, case)
+    chosen = record.channels if channels is None else tuple(channels)
+    path, rows = find_case(cases, case, chosen)
+    return LoadedCase(case.case_key, case.patient_key, case.label, case.split, chosen, record.affine, path, rows)
 
 
 def case_spacing_mm(cases: Path, case: ReadyCase) -> float:

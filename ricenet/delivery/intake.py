@@ -29,7 +29,7 @@ from ricenet.delivery.roles import (
 from ricenet.delivery.rtdose import read_dose
 from ricenet.delivery.rtplan import Plan, read_plan
 from ricenet.delivery.series import PatientFiles, Series, read_series
-from ricenet.delivery.treatment import Treatment, combine
+from ricenet.delivery.treatment import Treatment, combine_doses
 from ricenet.errors import InvalidInput
 from ricenet.images.dose_limits import check_dose
 from ricenet.images.volume import Volume, read_volume, write_volume
@@ -181,7 +181,7 @@ def describe_series(
 def _treatment(label: LabelRow, files: PatientFiles, plans: list[Plan], subject: str, settings: Settings) -> Treatment:
     if not files.doses:
         raise _no_dose(subject)
-    return combine(
+    return combine_doses(
         [read_dose(path, subject) for path in files.doses],
         plans,
         subject,

@@ -48,7 +48,7 @@ class DoseGrid:
 
 
 @quiet_pydicom()
-def read_dose(path: Path, subject: str) -> DoseGrid:
+def read_dose(path: Path | str, subject: str = "dose") -> DoseGrid:
     """Read an RTDOSE on its own grid; uneven planes are resampled linearly, at least as fine as the finest step.
 
     Args:

@@ -88,7 +88,7 @@ class RTObject:
         return [RTObject(item, self.subject, self.kind) for item in value] if isinstance(value, Sequence) else []
 
 
-def read_object(path: Path, subject: str, kind: str, sop_classes: tuple[str, ...]) -> RTObject:
+def read_object(path: Path | str, subject: str, kind: str, sop_classes: tuple[str, ...]) -> RTObject:
     """Read one DICOM file; values are decoded later, so callers stay within ricenet.delivery.headers.quiet_pydicom.
 
     Args:

@@ -41,7 +41,7 @@ class Plan:
 
 
 @quiet_pydicom()
-def read_plan(path: Path, subject: str) -> Plan:
+def read_plan(path: Path | str, subject: str = "plan") -> Plan:
     """Read an RTPLAN (photons, electrons or ions).
 
     Args:

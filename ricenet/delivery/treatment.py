@@ -32,14 +32,14 @@ class Treatment:
     flags: list[str]
 
 
-def combine(
+def combine_doses(
     doses: Sequence[DoseGrid],
-    plans: Sequence[Plan],
-    subject: str,
+    plans: Sequence[Plan] = (),
+    subject: str = "patient",
     *,
-    fractions: int | None,
-    prescription_gy: float | None,
-    alpha_beta: float | None,
+    fractions: int | None = None,
+    prescription_gy: float | None = None,
+    alpha_beta: float | None = None,
 ) -> Treatment:
     """Sum the doses that make up the whole treatment, each plan once.
 

@@ -46,21 +46,21 @@ class Volume:
         return np.linalg.norm(self.world_from_voxel[:3, :3], axis=0)
 
 
-def read_volume(path: Path, case: str, role: str) -> Volume:
+def read_volume(path: Path | str, case: str = "", role: str = "") -> Volume:
     """Read `path` to its last byte and check everything that would otherwise fail late or in silence.
 
     Args:
         path: .nii or .nii.gz; what it is is read from its bytes, not from its name.
-        case: how messages call the case; the path itself never appears in one.
+        case: how messages call the case, empty where there is none; the path itself never appears in one.
         role: which image of the case it is: post, event, rd, planning, brain_mask.
 
     Raises:
         InvalidInput: unreadable, truncated or corrupt file (gzip's checksum is checked), not one 3D volume of real
             numbers, absurd size (refused before allocation), no, singular or sheared affine, NaN, infinity, constant.
     """
-    subject = f"{case}: {role} image"
+    subject = f"{case}: {role} image" if case else "image"
     try:
-        image = _parse(path, subject)
+        image = _parse(Path(path), subject)
         voxels = np.asarray(np.asanyarray(image.dataobj), dtype=np.float32).reshape(image.shape[:3])
         affine = _checked_affine(image, subject)
     except (OSError, EOFError, zlib.error, HeaderDataError, nib.filebasedimages.ImageFileError) as error:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ricenet.cases import case_reader
-from ricenet.cases.case_reader import CaseVolumes, case_spacing_mm, load_case
+from ricenet.cases.case_reader import CaseVolumes, case_spacing_mm, load_case, load_cases
 from ricenet.cohort.folds import read_folds
 from ricenet.errors import InvalidInput, WrongUsage
 
@@ -95,3 +95,30 @@ def test_different_grids_are_refused(own: Path) -> None:
 
 def test_spacing_is_that_of_preprocessing(phantom_cases: Path) -> None:
     assert case_spacing_mm(phantom_cases, read_folds(phantom_cases).cases[0]) == 12
+
+
+def test_load_cases_lists_what_the_folder_holds(phantom_cases: Path) -> None:
+    folds = read_folds(phantom_cases)
+    loaded = load_cases(str(phantom_cases))
+    assert [(case.case_key, case.label, case.split) for case in loaded] == [
+        (case.case_key, case.label, case.split) for case in folds.cases
+    ]
+    for index, case in enumerate(loaded[:3]):
+        assert case.channels == ALL
+        np.testing.assert_array_equal(case.volume(), stored(phantom_cases, index).astype(np.float32))
+        np.testing.assert_allclose(
+            np.diag(case.world_from_voxel)[:3], case_spacing_mm(phantom_cases, folds.cases[index])
+        )
+
+
+def test_load_cases_takes_channels_in_the_order_asked_for(phantom_cases: Path) -> None:
+    (case, *_) = load_cases(phantom_cases, ["rd", "post"])
+    assert case.channels == ("rd", "post")
+    np.testing.assert_array_equal(case.volume(), stored(phantom_cases, 0)[[2, 0]].astype(np.float32))
+    with pytest.raises(InvalidInput, match=r"has no channel flair, only post, event, rd"):
+        load_cases(phantom_cases, ["flair"])
+
+
+def test_load_cases_refuses_a_folder_without_cases(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"no cases\.csv"):
+        load_cases(tmp_path)

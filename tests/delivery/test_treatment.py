@@ -8,7 +8,7 @@ from helpers.dicom_objects import AXIAL, Dose, linear, rtdose, rtplan, save, uid
 
 from ricenet.delivery.rtdose import read_dose
 from ricenet.delivery.rtplan import read_plan
-from ricenet.delivery.treatment import Treatment, combine
+from ricenet.delivery.treatment import Treatment, combine_doses
 from ricenet.errors import InvalidInput
 from ricenet.images.volume import Volume
 
@@ -28,7 +28,7 @@ def treat(tmp_path):
 
     def run(doses, plans=(), fractions=None, prescription_gy=None, alpha_beta=None) -> Treatment:
         paths = [save(dataset, tmp_path / f"SECRET-{n}") for n, dataset in enumerate([*doses, *plans])]
-        return combine(
+        return combine_doses(
             [read_dose(path, CASE) for path in paths[: len(doses)]],
             [read_plan(path, CASE) for path in paths[len(doses) :]],
             CASE,
