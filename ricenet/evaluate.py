@@ -30,7 +30,7 @@ from ricenet.command.stage import stage
 from ricenet.errors import WrongUsage
 from ricenet.evaluation.grid import Control, Grid, labels_of, out_of_fold, read_controls, read_grid, read_one_model
 from ricenet.evaluation.results_table import SUMMARY_VERSION, as_csv, as_text, missing_cells, rows_as_csv
-from ricenet.paper import PAPER
+from ricenet.paper import PAPER, sets_of
 from ricenet.training.predictions import PREDICTIONS
 
 if TYPE_CHECKING:
@@ -123,7 +123,8 @@ def summarise(cases: Path, folds: Folds, grid: Grid, plan: Plan) -> dict[str, An
     bayes = baselines.read_bayes_decisions(cases, folds)
     for name in grid.keys() & bayes.keys():
         sets[name]["bayes_macro_f1"] = _bayes_macro_f1(out_of_fold(folds, grid[name]), bayes[name])
-    wanted = [(name, fold) for name in dict.fromkeys([*possible, *grid]) for fold in range(folds.n_folds)]
+    expected = possible if grid.keys() & PAPER.keys() else []  # a grid of other rows owes none of the paper's sets
+    wanted = [(name, fold) for name in dict.fromkeys([*expected, *grid]) for fold in range(folds.n_folds)]
     return {
         "version": SUMMARY_VERSION,
         "cohort": {
@@ -170,8 +171,7 @@ def _possible_sets(cases: Path, folds: Folds) -> list[str]:
     """The paper's sets that the channels of these cases allow."""
     from ricenet.cases.case_record import read_case_record
 
-    channels = set(read_case_record(cases, folds.cases[0]).channels)
-    return [name for name in PAPER if channels.issuperset(name.split("_"))]
+    return sets_of(read_case_record(cases, folds.cases[0]).channels)
 
 
 def _control(control: Control, how: Any) -> dict[str, Any]:

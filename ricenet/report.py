@@ -9,8 +9,7 @@ result itself. What is not there yet is said in words, with the command that mak
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +28,7 @@ from ricenet.explanation import map_sentences
 from ricenet.paper import PAPER
 
 if TYPE_CHECKING:
+    from ricenet.training.grid_state import Cell
     from ricenet.training.run_record import RunRecord
 
 SECTIONS = (
@@ -85,6 +85,8 @@ def write_report(run: Path, qc: Path | None, pictures: int) -> Path:
     Raises:
         InvalidInput: `run` holds no run of a grid, or an evaluation of another version; or `qc` no qc.csv.
     """
+    from ricenet.training.grid_state import read_cells
+
     cells = read_cells(run)
     if not cells:
         raise InvalidInput(
@@ -121,8 +123,8 @@ def write_report(run: Path, qc: Path | None, pictures: int) -> Path:
         control_names=words.CONTROLS,
         name=run.resolve().name,
         run=f"outputs/{run.resolve().name}",  # as in a command; the page may be passed on, so no path of this machine
-        grid=grid_table(cells),
-        evaluation=None if evaluation is None else evaluation_view(evaluation),
+        grid=grid_view(cells),
+        evaluation=None if evaluation is None else evaluation_view(evaluation, [cell.row for cell in cells]),
         figures={name: figure(run / "evaluation", name, caption) for name, caption in FIGURES.items()},
         occlusion=occlusion_view(run / "explanation", pictures),
         qc=None if qc is None else qc_view(qc, pictures),
@@ -133,57 +135,46 @@ def write_report(run: Path, qc: Path | None, pictures: int) -> Path:
     return page
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One fold of one set that was begun; `record` is its run.json once it is finished, else None."""
+def grid_view(cells: "Sequence[Cell]") -> dict[str, Any]:
+    """Rows (row of the grid, state per fold), and the commands that train what is not finished.
 
-    modalities: str
-    fold: int
-    record: "RunRecord | None"
-
-
-def read_cells(run: Path) -> list[Cell]:
-    """Every <row>/fold<k>, or fold<k>-seed<s>, that was begun under `run`; only one with DONE is finished.
-
-    Of several seeds of a fold those that are not finished come last, where they decide the state of the fold.
+    Of several seeds a fold all have to be done.
     """
-    from ricenet.training.run_folder import parse_fold
-    from ricenet.training.run_record import read_run
+    from ricenet.training.grid_state import train_commands
 
-    begun = {path.parent: parse_fold(path.parent.name) for path in sorted(run.glob("*/fold*/config.yaml"))}
-    cells = [
-        Cell(folder.parent.name, place[0], read_run(folder) if (folder / "DONE").is_file() else None)
-        for folder, place in begun.items()
-        if place
-    ]
-    return sorted(cells, key=lambda cell: (cell.modalities, cell.fold, cell.record is None))
-
-
-def grid_table(cells: Sequence[Cell]) -> dict[str, Any]:
-    """Rows (set, state per fold) of the whole grid, and the command that trains what is not finished."""
-    n_folds = max(cell.record.n_folds if cell.record else cell.fold + 1 for cell in cells)
-    state = {(cell.modalities, cell.fold): "done" if cell.record else "begun" for cell in cells}
-    names = list(dict.fromkeys([*PAPER, *(cell.modalities for cell in cells)]))
-    rows = [(name, [state.get((name, fold), "missing") for fold in range(n_folds)]) for name in names]
-    open_sets = [name for name, states in rows if name in PAPER and set(states) != {"done"}]
-    command = f"python -m ricenet.train -m '+modalities={','.join(open_sets)}' 'fold=range({n_folds})'"
+    states: dict[str, dict[int, set[str]]] = {}
+    for cell in cells:
+        states.setdefault(cell.row, {}).setdefault(cell.fold, set()).add(cell.state)
     return {
-        "n_folds": n_folds,
-        "rows": rows,
-        "n_done": sum(states.count("done") for _, states in rows),
-        "n": len(rows) * n_folds,
-        "command": command if open_sets else None,
+        "n_folds": len({cell.fold for cell in cells}),
+        "rows": [(row, [_fold_state(of_fold) for of_fold in by_fold.values()]) for row, by_fold in states.items()],
+        "n_done": sum(cell.state == "done" for cell in cells),
+        "n": len(cells),
+        "commands": train_commands(cells),
     }
 
 
-def evaluation_view(summary: dict[str, Any]) -> dict[str, Any]:
-    """summary.json with one row per set in the paper's order, `found` None where no fold is finished."""
+def _fold_state(states: set[str]) -> str:
+    if states == {"done"}:
+        return "done"
+    return "missing" if states == {"waiting"} else "begun"
+
+
+def evaluation_view(summary: dict[str, Any], grid: Collection[str]) -> dict[str, Any]:
+    """summary.json with one row per set in the paper's order, `found` None where no fold is finished.
+
+    Args:
+        grid: its rows; a set of the paper that is none of them cannot be trained on these cases, or was not begun.
+    """
     unpublished = {"validation": None, "test": None}
     rows = []
     for name in dict.fromkeys([*PAPER, *summary["sets"]]):
         found = summary["sets"].get(name)
         folds_done = sum(value is not None for value in found["folds"]) if found else 0
-        rows.append({"name": name, "found": found, "folds_done": folds_done, "paper": PAPER.get(name, unpublished)})
+        published = PAPER.get(name, unpublished)
+        rows.append(
+            {"name": name, "found": found, "folds_done": folds_done, "paper": published, "in_grid": name in grid}
+        )
     return summary | {
         "rows": rows,
         "is_phantom": any("bayes_macro_f1" in found for found in summary["sets"].values()),
@@ -200,12 +191,12 @@ def _subgroups(summary: dict[str, Any]) -> dict[str, Any] | None:
     return {"name": name, "rows": rows} if rows else None
 
 
-def checklists_view(summary: Mapping[str, Any], cells: Sequence[Cell]) -> list[dict[str, Any]]:
+def checklists_view(summary: Mapping[str, Any], cells: "Sequence[Cell]") -> list[dict[str, Any]]:
     """Each reporting checklist: how many of its items are in which state, and each item's."""
     from ricenet.evaluation.checklists import answers, read_checklists
     from ricenet.evaluation.facts import read_facts
 
-    facts = read_facts(summary, [cell.record for cell in cells if cell.record])
+    facts = read_facts(summary, _finished(cells))
     found = [(checklist, answers(checklist, facts)) for checklist in read_checklists()]
     return [
         {"checklist": checklist, "items": items, "counts": Counter(one.state for one in items)}
@@ -213,9 +204,9 @@ def checklists_view(summary: Mapping[str, Any], cells: Sequence[Cell]) -> list[d
     ]
 
 
-def provenance(cells: Sequence[Cell], evaluation: dict[str, Any] | None) -> list[tuple[str, str]]:
+def provenance(cells: "Sequence[Cell]", evaluation: dict[str, Any] | None) -> list[tuple[str, str]]:
     """What the finished runs were made with; where they differ, each value with the number of runs that have it."""
-    records = [cell.record for cell in cells if cell.record]
+    records = _finished(cells)
     facts: dict[str, list[Any]] = {
         "seed": [record.seed for record in records],
         "epochs": [record.epochs for record in records],
@@ -234,6 +225,10 @@ def provenance(cells: Sequence[Cell], evaluation: dict[str, Any] | None) -> list
         bootstrap = evaluation["bootstrap"]
         rows.append(("bootstrap", f"{bootstrap['draws']} draws, seed {bootstrap['seed']}"))
     return rows
+
+
+def _finished(cells: "Sequence[Cell]") -> "list[RunRecord]":
+    return [cell.record for cell in cells if cell.state == "done" and cell.record]
 
 
 def _json(path: Path) -> Any:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 @stage("status", StatusConfig)
 def main(cfg: StatusConfig) -> None:
     """Print the table of the grid, why runs failed, and how to go on."""
-    from ricenet.training.grid_state import as_text, read_cells
+    from ricenet.training.grid_state import read_cells
+    from ricenet.training.grid_summary import as_text
 
     cells = read_cells(Path(cfg.run))
     if not cells:

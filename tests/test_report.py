@@ -12,7 +12,6 @@ from helpers import commands
 from helpers.cases_folder import write_cases_folder
 from helpers.html_page import EVIL, Page, assert_asks_for_nothing, assert_for_everyone
 from helpers.make_grid import plan
-from helpers.run_records import run_record
 from helpers.tiny_grid import write_tiny_grid
 
 from ricenet.cases import qc_page
@@ -21,7 +20,7 @@ from ricenet.errors import InvalidInput
 from ricenet.evaluate import evaluate
 from ricenet.explain import explain
 from ricenet.explanation.case_map import Settings
-from ricenet.report import grid_table, read_cells, write_report
+from ricenet.report import write_report
 
 
 @pytest.fixture(scope="module")
@@ -229,25 +228,6 @@ def test_without_an_evaluation_no_link_leads_nowhere(run: Path) -> None:
 
 def test_the_page_is_the_same_each_time(run: Path) -> None:
     assert page_of(run).source == page_of(run).source
-
-
-def test_a_fold_is_done_when_all_its_begun_seeds_are(tmp_path: Path) -> None:
-    done = ["rd/fold0-seed0", "rd/fold0-seed1", "rd/fold1-seed1", "rd/fold10", "rd-shuffled_labels/fold0"]
-    for name in [*done, "rd/fold1-seed0", "rd/fold0_backup", "evaluation/folds"]:
-        folder = tmp_path / name
-        folder.mkdir(parents=True)
-        (folder / "config.yaml").touch()
-        if name in done:
-            run_record(folder.parent.name).write(folder / "run.json")
-            (folder / "DONE").touch()
-    cells = read_cells(tmp_path)
-    assert [cell.record is not None for cell in cells] == [True, True, True, False, True, True]
-    assert [(cell.modalities, cell.fold) for cell in cells] == [
-        ("rd", 0), ("rd", 0), ("rd", 1), ("rd", 1), ("rd", 10), ("rd-shuffled_labels", 0),
-    ]  # fmt: skip
-    rows = dict(grid_table(cells)["rows"])
-    assert rows["rd"] == ["done", "begun"]
-    assert list(rows)[-2:] == ["rd_post_event", "rd-shuffled_labels"]
 
 
 def test_the_committed_config_composes() -> None:

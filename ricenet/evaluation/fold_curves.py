@@ -23,7 +23,7 @@ from ricenet.display.figure_style import STYLE
 from ricenet.display.words import row_name
 from ricenet.errors import InvalidInput
 from ricenet.paper import PAPER
-from ricenet.training.run_folder import parse_fold
+from ricenet.training.run_folder import walk
 
 SCORE, LOSSES = "val/macro_f1", ("train/loss", "val/loss")
 COLUMNS = 4
@@ -71,10 +71,10 @@ def read_curves(run: Path) -> dict[str, dict[str, Curve]]:
         InvalidInput: a metrics.csv that is not a table of numbers; names the run.
     """
     found: dict[str, list[dict[str, dict[int, float]]]] = {}
-    for path in sorted(run.glob("*/fold*/metrics.csv")):
-        row = path.parent.parent.name
-        if parse_fold(path.parent.name) and row != METADATA_ONLY:
-            found.setdefault(row, []).append(_read_metrics(path))
+    for place in walk(run):
+        path = place.folder / "metrics.csv"
+        if path.is_file() and place.row != METADATA_ONLY:
+            found.setdefault(place.row, []).append(_read_metrics(path))
     curves = {row: _curves(found[row]) for row in sorted(found, key=_place)}
     return {row: by_metric for row, by_metric in curves.items() if by_metric}
 

@@ -1,20 +1,22 @@
-"""The cells of a grid, read from its run folders: which row, fold and seed is done, running, failed or waiting."""
+"""The cells of a grid, read from its run folders: which row, fold and seed is done, running, failed or waiting.
+
+ricenet.status prints them and ricenet.report shows them, so both say the same of a grid.
+"""
 
 import fcntl
-from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from statistics import median
 from typing import TypeVar
 
 from ricenet.cases.case_record import CASE_FILE, CaseRecord
 from ricenet.command.records import Record
+from ricenet.command.schemas import METADATA_ONLY, SHUFFLED_LABELS
 from ricenet.errors import InvalidInput
-from ricenet.paper import PAPER
-from ricenet.training.run_folder import parse_fold, run_folder
+from ricenet.paper import PAPER, PAPER_CHANNELS, sets_of
+from ricenet.training.run_folder import run_folder, walk
 from ricenet.training.run_record import PROGRESS, RUN_JSON, EpochProgress, RunRecord
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
@@ -26,7 +28,14 @@ STATES = ("done", "running", "failed", "killed", "interrupted", "waiting")
 class Cell:
     """One fold of one row of a grid, and one seed where the folders tell several apart.
 
-    `epochs` is 0 and `seconds_per_epoch` None where they are not known.
+    Attributes:
+        state: one of STATES.
+        epoch: epochs done.
+        epochs: epochs to be trained, 0 where they are not known.
+        seconds_per_epoch: None where it is not known.
+        message: why it failed.
+        seed: None where the grid has one seed a fold.
+        record: its run.json, None where there is none or it is damaged.
     """
 
     row: str
@@ -37,6 +46,7 @@ class Cell:
     seconds_per_epoch: float | None = None
     message: str = ""
     seed: int | None = None
+    record: RunRecord | None = None
 
     @property
     def name(self) -> str:
@@ -48,29 +58,27 @@ class Cell:
         return f"{self.state} {self.epoch / self.epochs:.0%}" if begun else self.state
 
 
-def grid_table(run: Path) -> str:
-    """The table of a grid, its counts, and the time that is left."""
-    return as_text(read_cells(run))
-
-
 def read_cells(run: Path) -> list[Cell]:
     """Every fold of every row of a grid, the paper's sets first; empty where no run was ever begun.
 
-    The rows are those that are there, and those of the paper that the channels of the cases allow. Where a folder's
+    The rows are those that were begun, and those of the paper that the channels of the cases allow. Where a folder's
     name says a seed, every seed has rows of its own.
     """
-    begun = {path: place for path in run.glob("*/fold*") if (place := parse_fold(path.name))}
-    records = {path: record for path in begun if (record := _read(RunRecord, path / RUN_JSON)[0])}
-    n_folds = max([0, *(fold + 1 for fold, _ in begun.values()), *(record.n_folds for record in records.values())])
-    several = any(seed is not None for _, seed in begun.values())
+    places = walk(run)
+    records = {place.folder: _read(RunRecord, place.folder / RUN_JSON)[0] for place in places}
+    readable = [record for record in records.values() if record]
+    n_folds = max([0, *(place.fold + 1 for place in places), *(record.n_folds for record in readable)])
+    several = any(place.seed is not None for place in places)
     folders: dict[tuple[str, int | None, int], Path] = {}
     plain = set()
-    for path, (fold, named) in begun.items():
-        seed = records[path].seed if several and named is None and path in records else named
-        folders[path.parent.name, seed, fold] = path
-        if named is None and path.parent.name in PAPER:
+    for place in places:
+        record, seed = records[place.folder], place.seed
+        if several and seed is None and record:
+            seed = record.seed
+        folders[place.row, seed, place.fold] = place.folder
+        if place.seed is None and place.row in PAPER:
             plain.add(seed)
-    rows = _rows({(row, seed) for row, seed, _ in folders}, plain, _channels(run, records.values()))
+    rows = _rows({(row, seed) for row, seed, _ in folders}, plain, _channels(run, readable))
     return [
         _read_cell(folders.get((row, seed, fold), run_folder(run, row, fold, seed)), row, fold, seed)
         for row, seed in rows
@@ -79,7 +87,7 @@ def read_cells(run: Path) -> list[Cell]:
 
 
 def _rows(
-    begun: set[tuple[str, int | None]], plain: set[int | None], channels: set[str]
+    begun: set[tuple[str, int | None]], plain: set[int | None], channels: Collection[str]
 ) -> list[tuple[str, int | None]]:
     """The paper's sets, each with the seeds that all of them should have, and with its own; then the other rows.
 
@@ -88,9 +96,9 @@ def _rows(
             are an addition that nobody asked for in the other sets.
     """
     expected = plain or {seed for row, seed in begun if row in PAPER}
-    paper = {(row, seed) for row in PAPER for seed in expected if channels.issuperset(row.split("_"))}
+    paper = {(row, seed) for row in sets_of(channels) for seed in expected}
     order = [*PAPER, *sorted({row for row, _ in begun} - PAPER.keys())]
-    return sorted(begun | paper, key=lambda one: (order.index(one[0]), -1 if one[1] is None else one[1]))
+    return sorted(begun | paper, key=lambda line: (order.index(line[0]), -1 if line[1] is None else line[1]))
 
 
 def _channels(run: Path, records: Collection[RunRecord]) -> set[str]:
@@ -105,14 +113,16 @@ def _channels(run: Path, records: Collection[RunRecord]) -> set[str]:
 def _read_cell(folder: Path, row: str, fold: int, seed: int | None) -> Cell:
     held = _is_held(folder)  # first: a run that lets go after this glance has said how it ended
     record, fault = _read(RunRecord, folder / RUN_JSON)
-    progress, _ = _read(EpochProgress, folder / PROGRESS)
     if record is None:
-        return Cell(row, fold, "running" if held else "failed" if fault else "waiting", message=fault, seed=seed)
+        state = "running" if held else "failed" if fault else "waiting"
+        return Cell(row, fold, state, message=fault, seed=seed)
     if (folder / "DONE").is_file():
-        return Cell(row, fold, "done", record.epochs, record.epochs, record.seconds_per_epoch, seed=seed)
+        return Cell(row, fold, "done", record.epochs, record.epochs, record.seconds_per_epoch, "", seed, record)
+    progress, _ = _read(EpochProgress, folder / PROGRESS)
     epoch = progress.epoch if progress else 0
     pace = progress.seconds_per_epoch if progress else None
-    return Cell(row, fold, _state(held, record.status), epoch, record.epochs, pace, record.message or "", seed)
+    state = _state(held, record.status)
+    return Cell(row, fold, state, epoch, record.epochs, pace, record.message or "", seed, record)
 
 
 def _state(held: bool, status: str) -> str:
@@ -142,51 +152,43 @@ def _read(kind: type[AnyRecord], path: Path) -> tuple[AnyRecord | None, str]:
         return None, "" if error.code == "record.missing" else f"{path.name} is damaged"
 
 
-def as_text(cells: Sequence[Cell]) -> str:
-    """A line per row and a column per fold; the counts; how long the rest will take."""
-    counts = Counter(cell.state for cell in cells)
-    summary = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
-    running = [_running(cell) for cell in cells if cell.state == "running"]
-    return "\n".join([*_table(cells), f"{len(cells)} runs: {summary or 'none was begun'}", *running, *_rest(cells)])
+def train_commands(cells: Sequence[Cell]) -> list[str]:
+    """The commands that train what is not done: one for the modality sets, one for each other kind of row."""
+    n_folds = len({cell.fold for cell in cells})
+    sets: dict[tuple[str, ...], list[str]] = {}  # the other keys of a command -> its modality sets
+    for row in dict.fromkeys(cell.row for cell in cells if cell.state != "done"):
+        modalities, *keys = _keys(row, [cell for cell in cells if cell.row == row])
+        sets.setdefault((*keys, *_seeds(row, cells)), []).append(modalities)
+    return [
+        " ".join(["python -m ricenet.train -m", *_choice(names), f"'fold=range({n_folds})'", *keys])
+        for keys, names in sets.items()
+    ]
 
 
-def _table(cells: Sequence[Cell]) -> list[str]:
-    lines: dict[str, list[str]] = {"": [f"fold {fold}" for fold in sorted({cell.fold for cell in cells})]}
-    for cell in cells:
-        lines.setdefault(cell.name, []).append(str(cell))
-    columns = zip(*([row, *texts] for row, texts in lines.items()), strict=True)
-    padded = [[f"{text:<{max(map(len, column))}}" for text in column] for column in columns]
-    return ["  ".join(line).rstrip() for line in zip(*padded, strict=True)]
+def _choice(names: Sequence[str]) -> list[str]:
+    given = ",".join(filter(None, names))
+    return [f"'+modalities={given}'"] if given else []
 
 
-def _running(cell: Cell) -> str:
-    if not cell.seconds_per_epoch:
-        return f"{cell.name} fold {cell.fold}: in its first epoch"
-    left = (cell.epochs - cell.epoch) * cell.seconds_per_epoch
-    return f"{cell.name} fold {cell.fold}: epoch {cell.epoch} of {cell.epochs}, {_duration(left)} left"
+def _keys(row: str, cells: Sequence[Cell]) -> list[str]:
+    """The modality set of a row, empty where it has no effect or no name is known; then the other keys it needs."""
+    record = next((cell.record for cell in cells if cell.record), None)
+    if record is None:
+        return [row]
+    if record.control == METADATA_ONLY:
+        return ["", f"control={METADATA_ONLY}"]
+    control = [f"control={record.control}"] if record.control else []
+    if record.model.get("channel_dropout"):
+        channels = tuple(record.modalities.channels)
+        names = [name for name, of_set in PAPER_CHANNELS.items() if of_set == channels]
+        return [*names, *([] if names else [""]), f"model={record.model['name']}", *control]
+    return [row.removesuffix(f"-{SHUFFLED_LABELS}") if control else row, *control]
 
 
-def _rest(cells: Sequence[Cell]) -> list[str]:
-    """How long the runs will take that no process works at now, by the pace that this grid has shown."""
-    rest = [cell for cell in cells if cell.state not in ("done", "running")]
-    paces = [cell.seconds_per_epoch for cell in cells if cell.seconds_per_epoch]
-    if not rest or not paces:
-        return []
-    pace, epochs = median(paces), max(cell.epochs for cell in cells)
-    seconds = sum((epochs - cell.epoch) * pace for cell in rest)
-    at_once = sum(cell.state == "running" for cell in cells)
-    together = f", {_duration(seconds / at_once)} with {at_once} at a time as now" if at_once > 1 else ""
-    basis = f"{pace:.2g} s an epoch is the median of {len(paces)} run(s)"
-    return [f"the other {len(rest)}: about {_duration(seconds)} one after the other{together} ({basis})"]
-
-
-def _duration(seconds: float) -> str:
-    """In two units at most: 40 s, 12 min, 1 h 12 min, 3 d 4 h."""
-    minutes = round(seconds / 60)
-    if minutes < 2:
-        return f"{seconds:.0f} s"
-    if minutes < 60:
-        return f"{minutes} min"
-    if minutes < 24 * 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes // 60 // 24} d {minutes // 60 % 24} h"
+def _seeds(row: str, cells: Sequence[Cell]) -> list[str]:
+    """The keys of the seeds that a row should have; none for the default, seed 0."""
+    named = sorted({cell.seed for cell in cells if cell.row == row and cell.seed is not None})
+    if named:
+        return [f"seed={','.join(map(str, named))}", "several_seeds=true"]
+    used = {cell.record.seed for cell in cells if cell.record}
+    return [f"seed={used.pop()}"] if len(used) == 1 and used != {0} else []

@@ -1,20 +1,81 @@
-"""What a multirun shows at its end: the table of its grid, and which jobs failed."""
+"""The table of a grid in text, which ricenet.status prints; and what a multirun prints at its end: it, and failures."""
 
 import os
 import secrets
 import shutil
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from ricenet.command.atomic import replace_file
-from ricenet.command.exits import (
-    EXIT_INCOMPLETE,
-    stop_with,
-)
+from ricenet.command.exits import EXIT_INCOMPLETE, stop_with
 
 if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
     from omegaconf import DictConfig
+
+    from ricenet.training.grid_state import Cell
+
+
+def grid_table(run: Path) -> str:
+    """The table of a grid, its counts, and the time that is left."""
+    from ricenet.training.grid_state import read_cells
+
+    return as_text(read_cells(run))
+
+
+def as_text(cells: "Sequence[Cell]") -> str:
+    """A line per row and a column per fold; the counts; how long the rest will take."""
+    from ricenet.training.grid_state import STATES
+
+    counts = Counter(cell.state for cell in cells)
+    summary = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
+    running = [_running(cell) for cell in cells if cell.state == "running"]
+    return "\n".join([*_table(cells), f"{len(cells)} runs: {summary or 'none was begun'}", *running, *_rest(cells)])
+
+
+def _table(cells: "Sequence[Cell]") -> list[str]:
+    lines: dict[str, list[str]] = {"": [f"fold {fold}" for fold in sorted({cell.fold for cell in cells})]}
+    for cell in cells:
+        lines.setdefault(cell.name, []).append(str(cell))
+    columns = zip(*([row, *texts] for row, texts in lines.items()), strict=True)
+    padded = [[f"{text:<{max(map(len, column))}}" for text in column] for column in columns]
+    return ["  ".join(line).rstrip() for line in zip(*padded, strict=True)]
+
+
+def _running(cell: "Cell") -> str:
+    if not cell.seconds_per_epoch:
+        return f"{cell.name} fold {cell.fold}: in its first epoch"
+    left = (cell.epochs - cell.epoch) * cell.seconds_per_epoch
+    return f"{cell.name} fold {cell.fold}: epoch {cell.epoch} of {cell.epochs}, {_duration(left)} left"
+
+
+def _rest(cells: "Sequence[Cell]") -> list[str]:
+    """How long the runs will take that no process works at now, by the pace that this grid has shown."""
+    rest = [cell for cell in cells if cell.state not in ("done", "running")]
+    paces = [cell.seconds_per_epoch for cell in cells if cell.seconds_per_epoch]
+    if not rest or not paces:
+        return []
+    pace, epochs = median(paces), max(cell.epochs for cell in cells)
+    seconds = sum((epochs - cell.epoch) * pace for cell in rest)
+    at_once = sum(cell.state == "running" for cell in cells)
+    together = f", {_duration(seconds / at_once)} with {at_once} at a time as now" if at_once > 1 else ""
+    basis = f"{pace:.2g} s an epoch is the median of {len(paces)} run(s)"
+    return [f"the other {len(rest)}: about {_duration(seconds)} one after the other{together} ({basis})"]
+
+
+def _duration(seconds: float) -> str:
+    """In two units at most: 40 s, 12 min, 1 h 12 min, 3 d 4 h."""
+    minutes = round(seconds / 60)
+    if minutes < 2:
+        return f"{seconds:.0f} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 24 * 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes // 60 // 24} d {minutes // 60 % 24} h"
 
 
 class GridSummary:
@@ -60,8 +121,6 @@ class GridSummary:
             )
 
     def on_multirun_end(self, config: "DictConfig", **kwargs: Any) -> None:
-        from ricenet.training.grid_state import grid_table
-
         try:
             print(grid_table(Path(config.hydra.sweep.dir)), flush=True)
         finally:

@@ -67,6 +67,26 @@ def run_folder(run: Path, modalities: str, fold: int, seed: int | None = None) -
     return run / modalities / (f"fold{fold}" if seed is None else f"fold{fold}-seed{seed}")
 
 
+@dataclass(frozen=True)
+class RunPlace:
+    """A run folder, begun or finished, and what its path says; `seed` is None in a name without one."""
+
+    folder: Path
+    row: str
+    fold: int
+    seed: int | None
+
+
+def walk(run: Path) -> list[RunPlace]:
+    """All run folders of the grid `run`, ordered by row, fold and seed."""
+    places = [
+        RunPlace(folder, folder.parent.name, *fold_and_seed)
+        for folder in run.glob("*/fold*")
+        if folder.is_dir() and (fold_and_seed := parse_fold(folder.name))
+    ]
+    return sorted(places, key=lambda place: (place.row, place.fold, -1 if place.seed is None else place.seed))
+
+
 def parse_fold(name: str) -> tuple[int, int | None] | None:
     """Fold and seed of a run folder's name, the seed None where the name has none; None for any other name."""
     found = FOLD_FOLDER.fullmatch(name)
@@ -222,8 +242,7 @@ def finished_runs(run: Path) -> list[FinishedRun]:
     Raises:
         InvalidInput: there is none, or one was changed after it finished.
     """
-    folders = [path.parent for path in run.glob("*/fold*/DONE")]
-    finished = [FinishedRun(folder, read_run(folder)) for folder in folders if is_done(folder)]
+    finished = [FinishedRun(place.folder, read_run(place.folder)) for place in walk(run) if is_done(place.folder)]
     if not finished:
         raise InvalidInput("no finished run in this folder; train first: python -m ricenet.train cases=... name=...")
     return sorted(finished, key=lambda run: (run.modalities, run.fold, run.seed, run.folder.name))

@@ -1,8 +1,9 @@
-"""For tests: a valid run.json, of which a test says what it is about."""
+"""For tests: a valid run.json, of which a test says what it is about; and the folder of a run that is not finished."""
 
+from pathlib import Path
 from typing import Any
 
-from ricenet.training.run_record import RunRecord
+from ricenet.training.run_record import EpochProgress, RunRecord
 
 
 def run_record(row: str = "rd_event", channels: tuple[str, ...] = ("event", "rd"), **keys: Any) -> RunRecord:
@@ -13,3 +14,14 @@ def run_record(row: str = "rd_event", channels: tuple[str, ...] = ("event", "rd"
         "versions": {},
     }  # fmt: skip
     return RunRecord.model_validate(content | keys)
+
+
+def write_begun_run(run: Path, name: str, progress: dict[str, Any] | None = None, **record: Any) -> Path:
+    """The folder of a run without DONE. record: keys of run.json, status first of all."""
+    folder = run / name
+    folder.mkdir(parents=True)
+    (folder / ".lock").touch()
+    run_record("rd", ("rd",), **{"n_folds": 5, "epochs": 800} | record).write(folder / "run.json")
+    if progress:
+        EpochProgress.model_validate({"epochs": 800} | progress).write(folder / "progress.json")
+    return folder
