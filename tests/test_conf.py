@@ -60,7 +60,7 @@ def test_every_training_config_runs_one_batch(
     if choice == "medicalnet":
         medicalnet(tmp_path / "weights.pth")
         chosen += [f"model.pretrained={tmp_path}/weights.pth", "model.conv1_size=3"]
-    if choice == "ddp":  # tests/test_fit.py runs it with two processes
+    if choice == "ddp":  # tests/training/test_fit.py runs it with two processes
         chosen += ["trainer.devices=1", "trainer.strategy=auto"]
     cases = larger_cases if choice == "densenet121" else phantom_cases
     train(compose("train", TrainConfig, overrides(cases, tmp_path / "run", *chosen)))
