@@ -78,11 +78,11 @@ def intervals(cohort: Outcome, outcome: Outcome) -> dict[tuple[str, str], metric
     observed = metrics.macro_f1(labels, decisions)
     return {
         ("macro-F1", printed(cohort)): metrics.macro_f1_estimate(labels, decisions, patients, RESAMPLES, SEED).interval,
-        ("balanced accuracy", printed(cohort)): others["balanced_accuracy"],
-        ("MCC", printed(cohort)): others["mcc"],
+        ("balanced accuracy", printed(cohort)): others.balanced_accuracy,
+        ("MCC", printed(cohort)): others.mcc,
         ("macro-F1", "percentile"): percentile or (observed, observed),  # all resamples agree
-        ("sensitivity", "Wilson"): others["sensitivity"],
-        ("specificity", "Wilson"): others["specificity"],
+        ("sensitivity", "Wilson"): others.sensitivity,
+        ("specificity", "Wilson"): others.specificity,
         ("accuracy", "Wilson"): metrics.wilson(right, n),
         ("accuracy", "Clopper-Pearson"): metrics.proportion_interval(right, n, "clopper_pearson"),
     }
@@ -137,10 +137,9 @@ def simulated_auroc(auroc: float) -> float:
 
     def held() -> bool:
         probabilities = stats.norm.cdf(rng.standard_normal(len(labels)) + apart * (labels - 0.5))
-        low, high = metrics.describe_intervals(labels, probabilities, np.arange(len(labels)), RESAMPLES_SINGLY, SEED)[
-            "auroc"
-        ]
-        return low <= auroc <= high
+        patients = np.arange(len(labels))
+        interval = metrics.describe_intervals(labels, probabilities, patients, RESAMPLES_SINGLY, SEED).auroc
+        return interval is not None and interval[0] <= auroc <= interval[1]
 
     return share(held)
 

@@ -16,7 +16,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,11 +29,20 @@ from ricenet.command.schemas import EvaluateConfig
 from ricenet.command.stage import stage
 from ricenet.errors import WrongUsage
 from ricenet.evaluation.grid import Control, Grid, labels_of, out_of_fold, read_controls, read_grid, read_one_model
-from ricenet.evaluation.results_table import SUMMARY_VERSION, as_csv, as_text, missing_cells, rows_as_csv
+from ricenet.evaluation.results_table import as_csv, as_text, missing_cells, rows_as_csv
 from ricenet.paper import PAPER, sets_of
 from ricenet.training.predictions import PREDICTIONS
 
 if TYPE_CHECKING:
+    from ricenet.evaluation.scores import Resampling
+    from ricenet.evaluation.summary import (
+        CohortCounts,
+        ControlScores,
+        RowScores,
+        SplitAccess,
+        SplitCounts,
+        SummaryRecord,
+    )
     from ricenet.training.run_folder import FinishedRun
 
 FEWEST_DRAWS = 99
@@ -60,13 +69,13 @@ def main(cfg: EvaluateConfig) -> None:
     run = Path(cfg.run)
     plan = Plan(cfg.bootstrap_draws, cfg.seed, cfg.test, cfg.contrasts, cfg.subgroups, cfg.clinical)
     summary = evaluate(run, plan)
-    if summary["missing"]:
+    if summary.missing:
         log.warning("the grid is not finished: %s", missing_cells(summary))
     print(as_text(summary))
     print(f"\nsummary.json, tables and figures (png, svg): {run / 'evaluation'}; for your paper: {run / 'checklists'}")
 
 
-def evaluate(run: Path, plan: Plan) -> dict[str, Any]:
+def evaluate(run: Path, plan: Plan) -> "SummaryRecord":
     """Evaluate the finished runs of the grid `run`, write `run`/evaluation and /checklists and return the summary.
 
     Raises:
@@ -79,35 +88,35 @@ def evaluate(run: Path, plan: Plan) -> dict[str, Any]:
         )
     from ricenet.evaluation import scores
     from ricenet.evaluation.checklists import write_checklists
+    from ricenet.evaluation.summary import SUMMARY
     from ricenet.training.run_folder import cases_folder, finished_runs
 
     runs = finished_runs(run)
     cases = cases_folder(run, runs)
     folds = read_folds(cases)
     grid = read_grid(runs, cases, folds)
-    summary = summarise(cases, folds, grid, plan)
-    how = scores.Resampling(plan.bootstrap_draws, plan.seed)
-    shown = read_one_model(runs, folds)
-    summary["one_model"] = {name: scores.score(folds, answers, how, plan.test) for name, answers in shown.items()}
-    summary["controls"] = [_control(control, how) for control in read_controls(runs, folds)]
-    summary["test_access"] = _test_access(cases, folds, runs, plan)
-    summary["notes"] += _notes_on_runs([one for one in runs if one.control is None])
+    summary = summarise(cases, folds, grid, runs, plan)
 
     folder = run / "evaluation"
     folder.mkdir(exist_ok=True)
-    rows = [row for name, found in grid.items() for row in scores.predictions(name, folds, found, plan.test)]
+    rows = [row for name, answers in grid.items() for row in scores.predictions(name, folds, answers, plan.test)]
     replace_file(folder / "predictions.csv", rows_as_csv(rows))
     replace_file(folder / "subgroups.csv", rows_as_csv(_subgroup_rows(summary)))
     replace_file(folder / "table.csv", as_csv(summary))
     _draw(run, cases, folds, summary, folder)
     write_checklists(summary, [one.record for one in runs], run / "checklists")
-    replace_file(folder / "summary.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")
+    summary.write(run / SUMMARY)
     return summary
 
 
-def summarise(cases: Path, folds: Folds, grid: Grid, plan: Plan) -> dict[str, Any]:
-    """What hangs on the answers alone, as it stands in summary.json."""
-    from ricenet.evaluation import baselines, contrasts, scores
+def summarise(cases: Path, folds: Folds, grid: Grid, runs: "Sequence[FinishedRun]", plan: Plan) -> "SummaryRecord":
+    """All numbers of the finished `runs` of a grid.
+
+    Args:
+        grid: the probabilities of the runs that are no controls (ricenet.evaluation.grid.read_grid).
+    """
+    from ricenet.evaluation import contrasts, scores
+    from ricenet.evaluation.summary import SUMMARY_VERSION, BootstrapSettings, SummaryRecord
 
     how = scores.Resampling(plan.bootstrap_draws, plan.seed)
     covariates = read_covariates(cases, [case.case_key for case in folds.cases])
@@ -116,33 +125,57 @@ def summarise(cases: Path, folds: Folds, grid: Grid, plan: Plan) -> dict[str, An
     rows = {**grid, **trivial}
     pairs = contrasts.parse(plan.contrasts, list(dict.fromkeys([*PAPER, *BASELINES, *grid])))
     pairs = [pair for pair in pairs if {*pair} <= {*possible, *rows}]
-    sets = {name: scores.score(folds, answers, how, plan.test) for name, answers in grid.items()}
-    levels = {c: covariates.subgroups[c] for c in plan.subgroups if c in covariates.subgroups} if covariates else {}
-    for name, answers in grid.items():
-        sets[name]["subgroups"] = scores.by_subgroup(folds, answers, levels, how)
-    bayes = baselines.read_bayes_decisions(cases, folds)
-    for name in grid.keys() & bayes.keys():
-        sets[name]["bayes_macro_f1"] = _bayes_macro_f1(out_of_fold(folds, grid[name]), bayes[name])
+    compared = contrasts.compare(folds, rows, [name for name in grid if name in PAPER], pairs, how)
     expected = possible if grid.keys() & PAPER.keys() else []  # a grid of other rows owes none of the paper's sets
     wanted = [(name, fold) for name in dict.fromkeys([*expected, *grid]) for fold in range(folds.n_folds)]
-    return {
-        "version": SUMMARY_VERSION,
-        "cohort": {
-            "validation": _count(out_of_fold(folds, range(folds.n_folds))),
-            "test": _count(folds.test()),
-            "excluded": excluded(cases),
+    return SummaryRecord(
+        version=SUMMARY_VERSION,
+        cohort=_cohort(cases, folds),
+        n_folds=folds.n_folds,
+        folds_hash=folds.hash,
+        bootstrap=BootstrapSettings(draws=plan.bootstrap_draws, seed=plan.seed, confidence=0.95),
+        cells=len(wanted),
+        missing=[f"{name}/fold{fold}" for name, fold in wanted if fold not in grid.get(name, {})],
+        sets=_score_sets(cases, folds, grid, covariates, plan),
+        paper=PAPER,
+        declared=compared.declared,
+        contrasts=compared.contrasts,
+        omnibus=compared.omnibus,
+        power=compared.power,
+        baselines={name: scores.score(folds, answers, how, plan.test) for name, answers in trivial.items()},
+        notes=[*_notes(grid, folds, plan), *notes, *_notes_on_runs([one for one in runs if one.control is None])],
+        one_model={
+            name: scores.score(folds, answers, how, plan.test) for name, answers in read_one_model(runs, folds).items()
         },
-        "n_folds": folds.n_folds,
-        "folds_hash": folds.hash,
-        "bootstrap": {"draws": plan.bootstrap_draws, "seed": plan.seed, "confidence": 0.95},
-        "cells": len(wanted),
-        "missing": [f"{name}/fold{fold}" for name, fold in wanted if fold not in grid.get(name, {})],
-        "sets": sets,
-        "paper": PAPER,
-        **contrasts.compare(folds, rows, [name for name in grid if name in PAPER], pairs, how),
-        "baselines": {name: scores.score(folds, answers, how, plan.test) for name, answers in trivial.items()},
-        "notes": _notes(grid, folds, plan) + notes,
-    }
+        controls=[_control(control, how) for control in read_controls(runs, folds)],
+        test_access=_test_access(cases, folds, runs, plan),
+    )
+
+
+def _cohort(cases: Path, folds: Folds) -> "CohortCounts":
+    from ricenet.evaluation.summary import CohortCounts
+
+    cross_validated = out_of_fold(folds, range(folds.n_folds))
+    return CohortCounts(validation=_count(cross_validated), test=_count(folds.test()), excluded=excluded(cases))
+
+
+def _score_sets(
+    cases: Path, folds: Folds, grid: Grid, covariates: Covariates | None, plan: Plan
+) -> "dict[str, RowScores]":
+    """Each row of the grid with its subgroups and, on a phantom, the score of the Bayes-optimal decision."""
+    from ricenet.evaluation import baselines, scores
+
+    how = scores.Resampling(plan.bootstrap_draws, plan.seed)
+    levels = {c: covariates.subgroups[c] for c in plan.subgroups if c in covariates.subgroups} if covariates else {}
+    bayes = baselines.read_bayes_decisions(cases, folds)
+    sets = {}
+    for name, answers in grid.items():
+        row = scores.score(folds, answers, how, plan.test)
+        row = row.model_copy(update={"subgroups": tuple(scores.by_subgroup(folds, answers, levels, how))})
+        if name in bayes:
+            row = row.model_copy(update={"bayes_macro_f1": _bayes_macro_f1(out_of_fold(folds, answers), bayes[name])})
+        sets[name] = row
+    return sets
 
 
 def trivial_answers(
@@ -174,25 +207,33 @@ def _possible_sets(cases: Path, folds: Folds) -> list[str]:
     return sets_of(read_case_record(cases, folds.cases[0]).channels)
 
 
-def _control(control: Control, how: Any) -> dict[str, Any]:
+def _control(control: Control, how: "Resampling") -> "ControlScores":
     """A leakage control's numbers; its test split is left alone."""
     from ricenet.evaluation import scores
+    from ricenet.evaluation.summary import ControlScores
 
-    found = scores.score(control.folds, control.answers, how, test=False)
-    above = found["chance"]["p"] < ABOVE_CHANCE_P
-    return {"kind": control.kind, "row": control.row, "seed": control.seed, "above_chance": above, **found}
+    row = scores.score(control.folds, control.answers, how, test=False)
+    above = row.chance.p < ABOVE_CHANCE_P
+    return ControlScores(
+        kind=control.kind,
+        row=control.row,
+        seed=control.seed,
+        above_chance=above,
+        **row.model_dump(exclude_unset=True),
+    )
 
 
-def _test_access(cases: Path, folds: Folds, runs: "Sequence[FinishedRun]", plan: Plan) -> dict[str, Any]:
+def _test_access(cases: Path, folds: Folds, runs: "Sequence[FinishedRun]", plan: Plan) -> "SplitAccess":
+    from ricenet.evaluation.summary import SplitAccess
     from ricenet.evaluation.test_split_log import count_access
 
     if not plan.test or not folds.test():
-        return {"looked": False, "count": None}
+        return SplitAccess(looked=False, count=None)
     contents = [(one.folder / PREDICTIONS).read_bytes() for one in runs if one.control is None]
-    return {"looked": True, "count": count_access(cases, contents)}
+    return SplitAccess(looked=True, count=count_access(cases, contents))
 
 
-def _draw(run: Path, cases: Path, folds: Folds, summary: dict[str, Any], folder: Path) -> None:
+def _draw(run: Path, cases: Path, folds: Folds, summary: "SummaryRecord", folder: Path) -> None:
     """All figures; one that there is nothing for does not stay from an earlier evaluation."""
     from ricenet.display import figure_style
     from ricenet.evaluation import contrast_figures, fold_curves, paper_figures, probability_curves
@@ -201,7 +242,7 @@ def _draw(run: Path, cases: Path, folds: Folds, summary: dict[str, Any], folder:
     drawn = {
         "figure1": paper_figures.patient(cases, shown),
         "figure2": paper_figures.results(summary),
-        "differences": contrast_figures.differences(summary) if summary["contrasts"] else None,
+        "differences": contrast_figures.differences(summary),
         "confusion": contrast_figures.confusion_matrices(summary),
         "roc": probability_curves.roc_curves(summary),
         "calibration": probability_curves.calibration_curves(summary),
@@ -216,19 +257,20 @@ def _draw(run: Path, cases: Path, folds: Folds, summary: dict[str, Any], folder:
             figure_style.save(figure, folder / name)
 
 
-def _subgroup_rows(summary: dict[str, Any]) -> list[dict[str, Any]]:
+def _subgroup_rows(summary: "SummaryRecord") -> list[dict[str, object]]:
     rows = []
-    for name, found in summary["sets"].items():
-        for level in found["subgroups"]:
-            low, high = level["interval"] or (None, None)
-            flat = {key: value for key, value in level.items() if key != "interval"}
-            rows.append({"row": name, **flat, "low": low, "high": high})
+    for name, scores in summary.sets.items():
+        for level in scores.subgroups:
+            low, high = level.interval or (None, None)
+            rows.append({"row": name, **level.model_dump(exclude={"interval"}), "low": low, "high": high})
     return rows
 
 
-def _count(cases: Sequence[ReadyCase]) -> dict[str, int]:
+def _count(cases: Sequence[ReadyCase]) -> "SplitCounts":
+    from ricenet.evaluation.summary import SplitCounts
+
     counts = {name: sum(case.label == label for case in cases) for label, name in enumerate(LABELS)}
-    return {"cases": len(cases), "patients": len({case.patient_key for case in cases}), **counts}
+    return SplitCounts(cases=len(cases), patients=len({case.patient_key for case in cases}), **counts)
 
 
 def _bayes_macro_f1(cases: Sequence[ReadyCase], decisions: dict[str, int]) -> float:

@@ -7,11 +7,10 @@ what the other stages wrote under the run folder (and, with qc=, the quality con
 result itself. What is not there yet is said in words, with the command that makes it.
 """
 
-import json
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ricenet import LABELS
 from ricenet.cases import qc_page
@@ -23,11 +22,12 @@ from ricenet.display import words
 from ricenet.display.page import figure, render
 from ricenet.errors import InvalidInput, WrongUsage
 from ricenet.evaluation import sentences
-from ricenet.evaluation.results_table import SUMMARY_VERSION
 from ricenet.explanation import map_sentences
 from ricenet.paper import PAPER
 
 if TYPE_CHECKING:
+    from ricenet.evaluation.checklists import Answer, Checklist
+    from ricenet.evaluation.summary import RowScores, SubgroupLevel, SummaryRecord
     from ricenet.training.grid_state import Cell
     from ricenet.training.run_record import RunRecord
 
@@ -93,14 +93,10 @@ def write_report(run: Path, qc: Path | None, pictures: int) -> Path:
             "no <modalities>/fold<k> in the run folder; give the folder of a whole grid (outputs/<name>), "
             "or train one with python -m ricenet.train"
         )
+    from ricenet.evaluation.summary import read_summary
     from ricenet.explanation.report_section import occlusion_view
 
-    evaluation = _json(run / "evaluation" / "summary.json")
-    if evaluation is not None and evaluation.get("version") != SUMMARY_VERSION:
-        raise InvalidInput(
-            "evaluation/summary.json was written by another version of ricenet",
-            f"run python -m ricenet.evaluate run=outputs/{run.resolve().name} again",
-        )
+    evaluation = read_summary(run)
     page = run / "report.html"
     content = render(
         "report.html.j2",
@@ -124,7 +120,8 @@ def write_report(run: Path, qc: Path | None, pictures: int) -> Path:
         name=run.resolve().name,
         run=f"outputs/{run.resolve().name}",  # as in a command; the page may be passed on, so no path of this machine
         grid=grid_view(cells),
-        evaluation=None if evaluation is None else evaluation_view(evaluation, [cell.row for cell in cells]),
+        evaluation=evaluation,
+        results=None if evaluation is None else results_view(evaluation, [cell.row for cell in cells]),
         figures={name: figure(run / "evaluation", name, caption) for name, caption in FIGURES.items()},
         occlusion=occlusion_view(run / "explanation", pictures),
         qc=None if qc is None else qc_view(qc, pictures),
@@ -160,51 +157,69 @@ def _fold_state(states: set[str]) -> str:
     return "missing" if states == {"waiting"} else "begun"
 
 
-def evaluation_view(summary: dict[str, Any], grid: Collection[str]) -> dict[str, Any]:
-    """summary.json with one row per set in the paper's order, `found` None where no fold is finished.
+class ResultRow(NamedTuple):
+    """A modality set, or one model for all sets.
 
-    Args:
-        grid: its rows; a set of the paper that is none of them cannot be trained on these cases, or was not begun.
+    Attributes:
+        scores: None where no fold is finished.
+        in_grid: a set of the paper that is not cannot be trained on these cases, or was not begun.
     """
-    unpublished = {"validation": None, "test": None}
-    rows = []
-    for name in dict.fromkeys([*PAPER, *summary["sets"]]):
-        found = summary["sets"].get(name)
-        folds_done = sum(value is not None for value in found["folds"]) if found else 0
-        published = PAPER.get(name, unpublished)
-        rows.append(
-            {"name": name, "found": found, "folds_done": folds_done, "paper": published, "in_grid": name in grid}
-        )
-    return summary | {
-        "rows": rows,
-        "is_phantom": any("bayes_macro_f1" in found for found in summary["sets"].values()),
-        "headline": sentences.headline(summary),
-        "subgroups": _subgroups(summary),
-    }
+
+    name: str
+    scores: "RowScores | None"
+    paper: "dict[str, float | None]"
+    in_grid: bool
 
 
-def _subgroups(summary: dict[str, Any]) -> dict[str, Any] | None:
-    """The subgroup rows of the full set, else of the first that is there."""
-    sets = summary["sets"]
+class ResultsView(NamedTuple):
+    """What the page derives from an evaluation.
+
+    Attributes:
+        rows: in the paper's order, further ones behind.
+        subgroups: of the set `subgroups_of`: the one with all inputs, else the first that is there.
+    """
+
+    rows: list[ResultRow]
+    is_phantom: bool
+    headline: list[str]
+    subgroups_of: str | None
+    subgroups: "Sequence[SubgroupLevel]"
+
+
+def results_view(summary: "SummaryRecord", grid: Collection[str]) -> ResultsView:
+    """The rows, sentences and subgroups of an evaluation; `grid`: its rows, finished or not."""
+    unpublished: dict[str, float | None] = {"validation": None, "test": None}
+    sets = summary.sets
+    names = dict.fromkeys([*PAPER, *sets])
     name = sentences.FULL if sentences.FULL in sets else next(iter(sets), None)
-    rows = sets[name]["subgroups"] if name else []
-    return {"name": name, "rows": rows} if rows else None
+    return ResultsView(
+        rows=[ResultRow(name, sets.get(name), PAPER.get(name, unpublished), name in grid) for name in names],
+        is_phantom=any(scores.bayes_macro_f1 is not None for scores in sets.values()),
+        headline=sentences.headline(summary),
+        subgroups_of=name,
+        subgroups=sets[name].subgroups if name else (),
+    )
 
 
-def checklists_view(summary: Mapping[str, Any], cells: "Sequence[Cell]") -> list[dict[str, Any]]:
+class ChecklistView(NamedTuple):
+    """A filled checklist; `counts`: how many of its items are in which state."""
+
+    checklist: "Checklist"
+    filled: "list[Answer]"
+    counts: Counter[str]
+
+
+def checklists_view(summary: "SummaryRecord", cells: "Sequence[Cell]") -> "list[ChecklistView]":
     """Each reporting checklist: how many of its items are in which state, and each item's."""
     from ricenet.evaluation.checklists import answers, read_checklists
     from ricenet.evaluation.facts import read_facts
 
     facts = read_facts(summary, _finished(cells))
-    found = [(checklist, answers(checklist, facts)) for checklist in read_checklists()]
-    return [
-        {"checklist": checklist, "items": items, "counts": Counter(one.state for one in items)}
-        for checklist, items in found
-    ]
+    filled = [(checklist, answers(checklist, facts)) for checklist in read_checklists()]
+    return [ChecklistView(checklist, items, Counter(item.state for item in items)) for checklist, items in filled]
 
 
-def provenance(cells: "Sequence[Cell]", evaluation: dict[str, Any] | None) -> list[tuple[str, str]]:
+def provenance(cells: "Sequence[Cell]", evaluation: "SummaryRecord | None") -> list[tuple[str, str]]:
     """What the finished runs were made with; where they differ, each value with the number of runs that have it."""
     records = _finished(cells)
     facts: dict[str, list[Any]] = {
@@ -221,18 +236,14 @@ def provenance(cells: "Sequence[Cell]", evaluation: dict[str, Any] | None) -> li
     rows = [(name, agreed(values, "runs")) for name, values in facts.items() if values]
     if records:
         rows.append(("training time, all finished folds", _duration(sum(record.elapsed_s or 0 for record in records))))
-    if evaluation and "bootstrap" in evaluation:
-        bootstrap = evaluation["bootstrap"]
-        rows.append(("bootstrap", f"{bootstrap['draws']} draws, seed {bootstrap['seed']}"))
+    if evaluation is not None:
+        bootstrap = evaluation.bootstrap
+        rows.append(("bootstrap", f"{bootstrap.draws} draws, seed {bootstrap.seed}"))
     return rows
 
 
 def _finished(cells: "Sequence[Cell]") -> "list[RunRecord]":
     return [cell.record for cell in cells if cell.state == "done" and cell.record]
-
-
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text()) if path.is_file() else None
 
 
 def _duration(seconds: float) -> str:

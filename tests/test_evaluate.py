@@ -12,8 +12,9 @@ from sklearn.metrics import f1_score
 from ricenet.cohort.shuffled_labels import shuffled
 from ricenet.command.schemas import EvaluateConfig, compose
 from ricenet.errors import InvalidInput, WrongUsage
-from ricenet.evaluate import evaluate
+from ricenet.evaluate import Plan, evaluate
 from ricenet.evaluation.results_table import as_text
+from ricenet.evaluation.summary import SummaryRecord, read_summary
 from ricenet.paper import PAPER
 from ricenet.training import predictions
 
@@ -23,6 +24,14 @@ DRAWS = 499
 def macro(pairs):
     labels, decisions = np.array(list(pairs)).T
     return f1_score(labels, decisions, average="macro", labels=[0, 1], zero_division=0)
+
+
+def evaluated(run: Path, of: Plan) -> dict:
+    """The content of summary.json, which `evaluate` writes and returns."""
+    returned = evaluate(run, of)
+    path = run / "evaluation/summary.json"
+    assert SummaryRecord.read(path) == returned
+    return json.loads(path.read_text())
 
 
 def wrong_for_some(modalities: str, fold: int, case) -> float:
@@ -48,7 +57,7 @@ def half(cohort):
     write_grid(run, cases, folds, ("event",), wrong_for_some, only_folds=(1, 3))
     write_grid(run, cases, folds, ("post_event",), wrong_for_some, only_folds=(0,))
     (run / "post/fold0").mkdir(parents=True)  # started, no DONE
-    return run, folds, evaluate(run, plan(DRAWS))
+    return run, folds, evaluated(run, plan(DRAWS))
 
 
 def test_pooled_and_fold_values_are_those_of_the_predictions(half):
@@ -132,7 +141,7 @@ def test_baselines(half):
 
 def test_summary_and_table_hold_the_contract(half):
     run, folds, summary = half
-    assert json.loads((run / "evaluation/summary.json").read_text()) == json.loads(json.dumps(summary))
+    assert read_summary(run).as_json() == (run / "evaluation/summary.json").read_text()
     assert summary["folds_hash"] == folds.hash
     assert summary["cohort"] == {
         "validation": {"cases": 55, "patients": 55, "recurrence": 31, "rice": 24},
@@ -154,11 +163,11 @@ def test_summary_and_table_hold_the_contract(half):
 def test_same_input_same_bytes_and_both_knobs_matter(half):
     run, _, summary = half
     before = {path.name: path.read_bytes() for path in (run / "evaluation").iterdir()}
-    evaluate(run, plan(DRAWS))
+    evaluated(run, plan(DRAWS))
     assert {path.name: path.read_bytes() for path in (run / "evaluation").iterdir()} == before
     interval = summary["sets"]["rd"]["oof_interval"]
     for draws, seed in ((DRAWS, 1), (DRAWS + 500, 0)):
-        other = evaluate(run, plan(draws, seed))
+        other = evaluated(run, plan(draws, seed))
         assert other["sets"]["rd"]["oof_interval"] != interval
         assert other["bootstrap"]["draws"] == draws
         assert other["bootstrap"]["seed"] == seed
@@ -185,7 +194,7 @@ def test_a_run_that_does_not_fit_is_refused_and_nothing_is_written(one):
 
 
 def test_one_fold_alone(one):
-    found = evaluate(one[0], plan(DRAWS))["sets"]["rd"]
+    found = evaluated(one[0], plan(DRAWS))["sets"]["rd"]
     assert found["oof_macro_f1"] == 1.0
     assert found["folds"] == [1.0, None, None, None, None]
     assert found["folds_sd"] is None
@@ -203,7 +212,7 @@ def test_runs_that_differ_are_named(one, cohort):
     run, _ = one
     cases, folds = cohort
     write_run(run, cases, folds, "rd", 1, lambda case: 0.4, epochs=800, checkpoint="best")
-    notes = evaluate(run, plan(DRAWS))["notes"]
+    notes = evaluated(run, plan(DRAWS))["notes"]
     assert "the runs differ in epochs: 3, 800" in notes
     assert any("chosen on the very fold" in note for note in notes)
 
@@ -212,7 +221,7 @@ def test_without_truth_dose_or_test_split(tmp_path):
     cases = make_cases({"cv": (10, 8)}, events_per_patient=2)
     folds = write_cases_folder(tmp_path / "cases", cases, 3, ("post", "event"), truth=False)
     write_grid(tmp_path / "run", tmp_path / "cases", folds, ("post_event",), lambda m, f, case: 0.4 + 0.2 * case.label)
-    summary = evaluate(tmp_path / "run", plan(DRAWS))
+    summary = evaluated(tmp_path / "run", plan(DRAWS))
     found = summary["sets"]["post_event"]
     assert found["oof_macro_f1"] == 1.0
     assert found["oof_interval_method"] == "jeffreys"
@@ -227,7 +236,7 @@ def test_without_truth_dose_or_test_split(tmp_path):
 def test_z_scored_dose_gives_no_dose_volume_numbers(tmp_path):
     folds = write_cases_folder(tmp_path / "cases", make_cases({"cv": (4, 4), "test": (1, 1)}), 2, dose_scale_gy=None)
     write_grid(tmp_path / "run", tmp_path / "cases", folds, ("rd",), lambda *_: 0.3)
-    assert list(evaluate(tmp_path / "run", plan(DRAWS))["baselines"]) == ["majority_class"]
+    assert list(evaluated(tmp_path / "run", plan(DRAWS))["baselines"]) == ["majority_class"]
 
 
 def test_nothing_finished_is_refused(tmp_path):
@@ -247,7 +256,7 @@ def test_command_line(one):
 
 def test_too_few_draws_are_refused(one):
     with pytest.raises(WrongUsage, match="bootstrap_draws=9: "):
-        evaluate(one[0], plan(9))
+        evaluated(one[0], plan(9))
 
 
 def test_config():
@@ -268,12 +277,12 @@ def test_one_model_for_all_sets_is_the_eighth_row(cohort, tmp_path):
         ]
         predictions.write_predictions_by_set(folder, [*right, *wrong])
         finish_run(folder, rows, json.loads((folder / "run.json").read_text()))
-    summary = evaluate(tmp_path, plan(DRAWS))
+    summary = evaluated(tmp_path, plan(DRAWS))
     assert summary["sets"]["modality_dropout"]["oof_macro_f1"] == 1
     assert {name: found["oof_macro_f1"] for name, found in summary["one_model"].items()} == {"post": 0, "rd": 1}
     table = list(csv.DictReader((tmp_path / "evaluation" / "table.csv").open()))
     assert [row["modalities"] for row in table[:8]] == [*PAPER, "modality_dropout"]
-    assert "shown these channels alone: post 0.00" in as_text(summary)
+    assert "shown these channels alone: post 0.00" in as_text(read_summary(tmp_path))
     assert "one model" in (tmp_path / "evaluation" / "figure2.svg").read_text()
 
 
@@ -329,7 +338,7 @@ def test_a_grid_with_missing_cells_and_an_absent_set(almost, cohort):
 
 def test_two_seeds_of_a_fold_are_averaged(almost):
     run, _, _ = almost
-    summary = evaluate(run, plan(199))
+    summary = evaluated(run, plan(199))
     seeds = summary["sets"]["rd"]["seeds"]
     assert seeds["of_folds"] == {str(fold): [0, 4] for fold in range(5)}
     assert seeds["oof_macro_f1"][1] == 1.0
@@ -347,10 +356,10 @@ def test_looks_at_the_test_split_are_counted(cohort, tmp_path):
     counts = []
     for fold in (0, 1):
         write_run(tmp_path, cases, folds, "rd", fold, lambda case: 0.3)
-        unseen = evaluate(tmp_path, plan(99, test=False))
+        unseen = evaluated(tmp_path, plan(99, test=False))
         assert unseen["test_access"] == {"looked": False, "count": None}
         assert unseen["sets"]["rd"]["test_vote_macro_f1"] is None
-        counts += [evaluate(tmp_path, plan(99))["test_access"]["count"] for _ in range(2)]
+        counts += [evaluated(tmp_path, plan(99))["test_access"]["count"] for _ in range(2)]
     assert counts[0] == counts[1]
     assert counts[2] == counts[3] == counts[0] + 1
 
@@ -367,7 +376,7 @@ def test_controls_are_told_apart_from_the_grid(cohort, tmp_path):
             ("metadata_only", {"control": "metadata_only"}),
         ):
             write_run(tmp_path, cases, folds, row, fold, lambda case: 0.9 if case.label else 0.1, **settings)
-    summary = evaluate(tmp_path, plan(199))
+    summary = evaluated(tmp_path, plan(199))
     assert list(summary["sets"]) == ["rd"]
     assert all("shuffled" not in cell for cell in summary["missing"])
     found = {one["row"]: one for one in summary["controls"]}
@@ -375,12 +384,12 @@ def test_controls_are_told_apart_from_the_grid(cohort, tmp_path):
     assert found["rd-shuffled_labels"]["above_chance"]
     assert found["metadata_only"]["above_chance"]
     assert any(labels[case.case_key] != case.label for case in folds.cases)
-    assert "control metadata_only (seed 0): 1.00" in as_text(summary)
+    assert "control metadata_only (seed 0): 1.00" in as_text(read_summary(tmp_path))
     folder = tmp_path / "rd-shuffled_labels/fold0"
     rows = [row | {"label": 1 - row["label"]} for row in predictions.read_predictions(folder)]
     finish_run(folder, rows, json.loads((folder / "run.json").read_text()))
     with pytest.raises(InvalidInput, match="run rd-shuffled_labels/fold0"):
-        evaluate(tmp_path, plan(99))
+        evaluated(tmp_path, plan(99))
 
 
 def test_subgroups_and_the_clinical_baseline_read_the_covariates(cohort, tmp_path):
@@ -390,9 +399,9 @@ def test_subgroups_and_the_clinical_baseline_read_the_covariates(cohort, tmp_pat
     (tmp_path / "cases/covariates.csv").write_text("\n".join(["case_key,site,days_since_rt", *lines]) + "\n")
     (tmp_path / "cases/excluded.csv").write_text("reason,cases\ndose.unit,3\n")
     write_grid(tmp_path / "run", tmp_path / "cases", folds, ("rd",), lambda m, f, case: 0.4 + 0.2 * case.label)
-    summary = evaluate(tmp_path / "run", plan(99))
+    summary = evaluated(tmp_path / "run", plan(99))
     assert summary["cohort"]["excluded"] == {"dose.unit": 3}
-    assert "3 case(s): 3 dose.unit" in as_text(summary)
+    assert "3 case(s): 3 dose.unit" in as_text(read_summary(tmp_path / "run"))
     rows = list(csv.DictReader((tmp_path / "run/evaluation/subgroups.csv").open()))
     assert [(row["row"], row["column"], row["level"], row["macro_f1"]) for row in rows] == [
         ("rd", "site", "A", "1.0"), ("rd", "site", "B", "1.0"),
@@ -403,5 +412,5 @@ def test_subgroups_and_the_clinical_baseline_read_the_covariates(cohort, tmp_pat
 
 def test_a_contrast_of_an_unknown_row_is_refused(one):
     with pytest.raises(WrongUsage, match="rx is none of"):
-        evaluate(one[0], plan(99, contrasts=["rx - rd"]))
+        evaluated(one[0], plan(99, contrasts=["rx - rd"]))
     assert not (one[0] / "evaluation").exists()

@@ -53,6 +53,15 @@ class Record(BaseModel):
         replace_file(path, self.as_json())
 
 
+def read_version(path: Path) -> object:
+    """The `version` of a record, so that one of another version can be told from a damaged one; None without one."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return content.get("version") if isinstance(content, dict) else None
+
+
 def _first_fault(error: ValidationError) -> str:
     fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
     # A key that nobody declared is not quoted either: it may be anything.

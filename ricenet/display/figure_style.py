@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 DPI = 150
 
+Look = dict[str, Any]  # keyword arguments of a matplotlib artist
 
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -28,7 +29,7 @@ def save(figure: Figure, stem: Path) -> None:
 
 
 # 57 = 95% of the common 60 Gy prescription. Bright, as they lie on a dark MRI.
-DOSE_CONTOURS_GY: dict[float, dict[str, Any]] = {
+DOSE_CONTOURS_GY: dict[float, Look] = {
     20.0: {"color": "#5cc8ff", "linestyle": (0, (1, 1.4)), "linewidth": 1.6},
     40.0: {"color": "#ffc20a", "linestyle": (0, (5, 1.8)), "linewidth": 1.4},
     57.0: {"color": "#ff7ac0", "linestyle": (0, (6, 1.2, 1.2, 1.2)), "linewidth": 1.4},

@@ -17,6 +17,7 @@ import yaml
 
 from ricenet.command.atomic import replace_file
 from ricenet.evaluation.facts import read_facts
+from ricenet.evaluation.summary import SummaryRecord
 from ricenet.training.run_record import RunRecord
 
 NOTICE = """\
@@ -76,7 +77,7 @@ class Answer:
         return "in part" if self.item.people else "filled"
 
 
-def write_checklists(summary: Mapping[str, Any], records: Sequence[RunRecord], folder: Path) -> list[Path]:
+def write_checklists(summary: SummaryRecord, records: Sequence[RunRecord], folder: Path) -> list[Path]:
     """Write each checklist, filled as far as it goes, into `folder`.
 
     Args:

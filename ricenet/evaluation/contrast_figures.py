@@ -1,16 +1,16 @@
 """What differs and what is mixed up: a summary in; the forest plot of the contrasts and confusion matrices out."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from ricenet.display.figure_style import INTERVAL, LABEL_TEXT, STYLE
+from ricenet.display.figure_style import INTERVAL, LABEL_TEXT, STYLE, Look
 from ricenet.display.words import p_in_words
 from ricenet.evaluation.probability_curves import (
     COLUMNS,
@@ -21,8 +21,9 @@ from ricenet.evaluation.probability_curves import (
     in_words,
     with_interval,
 )
+from ricenet.evaluation.summary import Confusion, Contrast, OmnibusTest, SummaryRecord
 
-BAND: dict[str, Any] = {"color": "#e0e0e0", "linewidth": 0}
+BAND: Look = {"color": "#e0e0e0", "linewidth": 0}
 # left ends, in widths of the columns of text
 DIFFERENCE, PAIRS, HOLM_P, VERDICT = 0.0, 0.42, 0.705, 0.87
 HEADINGS = {
@@ -34,15 +35,15 @@ HEADINGS = {
 FULL_SHADE = 2.2  # on the grey map's scale a share of 1 is less than half, so that black text stays readable
 
 
-def differences(summary: dict[str, Any]) -> Figure | None:
+def differences(summary: SummaryRecord) -> Figure | None:
     """Forest plot of the declared contrasts, top down as declared; None where there is none.
 
     The band is what this cohort could not have shown; a marker is filled where the contrast passed.
     """
-    contrasts = summary["contrasts"]
+    contrasts = summary.contrasts
     if not contrasts:
         return None
-    smallest = (summary.get("power") or {}).get("smallest_detectable")
+    smallest = summary.power.smallest_detectable
     with mpl.rc_context(STYLE | {"font.size": SMALL}):
         figure = Figure(figsize=(PAGE_INCHES, 0.4 * len(contrasts) + 1.6), layout="constrained")
         axes, text = figure.subplots(1, 2, width_ratios=(1, 1.45))
@@ -59,7 +60,7 @@ def differences(summary: dict[str, Any]) -> Figure | None:
         axes.spines[["top", "right", "left"]].set_visible(False)
         _set_text_column(text, len(contrasts))
         figure.legend(handles=_legend(smallest), loc="outside lower center", ncols=2, frameon=False)
-        figure.suptitle(_omnibus_text(summary.get("omnibus")), fontsize=SMALL + 0.5, x=0.01, ha="left")
+        figure.suptitle(_omnibus_text(summary.omnibus), fontsize=SMALL + 0.5, x=0.01, ha="left")
     return figure
 
 
@@ -68,25 +69,24 @@ def _contrast_in_words(name: str) -> str:
     return f"{in_words(ours)}\nminus {in_words(theirs)}"
 
 
-def _draw_difference(axes: Axes, row: int, found: dict[str, Any]) -> None:
-    value = found["difference"]
-    if found["interval"] is not None:
-        axes.hlines(row, *found["interval"], color=INTERVAL, linewidth=1.6)
-    axes.plot(value, row, **_marker(found["passed"]))
+def _draw_difference(axes: Axes, row: int, found: Contrast) -> None:
+    value = found.difference
+    axes.hlines(row, *found.interval, color=INTERVAL, linewidth=1.6)
+    axes.plot(value, row, **_marker(found.passed))
 
 
-def _marker(passed: bool) -> dict[str, Any]:
+def _marker(passed: bool) -> Look:
     face = INTERVAL if passed else "white"
     return {"marker": "D", "markersize": 6, "markeredgecolor": INTERVAL, "markerfacecolor": face, "color": INTERVAL}
 
 
-def _write_difference(text: Axes, row: int, found: dict[str, Any]) -> None:
-    pairs, p = found["mcnemar"], found["p_holm"]
+def _write_difference(text: Axes, row: int, found: Contrast) -> None:
+    pairs, p = found.mcnemar, found.p_holm
     words = {
-        DIFFERENCE: with_interval(found["difference"], found["interval"], "+"),
-        PAIRS: f"{pairs['only_ours']} : {pairs['only_theirs']} of {found['n']}",
+        DIFFERENCE: with_interval(found.difference, found.interval, "+"),
+        PAIRS: f"{pairs.only_ours} : {pairs.only_theirs} of {found.n}",
         HOLM_P: "<0.001" if p < 0.001 else f"{p:.3f}",
-        VERDICT: "yes" if found["passed"] else "no",
+        VERDICT: "yes" if found.passed else "no",
     }
     for x, word in words.items():
         text.text(x, row, word, va="center")
@@ -100,14 +100,14 @@ def _set_text_column(text: Axes, rows: int) -> None:
         text.annotate(heading, (x, 1), (0, 4), "axes fraction", "offset points", va="bottom", fontweight="bold")
 
 
-def _symmetric_limits(contrasts: Iterable[dict[str, Any]], smallest: float | None) -> tuple[float, float]:
-    ends = [abs(end) for one in contrasts for end in (one["difference"], *(one["interval"] or ()))]
+def _symmetric_limits(contrasts: Iterable[Contrast], smallest: float | None) -> tuple[float, float]:
+    ends = [abs(end) for one in contrasts for end in (one.difference, *one.interval)]
     reach = 1.08 * max(*ends, smallest or 0.0, 0.05)
     return -reach, reach
 
 
-def _legend(smallest: float | None) -> list[Any]:
-    handles: list[Any] = [
+def _legend(smallest: float | None) -> list[Artist]:
+    handles: list[Artist] = [
         Line2D([], [], label="passed", linewidth=1.6, **_marker(True)),
         Line2D([], [], label="not passed; bar: 95% interval", linewidth=1.6, **_marker(False)),
     ]
@@ -119,23 +119,23 @@ def _legend(smallest: float | None) -> list[Any]:
     ]
 
 
-def _omnibus_text(omnibus: dict[str, Any] | None) -> str:
+def _omnibus_text(omnibus: OmnibusTest | None) -> str:
     if omnibus is None:
         return "Passed: Holm p below 0.05. Cochran's Q over all sets cannot be computed."
-    q = f"Q = {omnibus['q']:.1f}, {omnibus['df']} degrees of freedom, {p_in_words(omnibus['p'])}, n = {omnibus['n']}"
+    q = f"Q = {omnibus.q:.1f}, {omnibus.df} degrees of freedom, {p_in_words(omnibus.p)}, n = {omnibus.n}"
     return f"Passed: Holm p and the p of Cochran's Q over all sets below 0.05 ({q})."
 
 
-def confusion_matrices(summary: dict[str, Any]) -> Figure:
+def confusion_matrices(summary: SummaryRecord) -> Figure:
     """Truth against answer for every set: pooled out of fold, and the majority vote on the test split, if looked at.
 
     Shade and percentage are shares of the row, that is of the cases with that truth.
     """
-    sets = in_papers_order(summary["sets"])
+    sets = in_papers_order(summary.sets)
     blocks = {
-        "Cross-validation: every case answered once, out of fold": {n: f["oof_confusion"] for n, f in sets.items()},
+        "Cross-validation: every case answered once, out of fold": {n: f.oof_confusion for n, f in sets.items()},
         "Test split: majority vote of the fold models": {
-            name: found["test_confusion"] for name, found in sets.items() if found["test_confusion"] is not None
+            name: found.test_confusion for name, found in sets.items() if found.test_confusion is not None
         },
     }
     blocks = {title: matrices for title, matrices in blocks.items() if matrices}
@@ -151,13 +151,13 @@ def confusion_matrices(summary: dict[str, Any]) -> Figure:
     return figure
 
 
-def _draw_matrices(part: SubFigure, rows: int, columns: int, matrices: dict[str, dict[str, int]]) -> None:
+def _draw_matrices(part: SubFigure, rows: int, columns: int, matrices: dict[str, Confusion]) -> None:
     cells = part.subplots(rows, columns, squeeze=False).ravel()
     for axes in cells[len(matrices) :]:
         axes.remove()
     for axes, (name, counts) in zip(cells, matrices.items(), strict=False):
-        _draw_matrix(axes, np.array([[counts["tn"], counts["fp"]], [counts["fn"], counts["tp"]]]))
-        add_heading(axes, name, f"n = {sum(counts.values())}")
+        _draw_matrix(axes, np.array([[counts.tn, counts.fp], [counts.fn, counts.tp]]))
+        add_heading(axes, name, f"n = {counts.n}")
 
 
 def _draw_matrix(axes: Axes, counts: np.ndarray) -> None:

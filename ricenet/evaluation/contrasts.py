@@ -11,7 +11,7 @@ row that was far below chance; with both, in none.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,12 +19,23 @@ from ricenet.cohort.folds import Folds
 from ricenet.errors import WrongUsage
 from ricenet.evaluation.grid import Answers, Grid
 from ricenet.evaluation.scores import Resampling, fold_macro_f1, pool
+from ricenet.evaluation.summary import Contrast, OmnibusTest, PairedDifference, PowerStatement
 from ricenet.statistics import comparison, metrics, power
 from ricenet.statistics.chance import chance
+from ricenet.statistics.comparison import FoldTest
 
 ALPHA = 0.05
 POWER = 0.8
 USUAL_DISCORDANCE = 0.15  # share of patients that two good models answer differently, where none was observed
+
+
+class Comparisons(NamedTuple):
+    """The fields of summary.json of the same names."""
+
+    declared: list[str]
+    contrasts: dict[str, Contrast]
+    omnibus: OmnibusTest | None
+    power: PowerStatement
 
 
 def parse(declared: Sequence[str], known: Sequence[str]) -> list[tuple[str, str]]:
@@ -47,27 +58,26 @@ def parse(declared: Sequence[str], known: Sequence[str]) -> list[tuple[str, str]
 
 def compare(
     folds: Folds, rows: Grid, sets: Sequence[str], declared: Sequence[tuple[str, str]], how: Resampling
-) -> dict[str, Any]:
-    """`declared`, `contrasts`, `omnibus` and `power` of summary.json.
+) -> Comparisons:
+    """Compare each declared pair of rows, and all sets at once.
 
     Args:
         rows: modality sets and baselines.
         sets: the modality sets among them, which Cochran's Q is about.
     """
     omnibus = _omnibus(folds, rows, sets)
-    found = {f"{a} - {b}": one for a, b in declared if (one := _contrast(folds, rows, a, b, how)) is not None}
-    p_values = [max(one["mcnemar"]["p"], one["better_chance_p"]) for one in found.values()]
-    absent = [1.0] * (len(declared) - len(found))
+    differences = {f"{a} - {b}": _difference(folds, rows, a, b, how) for a, b in declared}
+    measured = {pair: difference for pair, difference in differences.items() if difference is not None}
+    p_values = [max(difference.mcnemar.p, difference.better_chance_p) for difference in measured.values()]
+    absent = [1.0] * (len(declared) - len(measured))
     adjusted = comparison.holm([*p_values, *absent]) if declared else np.empty(0)
-    for one, p in zip(found.values(), adjusted, strict=False):  # the padding has no row
-        one["p_holm"] = float(p)
-        one["passed"] = bool(p < ALPHA and (omnibus is None or omnibus["p"] < ALPHA))
-    return {
-        "declared": [f"{ours} - {theirs}" for ours, theirs in declared],
-        "contrasts": found,
-        "omnibus": omnibus,
-        "power": _power(folds, rows, list(found.values())),
+    contrasts = {
+        pair: Contrast(
+            **dict(difference), p_holm=float(p), passed=bool(p < ALPHA and (omnibus is None or omnibus.p < ALPHA))
+        )
+        for (pair, difference), p in zip(measured.items(), adjusted, strict=False)  # the padding has no row
     }
+    return Comparisons(list(differences), contrasts, omnibus, _power(folds, list(contrasts.values())))
 
 
 def _common(rows: Grid, names: Sequence[str]) -> list[int]:
@@ -79,64 +89,61 @@ def _only(answers: Mapping[int, Answers], folds: Sequence[int]) -> dict[int, Ans
     return {fold: answers[fold] for fold in folds}
 
 
-def _omnibus(folds: Folds, rows: Grid, sets: Sequence[str]) -> dict[str, Any] | None:
+def _omnibus(folds: Folds, rows: Grid, sets: Sequence[str]) -> OmnibusTest | None:
     """Are all sets equally often right? Over the folds that all of them have finished; None below three sets."""
     common = _common(rows, sets) if len(sets) >= 3 else []
     if not common:
         return None
     pooled = [pool(folds, _only(rows[name], common)) for name in sets]
     right = np.stack([one.decisions == one.labels for one in pooled], axis=1)
-    found = comparison.cochrans_q(right, pooled[0].patients)
-    return {"q": found.q, "df": found.df, "p": found.p, "sets": list(sets), "folds": common, "n": len(right)}
+    test = comparison.cochrans_q(right, pooled[0].patients)
+    return OmnibusTest(q=test.q, df=test.df, p=test.p, sets=list(sets), folds=common, n=len(right))
 
 
-def _contrast(folds: Folds, rows: Grid, ours: str, theirs: str, how: Resampling) -> dict[str, Any] | None:
+def _difference(folds: Folds, rows: Grid, ours: str, theirs: str, how: Resampling) -> PairedDifference | None:
     common = _common(rows, (ours, theirs))
     if not common:
         return None
     a, b = (pool(folds, _only(rows[name], common)) for name in (ours, theirs))
     difference = metrics.macro_f1_difference(a.labels, a.decisions, b.decisions, a.patients, how.draws, how.seed)
-    pairs = comparison.mcnemar(a.labels, a.decisions, b.decisions, a.patients)
     better = a if difference.value > 0 else b
-    by_chance = chance(better.labels, better.decisions, better.patients, how.draws, how.seed)
-    return {
-        "difference": difference.value,
-        "interval": difference.interval,
-        "interval_method": difference.method,
-        "macro_f1": [metrics.macro_f1(one.labels, one.decisions) for one in (a, b)],
-        "mcnemar": {"only_ours": pairs.only_ours, "only_theirs": pairs.only_theirs, "p": pairs.p},
-        "better_chance_p": by_chance.p,
-        "fold_test": _fold_test(folds, rows, ours, theirs, common),
-        "folds": common,
-        "n": len(a.labels),
-        "n_patients": len(set(a.patients)),
-    }
+    return PairedDifference(
+        difference=difference.value,
+        interval=difference.interval,
+        interval_method=difference.method,
+        macro_f1=(metrics.macro_f1(a.labels, a.decisions), metrics.macro_f1(b.labels, b.decisions)),
+        mcnemar=comparison.mcnemar(a.labels, a.decisions, b.decisions, a.patients),
+        better_chance_p=chance(better.labels, better.decisions, better.patients, how.draws, how.seed).p,
+        fold_test=_fold_test(folds, rows, ours, theirs, common),
+        folds=common,
+        n=len(a.labels),
+        n_patients=len(set(a.patients)),
+    )
 
 
-def _fold_test(folds: Folds, rows: Grid, ours: str, theirs: str, common: Sequence[int]) -> dict[str, float] | None:
+def _fold_test(folds: Folds, rows: Grid, ours: str, theirs: str, common: Sequence[int]) -> FoldTest | None:
     """Nadeau and Bengio's corrected t over the folds, shown beside; None with one fold."""
     if len(common) < 2:
         return None
     differences = [fold_macro_f1(folds, fold, rows[ours]) - fold_macro_f1(folds, fold, rows[theirs]) for fold in common]
     n_test = float(np.mean([len(folds.validation(fold)) for fold in common]))
     n_train = float(np.mean([len(folds.training(fold)) for fold in common]))
-    found = comparison.corrected_fold_t(np.array(differences), n_train, n_test)
-    return {"t": found.t, "df": found.df, "p": found.p, "factor": found.factor}
+    return comparison.corrected_fold_t(np.array(differences), n_train, n_test)
 
 
-def _power(folds: Folds, rows: Grid, found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _power(folds: Folds, contrasts: Sequence[Contrast]) -> PowerStatement:
     """The smallest difference in accuracy that the cross-validation patients could have shown, at 80% power.
 
-    It hangs on how many patients two models answer differently: the median of the contrasts, where there are any.
+    It depends on how many patients two models predict differently: the median of the contrasts, where there are any.
     """
     patients = len({case.patient_key for fold in range(folds.n_folds) for case in folds.validation(fold)})
-    shares = [(one["mcnemar"]["only_ours"] + one["mcnemar"]["only_theirs"]) / one["n"] for one in found]
+    shares = [(contrast.mcnemar.only_ours + contrast.mcnemar.only_theirs) / contrast.n for contrast in contrasts]
     discordance = float(np.median(shares)) if shares else USUAL_DISCORDANCE
-    return {
-        "patients": patients,
-        "power": POWER,
-        "alpha": ALPHA,
-        "discordance": discordance,
-        "discordance_observed": bool(shares),
-        "smallest_detectable": power.smallest_detectable_difference(patients, discordance, POWER, ALPHA),
-    }
+    return PowerStatement(
+        patients=patients,
+        power=POWER,
+        alpha=ALPHA,
+        discordance=discordance,
+        discordance_observed=bool(shares),
+        smallest_detectable=power.smallest_detectable_difference(patients, discordance, POWER, ALPHA),
+    )

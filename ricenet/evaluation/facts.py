@@ -6,13 +6,25 @@ writes about a study cannot state it. No fact holds a path, a patient id or the 
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from ricenet.cohort.channels import in_order
 from ricenet.display.words import BASELINES, ONE_MODEL, channel_name, interval, number, p_value, row_name, signed
 from ricenet.evaluation.results_table import missing_cells
 from ricenet.evaluation.sentences import FULL, looks, reach
+from ricenet.evaluation.summary import (
+    BootstrapSettings,
+    Contrast,
+    ControlScores,
+    RowScores,
+    SeedSpread,
+    SubgroupLevel,
+    SummaryRecord,
+)
 from ricenet.paper import PAPER
+from ricenet.statistics.calibration import Calibration
+from ricenet.statistics.chance import Chance
 from ricenet.training.run_record import RunRecord, Setting
 
 FEW_PATIENTS = 50  # below, the test split cannot rank input combinations
@@ -30,11 +42,11 @@ MODEL_SETTINGS = {  # of conf/model; those of other names are not shown
 }
 
 
-def read_facts(summary: Mapping[str, Any], records: Sequence[RunRecord]) -> dict[str, Any]:
+def read_facts(summary: SummaryRecord, records: Sequence[RunRecord]) -> dict[str, Any]:
     """The facts of one evaluated grid, by the names that checklists.yaml uses.
 
     Args:
-        summary: of ricenet.evaluate; what a half-finished grid lacks may be absent or None.
+        summary: of ricenet.evaluate.
         records: run.json of every finished run, leakage controls too.
 
     Returns:
@@ -101,148 +113,133 @@ def _of_versions(networks: Sequence[RunRecord]) -> dict[str, Any]:
     }
 
 
-def _of_cohort(summary: Mapping[str, Any]) -> dict[str, Any]:
-    cohort = summary.get("cohort") or {}
+def _of_cohort(summary: SummaryRecord) -> dict[str, Any]:
+    cohort = summary.cohort
     facts: dict[str, Any] = {}
-    for prefix, part in (("cv", "validation"), ("test", "test")):
-        counts = cohort.get(part) or {}
-        if counts.get("cases"):
-            facts |= {f"{prefix}_{key}": counts.get(key) for key in ("cases", "patients", "recurrence", "rice")}
-    if (excluded := cohort.get("excluded")) is not None:
-        facts["excluded_cases"] = sum(excluded.values())
-        facts["excluded_reasons"] = ", ".join(f"{reason} {count}" for reason, count in excluded.items()) or "none"
-    return facts | {"test_use": _test_use(summary, cohort)}
+    for prefix, counts in (("cv", cohort.validation), ("test", cohort.test)):
+        if counts.cases:
+            facts |= {f"{prefix}_{name}": count for name, count in counts}
+    if cohort.excluded is not None:
+        facts["excluded_cases"] = sum(cohort.excluded.values())
+        facts["excluded_reasons"] = ", ".join(f"{reason} {n}" for reason, n in cohort.excluded.items()) or "none"
+    return facts | {"test_use": looks(summary.test_access) if cohort.test.cases else "There is no test split."}
 
 
-def _test_use(summary: Mapping[str, Any], cohort: Mapping[str, Any]) -> str | None:
-    if (cohort.get("test") or {}).get("cases") == 0:
-        return "There is no test split."
-    access = summary.get("test_access") or {}
-    return looks(access) if {"looked", "count"} <= access.keys() else None
-
-
-def _of_grid(summary: Mapping[str, Any]) -> dict[str, Any]:
-    sets, missing, n_folds = summary.get("sets") or {}, summary.get("missing"), summary.get("n_folds")
-    # Only model-ready phantoms (phantom format=cases) keep the best possible answers beside their cases.
-    drawn = any(found.get("bayes_macro_f1") is not None for found in sets.values())
-    combinations = sum(name not in ONE_MODEL for name in sets)
+def _of_grid(summary: SummaryRecord) -> dict[str, Any]:
+    # Only model-ready phantoms (phantom format=cases) keep the best possible predictions beside their cases.
+    drawn = any(scores.bayes_macro_f1 is not None for scores in summary.sets.values())
+    combinations = sum(name not in ONE_MODEL for name in summary.sets)
     facts = {
         "combinations": combinations or None,
-        "n_folds": n_folds,
-        "folds_hash": (summary.get("folds_hash") or "")[:12],
+        "n_folds": summary.n_folds,
+        "folds_hash": summary.folds_hash[:12],
         "synthetic_cohort": "phantom" if drawn else None,
         "volumes_by": "phantom" if drawn else "preprocessing" if combinations else None,
     }
-    if missing and n_folds:
-        cells = missing_cells({"missing": missing, "n_folds": n_folds})
-        facts["unfinished"] = f"{len(missing)} of {summary.get('cells')} trainings are missing ({cells})"
+    if summary.missing:
+        missing = len(summary.missing)
+        facts["unfinished"] = f"{missing} of {summary.cells} trainings are missing ({missing_cells(summary)})"
     return facts
 
 
-def _of_results(summary: Mapping[str, Any]) -> dict[str, Any]:
-    sets = summary.get("sets") or {}
-    rows = {**sets, **(summary.get("baselines") or {})}
+def _of_results(summary: SummaryRecord) -> dict[str, Any]:
+    rows = {**summary.sets, **summary.baselines}
     return {
-        "results": [_result(name, found, summary.get("n_folds")) for name, found in rows.items()],
-        "tested": [_on_test(name, one) for name, one in rows.items() if one.get("test_vote_macro_f1") is not None],
-        "calibrated": [_calibrated(name, one) for name, one in rows.items() if one.get("calibration")],
-        "interval_methods": _interval_methods(rows.values(), summary.get("bootstrap") or {}),
-        "single_seeds": "; ".join(_single_seeds(name, found) for name, found in sets.items() if found.get("seeds")),
-        "controls": [_control(one) for one in summary.get("controls") or ()],
-        **_of_shown_set(sets),
+        "results": [_result(name, scores, summary.n_folds) for name, scores in rows.items()],
+        "tested": [_on_test(name, scores) for name, scores in rows.items() if scores.test_vote_macro_f1 is not None],
+        "calibrated": [_calibrated(name, scores.calibration) for name, scores in rows.items()],
+        "interval_methods": _interval_methods(rows.values(), summary.bootstrap),
+        "single_seeds": "; ".join(
+            _single_seeds(name, scores.seeds) for name, scores in summary.sets.items() if scores.seeds
+        ),
+        "controls": [_control(control) for control in summary.controls],
+        **_of_shown_set(summary.sets),
     }
 
 
-def _interval_methods(rows: Iterable[Mapping[str, Any]], how: Mapping[str, Any]) -> str:
-    names = _distinct(found.get(key) for found in rows for key in ("oof_interval_method", "test_interval_method"))
+def _interval_methods(rows: Iterable[RowScores], how: BootstrapSettings) -> str:
+    names = {name for scores in rows for name in (scores.oof_interval_method, scores.test_interval_method)}
     words = [text for name, text in INTERVAL_METHODS.items() if name in names]
-    return " or ".join(words).format(draws=how.get("draws"), seed=how.get("seed"))
+    return " or ".join(words).format(draws=how.draws, seed=how.seed)
 
 
-def _of_shown_set(sets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _of_shown_set(sets: Mapping[str, RowScores]) -> dict[str, Any]:
     """Errors and subgroups, of the set with all inputs; of the last one where it is not there yet."""
     if not sets:
         return {}
-    shown = FULL if FULL in sets else list(sets)[-1]
-    errors, levels = sets[shown].get("oof_confusion"), sets[shown].get("subgroups") or []
-    facts = {
-        "shown_set": _name(shown),
-        "subgroup_columns": _listed(level.get("column") for level in levels),
+    name = FULL if FULL in sets else list(sets)[-1]
+    errors, levels = sets[name].oof_confusion, sets[name].subgroups
+    return {
+        "shown_set": _name(name),
+        "subgroup_columns": _listed(level.column for level in levels),
         "subgroups": [_level(level) for level in levels],
+        "errors_of_rice": errors.fn,
+        "errors_of_recurrence": errors.fp,
+        "errors_cases": errors.n,
     }
-    if errors:
-        counts = {"errors_of_rice": errors["fn"], "errors_of_recurrence": errors["fp"]}
-        return facts | counts | {"errors_cases": sum(errors.values())}
-    return facts
 
 
-def _result(name: str, found: Mapping[str, Any], n_folds: int | None) -> dict[str, Any]:
-    folds = found.get("folds") or []
-    values, bounds = found.get("oof") or {}, found.get("oof_intervals") or {}
-    spread = "" if found.get("folds_sd") is None else f" ± {number(found['folds_sd'])}"
+def _result(name: str, scores: RowScores, n_folds: int) -> dict[str, Any]:
+    spread = "" if scores.folds_sd is None else f" ± {number(scores.folds_sd)}"
     return {
         "name": _name(name),
-        "folds": f"{sum(value is not None for value in folds)} of {n_folds or len(folds)}",
-        "n": found.get("n", 0),
-        "macro_f1": interval(found.get("oof_macro_f1"), found.get("oof_interval")),
-        "chance": _chance(found.get("chance") or {}),
-        "over_folds": number(found.get("folds_mean")) + spread,
+        "folds": f"{scores.folds_finished} of {n_folds}",
+        "n": scores.n,
+        "macro_f1": interval(scores.oof_macro_f1, scores.oof_interval),
+        "chance": _chance(scores.chance),
+        "over_folds": number(scores.folds_mean) + spread,
         **{
-            key: interval(values.get(key), bounds.get(key))
-            for key in ("balanced_accuracy", "mcc", "sensitivity", "specificity", "auroc")
+            field.name: interval(getattr(scores.oof, field.name), getattr(scores.oof_intervals, field.name))
+            for field in fields(scores.oof)
         },
     }
 
 
-def _chance(chance: Mapping[str, Any]) -> str:
-    return number(chance.get("mean")) + (f" (p {p_value(chance['p'])})" if chance.get("p") is not None else "")
+def _chance(chance: Chance) -> str:
+    return f"{number(chance.mean)} (p {p_value(chance.p)})"
 
 
-def _on_test(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
+def _on_test(name: str, scores: RowScores) -> dict[str, Any]:
     return {
         "name": _name(name),
-        "n": found.get("n_test", 0),
-        "models": len(found.get("test_members") or found.get("folds") or []),
-        "vote": interval(found["test_vote_macro_f1"], found.get("test_interval")),
-        "mean": interval(found.get("test_mean_macro_f1"), found.get("test_mean_interval")),
+        "n": scores.n_test,
+        "models": len(scores.test_members),
+        "vote": interval(scores.test_vote_macro_f1, scores.test_interval),
+        "mean": interval(scores.test_mean_macro_f1, scores.test_mean_interval),
     }
 
 
-def _calibrated(name: str, found: Mapping[str, Any]) -> dict[str, str]:
-    values = found["calibration"]
+def _calibrated(name: str, values: Calibration) -> dict[str, str]:
     return {
         "name": _name(name),
-        "brier": number(values.get("brier")),
-        "slope": interval(values.get("slope"), values.get("slope_interval")),
-        "intercept": interval(values.get("intercept"), values.get("intercept_interval")),
+        "brier": number(values.brier),
+        "slope": interval(values.slope, values.slope_interval),
+        "intercept": interval(values.intercept, values.intercept_interval),
     }
 
 
-def _level(level: Mapping[str, Any]) -> dict[str, Any]:
-    counts = {key: level.get(key, "–") for key in ("column", "level", "n", "rice", "right")}
-    return counts | {"macro_f1": interval(level.get("macro_f1"), level.get("interval"))}
+def _level(level: SubgroupLevel) -> dict[str, Any]:
+    counts = level.model_dump(include={"column", "level", "n", "rice", "right"})
+    return counts | {"macro_f1": interval(level.macro_f1, level.interval)}
 
 
-def _single_seeds(name: str, found: Mapping[str, Any]) -> str:
-    seeds = found["seeds"]
-    spread = "" if seeds.get("oof_sd") is None else f" ± {number(seeds['oof_sd'])}"
-    return f"{_name(name)} {number(seeds.get('oof_mean'))}{spread}"
+def _single_seeds(name: str, seeds: SeedSpread) -> str:
+    spread = "" if seeds.oof_sd is None else f" ± {number(seeds.oof_sd)}"
+    return f"{_name(name)} {number(seeds.oof_mean)}{spread}"
 
 
-def _of_comparisons(summary: Mapping[str, Any]) -> dict[str, Any]:
-    declared, omnibus, power = (summary.get(key) for key in ("declared", "omnibus", "power"))
-    facts = {
-        "declared": "; ".join(map(_pair, declared or ())),
-        "declared_count": len(declared) if declared else None,
-        "compared": [_compared(name, one) for name, one in (summary.get("contrasts") or {}).items()],
+def _of_comparisons(summary: SummaryRecord) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "declared": "; ".join(map(_pair, summary.declared)),
+        "declared_count": len(summary.declared) or None,
+        "compared": [_compared(pair, contrast) for pair, contrast in summary.contrasts.items()],
+        "smallest_difference": reach(summary.power),
     }
-    if omnibus:
+    if omnibus := summary.omnibus:
         facts["omnibus"] = (
-            f"Cochran's Q over {len(omnibus['sets'])} input combinations: {omnibus['q']:.1f} on {omnibus['df']} "
-            f"degrees of freedom, p {p_value(omnibus['p'])}, {omnibus['n']} cases"
+            f"Cochran's Q over {len(omnibus.sets)} input combinations: {omnibus.q:.1f} on {omnibus.df} "
+            f"degrees of freedom, p {p_value(omnibus.p)}, {omnibus.n} cases"
         )
-    if power:
-        facts["smallest_difference"] = reach(power)
     return facts
 
 
@@ -255,40 +252,39 @@ def _name(row: str) -> str:
     return row_name(row) if row in PAPER or row in BASELINES else row
 
 
-def _compared(name: str, one: Mapping[str, Any]) -> dict[str, Any]:
-    low, high = one.get("interval") or (None, None)
-    pairs = one.get("mcnemar") or {}
+def _compared(pair: str, contrast: Contrast) -> dict[str, Any]:
+    low, high = contrast.interval
     return {
-        "name": _pair(name),
-        "n": one.get("n", 0),
-        "difference": f"{signed(one.get('difference'))} (95% {signed(low)} to {signed(high)})",
-        "discordant": f"{pairs.get('only_ours', '–')} / {pairs.get('only_theirs', '–')}",
-        "p": "–" if one.get("p_holm") is None else p_value(one["p_holm"]),
-        "passes": {True: "passes", False: "does not pass", None: "not tested"}[one.get("passed")],
+        "name": _pair(pair),
+        "n": contrast.n,
+        "difference": f"{signed(contrast.difference)} (95% {signed(low)} to {signed(high)})",
+        "discordant": f"{contrast.mcnemar.only_ours} / {contrast.mcnemar.only_theirs}",
+        "p": p_value(contrast.p_holm),
+        "passes": "passes" if contrast.passed else "does not pass",
     }
 
 
-def _control(one: Mapping[str, Any]) -> dict[str, Any]:
+def _control(control: ControlScores) -> dict[str, Any]:
     return {
-        "name": one.get("row", "–"),
-        "seed": one.get("seed", "–"),
-        "macro_f1": interval(one.get("oof_macro_f1"), one.get("oof_interval")),
-        "chance": _chance(one.get("chance") or {}),
-        "found": "ABOVE CHANCE: find out why" if one.get("above_chance") else "at chance",
+        "name": control.row,
+        "seed": control.seed,
+        "macro_f1": interval(control.oof_macro_f1, control.oof_interval),
+        "chance": _chance(control.chance),
+        "found": "ABOVE CHANCE: find out why" if control.above_chance else "at chance",
     }
 
 
-def _limits(summary: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+def _limits(summary: SummaryRecord, facts: Mapping[str, Any]) -> str:
     """What ricenet itself knows to weaken the study."""
     seeds, tested = facts["seeds"], facts.get("test_patients", FEW_PATIENTS)
-    above = any(one.get("above_chance") for one in summary.get("controls") or ())
+    above = any(control.above_chance for control in summary.controls)
     found = {
         "the cohort is synthetic": facts["synthetic_cohort"],
         f"the grid is not finished ({facts.get('unfinished')})": facts.get("unfinished"),
         f"the test split has {tested} patients, too few to rank input combinations": tested < FEW_PATIENTS,
         "an epoch was chosen on the very fold that is scored": "best" in facts["checkpoint"],
         "one seed was used, so the spread between trainings is not known": seeds and "," not in seeds,
-        "no leakage control was run": summary.get("controls") == [],
+        "no leakage control was run": not summary.controls,
         "a leakage control is above chance": above,
     }
     return "; ".join(text for text, holds in found.items() if holds)

@@ -8,10 +8,10 @@ import csv
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -19,7 +19,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from ricenet.command.schemas import METADATA_ONLY
-from ricenet.display.figure_style import STYLE
+from ricenet.display.figure_style import STYLE, Look
 from ricenet.display.words import row_name
 from ricenet.errors import InvalidInput
 from ricenet.paper import PAPER
@@ -28,13 +28,13 @@ from ricenet.training.run_folder import walk
 SCORE, LOSSES = "val/macro_f1", ("train/loss", "val/loss")
 COLUMNS = 4
 # Told apart by dashes and lightness, so safe in grey; blue and orange, so safe for the colour-blind.
-LINES: dict[str, dict[str, Any]] = {
+LINES: dict[str, Look] = {
     SCORE: {"color": "#1f4e79", "linestyle": "-"},
     "val/loss": {"color": "#1f4e79", "linestyle": "-"},
     "train/loss": {"color": "#d98200", "linestyle": "--"},
 }
 BAND_OPACITY = 0.25
-SINGLE_RUN: dict[str, Any] = {"color": "#888888", "linewidth": 0.6}
+SINGLE_RUN: Look = {"color": "#888888", "linewidth": 0.6}
 SHARE_OF_LOSSES_SHOWN = 0.95  # with their bands; one fold that diverges for an epoch would flatten every other curve
 
 
@@ -133,7 +133,7 @@ def figure(curves: Mapping[str, Mapping[str, Curve]]) -> Figure | None:
     columns = min(COLUMNS, len(rows))
     blocks = -(-len(rows) // columns)
     ceiling, is_cut = _loss_ceiling(curves.values())
-    note = [Line2D([], [], linestyle="", label=f"loss beyond {ceiling:.2g} is cut off")] if is_cut else []
+    note: list[Artist] = [Line2D([], [], linestyle="", label=f"loss beyond {ceiling:.2g} is cut off")] if is_cut else []
     with mpl.rc_context(STYLE):
         page = Figure(figsize=(2.4 * max(columns, 2) + 0.4, 3.5 * blocks + 0.6), layout="constrained")
         panels = page.subplots(2 * blocks, columns, squeeze=False)
@@ -185,7 +185,7 @@ def _loss_ceiling(curves: Iterable[Mapping[str, Curve]]) -> tuple[float, bool]:
     return (1.05 * highest, False) if highest <= 1.5 * usual else (1.05 * usual, True)
 
 
-def _legend() -> list[Any]:
+def _legend() -> list[Artist]:
     return [
         Line2D([], [], linewidth=1.6, label="validation: mean of the folds", **LINES[SCORE]),
         Line2D([], [], linewidth=1.6, label="training loss: mean of the folds", **LINES["train/loss"]),

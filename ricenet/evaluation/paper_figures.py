@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
@@ -19,13 +20,14 @@ from nibabel.affines import apply_affine, voxel_sizes
 
 from ricenet.cases.case_record import read_case_record
 from ricenet.cohort.ready_cases import ReadyCase
-from ricenet.display.figure_style import INTERVAL, LABEL_TEXT, LABELS_IN_WORDS, STYLE
+from ricenet.display.figure_style import INTERVAL, LABEL_TEXT, LABELS_IN_WORDS, STYLE, Look
 from ricenet.display.words import channels
+from ricenet.evaluation.summary import RowScores, SplitCounts, SummaryRecord
 from ricenet.paper import PAPER
 
 # Told apart by hatch and lightness, so safe in grey; orange and blue, so safe for the colour-blind.
-VALIDATION: dict[str, Any] = {"facecolor": "#f6d18a", "hatch": "////", "edgecolor": "#333333", "linewidth": 0.8}
-TEST: dict[str, Any] = {"facecolor": "#a9cbe3", "hatch": "...", "edgecolor": "#333333", "linewidth": 0.8}
+VALIDATION: Look = {"facecolor": "#f6d18a", "hatch": "////", "edgecolor": "#333333", "linewidth": 0.8}
+TEST: Look = {"facecolor": "#a9cbe3", "hatch": "...", "edgecolor": "#333333", "linewidth": 0.8}
 WIDTH = 0.36
 HALO = [withStroke(linewidth=3, foreground="black")]
 # role: title, region in truth.npz, caption where that is circled
@@ -36,47 +38,47 @@ PANELS = {
 }
 
 
-def results(summary: dict[str, Any]) -> Figure:
+def results(summary: SummaryRecord) -> Figure:
     """Figure 2: bars of macro F1 per input combination, validation (striped) beside test (dotted), and the baselines.
 
     Bar and black error bar are the paper's: mean and standard deviation over folds; majority vote on the test split.
     On each bar stand our estimate with its 95% interval and, where known, the paper's value and the Bayes-optimal one.
     """
-    groups = [*summary["sets"].items(), *summary["baselines"].items()]
+    groups = [*summary.sets.items(), *summary.baselines.items()]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(max(7.0, 1.15 * len(groups) + 1.2), 4.8), layout="constrained")
         axes = figure.subplots()
         for position, (name, found) in enumerate(groups):
             _draw_group(axes, position, name, found)
-        if summary["baselines"]:
-            axes.axvline(len(summary["sets"]) - 0.5, color="black", linewidth=0.8, linestyle=":")
-        axes.set_xticks(range(len(groups)), [_group_label(name, found, summary["n_folds"]) for name, found in groups])
+        if summary.baselines:
+            axes.axvline(len(summary.sets) - 0.5, color="black", linewidth=0.8, linestyle=":")
+        axes.set_xticks(range(len(groups)), [_group_label(name, found, summary.n_folds) for name, found in groups])
         axes.set(xlim=(-0.6, len(groups) - 0.4), ylim=(0, 1.02), ylabel="macro F1", yticks=np.arange(0, 1.01, 0.2))
         axes.grid(axis="y", color="#dddddd", linewidth=0.6)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
         columns = 3 if len(groups) > 6 else 2
         figure.legend(handles=_legend(groups), loc="outside lower center", ncols=columns, frameon=False)
-        validation, test = summary["cohort"]["validation"], summary["cohort"]["test"]
+        validation, test = summary.cohort.validation, summary.cohort.test
         axes.set_title(
             f"Cross-validation: {_cohort_text(validation)}; test: {_cohort_text(test)}", fontsize=9, loc="left", pad=10
         )
     return figure
 
 
-def _draw_group(axes: Axes, position: int, name: str, found: dict[str, Any]) -> None:
+def _draw_group(axes: Axes, position: int, name: str, found: RowScores) -> None:
     paper = PAPER.get(name, {"validation": None, "test": None})
     left, right = position - WIDTH / 2, position + WIDTH / 2
-    sd = found["folds_sd"] or 0.0
-    axes.bar(left, found["folds_mean"], WIDTH, **VALIDATION)
-    axes.errorbar(left - 0.09, found["folds_mean"], yerr=sd, color="black", capsize=3, linewidth=1.2)
-    _draw_estimate(axes, left + 0.09, found["oof_macro_f1"], found["oof_interval"])
+    sd = found.folds_sd or 0.0
+    axes.bar(left, found.folds_mean, WIDTH, **VALIDATION)
+    axes.errorbar(left - 0.09, found.folds_mean, yerr=sd, color="black", capsize=3, linewidth=1.2)
+    _draw_estimate(axes, left + 0.09, found.oof_macro_f1, found.oof_interval)
     _draw_paper(axes, left - 0.09, paper["validation"])
-    if found.get("bayes_macro_f1") is not None:
-        axes.hlines(found["bayes_macro_f1"], left - WIDTH / 2, left + WIDTH / 2, color="black", linewidth=2.2)
-    if found["test_vote_macro_f1"] is not None:
-        axes.bar(right, found["test_vote_macro_f1"], WIDTH, **TEST)
-        _draw_estimate(axes, right + 0.09, found["test_vote_macro_f1"], found["test_interval"])
+    if found.bayes_macro_f1 is not None:
+        axes.hlines(found.bayes_macro_f1, left - WIDTH / 2, left + WIDTH / 2, color="black", linewidth=2.2)
+    if found.test_vote_macro_f1 is not None and found.test_interval is not None:
+        axes.bar(right, found.test_vote_macro_f1, WIDTH, **TEST)
+        _draw_estimate(axes, right + 0.09, found.test_vote_macro_f1, found.test_interval)
         _draw_paper(axes, right - 0.09, paper["test"])
 
 
@@ -90,29 +92,28 @@ def _draw_paper(axes: Axes, x: float, value: float | None) -> None:
         axes.plot(x, value, marker="o", markersize=6, markerfacecolor="white", markeredgecolor="black", zorder=4)
 
 
-def _legend(groups: Sequence[tuple[str, dict[str, Any]]]) -> list[Any]:
+def _legend(groups: Sequence[tuple[str, RowScores]]) -> list[Artist]:
     estimate = Line2D([], [], color=INTERVAL, marker="D", markersize=4, label="pooled or test value, 95% interval")
-    handles: list[Any] = [
+    handles: list[Artist] = [
         Patch(label="validation: mean over folds", **VALIDATION),
         Line2D([], [], color="black", marker="|", markersize=9, label="standard deviation over folds"),
         estimate,
         Line2D([], [], color="black", marker="o", markerfacecolor="white", linestyle="", label="the paper's value"),
     ]
-    if any(found["n_test"] for _, found in groups):
+    if any(found.n_test for _, found in groups):
         handles.insert(1, Patch(label="test: majority vote of the fold models", **TEST))
-    if any("bayes_macro_f1" in found for _, found in groups):
+    if any(found.bayes_macro_f1 is not None for _, found in groups):
         handles.append(Line2D([], [], color="black", linewidth=2.2, label="Bayes-optimal decision, same cases"))
     return handles
 
 
-def _group_label(name: str, found: dict[str, Any], n_folds: int) -> str:
-    finished = sum(value is not None for value in found["folds"])
+def _group_label(name: str, found: RowScores, n_folds: int) -> str:
     label = LABELS_IN_WORDS.get(name) or channels(name).replace(" + ", " +\n")
-    return label if finished == n_folds else f"{label}\n({finished} of {n_folds} folds)"
+    return label if found.folds_finished == n_folds else f"{label}\n({found.folds_finished} of {n_folds} folds)"
 
 
-def _cohort_text(count: dict[str, int]) -> str:
-    return f"{count['recurrence']} recurrence, {count['rice']} RICE"
+def _cohort_text(count: SplitCounts) -> str:
+    return f"{count.recurrence} recurrence, {count.rice} RICE"
 
 
 def patient(cases: Path, case: ReadyCase) -> Figure:

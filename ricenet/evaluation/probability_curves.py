@@ -3,19 +3,22 @@
 One small panel a row of the results, in the paper's order, drawn for a page about 1100 pixels wide.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from ricenet.display.figure_style import INTERVAL, LABELS_IN_WORDS, STYLE
+from ricenet.display.figure_style import INTERVAL, LABELS_IN_WORDS, STYLE, Look
 from ricenet.display.words import channels
+from ricenet.evaluation.summary import RowScores, SummaryRecord
 from ricenet.paper import PAPER
+from ricenet.statistics.calibration import Calibration
 
 PAGE_INCHES = 7.33  # 1100 pixels
 COLUMNS = 4
@@ -23,13 +26,14 @@ SMALL = 7.5  # points, as the next two
 LINE = 1.2 * SMALL
 LABEL_WIDTH = 33  # of a panel's ticks and label on the left
 WITHOUT_CURVE = ("majority_class",)  # its probabilities are all the same
-GUIDE: dict[str, Any] = {"color": "#8a8a8a", "linewidth": 1.0, "linestyle": (0, (4, 3))}
-OURS: dict[str, Any] = {"color": INTERVAL, "linewidth": 1.6}
-CASES: dict[str, Any] = {"facecolor": "#c9c9c9", "edgecolor": "#8a8a8a", "linewidth": 0.5}
+GUIDE: Look = {"color": "#8a8a8a", "linewidth": 1.0, "linestyle": (0, (4, 3))}
+OURS: Look = {"color": INTERVAL, "linewidth": 1.6}
+CASES: Look = {"facecolor": "#c9c9c9", "edgecolor": "#8a8a8a", "linewidth": 0.5}
 HISTOGRAM_FLOOR, HISTOGRAM_HEIGHT = -0.38, 0.28
 SHARES = {0: "0", 0.5: "0.5", 1: "1"}
 NET_BENEFIT_FLOOR = -0.15
-DECISION_LINES: dict[str, dict[str, Any]] = {
+OfSet = TypeVar("OfSet")
+DECISION_LINES: dict[str, Look] = {
     "network": {"color": INTERVAL, "linewidth": 2.0, "linestyle": "-"},
     "dose_volume": {"color": "#3f86bd", "linewidth": 1.8, "linestyle": (0, (6, 2))},
     "all": {"color": "#444444", "linewidth": 1.3, "linestyle": (0, (5, 2, 1, 2))},
@@ -55,20 +59,23 @@ def with_interval(value: float, interval: Sequence[float] | None, sign: str = ""
     return f"{number(value, sign)} [{number(interval[0], sign)}, {number(interval[1], sign)}]"
 
 
-def in_papers_order(sets: dict[str, Any]) -> dict[str, Any]:
+def in_papers_order(sets: Mapping[str, OfSet]) -> dict[str, OfSet]:
     """The sets as the paper lists them, others behind."""
     return {name: sets[name] for name in dict.fromkeys([*PAPER, *sets]) if name in sets}
 
 
-def roc_curves(summary: dict[str, Any]) -> Figure:
+def roc_curves(summary: SummaryRecord) -> Figure:
     """ROC curves of the pooled out-of-fold probabilities, one panel a set and baseline, AUROC with its 95% interval."""
-    handles = [Line2D([], [], label="pooled out of fold", **OURS), Line2D([], [], label="chance", **GUIDE)]
+    handles: list[Artist] = [
+        Line2D([], [], label="pooled out of fold", **OURS),
+        Line2D([], [], label="chance", **GUIDE),
+    ]
     return _small_multiples(summary, _draw_roc, 1.6, handles)
 
 
-def calibration_curves(summary: dict[str, Any]) -> Figure:
+def calibration_curves(summary: SummaryRecord) -> Figure:
     """Reliability diagrams of the pooled out-of-fold probabilities: share of rice in up to five bins, 95% intervals."""
-    handles = [
+    handles: list[Artist] = [
         Line2D([], [], marker="D", markersize=4, label="bin of cases, 95% interval", **OURS),
         Line2D([], [], label="perfect calibration", **GUIDE),
         Patch(label="where the cases lie", **CASES),
@@ -77,14 +84,14 @@ def calibration_curves(summary: dict[str, Any]) -> Figure:
 
 
 def _small_multiples(
-    summary: dict[str, Any], draw: Callable[[Axes, dict[str, Any]], str], height: float, handles: list[Any]
+    summary: SummaryRecord, draw: Callable[[Axes, RowScores], str], height: float, handles: list[Artist]
 ) -> Figure:
     """A panel a row of the results. draw: fills the axes with what was found and returns the numbers to print above.
 
     Args:
         height: of a panel's axes and labels in inches, without the lines of text above.
     """
-    panels = in_papers_order(summary["sets"]) | summary["baselines"]
+    panels = in_papers_order(summary.sets) | summary.baselines
     panels = {name: found for name, found in panels.items() if name not in WITHOUT_CURVE}
     columns = min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
@@ -107,7 +114,7 @@ def add_heading(axes: Axes, name: str, numbers: str) -> None:
     """Above the axes, from their label's edge on: the row's name in bold, in two lines if long, and its numbers."""
     lines = numbers.count("\n") + 1
     for text, up, weight in ((numbers, 4, "normal"), (_in_two_lines(name), 7 + LINE * lines, "bold")):
-        place: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom"}
+        place: Look = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom"}
         axes.annotate(text, (0, 1), (-LABEL_WIDTH, up), fontsize=SMALL, fontweight=weight, **place)
 
 
@@ -128,61 +135,61 @@ def _set_shares(axes: Axes, x_label: str, y_label: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _draw_roc(axes: Axes, found: dict[str, Any]) -> str:
+def _draw_roc(axes: Axes, found: RowScores) -> str:
     axes.plot([0, 1], [0, 1], **GUIDE)
-    axes.plot(found["roc"]["fpr"], found["roc"]["tpr"], **OURS)
+    axes.plot(found.roc.fpr, found.roc.tpr, **OURS)
     _set_shares(axes, "1 − specificity", "sensitivity for RICE")
-    interval = found["oof_intervals"]["auroc"]
+    interval = found.oof_intervals.auroc
     none = "" if interval else ", no interval"
-    return f"AUROC {with_interval(found['oof']['auroc'], interval)}{none}\nn = {found['n']}"
+    return f"AUROC {with_interval(found.oof.auroc, interval)}{none}\nn = {found.n}"
 
 
-def _draw_calibration(axes: Axes, found: dict[str, Any]) -> str:
-    calibration = found["calibration"]
+def _draw_calibration(axes: Axes, found: RowScores) -> str:
+    calibration = found.calibration
     axes.plot([0, 1], [0, 1], **GUIDE)
     x, y, intervals = zip(
-        *((one["mean_probability"], one["observed"], one["interval"]) for one in calibration["bins"]), strict=True
+        *((one.mean_probability, one.observed, one.interval) for one in calibration.bins), strict=True
     )
     axes.vlines(x, *zip(*intervals, strict=True), **OURS)
     axes.plot(x, y, color=INTERVAL, linewidth=0.8, marker="D", markersize=3.5)
-    counts = calibration["histogram"]
+    counts = calibration.histogram
     heights = [HISTOGRAM_HEIGHT * count / max(counts) for count in counts]
     middles = [(step + 0.5) / len(counts) for step in range(len(counts))]
     axes.bar(middles, heights, 1 / len(counts), bottom=HISTOGRAM_FLOOR, **CASES)
     _set_shares(axes, "probability of RICE", "observed share of RICE")
     axes.set_ylim(HISTOGRAM_FLOOR, 1.04)
-    return _calibration_text(calibration, found["n"])
+    return _calibration_text(calibration, found.n)
 
 
-def _calibration_text(calibration: dict[str, Any], n: int) -> str:
-    brier = f"Brier {number(calibration['brier'])}, n = {n}"
-    if calibration["slope"] is None:
+def _calibration_text(calibration: Calibration, n: int) -> str:
+    brier = f"Brier {number(calibration.brier)}, n = {n}"
+    if calibration.slope is None or calibration.intercept is None:
         return f"{brier}\nslope, intercept:\nnot estimable"
-    slope = with_interval(calibration["slope"], calibration["slope_interval"])
-    intercept = with_interval(calibration["intercept"], calibration["intercept_interval"])
+    slope = with_interval(calibration.slope, calibration.slope_interval)
+    intercept = with_interval(calibration.intercept, calibration.intercept_interval)
     return f"{brier}\nslope {slope}\nintercept {intercept}"
 
 
-def decision_curves(summary: dict[str, Any]) -> Figure:
+def decision_curves(summary: SummaryRecord) -> Figure:
     """Net benefit over the threshold: all channels (or the last set there is), dose-volume baseline, treat all, none.
 
     The set is chosen by its place in the paper's order, never by its result.
     """
-    sets = in_papers_order(summary["sets"])
+    sets = in_papers_order(summary.sets)
     name = "rd_post_event" if "rd_post_event" in sets else list(sets)[-1]
-    found, baseline = sets[name], summary["baselines"].get("dose_volume")
-    curve = found["decision_curve"]
+    found, baseline = sets[name], summary.baselines.get("dose_volume")
+    curve = found.decision_curve
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(PAGE_INCHES, 4.0), layout="constrained")
         axes = figure.subplots()
-        axes.plot(curve["threshold"], curve["all"], label="treat all as RICE", **DECISION_LINES["all"])
+        axes.plot(curve.threshold, curve.all, label="treat all as RICE", **DECISION_LINES["all"])
         axes.axhline(0, label="treat none as RICE", **DECISION_LINES["none"])
         if baseline is not None:
-            other, label = baseline["decision_curve"], f"{in_words('dose_volume')}, n = {baseline['n']}"
-            axes.plot(other["threshold"], other["model"], label=label, **DECISION_LINES["dose_volume"])
-        label = f"{in_words(name)}, n = {found['n']}"
-        axes.plot(curve["threshold"], curve["model"], label=label, **DECISION_LINES["network"])
-        top = max([*curve["model"], *curve["all"], *(baseline["decision_curve"]["model"] if baseline else [])])
+            other, label = baseline.decision_curve, f"{in_words('dose_volume')}, n = {baseline.n}"
+            axes.plot(other.threshold, other.model, label=label, **DECISION_LINES["dose_volume"])
+        label = f"{in_words(name)}, n = {found.n}"
+        axes.plot(curve.threshold, curve.model, label=label, **DECISION_LINES["network"])
+        top = max([*curve.model, *curve.all, *(baseline.decision_curve.model if baseline else [])])
         axes.set(xlim=(0, 1), ylim=(NET_BENEFIT_FLOOR, 1.1 * max(top, 0.1)), yticks=np.arange(-0.1, top + 0.05, 0.1))
         axes.set_xlabel("threshold: probability of RICE from which on it is treated as RICE")
         axes.set_ylabel(f"net benefit in true RICE per case\n(not shown below {number(NET_BENEFIT_FLOOR)})")

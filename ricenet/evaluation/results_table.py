@@ -2,142 +2,170 @@
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 from ricenet.paper import PAPER
 
-SUMMARY_VERSION = 2  # of summary.json
+if TYPE_CHECKING:
+    from ricenet.evaluation.summary import RowScores, SummaryRecord
+    from ricenet.statistics.metrics import Interval
+
 HEAD = ("", "folds", "n", "pooled [95%]", "fold mean ± SD", "paper", "test vote [95%]", "mean", "paper", "Bayes")
 
 
-def as_text(summary: dict[str, Any]) -> str:
+def as_text(summary: "SummaryRecord") -> str:
     """The summary as the lines that the terminal shows; every number is a macro F1 where no other is named."""
     lines: list[tuple[str, ...]] = [HEAD]
     for row in _rows(summary):
         lines.append(
             (
-                row["modalities"],
-                f"{row['folds_finished']}/{summary['n_folds']}",
-                str(row["n"]),
-                _with_interval(row, "oof"),
-                " ± ".join(filter(None, map(_number, (row["folds_mean"], row["folds_sd"])))),
-                _number(row["paper_validation"]),
-                _with_interval(row, "test_vote"),
-                _number(row["test_mean_macro_f1"]),
-                _number(row["paper_test"]),
-                _number(row["bayes_macro_f1"]),
+                row.modalities,
+                f"{row.folds_finished}/{summary.n_folds}",
+                str(row.n),
+                _with_interval(row.oof_macro_f1, row.oof_low, row.oof_high),
+                " ± ".join(filter(None, map(_number, (row.folds_mean, row.folds_sd)))),
+                _number(row.paper_validation),
+                _with_interval(row.test_vote_macro_f1, row.test_vote_low, row.test_vote_high),
+                _number(row.test_mean_macro_f1),
+                _number(row.paper_test),
+                _number(row.bayes_macro_f1),
             )
         )
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     table = ["  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    missing = f"NOT FINISHED, {len(summary['missing'])} of {summary['cells']} cells missing: {missing_cells(summary)}"
+    missing = f"NOT FINISHED, {len(summary.missing)} of {summary.cells} cells missing: {missing_cells(summary)}"
     return "\n".join([
-        *([missing, ""] if summary["missing"] else []), *table, "", *_contrast_lines(summary), *_seed_lines(summary),
-        *_one_model_lines(summary), *_control_lines(summary), *_cohort_lines(summary), *summary["notes"],
+        *([missing, ""] if summary.missing else []), *table, "", *_contrast_lines(summary), *_seed_lines(summary),
+        *_one_model_lines(summary), *_control_lines(summary), *_cohort_lines(summary), *summary.notes,
     ])  # fmt: skip
 
 
-def _contrast_lines(summary: dict[str, Any]) -> list[str]:
+def _contrast_lines(summary: "SummaryRecord") -> list[str]:
     lines = [
-        f"{name}: {one['difference']:+.2f} [{one['interval'][0]:+.2f}, {one['interval'][1]:+.2f}], {one['n']} common "
-        f"cases, Holm {_p(one['p_holm'])}{', passes' if one['passed'] else ''}"
-        for name, one in summary["contrasts"].items()
+        f"{pair}: {contrast.difference:+.2f} [{contrast.interval[0]:+.2f}, {contrast.interval[1]:+.2f}], {contrast.n} "
+        f"common cases, Holm {_p(contrast.p_holm)}{', passes' if contrast.passed else ''}"
+        for pair, contrast in summary.contrasts.items()
     ]
-    if summary["omnibus"]:
-        one = summary["omnibus"]
-        lines.append(f"Cochran's Q over {len(one['sets'])} sets: {one['q']:.1f}, {_p(one['p'])}, {one['n']} cases")
-    found = summary["power"]
-    smallest, discordance = found["smallest_detectable"], f"{found['discordance']:.0%}"
-    seen = "as observed" if found["discordance_observed"] else "assumed"
+    omnibus, power = summary.omnibus, summary.power
+    if omnibus:
+        lines.append(f"Cochran's Q over {len(omnibus.sets)} sets: {omnibus.q:.1f}, {_p(omnibus.p)}, {omnibus.n} cases")
+    seen = "as observed" if power.discordance_observed else "assumed"
+    smallest = power.smallest_detectable
     reach = "no difference at all" if smallest is None else f"a difference of {100 * smallest:.1f} points or more"
     lines.append(
-        f"{found['patients']} patients can show {reach} (80% power, two models apart on {discordance} of them, {seen})"
+        f"{power.patients} patients can show {reach} (80% power, two models apart on {power.discordance:.0%} of them, "
+        f"{seen})"
     )
     return lines
 
 
-def _seed_lines(summary: dict[str, Any]) -> list[str]:
+def _seed_lines(summary: "SummaryRecord") -> list[str]:
     return [
         f"{name}, single seeds: pooled "
-        + " ± ".join(filter(None, (_number(found["seeds"]["oof_mean"]), _number(found["seeds"]["oof_sd"]))))
-        + f" over {len(found['seeds']['oof_macro_f1'])} seeds"
-        for name, found in summary["sets"].items()
-        if found.get("seeds")
+        + " ± ".join(filter(None, (_number(scores.seeds.oof_mean), _number(scores.seeds.oof_sd))))
+        + f" over {len(scores.seeds.oof_macro_f1)} seeds"
+        for name, scores in summary.sets.items()
+        if scores.seeds
     ]
 
 
-def _one_model_lines(summary: dict[str, Any]) -> list[str]:
-    of_sets = summary.get("one_model", {}).items()
-    shown = [f"{name} {_estimate(found['oof_macro_f1'], found['oof_interval'])}" for name, found in of_sets]
-    return [f"modality_dropout, shown these channels alone: {'; '.join(shown)}"] if shown else []
+def _one_model_lines(summary: "SummaryRecord") -> list[str]:
+    of_sets = [
+        f"{name} {_estimate(scores.oof_macro_f1, scores.oof_interval)}" for name, scores in summary.one_model.items()
+    ]
+    return [f"modality_dropout, shown these channels alone: {'; '.join(of_sets)}"] if of_sets else []
 
 
-def _control_lines(summary: dict[str, Any]) -> list[str]:
+def _control_lines(summary: "SummaryRecord") -> list[str]:
     return [
-        f"control {one['row']} (seed {one['seed']}): {_estimate(one['oof_macro_f1'], one['oof_interval'])}, "
-        f"chance gives {one['chance']['mean']:.2f}, {_p(one['chance']['p'])}: "
-        + ("ABOVE CHANCE, look for a leak" if one["above_chance"] else "at chance")
-        for one in summary.get("controls", [])
+        f"control {control.row} (seed {control.seed}): {_estimate(control.oof_macro_f1, control.oof_interval)}, "
+        f"chance gives {control.chance.mean:.2f}, {_p(control.chance.p)}: "
+        + ("ABOVE CHANCE, look for a leak" if control.above_chance else "at chance")
+        for control in summary.controls
     ]
 
 
-def _cohort_lines(summary: dict[str, Any]) -> list[str]:
+def _cohort_lines(summary: "SummaryRecord") -> list[str]:
     lines = []
-    excluded = summary["cohort"]["excluded"]
+    excluded, access = summary.cohort.excluded, summary.test_access
     if excluded:
         reasons = ", ".join(f"{count} {reason}" for reason, count in excluded.items())
         lines.append(f"excluded before preprocessing ended: {sum(excluded.values())} case(s): {reasons}")
-    access = summary.get("test_access", {"looked": False})
-    if access["looked"]:
-        count = "not known, the cases folder is read-only" if access["count"] is None else f"{access['count']} time(s)"
+    if access.looked:
+        count = "not known, the cases folder is read-only" if access.count is None else f"{access.count} time(s)"
         lines.append(f"the test split was scored with different models so far: {count}")
     return lines
 
 
-def _rows(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """One flat row per modality set, the paper's beside ours, then the baselines; None where there is no number."""
-    rows = []
-    networks = {name: {} for name in PAPER} | summary["sets"]
-    for kind, name, found in [
-        *(("network", name, found) for name, found in networks.items()),
-        *(("baseline", name, found) for name, found in summary["baselines"].items()),
-    ]:
-        low, high = found.get("oof_interval") or (None, None)
-        test_low, test_high = found.get("test_interval") or (None, None)
-        rows.append(
-            {
-                "modalities": name,
-                "kind": kind,
-                "folds_finished": sum(value is not None for value in found.get("folds", [])),
-                "n": found.get("n", 0),
-                "oof_macro_f1": found.get("oof_macro_f1"),
-                "oof_low": low,
-                "oof_high": high,
-                "folds_mean": found.get("folds_mean"),
-                "folds_sd": found.get("folds_sd"),
-                "paper_validation": PAPER.get(name, {}).get("validation"),
-                "n_test": found.get("n_test", 0),
-                "test_vote_macro_f1": found.get("test_vote_macro_f1"),
-                "test_vote_low": test_low,
-                "test_vote_high": test_high,
-                "test_mean_macro_f1": found.get("test_mean_macro_f1"),
-                "paper_test": PAPER.get(name, {}).get("test"),
-                "bayes_macro_f1": found.get("bayes_macro_f1"),
-            }
-        )
-    return rows
+class TableRow(NamedTuple):
+    """A row of table.csv, the paper's numbers beside ours; None where there is no number.
+
+    Attributes:
+        kind: `network` or `baseline`.
+    """
+
+    modalities: str
+    kind: str
+    folds_finished: int = 0
+    n: int = 0
+    oof_macro_f1: float | None = None
+    oof_low: float | None = None
+    oof_high: float | None = None
+    folds_mean: float | None = None
+    folds_sd: float | None = None
+    paper_validation: float | None = None
+    n_test: int = 0
+    test_vote_macro_f1: float | None = None
+    test_vote_low: float | None = None
+    test_vote_high: float | None = None
+    test_mean_macro_f1: float | None = None
+    paper_test: float | None = None
+    bayes_macro_f1: float | None = None
 
 
-def as_csv(summary: dict[str, Any]) -> str:
+def _rows(summary: "SummaryRecord") -> list[TableRow]:
+    """The paper's sets in its order, further sets, then the baselines."""
+    networks = [_row("network", name, summary.sets.get(name)) for name in dict.fromkeys([*PAPER, *summary.sets])]
+    return [*networks, *(_row("baseline", name, scores) for name, scores in summary.baselines.items())]
+
+
+def _row(kind: str, name: str, scores: "RowScores | None") -> TableRow:
+    paper = PAPER.get(name, {"validation": None, "test": None})
+    if scores is None:
+        return TableRow(name, kind, paper_validation=paper["validation"], paper_test=paper["test"])
+    low, high = scores.oof_interval
+    test_low, test_high = scores.test_interval or (None, None)
+    return TableRow(
+        modalities=name,
+        kind=kind,
+        folds_finished=scores.folds_finished,
+        n=scores.n,
+        oof_macro_f1=scores.oof_macro_f1,
+        oof_low=low,
+        oof_high=high,
+        folds_mean=scores.folds_mean,
+        folds_sd=scores.folds_sd,
+        paper_validation=paper["validation"],
+        n_test=scores.n_test,
+        test_vote_macro_f1=scores.test_vote_macro_f1,
+        test_vote_low=test_low,
+        test_vote_high=test_high,
+        test_mean_macro_f1=scores.test_mean_macro_f1,
+        paper_test=paper["test"],
+        bayes_macro_f1=scores.bayes_macro_f1,
+    )
+
+
+def as_csv(summary: "SummaryRecord") -> str:
     """The rows as table.csv holds them, four decimals."""
     return rows_as_csv(
-        {key: f"{value:.4f}" if isinstance(value, float) else value for key, value in row.items()}
+        {key: f"{value:.4f}" if isinstance(value, float) else value for key, value in row._asdict().items()}
         for row in _rows(summary)
     )
 
 
-def rows_as_csv(rows: Iterable[Mapping[str, Any]]) -> str:
+def rows_as_csv(rows: Iterable[Mapping[str, object]]) -> str:
     """Rows with the same keys as CSV; without any, only the column `row`."""
     rows, text = list(rows), io.StringIO()
     writer = csv.DictWriter(text, rows[0] if rows else ["row"], lineterminator="\n")
@@ -146,13 +174,13 @@ def rows_as_csv(rows: Iterable[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
-def missing_cells(summary: dict[str, Any]) -> str:
+def missing_cells(summary: "SummaryRecord") -> str:
     """The missing cells, a whole row of the grid in one word: `post; rd fold 3, 4`."""
     folds_of: dict[str, list[str]] = {}
-    for cell in summary["missing"]:
+    for cell in summary.missing:
         modalities, fold = cell.split("/fold")
         folds_of.setdefault(modalities, []).append(fold)
-    whole = summary["n_folds"]
+    whole = summary.n_folds
     return "; ".join(n if len(f) == whole else f"{n} fold {', '.join(f)}" for n, f in folds_of.items())
 
 
@@ -164,11 +192,9 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
 
-def _with_interval(row: dict[str, Any], what: str) -> str:
-    if row[f"{what}_macro_f1"] is None:
-        return ""
-    return _estimate(row[f"{what}_macro_f1"], (row[f"{what}_low"], row[f"{what}_high"]))
+def _with_interval(value: float | None, low: float | None, high: float | None) -> str:
+    return "" if value is None or low is None or high is None else _estimate(value, (low, high))
 
 
-def _estimate(value: float, interval: Sequence[float]) -> str:
+def _estimate(value: float, interval: "Interval") -> str:
     return f"{value:.2f} [{interval[0]:.2f}, {interval[1]:.2f}]"

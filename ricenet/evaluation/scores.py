@@ -7,7 +7,6 @@ case is their mean probability, and what the single trainings reach stands under
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from sklearn.metrics import confusion_matrix
@@ -15,6 +14,7 @@ from sklearn.metrics import confusion_matrix
 from ricenet.cohort.folds import Folds
 from ricenet.cohort.ready_cases import ReadyCase
 from ricenet.evaluation.grid import Answers, labels_of, out_of_fold, patients_of
+from ricenet.evaluation.summary import Confusion, RowScores, SeedSpread, SubgroupLevel
 from ricenet.statistics import metrics
 from ricenet.statistics.calibration import calibration, net_benefit, roc
 from ricenet.statistics.chance import chance
@@ -51,7 +51,7 @@ def pool(folds: Folds, answers: Mapping[int, Answers]) -> Pooled:
     return Pooled(labels_of(cases), probabilities, patients_of(cases))
 
 
-def score(folds: Folds, answers: Mapping[int, Answers], how: Resampling, test: bool) -> dict[str, Any]:
+def score(folds: Folds, answers: Mapping[int, Answers], how: Resampling, test: bool) -> RowScores:
     """All numbers of one row over the folds it has.
 
     Args:
@@ -62,35 +62,32 @@ def score(folds: Folds, answers: Mapping[int, Answers], how: Resampling, test: b
     estimate = metrics.macro_f1_estimate(labels, pooled.decisions, patients, how.draws, how.seed)
     by_fold = [fold_macro_f1(folds, fold, answers) if fold in answers else None for fold in range(folds.n_folds)]
     finished = [value for value in by_fold if value is not None]
-    by_chance = chance(labels, pooled.decisions, patients, how.draws, how.seed)
-    scored = {
-        "oof_macro_f1": estimate.value,
-        "oof_interval": estimate.interval,
-        "oof_interval_method": estimate.method,
-        "oof": metrics.describe(labels, probabilities),
-        "oof_intervals": metrics.describe_intervals(labels, probabilities, patients, how.draws, how.seed),
-        "oof_confusion": _confusion(labels, pooled.decisions),
-        "chance": {"mean": by_chance.mean, "p95": by_chance.p95, "p": by_chance.p},
-        "folds": by_fold,
-        "folds_mean": float(np.mean(finished)),
-        "folds_sd": float(np.std(finished, ddof=1)) if len(finished) > 1 else None,
-        "seeds": _seeds(folds, answers, test),
-        "n": len(labels),
-        "n_patients": len(set(patients)),
-        "calibration": calibration(labels, probabilities, patients, how.draws, how.seed),
-        "roc": roc(labels, probabilities),
-        "decision_curve": net_benefit(labels, probabilities, THRESHOLDS),
-        "n_test": len(folds.test()) if test else 0,
-        "test_members": list(answers),
-        "test_members_macro_f1": None,
-        "test_vote_macro_f1": None,
-        "test_mean_macro_f1": None,
-        "test_interval": None,
-        "test_confusion": None,
-    }
-    if test and folds.test():
-        scored |= _score_test(folds, _members(answers), how)
-    return scored
+    scores = RowScores(
+        oof_macro_f1=estimate.value,
+        oof_interval=estimate.interval,
+        oof_interval_method=estimate.method,
+        oof=metrics.describe(labels, probabilities),
+        oof_intervals=metrics.describe_intervals(labels, probabilities, patients, how.draws, how.seed),
+        oof_confusion=_confusion(labels, pooled.decisions),
+        chance=chance(labels, pooled.decisions, patients, how.draws, how.seed),
+        folds=by_fold,
+        folds_mean=float(np.mean(finished)),
+        folds_sd=_standard_deviation(finished),
+        seeds=_seeds(folds, answers, test),
+        n=len(labels),
+        n_patients=len(set(patients)),
+        calibration=calibration(labels, probabilities, patients, how.draws, how.seed),
+        roc=roc(labels, probabilities),
+        decision_curve=net_benefit(labels, probabilities, THRESHOLDS),
+        n_test=len(folds.test()) if test else 0,
+        test_members=list(answers),
+        test_members_macro_f1=None,
+        test_vote_macro_f1=None,
+        test_mean_macro_f1=None,
+        test_interval=None,
+        test_confusion=None,
+    )
+    return _with_test(scores, folds, _members(answers), how) if test and folds.test() else scores
 
 
 def _members(answers: Mapping[int, Answers]) -> np.ndarray:
@@ -98,52 +95,61 @@ def _members(answers: Mapping[int, Answers]) -> np.ndarray:
     return np.stack([found.test.mean(axis=0) for found in answers.values()])
 
 
-def _score_test(folds: Folds, members: np.ndarray, how: Resampling) -> dict[str, Any]:
-    """Both ensembles of the (members, cases) probabilities on the test split, and each member by itself."""
+def _with_test(scores: RowScores, folds: Folds, members: np.ndarray, how: Resampling) -> RowScores:
+    """Add the scores on the test split: of both ensembles of (members, cases) probabilities, and of each member."""
     labels, patients = labels_of(folds.test()), patients_of(folds.test())
     vote, mean = metrics.majority_vote(members), metrics.mean_decision(members)
     voted = metrics.macro_f1_estimate(labels, vote, patients, how.draws, how.seed)
     averaged = metrics.macro_f1_estimate(labels, mean, patients, how.draws, how.seed)
     right = int((vote == labels).sum())
-    return {
-        "test_members_macro_f1": [metrics.macro_f1(labels, metrics.decide(member)) for member in members],
-        "test_vote_macro_f1": voted.value,
-        "test_interval": voted.interval,
-        "test_interval_method": voted.method,
-        "test_mean_macro_f1": averaged.value,
-        "test_mean_interval": averaged.interval,
-        "test_vote_right": right,
-        "test_vote_right_interval": metrics.wilson(right, len(labels)),
-        "test_confusion": _confusion(labels, vote),
-    }
+    return scores.model_copy(
+        update={
+            "test_members_macro_f1": [metrics.macro_f1(labels, metrics.decide(member)) for member in members],
+            "test_vote_macro_f1": voted.value,
+            "test_interval": voted.interval,
+            "test_interval_method": voted.method,
+            "test_mean_macro_f1": averaged.value,
+            "test_mean_interval": averaged.interval,
+            "test_vote_right": right,
+            "test_vote_right_interval": metrics.wilson(right, len(labels)),
+            "test_confusion": _confusion(labels, vote),
+        }
+    )
 
 
-def _seeds(folds: Folds, answers: Mapping[int, Answers], test: bool) -> dict[str, Any] | None:
+def _seeds(folds: Folds, answers: Mapping[int, Answers], test: bool) -> SeedSpread | None:
     """What single trainings reach: the r-th seeds of all folds make one cross-validation; None with one seed a fold.
 
     Where folds have different numbers of seeds, the surplus ones only count in the mean probabilities.
     """
-    count = min(len(found.seeds) for found in answers.values())
-    if max(len(found.seeds) for found in answers.values()) == 1:
+    count = min(len(fold.seeds) for fold in answers.values())
+    if max(len(fold.seeds) for fold in answers.values()) == 1:
         return None
     labels = labels_of(out_of_fold(folds, answers))
-    runs = [np.concatenate([found.validation[r] for found in answers.values()]) for r in range(count)]
-    found = {
-        "of_folds": {str(fold): list(one.seeds) for fold, one in answers.items()},
-        **_spread("oof", [metrics.macro_f1(labels, metrics.decide(run)) for run in runs]),
-    }
-    if test and folds.test():
-        votes = [metrics.majority_vote(np.stack([one.test[r] for one in answers.values()])) for r in range(count)]
-        found |= _spread("test_vote", [metrics.macro_f1(labels_of(folds.test()), vote) for vote in votes])
-    return found
+    runs = [np.concatenate([fold.validation[r] for fold in answers.values()]) for r in range(count)]
+    values = [metrics.macro_f1(labels, metrics.decide(run)) for run in runs]
+    spread = SeedSpread(
+        of_folds={str(fold): list(of_fold.seeds) for fold, of_fold in answers.items()},
+        oof_macro_f1=values,
+        oof_mean=float(np.mean(values)),
+        oof_sd=_standard_deviation(values),
+    )
+    if not (test and folds.test()):
+        return spread
+    votes = [metrics.majority_vote(np.stack([fold.test[r] for fold in answers.values()])) for r in range(count)]
+    voted = [metrics.macro_f1(labels_of(folds.test()), vote) for vote in votes]
+    return spread.model_copy(
+        update={
+            "test_vote_macro_f1": voted,
+            "test_vote_mean": float(np.mean(voted)),
+            "test_vote_sd": _standard_deviation(voted),
+        }
+    )
 
 
-def _spread(name: str, values: Sequence[float]) -> dict[str, Any]:
-    return {
-        f"{name}_macro_f1": list(values),
-        f"{name}_mean": float(np.mean(values)),
-        f"{name}_sd": float(np.std(values, ddof=1)) if len(values) > 1 else None,
-    }
+def _standard_deviation(values: Sequence[float]) -> float | None:
+    """Of a sample (n - 1); None of a single value."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
 def fold_macro_f1(folds: Folds, fold: int, answers: Mapping[int, Answers]) -> float:
@@ -152,15 +158,14 @@ def fold_macro_f1(folds: Folds, fold: int, answers: Mapping[int, Answers]) -> fl
     return metrics.macro_f1(pooled.labels, pooled.decisions)
 
 
-def _confusion(labels: np.ndarray, decisions: np.ndarray) -> dict[str, int]:
-    """Counts with rice as the positive class."""
+def _confusion(labels: np.ndarray, decisions: np.ndarray) -> Confusion:
     tn, fp, fn, tp = confusion_matrix(labels, decisions, labels=[0, 1]).ravel().tolist()
-    return {"tp": tp, "fn": fn, "fp": fp, "tn": tn}
+    return Confusion(tp=tp, fn=fn, fp=fp, tn=tn)
 
 
 def by_subgroup(
     folds: Folds, answers: Mapping[int, Answers], levels: Mapping[str, Mapping[str, str]], how: Resampling
-) -> list[dict[str, Any]]:
+) -> list[SubgroupLevel]:
     """The pooled answers within each level of each column; descriptive: no level is tested against another.
 
     Args:
@@ -171,32 +176,36 @@ def by_subgroup(
     for column, level_of in levels.items():
         of_cases = np.array([level_of.get(case.case_key, "not given") for case in cases])
         for level in sorted(set(of_cases)):
-            mine = of_cases == level
-            part = Pooled(pooled.labels[mine], pooled.probabilities[mine], pooled.patients[mine])
-            rows.append({"column": column, "level": str(level), **_score_subgroup(part, how)})
+            in_level = of_cases == level
+            part = Pooled(pooled.labels[in_level], pooled.probabilities[in_level], pooled.patients[in_level])
+            rows.append(_score_subgroup(column, str(level), part, how))
     return rows
 
 
-def _score_subgroup(part: Pooled, how: Resampling) -> dict[str, Any]:
+def _score_subgroup(column: str, level: str, part: Pooled, how: Resampling) -> SubgroupLevel:
     """Macro-F1 is None in a level with one class: it would say nothing about the other."""
     confusion = _confusion(part.labels, part.decisions)
-    row: dict[str, Any] = {
-        "n": len(part.labels),
-        "n_patients": len(set(part.patients)),
-        "rice": int(part.labels.sum()),
-        "recurrence": int((part.labels == 0).sum()),
-        "right": confusion["tp"] + confusion["tn"],
-        "macro_f1": None,
-        "interval": None,
-        "interval_method": None,
-    }
-    if row["rice"] and row["recurrence"]:
-        found = metrics.macro_f1_estimate(part.labels, part.decisions, part.patients, how.draws, how.seed)
-        row |= {"macro_f1": found.value, "interval": found.interval, "interval_method": found.method}
-    return row
+    rice, recurrence = confusion.tp + confusion.fn, confusion.fp + confusion.tn
+    estimate = (
+        metrics.macro_f1_estimate(part.labels, part.decisions, part.patients, how.draws, how.seed)
+        if rice and recurrence
+        else None
+    )
+    return SubgroupLevel(
+        column=column,
+        level=level,
+        n=len(part.labels),
+        n_patients=len(set(part.patients)),
+        rice=rice,
+        recurrence=recurrence,
+        right=confusion.tp + confusion.tn,
+        macro_f1=None if estimate is None else estimate.value,
+        interval=None if estimate is None else estimate.interval,
+        interval_method=None if estimate is None else estimate.method,
+    )
 
 
-def predictions(name: str, folds: Folds, answers: Mapping[int, Answers], test: bool) -> list[dict[str, Any]]:
+def predictions(name: str, folds: Folds, answers: Mapping[int, Answers], test: bool) -> list[dict[str, str | int]]:
     """A row per case of evaluation/predictions.csv: out of fold, and both ensembles on the test split."""
     rows = []
     for fold, found in answers.items():
@@ -209,7 +218,7 @@ def predictions(name: str, folds: Folds, answers: Mapping[int, Answers], test: b
     return rows
 
 
-def _prediction(name: str, case: ReadyCase, fold: str, rice: float, decision: np.ndarray) -> dict[str, Any]:
+def _prediction(name: str, case: ReadyCase, fold: str, rice: float, decision: np.ndarray) -> dict[str, str | int]:
     return {
         "row": name,
         "case_key": case.case_key,

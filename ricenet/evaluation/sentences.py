@@ -3,16 +3,19 @@
 Only what was declared beforehand is said to pass; no set is called the best of seven.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ricenet.display.words import channels, interval, number, p_in_words, signed
 from ricenet.evaluation.results_table import missing_cells
 from ricenet.paper import PAPER
 
+if TYPE_CHECKING:
+    from ricenet.evaluation.summary import PowerStatement, SplitAccess, SummaryRecord
+
 FULL = "rd_post_event"
 
 
-def headline(summary: dict[str, Any]) -> list[str]:
+def headline(summary: "SummaryRecord") -> list[str]:
     """The full set, the declared contrasts, the trivial baseline, the test set, the controls; in this order."""
     return [
         *_unfinished(summary),
@@ -24,44 +27,45 @@ def headline(summary: dict[str, Any]) -> list[str]:
     ]
 
 
-def _unfinished(summary: dict[str, Any]) -> list[str]:
-    if not summary["missing"]:
+def _unfinished(summary: "SummaryRecord") -> list[str]:
+    if not summary.missing:
         return []
     return [
-        f"Not finished: {len(summary['missing'])} of {summary['cells']} cells of the grid are missing "
+        f"Not finished: {len(summary.missing)} of {summary.cells} cells of the grid are missing "
         f"({missing_cells(summary)}). Every number below is of what is there."
     ]
 
 
-def _full_set(summary: dict[str, Any]) -> list[str]:
-    full = summary["sets"].get(FULL)
+def _full_set(summary: "SummaryRecord") -> list[str]:
+    full = summary.sets.get(FULL)
     if not full:
         return []
+    published = PAPER[FULL]["validation"]
     sentence = (
         f"With all three inputs ({channels(FULL)}) the models reach a pooled out-of-fold macro F1 of "
-        f"{interval(full['oof_macro_f1'], full['oof_interval'])} over {full['n']} cases, where chance gives "
-        f"{number(full['chance']['mean'])} ({p_in_words(full['chance']['p'])}); the paper reports "
-        f"{number(PAPER[FULL]['validation'])} as its mean over folds."
+        f"{interval(full.oof_macro_f1, full.oof_interval)} over {full.n} cases, where chance gives "
+        f"{number(full.chance.mean)} ({p_in_words(full.chance.p)}); the paper reports "
+        f"{number(published)} as its mean over folds."
     )
-    seeds = full.get("seeds")
-    if seeds and seeds["oof_sd"] is not None:
+    seeds = full.seeds
+    if seeds and seeds.oof_sd is not None:
         sentence += (
-            f" That is with {len(seeds['oof_macro_f1'])} seeds averaged; a single one reaches "
-            f"{number(seeds['oof_mean'])} with a standard deviation of {number(seeds['oof_sd'])}."
+            f" That is with {len(seeds.oof_macro_f1)} seeds averaged; a single one reaches "
+            f"{number(seeds.oof_mean)} with a standard deviation of {number(seeds.oof_sd)}."
         )
     return [sentence]
 
 
-def _contrasts(summary: dict[str, Any]) -> list[str]:
-    contrasts, declared = summary["contrasts"], summary["declared"]
+def _contrasts(summary: "SummaryRecord") -> list[str]:
+    contrasts, declared = summary.contrasts, summary.declared
     if not declared:
         return ["No contrast was declared, so no two sets are compared."]
     sentences = [
-        f"{pair.replace(' - ', ' minus ')}: {signed(one['difference'])} macro F1 (95% {signed(one['interval'][0])} to "
-        f"{signed(one['interval'][1])}) over {one['n']} common cases; this declared contrast passes "
-        f"(Holm-adjusted {p_in_words(one['p_holm'])})."
+        f"{pair.replace(' - ', ' minus ')}: {signed(one.difference)} macro F1 (95% {signed(one.interval[0])} to "
+        f"{signed(one.interval[1])}) over {one.n} common cases; this declared contrast passes "
+        f"(Holm-adjusted {p_in_words(one.p_holm)})."
         for pair, one in contrasts.items()
-        if one["passed"]
+        if one.passed
     ]
     others = len(contrasts) - len(sentences)
     absent = len(declared) - len(contrasts)
@@ -71,60 +75,60 @@ def _contrasts(summary: dict[str, Any]) -> list[str]:
             + (f", {absent} cannot be computed yet" if absent else "")
             + ": their sets may or may not differ."
         )
-    return [*sentences, reach(summary["power"])]
+    return [*sentences, reach(summary.power)]
 
 
-def reach(power: dict[str, Any]) -> str:
+def reach(power: "PowerStatement") -> str:
     """What the cohort could have shown at all."""
-    seen = "as observed here" if power["discordance_observed"] else "an assumption"
-    if power["smallest_detectable"] is None:
+    seen = "as observed here" if power.discordance_observed else "an assumption"
+    if power.smallest_detectable is None:
         what = "could not show any difference in accuracy"
     else:
-        points = 100 * power["smallest_detectable"]
+        points = 100 * power.smallest_detectable
         what = f"could show a difference in accuracy of {points:.1f} points, not a smaller one"
     return (
-        f"With {power['patients']} patients this cohort {what} ({power['power']:.0%} power, before any adjustment for "
-        f"several contrasts, where two models answer {power['discordance']:.0%} of the patients differently, {seen})."
+        f"With {power.patients} patients this cohort {what} ({power.power:.0%} power, before any adjustment for "
+        f"several contrasts, where two models answer {power.discordance:.0%} of the patients differently, {seen})."
     )
 
 
-def _test(summary: dict[str, Any]) -> list[str]:
-    full = summary["sets"].get(FULL)
-    if not full or full["test_vote_macro_f1"] is None:
+def _test(summary: "SummaryRecord") -> list[str]:
+    full = summary.sets.get(FULL)
+    if not full or full.test_vote_macro_f1 is None:
         return []
     return [
-        f"On the {full['n_test']} held-out test cases the majority vote of {channels(FULL)} reaches "
-        f"{interval(full['test_vote_macro_f1'], full['test_interval'])}. So few cases cannot rank the sets. "
-        + looks(summary["test_access"])
+        f"On the {full.n_test} held-out test cases the majority vote of {channels(FULL)} reaches "
+        f"{interval(full.test_vote_macro_f1, full.test_interval)}. So few cases cannot rank the sets. "
+        + looks(summary.test_access)
     ]
 
 
-def looks(access: dict[str, Any]) -> str:
+def looks(access: "SplitAccess") -> str:
     """How often the test split was scored."""
-    if not access["looked"]:
+    if not access.looked:
         return "The test split was not looked at."
-    if access["count"] is None:
+    if access.count is None:
         return "How often the test split was used is not known: its cases folder is read-only."
-    times = "once" if access["count"] == 1 else f"{access['count']} times, with different models each time"
+    times = "once" if access.count == 1 else f"{access.count} times, with different models each time"
     return f"The test split has been scored {times}."
 
 
-def _controls(summary: dict[str, Any]) -> list[str]:
-    if not summary["controls"]:
+def _controls(summary: "SummaryRecord") -> list[str]:
+    if not summary.controls:
         return ["No leakage control was run (control=shuffled_labels, control=metadata_only)."]
-    above = [one for one in summary["controls"] if one["above_chance"]]
+    above = [one for one in summary.controls if one.above_chance]
     if not above:
-        return [f"{len(summary['controls'])} leakage control(s) stay at chance."]
+        return [f"{len(summary.controls)} leakage control(s) stay at chance."]
     return [
-        f"Leakage control {one['row']} (seed {one['seed']}) is above chance: "
-        f"{interval(one['oof_macro_f1'], one['oof_interval'])}, {p_in_words(one['chance']['p'])}. "
+        f"Leakage control {one.row} (seed {one.seed}) is above chance: "
+        f"{interval(one.oof_macro_f1, one.oof_interval)}, {p_in_words(one.chance.p)}. "
         "Find out why before any other number is believed."
         for one in above
     ]
 
 
-def _excluded(summary: dict[str, Any]) -> list[str]:
-    excluded = summary["cohort"]["excluded"]
+def _excluded(summary: "SummaryRecord") -> list[str]:
+    excluded = summary.cohort.excluded
     if excluded is None:
         return []
     if not excluded:

@@ -25,7 +25,7 @@ from ricenet.cohort.ready_cases import ReadyCase
 from ricenet.command.schemas import defaults_of
 from ricenet.errors import InvalidInput, WrongUsage
 from ricenet.evaluation.grid import Answers, labels_of, out_of_fold, patients_of, read_grid
-from ricenet.evaluation.results_table import SUMMARY_VERSION
+from ricenet.evaluation.summary import RowScores, read_summary
 from ricenet.prediction.model_json import VERSION, ModelEvaluation, ModelRecord, NetworkSettings, TrainingCohort
 from ricenet.prediction.training_range import measure, ranges
 from ricenet.statistics.recalibration import Recalibration, fit_recalibration
@@ -97,7 +97,7 @@ def _require_one_network(name: str, finished: Mapping[int, FinishedRun]) -> None
         )
 
 
-def describe_model(trained: Trained, row: Mapping[str, Any]) -> ModelRecord:
+def describe_model(trained: Trained, row: RowScores) -> ModelRecord:
     """Make model.json; `row`: of the set, as in evaluation/summary.json.
 
     Raises:
@@ -127,19 +127,15 @@ def describe_model(trained: Trained, row: Mapping[str, Any]) -> ModelRecord:
             phantom=by_phantom or (trained.cases / "truth.csv").is_file(),
         ),
         evaluation=ModelEvaluation(
-            oof_macro_f1=row["oof_macro_f1"],
-            oof_interval=_pair(row["oof_interval"]),
-            auroc=row["oof"]["auroc"],
-            auroc_interval=_pair(row["oof_intervals"]["auroc"]),
-            n=row["n"],
+            oof_macro_f1=row.oof_macro_f1,
+            oof_interval=row.oof_interval,
+            auroc=row.oof.auroc,
+            auroc_interval=row.oof_intervals.auroc,
+            n=row.n,
             seeds=max(len(fold.seeds) for fold in trained.answers.values()),
         ),
         versions={name: record.versions.get(name) for name in PACKAGES} | {"preprocessing": made_by},
     )
-
-
-def _pair(interval: Sequence[float] | None) -> tuple[float, float] | None:
-    return None if interval is None else (interval[0], interval[1])
 
 
 def _calibration(trained: Trained) -> Recalibration:
@@ -191,27 +187,26 @@ def _default_settings() -> dict[str, Any]:
     return {field.name: defaults[field.name] for field in fields(Settings) if field.name in defaults}
 
 
-def evaluated_row(trained: Trained) -> dict[str, Any]:
+def evaluated_row(trained: Trained) -> RowScores:
     """The set's row of evaluation/summary.json.
 
     Raises:
-        InvalidInput: there is none, or not of the answers that are there now.
+        InvalidInput: there is none, or not of the predictions that are there now (`model.evaluation`).
     """
     from ricenet.evaluation.scores import pool
 
-    path = trained.run / "evaluation" / "summary.json"
-    summary = json.loads(path.read_text()) if path.is_file() else {}
-    row = summary.get("sets", {}).get(trained.name)
+    summary = read_summary(trained.run)
+    row = summary.sets.get(trained.name) if summary else None
     pooled = pool(trained.folds, trained.answers)
     brier = float(np.mean((pooled.probabilities - pooled.labels) ** 2))
     if (
-        row is None
-        or summary.get("version") != SUMMARY_VERSION
-        or summary.get("folds_hash") != trained.folds.hash
-        or row["n"] != len(pooled.labels)
-        or not isclose(row["calibration"]["brier"], brier, rel_tol=1e-9)
+        summary is None
+        or row is None
+        or summary.folds_hash != trained.folds.hash
+        or row.n != len(pooled.labels)
+        or not isclose(row.calibration.brier, brier, rel_tol=1e-9)
     ):
-        what = "no evaluation" if row is None else "an evaluation of other answers than those that are there now"
+        what = "no evaluation" if row is None else "an evaluation of other predictions than those that are there now"
         raise InvalidInput(
             f"{trained.name}: expected the evaluation of this grid beside its runs, got {what}",
             "run python -m ricenet.evaluate run=..., then export again",
@@ -220,10 +215,11 @@ def evaluated_row(trained: Trained) -> dict[str, Any]:
     return row
 
 
-def public_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What evaluation.json says: the row without what speaks of single patients."""
-    subgroups = [one for one in row.get("subgroups", []) if one["n_patients"] >= FEWEST_IN_A_SUBGROUP]
-    return {name: value for name, value in row.items() if name != "roc"} | {"subgroups": subgroups}
+def public_row(row: RowScores) -> dict[str, Any]:
+    """The content of evaluation.json: the row without what speaks of single patients."""
+    subgroups = [level for level in row.subgroups if level.n_patients >= FEWEST_IN_A_SUBGROUP]
+    public = row.model_copy(update={"subgroups": tuple(subgroups)})
+    return public.model_dump(mode="json", exclude_unset=True, exclude={"roc"})
 
 
 def training_config(folder: Path) -> dict[str, Any]:

@@ -41,6 +41,28 @@ class Estimate:
     method: str
 
 
+@dataclass(frozen=True)
+class Measures:
+    """Further measures of a classifier, rice being the positive class."""
+
+    balanced_accuracy: float
+    mcc: float
+    sensitivity: float
+    specificity: float
+    auroc: float
+
+
+@dataclass(frozen=True)
+class MeasureIntervals:
+    """The 95% intervals of `Measures`; that of AUROC is None where it cannot be found."""
+
+    balanced_accuracy: Interval
+    mcc: Interval
+    sensitivity: Interval
+    specificity: Interval
+    auroc: Interval | None
+
+
 def macro_f1(labels: np.ndarray, decisions: np.ndarray) -> float:
     """Mean of the F1 of both classes; a class that neither occurs nor is named counts 0 (labels=[0, 1] of sklearn)."""
     return float(macro_f1_of(confusion(labels, decisions).sum(axis=0)))
@@ -107,41 +129,39 @@ def wilson(hits: float, trials: float) -> Interval:
     return proportion_interval(hits, trials, "wilson")
 
 
-def describe(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+def describe(labels: np.ndarray, probabilities: np.ndarray) -> Measures:
     """Balanced accuracy, MCC, sensitivity for rice, specificity and AUROC of (n,) probabilities; both classes present.
 
     Across folds the AUROC ranks probabilities of different models against each other and tends to be too low.
     """
     decisions = decide(probabilities)
     tp, fn, fp, tn = confusion(labels, decisions).sum(axis=0)
-    return {
-        "balanced_accuracy": float(balanced_accuracy_score(labels, decisions)),
-        "mcc": float(matthews_corrcoef(labels, decisions)),
-        "sensitivity": float(tp / (tp + fn)),
-        "specificity": float(tn / (tn + fp)),
-        "auroc": float(roc_auc_score(labels, probabilities)),
-    }
+    return Measures(
+        balanced_accuracy=float(balanced_accuracy_score(labels, decisions)),
+        mcc=float(matthews_corrcoef(labels, decisions)),
+        sensitivity=float(tp / (tp + fn)),
+        specificity=float(tn / (tn + fp)),
+        auroc=float(roc_auc_score(labels, probabilities)),
+    )
 
 
 def describe_intervals(
     labels: np.ndarray, probabilities: np.ndarray, patients: np.ndarray, draws: int, seed: int
-) -> dict[str, Interval | None]:
+) -> MeasureIntervals:
     """The intervals of `describe`: sensitivity and specificity by Wilson, the others as that of macro-F1 is found.
 
     That of AUROC is None below 50 patients, and where a resample has one class only or all resamples agree.
     """
     decisions = decide(probabilities)
     judged = _Judged(labels, [decisions], patients)
-    found: dict[str, Interval | None] = {
-        "balanced_accuracy": _estimate(judged, _balanced_accuracy_of, draws, seed).interval,
-        "mcc": _estimate(judged, _mcc_of, draws, seed).interval,
-    }
-    for name, label in (("sensitivity", 1), ("specificity", 0)):
-        mine = np.asarray(labels) == label
-        trials = judged.n_patients(mine)
-        found[name] = wilson((decisions[mine] == label).mean() * trials, trials)
-    enough = judged.n_patients() >= BOOTSTRAP_PATIENTS
-    return found | {"auroc": _auroc_interval(labels, probabilities, patients, draws, seed) if enough else None}
+    enough_patients = judged.n_patients() >= BOOTSTRAP_PATIENTS
+    return MeasureIntervals(
+        balanced_accuracy=_estimate(judged, _balanced_accuracy_of, draws, seed).interval,
+        mcc=_estimate(judged, _mcc_of, draws, seed).interval,
+        sensitivity=_share_right(judged, decisions, 1),
+        specificity=_share_right(judged, decisions, 0),
+        auroc=_auroc_interval(labels, probabilities, patients, draws, seed) if enough_patients else None,
+    )
 
 
 def confusion(labels: np.ndarray, decisions: np.ndarray) -> np.ndarray:
@@ -187,6 +207,13 @@ class _Judged:
 
 def _first_less_second(values: np.ndarray) -> np.ndarray:
     return values[..., 0] - values[..., 1] if values.shape[-1] == 2 else values[..., 0]
+
+
+def _share_right(judged: _Judged, decisions: np.ndarray, label: int) -> Interval:
+    """Wilson's interval of the share of the patients of one class whose decision is right."""
+    of_class = judged.labels == label
+    trials = judged.n_patients(of_class)
+    return wilson((decisions[of_class] == label).mean() * trials, trials)
 
 
 def _estimate(judged: _Judged, metric: Metric, draws: int, seed: int) -> Estimate:

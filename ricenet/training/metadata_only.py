@@ -174,7 +174,7 @@ def _metrics(regression: Regression, training: Sequence[ReadyCase], validation: 
     row = {
         "epoch": 0,
         "train/loss": log_loss(seen, fitted, sample_weight=compute_sample_weight("balanced", seen)),
-        "val/auroc": metrics.describe(np.array(labels), answered)["auroc"],
+        "val/auroc": metrics.describe(np.array(labels), answered).auroc,
         "val/loss": log_loss(labels, answered, labels=[0, 1]),
         "val/macro_f1": metrics.macro_f1(np.array(labels), metrics.decide(answered)),
     }

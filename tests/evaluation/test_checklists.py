@@ -6,7 +6,8 @@ from pathlib import Path
 
 import jinja2
 import pytest
-from helpers.checklist_inputs import SETS, full_records, full_summary
+from helpers.checklist_inputs import SETS, full_records, full_summary, record
+from helpers.summaries import summary_content
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -35,7 +36,7 @@ def checklist(file: str) -> Checklist:
 
 
 def full_text(file: str) -> str:
-    return fill(checklist(file), read_facts(full_summary(), full_records()))
+    return fill(checklist(file), read_facts(record(full_summary()), full_records()))
 
 
 def test_claim_has_its_44_items_in_its_sections():
@@ -64,7 +65,7 @@ def test_every_fact_of_a_sentence_is_one_that_a_study_can_have_and_no_fact_is_id
     environment = jinja2.Environment()
     summary = full_summary() | {"missing": ["post/fold1"]}
     summary["sets"]["rd"]["bayes_macro_f1"] = 0.9
-    facts = read_facts(summary, full_records())
+    facts = read_facts(record(summary), full_records())
     used: set[str] = set()
     for one in read_checklists():
         for item in one.items:
@@ -83,7 +84,7 @@ def test_every_fact_of_a_sentence_is_one_that_a_study_can_have_and_no_fact_is_id
 )
 def test_counts_of_a_full_and_of_an_empty_run(file: str, counts: tuple[int, int, int], known_without_a_run: list[str]):
     one = checklist(file)
-    full = [answer.state for answer in answers(one, read_facts(full_summary(), full_records()))]
+    full = [answer.state for answer in answers(one, read_facts(record(full_summary()), full_records()))]
     filled, part, people = (full.count(state) for state in ("filled", "in part", "for people"))
     assert (filled, part, people) == counts
     # Without any run stands what the program does in every run: how it answers, measures, splits.
@@ -156,7 +157,7 @@ def test_no_template_is_left_and_no_claim_is_made(file: str):
 
 
 def test_an_item_whose_fact_is_missing_is_left_to_people_with_the_reason():
-    facts = read_facts(full_summary(), full_records())
+    facts = read_facts(record(full_summary()), full_records())
     del facts["excluded_cases"]
     text = fill(checklist("claim.md"), facts)
     part = text[text.index("### 8.") : text.index("### 9.")]
@@ -179,7 +180,7 @@ def test_how_the_model_was_chosen_is_told_as_it_was():
 def test_a_phantom_is_not_said_to_be_preprocessed_or_to_have_patients():
     summary = full_summary()
     summary["sets"]["rd"]["bayes_macro_f1"] = 0.9
-    text = fill(checklist("claim.md"), read_facts(summary, full_records()))
+    text = fill(checklist("claim.md"), read_facts(record(summary), full_records()))
     assert "No number in this list is about patients." in text
     assert "nothing was registered, brain-extracted or resampled" in text
     assert "By ricenet.preprocess, in this order" not in text
@@ -188,13 +189,13 @@ def test_a_phantom_is_not_said_to_be_preprocessed_or_to_have_patients():
 
 def test_files_are_whole_repeatable_and_replaced(tmp_path: Path):
     folder = tmp_path / "grid" / "checklists"
-    paths = write_checklists(full_summary(), full_records(), folder)
+    paths = write_checklists(record(full_summary()), full_records(), folder)
     before = [path.read_bytes() for path in paths]
     assert [path.name for path in paths] == ["claim.md", "tripod_ai.md"]
     assert sorted(path.name for path in folder.iterdir()) == ["claim.md", "tripod_ai.md"]
-    write_checklists({}, [], folder)
+    write_checklists(record(summary_content()), [], folder)
     assert [path.read_bytes() for path in paths] != before
-    write_checklists(full_summary(), full_records(), folder)
+    write_checklists(record(full_summary()), full_records(), folder)
     assert [path.read_bytes() for path in paths] == before
 
 
@@ -214,7 +215,7 @@ def test_text_from_folders_and_tables_cannot_become_markup():
     }
     records[0] = records[0].model_copy(update=changes)
     for file in ("claim.md", "tripod_ai.md"):
-        text = fill(checklist(file), read_facts(summary, records))
+        text = fill(checklist(file), read_facts(record(summary), records))
         assert "evil" in text
         assert not re.search(r"<script|https?://|\n# heading", text)
         assert len(re.findall(r"^#", text, re.MULTILINE)) == len(re.findall(r"^#", full_text(file), re.MULTILINE))

@@ -53,45 +53,45 @@ def test_tests_are_those_of_statsmodels_on_the_pooled_answers(folds):
     right = {name: decisions(folds, found) == labels for name, found in grid.items()}
     p_values = []
     for ours, theirs in PAIRS:
-        found = summary["contrasts"][f"{ours} - {theirs}"]
+        found = summary.contrasts[f"{ours} - {theirs}"]
         table = [
             [np.sum(right[ours] & right[theirs]), only_ours := np.sum(right[ours] & ~right[theirs])],
             [only_theirs := np.sum(~right[ours] & right[theirs]), np.sum(~right[ours] & ~right[theirs])],
         ]
-        assert (found["mcnemar"]["only_ours"], found["mcnemar"]["only_theirs"]) == (only_ours, only_theirs)
-        assert found["mcnemar"]["p"] == pytest.approx(mcnemar(table, exact=True).pvalue)
-        p_values.append(max(found["mcnemar"]["p"], found["better_chance_p"]))
+        assert (found.mcnemar.only_ours, found.mcnemar.only_theirs) == (only_ours, only_theirs)
+        assert found.mcnemar.p == pytest.approx(mcnemar(table, exact=True).pvalue)
+        p_values.append(max(found.mcnemar.p, found.better_chance_p))
         scored = [f1_score(labels, decisions(folds, grid[name]), average="macro") for name in (ours, theirs)]
-        assert found["macro_f1"] == pytest.approx(scored)
-        assert found["difference"] == pytest.approx(scored[0] - scored[1])
-    adjusted = [one["p_holm"] for one in summary["contrasts"].values()]
+        assert found.macro_f1 == pytest.approx(scored)
+        assert found.difference == pytest.approx(scored[0] - scored[1])
+    adjusted = [one.p_holm for one in summary.contrasts.values()]
     assert adjusted == pytest.approx(multipletests(p_values, method="holm")[1])
     omnibus = cochrans_q(np.stack(list(right.values()), axis=1))
-    assert (summary["omnibus"]["q"], summary["omnibus"]["p"]) == pytest.approx((omnibus.statistic, omnibus.pvalue))
-    assert [one["passed"] for one in summary["contrasts"].values()] == [False, True, True]
+    assert (summary.omnibus.q, summary.omnibus.p) == pytest.approx((omnibus.statistic, omnibus.pvalue))
+    assert [one.passed for one in summary.contrasts.values()] == [False, True, True]
 
 
 def test_only_common_folds_are_compared_and_a_missing_contrast_still_counts_for_holm(folds):
     grid = full(folds) | {"rd": answers(folds, 0.1, 2, only=(0, 2))}
     del grid["event"]
     summary = contrasts.compare(folds, grid, list(grid), PAIRS, HOW)
-    assert list(summary["contrasts"]) == ["rd_post_event - rd", "rd_post_event - post"]
-    assert summary["declared"] == ["rd_post_event - rd", "rd_post_event - post", "rd_event - event"]
-    first = summary["contrasts"]["rd_post_event - rd"]
-    assert first["folds"] == summary["omnibus"]["folds"] == [0, 2]
-    assert first["n"] == summary["omnibus"]["n"] == len(out_of_fold(folds, (0, 2)))
-    second = summary["contrasts"]["rd_post_event - post"]
-    assert second["n"] == 80
-    assert second["p_holm"] == pytest.approx(3 * max(second["mcnemar"]["p"], second["better_chance_p"]))
+    assert list(summary.contrasts) == ["rd_post_event - rd", "rd_post_event - post"]
+    assert summary.declared == ["rd_post_event - rd", "rd_post_event - post", "rd_event - event"]
+    first = summary.contrasts["rd_post_event - rd"]
+    assert first.folds == summary.omnibus.folds == [0, 2]
+    assert first.n == summary.omnibus.n == len(out_of_fold(folds, (0, 2)))
+    second = summary.contrasts["rd_post_event - post"]
+    assert second.n == 80
+    assert second.p_holm == pytest.approx(3 * max(second.mcnemar.p, second.better_chance_p))
 
 
 def test_nothing_in_common_is_no_contrast(folds):
     grid = {"rd": answers(folds, 0.1, 1, only=(0,)), "post": answers(folds, 0.1, 2, only=(1,))}
     summary = contrasts.compare(folds, grid, list(grid), [("rd", "post")], HOW)
-    assert summary["contrasts"] == {}
-    assert summary["omnibus"] is None
-    assert summary["power"]["discordance_observed"] is False
-    assert summary["power"]["smallest_detectable"] == pytest.approx(10 / 80)
+    assert summary.contrasts == {}
+    assert summary.omnibus is None
+    assert summary.power.discordance_observed is False
+    assert summary.power.smallest_detectable == pytest.approx(10 / 80)
 
 
 def test_a_contrast_needs_the_omnibus_test_too(folds):
@@ -111,8 +111,8 @@ def test_a_contrast_needs_the_omnibus_test_too(folds):
     assert len(wrong) >= 6
     grid["rd_post_event"] = better
     found = contrasts.compare(folds, grid, list(grid), [("rd_post_event", "rd")], HOW)
-    assert found["contrasts"]["rd_post_event - rd"]["p_holm"] == pytest.approx(max(2 * 0.5**6, 0.001), abs=0.011)
-    assert found["contrasts"]["rd_post_event - rd"]["passed"] == (found["omnibus"]["p"] < 0.05)
+    assert found.contrasts["rd_post_event - rd"].p_holm == pytest.approx(max(2 * 0.5**6, 0.001), abs=0.011)
+    assert found.contrasts["rd_post_event - rd"].passed == (found.omnibus.p < 0.05)
 
 
 def test_declared_contrasts_are_checked():
@@ -163,13 +163,13 @@ def test_on_shuffled_labels_no_declared_contrast_passes_in_19_of_20_runs(tmp_pat
         return grid, contrasts.compare(folds, grid, list(grid), pairs, HOW)
 
     _, found = run(real)
-    assert found["contrasts"]["rd_event - event"]["passed"]
+    assert found.contrasts["rd_event - event"].passed
     without, covered = 0, 0
     for seed in range(20):
         folds = shuffled(real, seed)
         grid, found = run(folds)
-        without += not any(one["passed"] for one in found["contrasts"].values())
-        low, high = scores.score(folds, grid["rd_post_event"], HOW, test=False)["oof_interval"]
+        without += not any(one.passed for one in found.contrasts.values())
+        low, high = scores.score(folds, grid["rd_post_event"], HOW, test=False).oof_interval
         covered += low <= 0.5 <= high
     assert without >= 19
     assert covered >= 14, "the interval takes the models as given; below chance it misses 0.5 now and then"

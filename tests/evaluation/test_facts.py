@@ -5,14 +5,18 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
-from helpers.checklist_inputs import full_records, full_summary
+from helpers.checklist_inputs import full_records, full_summary, record
+from helpers.summaries import summary_content
+from pydantic import ValidationError
 
 from ricenet.evaluation.facts import read_facts
 from ricenet.training.run_record import Row
 
+NO_ROWS = summary_content()
+
 
 def test_counts_and_settings_are_those_of_the_summary_and_the_runs():
-    facts = read_facts(full_summary(), full_records())
+    facts = read_facts(record(full_summary()), full_records())
 
     assert (facts["cv_cases"], facts["cv_patients"], facts["cv_recurrence"], facts["cv_rice"]) == (83, 80, 49, 34)
     assert (facts["test_cases"], facts["test_patients"]) == (13, 12)
@@ -32,22 +36,26 @@ def test_a_further_channel_is_an_input_and_its_set_a_combination():
     summary["sets"]["rd_post_event_flair"] = summary["sets"]["rd"]
     further = Row(name="rd_post_event_flair", channels=["post", "event", "rd", "flair"])
     records[0] = records[0].model_copy(update={"modalities": further})
-    facts = read_facts(summary, records)
+    facts = read_facts(record(summary), records)
     assert facts["inputs"] == "post-OP MRI, event MRI, dose, flair"
-    assert facts["combinations"] == read_facts(full_summary(), [])["combinations"] + 1
+    assert facts["combinations"] == read_facts(record(full_summary()), [])["combinations"] + 1
 
 
-def test_nothing_is_known_of_nothing():
-    assert read_facts({}, []) == {}
+def test_without_rows_and_runs_only_the_cohort_and_the_plan_are_known():
+    assert read_facts(record(NO_ROWS), []).keys() == {
+        "cv_cases", "cv_patients", "cv_recurrence", "cv_rice", "test_cases", "test_patients", "test_recurrence",
+        "test_rice", "excluded_cases", "excluded_reasons", "test_use", "n_folds", "folds_hash", "smallest_difference",
+        "limits",
+    }  # fmt: skip
 
 
 def test_no_count_of_exclusions_is_not_a_count_of_none():
     summary = full_summary()
     summary["cohort"]["excluded"] = None
-    assert not {"excluded_cases", "excluded_reasons"} & read_facts(summary, []).keys()
+    assert not {"excluded_cases", "excluded_reasons"} & read_facts(record(summary), []).keys()
 
     summary["cohort"]["excluded"] = {}
-    facts = read_facts(summary, [])
+    facts = read_facts(record(summary), [])
     assert (facts["excluded_cases"], facts["excluded_reasons"]) == (0, "none")
 
 
@@ -55,15 +63,15 @@ def test_a_control_run_says_nothing_of_how_the_networks_were_trained():
     records = full_records()
     assert records[-1].control
     assert records[-1].epochs == 3
-    assert read_facts({}, records) == read_facts({}, records[:-1])
-    assert read_facts({}, records[-1:]) == {}
+    assert read_facts(record(NO_ROWS), records) == read_facts(record(NO_ROWS), records[:-1])
+    assert read_facts(record(NO_ROWS), records[-1:]) == read_facts(record(NO_ROWS), [])
 
 
 def test_runs_that_differ_are_all_named():
     records = full_records()
     changes = {"epochs": 14, "checkpoint": "best", "model": {**records[3].model, "width": 8}}
     records[3] = records[3].model_copy(update=changes)
-    facts = read_facts({}, records)
+    facts = read_facts(record(NO_ROWS), records)
     assert (facts["epochs"], facts["checkpoint"]) == ("800, 14", "last, best")
     assert facts["networks"].count("feature maps") == 2
     assert "an epoch was chosen on the very fold that is scored" in facts["limits"]
@@ -71,61 +79,70 @@ def test_runs_that_differ_are_all_named():
 
 def test_a_phantom_is_known_by_its_best_possible_scores():
     summary = full_summary()
-    assert read_facts(summary, [])["volumes_by"] == "preprocessing"
+    assert read_facts(record(summary), [])["volumes_by"] == "preprocessing"
     summary["sets"]["rd"]["bayes_macro_f1"] = 0.86
-    facts = read_facts(summary, [])
+    facts = read_facts(record(summary), [])
     assert (facts["synthetic_cohort"], facts["volumes_by"]) == ("phantom", "phantom")
     assert facts["limits"].startswith("the cohort is synthetic")
 
 
 def test_the_source_of_the_volumes_is_not_guessed_from_a_row_that_is_no_modality_set():
     sets = {"modality_dropout": full_summary()["sets"]["rd"]}
-    facts = read_facts({"sets": sets}, [])
+    facts = read_facts(record(NO_ROWS | {"sets": sets}), [])
     assert not {"volumes_by", "combinations"} & facts.keys()
     assert facts["results"][0]["name"] == "modality_dropout"
 
 
 def test_an_unfinished_grid_is_said_to_be_one():
     summary = full_summary() | {"missing": ["post/fold3", "post/fold4"]}
-    facts = read_facts(summary, full_records())
+    facts = read_facts(record(summary), full_records())
     assert facts["unfinished"] == "2 of 35 trainings are missing (post fold 3, 4)"
     assert facts["unfinished"] in facts["limits"]
 
 
 def test_a_control_above_chance_is_a_limit_and_a_control_that_nobody_ran_is_one_too():
     summary = full_summary()
-    assert "control" not in read_facts(summary, [])["limits"]
+    assert "control" not in read_facts(record(summary), [])["limits"]
     summary["controls"][0]["above_chance"] = True
-    facts = read_facts(summary, [])
+    facts = read_facts(record(summary), [])
     assert "a leakage control is above chance" in facts["limits"]
     assert facts["controls"][0]["found"].startswith("ABOVE CHANCE")
     summary["controls"] = []
-    assert "no leakage control was run" in read_facts(summary, [])["limits"]
+    assert "no leakage control was run" in read_facts(record(summary), [])["limits"]
 
 
 @pytest.mark.parametrize("looked", [True, False])
 def test_the_use_of_the_test_split_is_told_as_it_was(looked: bool):
     summary = full_summary() | {"test_access": {"looked": looked, "count": 2 if looked else None}}
-    assert ("2 times" in read_facts(summary, [])["test_use"]) == looked
+    assert ("2 times" in read_facts(record(summary), [])["test_use"]) == looked
     summary["cohort"]["test"] = {"cases": 0, "patients": 0, "recurrence": 0, "rice": 0}
-    assert read_facts(summary, [])["test_use"] == "There is no test split."
+    assert read_facts(record(summary), [])["test_use"] == "There is no test split."
 
 
-def test_whatever_is_absent_or_none_the_facts_can_be_read():
+def test_whatever_is_absent_or_none_the_summary_is_refused_or_the_facts_can_be_read():
     records = full_records()
+    refused, read = 0, 0
     for holder, key in [*_places(full_summary())]:
         for value in (None, "absent"):
             summary = full_summary()
             _change(summary, holder, key, value)
-            json.dumps(read_facts(summary, records))
+            try:
+                content = record(summary)
+            except ValidationError:
+                refused += 1
+            else:
+                json.dumps(read_facts(content, records))
+                read += 1
+    assert refused
+    assert read
     for key in ("control", "elapsed_s", "seconds_per_epoch", "message", "metadata", "covariates_hash"):
-        read_facts({}, [records[0].model_copy(update={key: None})])
+        read_facts(record(NO_ROWS), [records[0].model_copy(update={key: None})])
     for group in ("model", "versions"):
         content = getattr(records[0], group)
         for key in content:
             rest = {name: value for name, value in content.items() if name != key}
             kept = [records[0].model_copy(update={group: of}) for of in (rest, {**content, key: None}, {})]
-            json.dumps(read_facts({}, kept))
+            json.dumps(read_facts(record(NO_ROWS), kept))
 
 
 def _places(summary: dict[str, Any]):
@@ -158,15 +175,18 @@ def test_no_path_id_or_key_becomes_a_fact():
             "versions": {**one.versions, "user": canary, "threads": canary},
         }
         records[index] = one.model_copy(update=places)
-    summary |= {"notes": [canary], "patient_id": canary}
-    summary["sets"]["rd"]["cases"] = [canary]
-    summary["sets"]["rd"]["roc"] = {"keys": [canary]}
-    facts = read_facts(summary, records)
+    summary |= {"notes": [canary]}
+    for holder, key in ((summary, "patient_id"), (summary["sets"]["rd"], "cases"), (summary["sets"]["rd"]["roc"], "x")):
+        holder[key] = canary
+        with pytest.raises(ValidationError):
+            record(summary)
+        del holder[key]
+    facts = read_facts(record(summary), records)
     assert "CANARY" not in json.dumps(facts)
     assert facts["initialisation"] == "transferred weights"
 
 
 def test_transferred_weights_are_named_by_their_hash():
-    record = full_records()[0]
-    record = record.model_copy(update={"model": {**record.model, "pretrained": "0123456789abcdef" * 4}})
-    assert read_facts({}, [record])["initialisation"] == "transferred weights (SHA-256 0123456789ab)"
+    run = full_records()[0]
+    run = run.model_copy(update={"model": {**run.model, "pretrained": "0123456789abcdef" * 4}})
+    assert read_facts(record(NO_ROWS), [run])["initialisation"] == "transferred weights (SHA-256 0123456789ab)"

@@ -2,6 +2,7 @@ import re
 
 import numpy as np
 import pytest
+from helpers import summaries
 from helpers.make_grid import CAVITY, LESION, SPACING_MM, make_cases, write_cases_folder
 from helpers.make_summary import require_whole, texts
 from matplotlib.image import AxesImage
@@ -10,39 +11,39 @@ from PIL import Image
 
 from ricenet.display import figure_style
 from ricenet.evaluation import paper_figures
+from ricenet.evaluation.summary import RowScores, SummaryRecord
 from ricenet.paper import PAPER
 
 
-def found(value: float, folds: int = 5, n_test: int = 12, **more) -> dict:
-    """The keys of a set in summary.json that the figure reads."""
-    return {
-        "oof_macro_f1": value,
-        "oof_interval": [value - 0.1, value + 0.08],
-        "folds": [value] * folds + [None] * (5 - folds),
-        "folds_mean": value,
-        "folds_sd": 0.06 if folds > 1 else None,
-        "n_test": n_test,
-        "test_vote_macro_f1": value + 0.05 if n_test else None,
-        "test_interval": [value - 0.25, 1.0],
+def found(value: float, folds: int = 5, n_test: int = 12, **more) -> RowScores:
+    """A row of the results by what the figure shows of it."""
+    return summaries.row(
+        oof_macro_f1=value,
+        oof_interval=[value - 0.1, value + 0.08],
+        folds=[value] * folds + [None] * (5 - folds),
+        folds_mean=value,
+        folds_sd=0.06 if folds > 1 else None,
+        n_test=n_test,
+        test_vote_macro_f1=value + 0.05 if n_test else None,
+        test_interval=[value - 0.25, 1.0],
         **more,
-    }
+    )
 
 
-def summary(sets: dict, baselines: dict, n_folds: int = 5) -> dict:
-    counts = {"validation": {"recurrence": 48, "rice": 32}, "test": {"recurrence": 7, "rice": 5}}
-    return {"sets": sets, "baselines": baselines, "n_folds": n_folds, "cohort": counts}
+def summary(sets: dict, baselines: dict) -> SummaryRecord:
+    return summaries.summary(sets=sets, baselines=baselines)
 
 
-def full_summary() -> dict:
+def full_summary() -> SummaryRecord:
     sets = {name: found(0.5 + 0.06 * index, bayes_macro_f1=0.95) for index, name in enumerate(PAPER)}
     return summary(sets, {"majority_class": found(0.37), "dose_volume": found(0.6)})
 
 
-def smallest_summary() -> dict:
+def smallest_summary() -> SummaryRecord:
     return summary({"rd": found(0.7, folds=1, n_test=0)}, {"majority_class": found(0.37, n_test=0)})
 
 
-def half_summary() -> dict:
+def half_summary() -> SummaryRecord:
     return summary({"rd": found(0.7), "rd_post_event": found(0.8, folds=3)}, {"dose_volume": found(0.6)})
 
 
@@ -56,10 +57,10 @@ def test_bars_are_fold_means_beside_votes():
     given = full_summary()
     figure = paper_figures.results(given)
     bars = [(bar.get_x() + bar.get_width() / 2, bar.get_height(), bar.get_hatch()) for bar in figure.axes[0].patches]
-    groups = [*given["sets"].values(), *given["baselines"].values()]
+    groups = [*given.sets.values(), *given.baselines.values()]
     striped, dotted = bars[::2], bars[1::2]
-    assert [height for _, height, _ in striped] == pytest.approx([group["folds_mean"] for group in groups])
-    assert [height for _, height, _ in dotted] == pytest.approx([group["test_vote_macro_f1"] for group in groups])
+    assert [height for _, height, _ in striped] == pytest.approx([group.folds_mean for group in groups])
+    assert [height for _, height, _ in dotted] == pytest.approx([group.test_vote_macro_f1 for group in groups])
     assert {hatch for *_, hatch in striped} == {"////"}
     assert {hatch for *_, hatch in dotted} == {"..."}
     assert all(left < right for (left, *_), (right, *_) in zip(striped, dotted, strict=True))

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from helpers import summaries
 from helpers.make_summary import MAKERS, found, full_summary, half_summary, require_readable, smallest_summary, words
 from matplotlib.collections import LineCollection
 from PIL import Image
@@ -34,7 +35,7 @@ def test_every_text_is_whole_and_none_covers_another(make, draw):
 @pytest.mark.parametrize("draw", [probability_curves.roc_curves, probability_curves.calibration_curves])
 def test_a_panel_a_row_in_the_papers_order(draw):
     given = full_summary()
-    given["sets"] = dict(reversed(given["sets"].items()))
+    given = given.model_copy(update={"sets": dict(reversed(given.sets.items()))})
     assert list(panels(draw(given))) == [
         "event MRI", "post-OP MRI", "dose", "post-OP MRI + event MRI", "dose + post-OP MRI", "dose + event MRI",
         "dose + post-OP MRI + event MRI", "one model for all sets", "dose-volume regression", "clinical regression",
@@ -43,13 +44,13 @@ def test_a_panel_a_row_in_the_papers_order(draw):
 
 def test_the_curve_and_the_printed_auroc_are_the_same():
     given = half_summary()
-    rows = [*given["sets"].values(), given["baselines"]["dose_volume"]]
+    rows = [*given.sets.values(), given.baselines["dose_volume"]]
     for axes, one in zip(probability_curves.roc_curves(given).axes, rows, strict=True):
         chance, curve = axes.lines
         assert np.array_equal(chance.get_xdata(), chance.get_ydata())
         text = axes.texts[0].get_text()
         assert f"AUROC {auc(curve.get_xdata(), curve.get_ydata()):.2f}" in text
-        assert f"n = {one['n']}" in text
+        assert f"n = {one.n}" in text
     text = words(probability_curves.roc_curves(given))
     assert "[0.61, 0.88]" in text
     assert "no interval\nn = 48" in text
@@ -58,13 +59,13 @@ def test_the_curve_and_the_printed_auroc_are_the_same():
 def test_bins_stand_where_the_numbers_are():
     given = half_summary()
     axes = probability_curves.calibration_curves(given).axes[0]
-    bins = given["sets"]["rd"]["calibration"]["bins"]
+    bins = given.sets["rd"].calibration.bins
     line = axes.lines[-1]
-    assert list(line.get_xdata()) == [one["mean_probability"] for one in bins]
-    assert list(line.get_ydata()) == [one["observed"] for one in bins]
+    assert list(line.get_xdata()) == [one.mean_probability for one in bins]
+    assert list(line.get_ydata()) == [one.observed for one in bins]
     bars = next(one for one in axes.collections if isinstance(one, LineCollection)).get_segments()
-    assert np.array(bars)[:, :, 1] == pytest.approx(np.array([one["interval"] for one in bins]))
-    counts = np.array(given["sets"]["rd"]["calibration"]["histogram"])
+    assert np.array(bars)[:, :, 1] == pytest.approx(np.array([one.interval for one in bins]))
+    counts = np.array(given.sets["rd"].calibration.histogram)
     heights = np.array([bar.get_height() for bar in axes.patches])
     assert heights / heights.max() == pytest.approx(counts / counts.max())
     assert max(bar.get_y() + bar.get_height() for bar in axes.patches) < 0  # clear of the curve
@@ -74,10 +75,10 @@ def test_bins_stand_where_the_numbers_are():
 def test_what_was_fitted_is_printed_and_what_was_not_is_said():
     given = full_summary()
     shown = panels(probability_curves.calibration_curves(given))
-    fitted = given["sets"]["rd"]["calibration"]
-    low, high = fitted["slope_interval"]
-    assert f"slope {fitted['slope']:.2f} [{low:.2f}, {high:.2f}]" in shown["dose"].texts[0].get_text()
-    assert f"Brier {fitted['brier']:.2f}, n = 80" in shown["dose"].texts[0].get_text()
+    fitted = given.sets["rd"].calibration
+    low, high = fitted.slope_interval
+    assert f"slope {fitted.slope:.2f} [{low:.2f}, {high:.2f}]" in shown["dose"].texts[0].get_text()
+    assert f"Brier {fitted.brier:.2f}, n = 80" in shown["dose"].texts[0].get_text()
     separated = shown["dose + event MRI"].texts[0].get_text()
     assert "not estimable" in separated
     assert "Brier 0.01" in separated
@@ -93,9 +94,9 @@ def test_decision_curve_compares_all_channels_with_the_trivial_choices():
         "treat all as RICE",
         "treat none as RICE",
     }
-    curve = given["sets"]["rd_post_event"]["decision_curve"]
-    assert list(lines["dose + post-OP MRI + event MRI, n = 80"].get_ydata()) == curve["model"]
-    assert list(lines["treat all as RICE"].get_ydata()) == curve["all"]
+    curve = given.sets["rd_post_event"].decision_curve
+    assert list(lines["dose + post-OP MRI + event MRI, n = 80"].get_ydata()) == curve.model
+    assert list(lines["treat all as RICE"].get_ydata()) == curve.all
     assert set(lines["treat none as RICE"].get_ydata()) == {0}
     assert len({str(line._dash_pattern) for line in lines.values()}) == 4
     grey = [Image.new("RGB", (1, 1), line.get_color()).convert("L").getpixel((0, 0)) for line in lines.values()]
@@ -119,7 +120,7 @@ def test_numbers_have_a_real_minus_and_no_signed_zero():
 
 
 def test_same_figure_same_bytes(tmp_path):
-    given = {"sets": {"rd": found(1)}, "baselines": {}}
+    given = summaries.summary(sets={"rd": found(1)})
     for draw in FIGURES:
         figure_style.save(draw(given), tmp_path / "one")
         figure_style.save(draw(given), tmp_path / "two")

@@ -1,6 +1,8 @@
 import csv
 import io
 
+from helpers.summaries import contrast_content, control_content, row, summary, summary_content
+
 from ricenet.evaluation.results_table import as_csv, as_text
 from ricenet.paper import PAPER
 
@@ -8,39 +10,25 @@ SCORED = {
     "oof_macro_f1": 0.81234, "oof_interval": (0.7, 0.9), "folds": [0.8, 0.82], "folds_mean": 0.81, "folds_sd": 0.014,
     "n": 80, "n_test": 12, "test_vote_macro_f1": 0.916, "test_interval": (0.64, 0.98), "test_mean_macro_f1": 0.83,
 }  # fmt: skip
-HALF = {
+HALF = row(**{
     **SCORED, "folds": [None, 0.8], "folds_sd": None, "n": 40, "n_test": 0,
     "test_vote_macro_f1": None, "test_interval": None, "test_mean_macro_f1": None,
-}  # fmt: skip
-CONTRAST = {"difference": -0.0312, "interval": (-0.1, 0.04), "n": 40, "p_holm": 0.0421, "passed": True}
-SUMMARY = {
-    "n_folds": 2,
-    "cells": 6,
-    "cohort": {"excluded": {"dose.unit": 2}},
-    "omnibus": {"sets": ["rd", "post", "own_set"], "q": 7.04, "p": 0.0296, "n": 40},
-    "power": {
-        "patients": 80,
-        "discordance": 0.15,
-        "discordance_observed": True,
-        "smallest_detectable": 0.125,
-    },
-    "controls": [
-        {
-            "row": "rd-shuffled_labels",
-            "seed": 0,
-            "oof_macro_f1": 0.47,
-            "oof_interval": (0.36, 0.58),
-            "chance": {"mean": 0.49, "p": 0.61},
-            "above_chance": False,
-        },
-    ],
-    "test_access": {"looked": True, "count": 3},
-    "sets": {"rd": {**SCORED, "bayes_macro_f1": 0.95}, "post": HALF, "own_set": HALF},
-    "baselines": {"majority_class": HALF},
-    "contrasts": {"rd_post - post": CONTRAST},
-    "missing": ["post/fold0", "own_set/fold0", "event/fold0", "event/fold1"],
-    "notes": ["a note"],
-}
+})  # fmt: skip
+CONTENT = summary_content()
+SUMMARY = summary(
+    n_folds=2,
+    cells=6,
+    cohort=CONTENT["cohort"] | {"excluded": {"dose.unit": 2}},
+    omnibus={"sets": ["rd", "post", "own_set"], "q": 7.04, "df": 2, "p": 0.0296, "folds": [1], "n": 40},
+    power=CONTENT["power"] | {"discordance_observed": True},
+    controls=[control_content()],
+    test_access={"looked": True, "count": 3},
+    sets={"rd": row(**SCORED, bayes_macro_f1=0.95), "post": HALF, "own_set": HALF},
+    baselines={"majority_class": HALF},
+    contrasts={"rd_post - post": contrast_content(difference=-0.0312, interval=(-0.1, 0.04), n=40, p_holm=0.0421)},
+    missing=["post/fold0", "own_set/fold0", "event/fold0", "event/fold1"],
+    notes=["a note"],
+)
 
 
 def test_csv_has_every_set_of_the_paper_beside_it():

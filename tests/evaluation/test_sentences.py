@@ -2,28 +2,30 @@
 
 from copy import deepcopy
 
-from ricenet.evaluation import sentences
+from helpers.summaries import contrast_content, control_content, row_content, summary_content
 
-FULL = {
-    "oof_macro_f1": 0.81, "oof_interval": [0.72, 0.89], "n": 80, "chance": {"mean": 0.49, "p": 0.0001},
-    "seeds": None, "n_test": 12, "test_vote_macro_f1": 0.916, "test_interval": [0.64, 0.98],
-}  # fmt: skip
-SUMMARY = {
-    "n_folds": 5, "cells": 35, "missing": [], "sets": {"rd_post_event": FULL},
-    "declared": ["rd_post_event - event", "rd_post_event - rd", "rd_post - post"],
-    "contrasts": {
-        "rd_post_event - event": {"difference": 0.2, "interval": [0.1, 0.3], "n": 80, "p_holm": 0.004, "passed": True},
-        "rd_post_event - rd": {"difference": -0.02, "interval": [-0.1, 0.1], "n": 80, "p_holm": 1.0, "passed": False},
+from ricenet.evaluation import sentences
+from ricenet.evaluation.summary import PowerStatement, SplitAccess, SummaryRecord
+
+FULL = row_content(
+    oof_macro_f1=0.81, oof_interval=[0.72, 0.89], n=80, n_test=12, test_vote_macro_f1=0.916, test_interval=[0.64, 0.98]
+)
+SUMMARY = summary_content(
+    sets={"rd_post_event": FULL},
+    declared=["rd_post_event - event", "rd_post_event - rd", "rd_post - post"],
+    contrasts={
+        "rd_post_event - event": contrast_content(),
+        "rd_post_event - rd": contrast_content(difference=-0.02, interval=[-0.1, 0.1], p_holm=1.0, passed=False),
     },
-    "power": {
-        "patients": 80, "power": 0.8, "discordance": 0.15, "discordance_observed": False, "smallest_detectable": 0.125,
-    },
-    "controls": [], "test_access": {"looked": True, "count": 1}, "cohort": {"excluded": {}},
-}  # fmt: skip
+)
+
+
+def headline(summary: dict) -> list[str]:
+    return sentences.headline(SummaryRecord.model_validate(summary))
 
 
 def test_only_what_was_declared_and_passed_is_said_to_pass():
-    text = " ".join(sentences.headline(SUMMARY))
+    text = " ".join(headline(SUMMARY))
     assert "rd_post_event minus event: +0.20 macro F1 (95% +0.10 to +0.30) over 80 common cases" in text
     assert "Holm-adjusted p = 0.004" in text
     assert "rd_post_event minus rd" not in text
@@ -39,42 +41,45 @@ def test_only_what_was_declared_and_passed_is_said_to_pass():
 
 def test_what_is_missing_comes_first():
     summary = SUMMARY | {"missing": ["rd/fold0", *(f"post/fold{fold}" for fold in range(5))]}
-    assert sentences.headline(summary)[0].startswith("Not finished: 6 of 35 cells of the grid are missing")
-    assert "rd fold 0; post" in sentences.headline(summary)[0]
+    assert headline(summary)[0].startswith("Not finished: 6 of 35 cells of the grid are missing")
+    assert "rd fold 0; post" in headline(summary)[0]
 
 
 def test_a_control_above_chance_is_told_with_its_numbers():
-    control = {
-        "row": "metadata_only", "seed": 0, "above_chance": True, "oof_macro_f1": 0.7, "oof_interval": [0.6, 0.8],
-        "chance": {"p": 0.002},
-    }  # fmt: skip
-    text = " ".join(sentences.headline(SUMMARY | {"controls": [control]}))
+    control = control_content(
+        kind="metadata_only", row="metadata_only", above_chance=True, oof_macro_f1=0.7, oof_interval=[0.6, 0.8],
+        chance={"mean": 0.49, "p95": 0.58, "p": 0.002},
+    )  # fmt: skip
+    text = " ".join(headline(SUMMARY | {"controls": [control]}))
     assert "metadata_only (seed 0) is above chance: 0.70 (95% 0.60 to 0.80), p = 0.002" in text
-    quiet = " ".join(sentences.headline(SUMMARY | {"controls": [control | {"above_chance": False}]}))
+    quiet = " ".join(headline(SUMMARY | {"controls": [control | {"above_chance": False}]}))
     assert "1 leakage control(s) stay at chance" in quiet
 
 
 def test_a_cohort_too_small_for_any_difference_says_so():
-    power = SUMMARY["power"] | {"smallest_detectable": None, "discordance_observed": True}
+    content = SUMMARY["power"] | {"smallest_detectable": None, "discordance_observed": True}
+    power = PowerStatement.model_validate(content)
     assert "could not show any difference" in sentences.reach(power)
     assert "as observed here" in sentences.reach(power)
 
 
 def test_looks_at_the_test_split():
-    assert "not looked at" in sentences.looks({"looked": False, "count": None})
-    assert "read-only" in sentences.looks({"looked": True, "count": None})
-    assert "scored 4 times" in sentences.looks({"looked": True, "count": 4})
+    assert "not looked at" in sentences.looks(SplitAccess(looked=False, count=None))
+    assert "read-only" in sentences.looks(SplitAccess(looked=True, count=None))
+    assert "scored 4 times" in sentences.looks(SplitAccess(looked=True, count=4))
 
 
 def test_seeds_and_exclusions():
     summary = deepcopy(SUMMARY)
-    summary["sets"]["rd_post_event"]["seeds"] = {"oof_macro_f1": [0.7, 0.8], "oof_mean": 0.75, "oof_sd": 0.0707}
+    summary["sets"]["rd_post_event"]["seeds"] = {
+        "of_folds": {"0": [0, 1]}, "oof_macro_f1": [0.7, 0.8], "oof_mean": 0.75, "oof_sd": 0.0707,
+    }  # fmt: skip
     summary["cohort"]["excluded"] = {"dose.unit": 2, "in words (see cohort.csv)": 1}
-    text = " ".join(sentences.headline(summary))
+    text = " ".join(headline(summary))
     assert "with 2 seeds averaged; a single one reaches 0.75 with a standard deviation of 0.07" in text
     assert "3 case(s) of the cohort table were excluded: dose.unit (2), in words (see cohort.csv) (1)" in text
 
 
 def test_nothing_declared():
-    text = " ".join(sentences.headline(SUMMARY | {"declared": [], "contrasts": {}}))
+    text = " ".join(headline(SUMMARY | {"declared": [], "contrasts": {}}))
     assert "no two sets are compared" in text

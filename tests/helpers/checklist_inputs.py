@@ -2,106 +2,85 @@
 
 from typing import Any
 
+from helpers.summaries import contrast_content, control_content, row_content, summary_content
+from ricenet.evaluation.summary import SummaryRecord
 from ricenet.training.run_record import RunRecord
 
 SETS = ("event", "post", "rd", "post_event", "rd_post", "rd_event", "rd_post_event")
 
 
 def full_summary() -> dict[str, Any]:
-    """Seven sets in five folds, two baselines, declared contrasts, controls, subgroups; a cohort of patients."""
+    """The content of summary.json: seven sets, two baselines, declared contrasts, a control, subgroups."""
     sets = {name: _row(0.501 + 0.031 * index) for index, name in enumerate(SETS)}
     for found in sets.values():
         found["subgroups"] = [
             _level("site", "A", 50, 0.713, [0.58, 0.83]),
             _level("site", "B", 30, None, None),
         ]
-    sets["rd_post_event"]["seeds"] = {"oof_macro_f1": [0.66, 0.7], "oof_mean": 0.681, "oof_sd": 0.023}
-    return {
-        "version": 2,
-        "cohort": {
+    sets["rd_post_event"]["seeds"] = {
+        "of_folds": {str(fold): [0, 1] for fold in range(5)}, "oof_macro_f1": [0.66, 0.7], "oof_mean": 0.681,
+        "oof_sd": 0.023,
+    }  # fmt: skip
+    return summary_content(
+        cohort={
             "validation": {"cases": 83, "patients": 80, "recurrence": 49, "rice": 34},
             "test": {"cases": 13, "patients": 12, "recurrence": 7, "rice": 6},
             "excluded": {"motion": 2, "preprocess: dose.cgy": 1},
         },
-        "n_folds": 5,
-        "folds_hash": "0123456789abcdef" * 4,
-        "bootstrap": {"draws": 9999, "seed": 17, "confidence": 0.95},
-        "cells": 35,
-        "missing": [],
-        "sets": sets,
-        "baselines": {"majority_class": _row(0.377), "dose_volume": _row(0.819)},
-        "declared": ["rd_post - post", "rd_post_event - dose_volume", "rd_event - event"],
-        "contrasts": {
+        sets=sets,
+        baselines={"majority_class": _row(0.377), "dose_volume": _row(0.819)},
+        declared=["rd_post - post", "rd_post_event - dose_volume", "rd_event - event"],
+        contrasts={
             "rd_post - post": _contrast(0.093, [0.021, 0.168], (11, 3), 0.0287, True),
             "rd_post_event - dose_volume": _contrast(-0.132, [-0.214, -0.047], (5, 9), 0.424, False),
         },
-        "omnibus": {"q": 21.47, "df": 6, "p": 0.0015, "sets": list(SETS), "folds": [0, 1, 2, 3, 4], "n": 80},
-        "power": {
-            "patients": 80,
-            "power": 0.8,
-            "alpha": 0.05,
-            "discordance": 0.15,
-            "discordance_observed": True,
-            "smallest_detectable": 0.125,
-        },
-        "controls": [
-            {
-                "kind": "shuffled_labels",
-                "row": "rd_post_event-shuffled_labels",
-                "seed": 3,
-                "above_chance": False,
-                "oof_macro_f1": 0.487,
-                "oof_interval": [0.38, 0.59],
-                "chance": {"mean": 0.493, "p95": 0.58, "p": 0.61},
-            }
+        omnibus={"q": 21.47, "df": 6, "p": 0.0015, "sets": list(SETS), "folds": [0, 1, 2, 3, 4], "n": 80},
+        controls=[
+            control_content(
+                row="rd_post_event-shuffled_labels",
+                seed=3,
+                oof_macro_f1=0.487,
+                oof_interval=[0.38, 0.59],
+                chance={"mean": 0.493, "p95": 0.58, "p": 0.61},
+            )
         ],
-        "test_access": {"looked": True, "count": 2},
-        "notes": [],
-    }
+        power=summary_content()["power"] | {"discordance_observed": True},
+        test_access={"looked": True, "count": 2},
+    )
+
+
+def record(summary: dict[str, Any]) -> SummaryRecord:
+    """The record of a summary's content."""
+    return SummaryRecord.model_validate(summary)
 
 
 def _row(macro_f1: float) -> dict[str, Any]:
-    return {
-        "oof_macro_f1": macro_f1,
-        "oof_interval": [macro_f1 - 0.111, macro_f1 + 0.099],
-        "oof_interval_method": "bootstrap",
-        "oof": {
+    return row_content(
+        oof_macro_f1=macro_f1,
+        oof_interval=[macro_f1 - 0.111, macro_f1 + 0.099],
+        oof={
             "balanced_accuracy": macro_f1 + 0.011,
             "mcc": macro_f1 - 0.322,
             "sensitivity": macro_f1 + 0.023,
             "specificity": macro_f1 + 0.017,
             "auroc": macro_f1 + 0.043,
         },
-        "oof_intervals": {
+        oof_intervals={
             "balanced_accuracy": [0.41, 0.92],
             "mcc": [0.03, 0.61],
             "sensitivity": [0.42, 0.93],
             "specificity": [0.43, 0.94],
             "auroc": None,
         },
-        "oof_confusion": {"tp": 24, "fn": 10, "fp": 14, "tn": 35},
-        "chance": {"mean": 0.491, "p95": 0.57, "p": 0.0007},
-        "folds": [0.6, 0.7, None, 0.8, 0.65],
-        "folds_mean": macro_f1 + 0.007,
-        "folds_sd": 0.061,
-        "seeds": None,
-        "n": 83,
-        "calibration": {
-            "brier": 0.207,
-            "slope": 0.83,
-            "slope_interval": [0.52, 1.14],
-            "intercept": None,
-            "intercept_interval": None,
-        },
-        "n_test": 13,
-        "test_members": [0, 1, 3, 4],
-        "test_vote_macro_f1": macro_f1 + 0.052,
-        "test_interval": [0.47, 0.95],
-        "test_interval_method": "jeffreys",
-        "test_mean_macro_f1": macro_f1 + 0.033,
-        "test_mean_interval": [0.44, 0.92],
-        "subgroups": [],
-    }
+        chance={"mean": 0.491, "p95": 0.57, "p": 0.0007},
+        folds=[0.6, 0.7, None, 0.8, 0.65],
+        folds_mean=macro_f1 + 0.007,
+        folds_sd=0.061,
+        calibration=row_content()["calibration"] | {"brier": 0.207, "intercept": None, "intercept_interval": None},
+        test_members=[0, 1, 3, 4],
+        test_vote_macro_f1=macro_f1 + 0.052,
+        test_mean_macro_f1=macro_f1 + 0.033,
+    )
 
 
 def _level(column: str, level: str, n: int, macro_f1: float | None, interval: list[float] | None) -> dict[str, Any]:
@@ -114,14 +93,14 @@ def _level(column: str, level: str, n: int, macro_f1: float | None, interval: li
 def _contrast(
     difference: float, interval: list[float], discordant: tuple[int, int], p: float, passed: bool
 ) -> dict[str, Any]:
-    return {
-        "difference": difference,
-        "interval": interval,
-        "mcnemar": {"only_ours": discordant[0], "only_theirs": discordant[1], "p": p / 3},
-        "p_holm": p,
-        "passed": passed,
-        "n": 83,
-    }
+    return contrast_content(
+        difference=difference,
+        interval=interval,
+        mcnemar={"only_ours": discordant[0], "only_theirs": discordant[1], "p": p / 3},
+        p_holm=p,
+        passed=passed,
+        n=83,
+    )
 
 
 def full_records() -> list[RunRecord]:

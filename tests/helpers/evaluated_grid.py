@@ -18,6 +18,7 @@ from ricenet.cohort.ready_cases import ReadyCase
 from ricenet.command.schemas import TrainConfig, compose
 from ricenet.evaluate import summarise
 from ricenet.evaluation.grid import read_grid
+from ricenet.evaluation.summary import SUMMARY, SummaryRecord
 from ricenet.training.predictions import write_predictions
 from ricenet.training.run_folder import finish, finished_runs
 from ricenet.training.run_record import read_run
@@ -73,10 +74,11 @@ def write_config(folder: Path, cases: Path, fold: int) -> None:
     (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
 
 
-def write_evaluation(run: Path, folds: Folds) -> dict[str, Any]:
+def write_evaluation(run: Path, folds: Folds) -> SummaryRecord:
     """evaluation/summary.json, without the figures."""
     cases = run.parent / "cases"
-    summary = summarise(cases, folds, read_grid(finished_runs(run), cases, folds), plan(99))
+    runs = finished_runs(run)
+    summary = summarise(cases, folds, read_grid(runs, cases, folds), runs, plan(99))
     (run / "evaluation").mkdir(exist_ok=True)
-    (run / "evaluation" / "summary.json").write_text(json.dumps(summary))
+    summary.write(run / SUMMARY)
     return summary

@@ -26,6 +26,7 @@ from ricenet.cohort.folds import Folds
 from ricenet.cohort.ready_cases import ReadyCase
 from ricenet.command.schemas import PreprocessConfig, compose
 from ricenet.errors import InvalidInput, WrongUsage
+from ricenet.evaluation.summary import read_summary
 from ricenet.prediction.model_content import public_row
 from ricenet.prediction.model_folder import LAYOUT, MANIFEST, Model, export_model, read_model
 from ricenet.statistics import metrics
@@ -169,7 +170,7 @@ def test_evaluation_keeps_no_group_of_few(grid: tuple[Path, Folds], exported: Pa
     row = json.loads((grid[0] / "evaluation" / "summary.json").read_text())["sets"][NAME]
     assert any(one["n_patients"] < 10 for one in row["subgroups"])
     found = json.loads((exported / "evaluation.json").read_text())
-    assert found == public_row(row)
+    assert found == public_row(read_summary(grid[0]).sets[NAME])
     assert found["subgroups"] == [one for one in row["subgroups"] if one["n_patients"] >= 10] != []
     assert found.keys() == row.keys() - {"roc"}
 
@@ -248,7 +249,7 @@ def _export_two_networks(run: Path) -> None:
     [
         (_export_control, WrongUsage, "leakage control"),
         (_export_without_evaluation, InvalidInput, r"no evaluation; run python -m ricenet.evaluate run="),
-        (_export_with_other_answers, InvalidInput, r"other answers.*run python -m ricenet.evaluate run="),
+        (_export_with_other_answers, InvalidInput, r"other predictions.*run python -m ricenet.evaluate run="),
         (_export_unknown, InvalidInput, "finished: rd_event"),
         (_export_two_networks, InvalidInput, "conv1_stride"),
     ],

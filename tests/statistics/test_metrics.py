@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -179,7 +180,7 @@ def test_one_patient_of_a_class_is_not_covered_up_by_many_of_the_other():
     labels = np.repeat([0, 1], [79, 1])
     found = metrics.describe_intervals(labels, labels * 0.8, np.arange(80), draws=999, seed=0)
     # A single right answer leaves a sensitivity of 0.15 possible.
-    assert found["balanced_accuracy"][0] == pytest.approx((1 + stats.beta(1.5, 0.5).ppf(0.025)) / 2, abs=0.01)
+    assert found.balanced_accuracy[0] == pytest.approx((1 + stats.beta(1.5, 0.5).ppf(0.025)) / 2, abs=0.01)
 
 
 def test_draws_and_seed_matter():
@@ -221,12 +222,12 @@ def test_vote_and_mean_differ_where_they_should():
 def test_described_by_hand():
     probabilities = np.where(one_error(0) == 1, 0.9, 0.2)
     found = metrics.describe(LABELS, probabilities)
-    assert found["sensitivity"] == 1.0
-    assert found["specificity"] == pytest.approx(6 / 7)
-    assert found["balanced_accuracy"] == pytest.approx((1 + 6 / 7) / 2)
-    assert found["mcc"] == pytest.approx(matthews_corrcoef(LABELS, one_error(0)))
+    assert found.sensitivity == 1.0
+    assert found.specificity == pytest.approx(6 / 7)
+    assert found.balanced_accuracy == pytest.approx((1 + 6 / 7) / 2)
+    assert found.mcc == pytest.approx(matthews_corrcoef(LABELS, one_error(0)))
     # 35 pairs, of which 30 are ranked rightly and 5 tie.
-    assert found["auroc"] == pytest.approx(32.5 / 35)
+    assert found.auroc == pytest.approx(32.5 / 35)
 
 
 def scores(labels: np.ndarray, seed: int) -> np.ndarray:
@@ -238,7 +239,7 @@ def test_intervals_of_the_other_values_are_those_of_scipy_on_sklearn():
     labels, n = np.repeat([0, 1], [40, 24]), 64
     probabilities = scores(labels, 1)
     found = metrics.describe_intervals(labels, probabilities, np.arange(n), draws=299, seed=5)
-    assert found.keys() == metrics.describe(labels, probabilities).keys()
+    assert asdict(found).keys() == asdict(metrics.describe(labels, probabilities)).keys()
     for name, score, of in (
         ("balanced_accuracy", balanced_accuracy_score, metrics.decide(probabilities)),
         ("mcc", matthews_corrcoef, metrics.decide(probabilities)),
@@ -251,11 +252,13 @@ def test_intervals_of_the_other_values_are_those_of_scipy_on_sklearn():
             vectorized=False,
             rng=np.random.default_rng(5),
         ).confidence_interval
-        assert found[name] == pytest.approx(tuple(expected))
+        assert getattr(found, name) == pytest.approx(tuple(expected))
     for name, label in (("sensitivity", 1), ("specificity", 0)):
         mine = labels == label
         right = int((metrics.decide(probabilities)[mine] == label).sum())
-        assert found[name] == pytest.approx(tuple(stats.binomtest(right, mine.sum()).proportion_ci(method="wilson")))
+        assert getattr(found, name) == pytest.approx(
+            tuple(stats.binomtest(right, mine.sum()).proportion_ci(method="wilson"))
+        )
 
 
 @pytest.mark.parametrize("patients", [64, 30])
@@ -265,17 +268,17 @@ def test_every_case_twice_leaves_all_intervals_as_they_are(patients):
     once = metrics.describe_intervals(labels, probabilities, who, draws=299, seed=0)
     order = np.random.default_rng(0).permutation(np.tile(who, 2))
     twice = metrics.describe_intervals(labels[order], probabilities[order], order, draws=299, seed=0)
-    assert (once["auroc"] is None) == (twice["auroc"] is None) == (patients < 50)
-    for name, interval in once.items():
-        assert twice[name] == (None if interval is None else pytest.approx(interval))
-        assert interval is None or interval[0] < metrics.describe(labels, probabilities)[name] < interval[1]
+    assert (once.auroc is None) == (twice.auroc is None) == (patients < 50)
+    for name, interval in asdict(once).items():
+        assert getattr(twice, name) == (None if interval is None else pytest.approx(interval))
+        assert interval is None or interval[0] < getattr(metrics.describe(labels, probabilities), name) < interval[1]
 
 
 def test_no_interval_of_auroc_where_a_resample_has_one_class_or_none_differs():
     few = np.repeat([0, 1], [58, 2])
-    assert metrics.describe_intervals(few, scores(few, 3), np.arange(60), draws=999, seed=0)["auroc"] is None
+    assert metrics.describe_intervals(few, scores(few, 3), np.arange(60), draws=999, seed=0).auroc is None
     ranked = np.repeat([0, 1], [30, 30])
-    assert metrics.describe_intervals(ranked, ranked * 0.4, np.arange(60), draws=99, seed=0)["auroc"] is None
+    assert metrics.describe_intervals(ranked, ranked * 0.4, np.arange(60), draws=99, seed=0).auroc is None
 
 
 @pytest.mark.filterwarnings("ignore:A single label was found:UserWarning")
