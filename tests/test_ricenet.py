@@ -2,9 +2,11 @@
 
 import ast
 import inspect
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 import ricenet
 
@@ -57,3 +59,10 @@ def test_the_documented_signature_is_the_real_one(name: str) -> None:
     assert f"ricenet.{name}{plain}".replace("'", '"') in " ".join(section.split()).replace("( ", "(").replace(
         ", )", ")"
     )
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert project["version"] == citation["version"] == ricenet.__version__
+    assert project["license"] == citation["license"]
