@@ -6,22 +6,21 @@ of the pseudonyms, where there is none yet: every later stage has to call the ca
 """
 
 import io
-import json
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ricenet import LABELS, __version__
 from ricenet.cohort.channels import further_channels, log_further
 from ricenet.cohort.ready_cases import read_cases
 from ricenet.cohort.table import Case, inspect_cohort
 from ricenet.command.atomic import replace_file
-from ricenet.command.processes import Limits, run_each
+from ricenet.command.processes import Ended, Limits, run_each
 from ricenet.command.schemas import VerifyConfig
 from ricenet.command.stage import stage
 from ricenet.display.page import Picture, jpeg, render
@@ -29,7 +28,7 @@ from ricenet.errors import Finding, InvalidInput, WrongUsage
 
 if TYPE_CHECKING:
     from ricenet.checks.case_checks import Examined
-    from ricenet.checks.confounding import Table
+    from ricenet.checks.verify_record import LabelTable, VerifyRecord
 
 log = logging.getLogger(__name__)
 SEVERITIES = ("error", "warning", "info")
@@ -114,10 +113,10 @@ def verify_cohort(
     findings += check_tables(tables) + check_class_sizes(cases)
     findings.sort(key=lambda found: (SEVERITIES.index(found.severity), found.code, found.case, found.channel))
     out.mkdir(parents=True, exist_ok=True)
-    report = _report(findings, cases, examined, tables, excluded)
-    replace_file(out / "verify.json", json.dumps(report, indent=1) + "\n")
-    shown = _draw_all(_to_draw(findings, tasks, pictures), limits)
-    replace_file(out / "verify.html", _page(findings, tables, shown, report))
+    record = _record(findings, cases, examined, tables, excluded)
+    record.write(out / "verify.json")
+    drawn = _draw_all(_to_draw(findings, tasks, pictures), limits)
+    replace_file(out / "verify.html", _page(record, drawn))
     return findings
 
 
@@ -168,7 +167,9 @@ def _draw_all(cases: dict[str, tuple[Case]], limits: Limits) -> list[Picture]:
     return shown
 
 
-def _run_all(what: str, work: Any, tasks: dict[str, Any], limits: Limits) -> Any:
+def _run_all(
+    what: str, work: Callable[..., object], tasks: Mapping[str, tuple[object, ...]], limits: Limits
+) -> Iterator[tuple[str, Ended]]:
     from tqdm import tqdm
 
     with closing(run_each(work, tasks, **asdict(limits), preload=["ants", "ricenet.checks.case_checks"])) as ends:
@@ -183,54 +184,53 @@ def _files(examined: Sequence["Examined"]) -> dict[Path, tuple[Case, str, str]]:
     }
 
 
-def _to_draw(findings: Sequence[Finding], tasks: dict[str, Any], pictures: int) -> dict[str, tuple[Case]]:
+def _to_draw(
+    findings: Sequence[Finding], tasks: Mapping[str, tuple[Case, Path | None, bool]], pictures: int
+) -> dict[str, tuple[Case]]:
     """The cases with findings first, then others."""
     named = [found.case for found in findings if found.case in tasks]
     return {name: tasks[name][:1] for name in list(dict.fromkeys([*named, *tasks]))[:pictures]}
 
 
-def _report(
-    findings: Sequence[Finding],
+def _record(
+    findings: list[Finding],
     cases: Sequence[Case],
     examined: Sequence["Examined"],
-    tables: Sequence["Table"],
+    tables: list["LabelTable"],
     excluded: dict[str, int],
-) -> dict[str, Any]:
-    """The content of verify.json."""
-    of_case = {each.traces.case.row: each for each in examined}
-    return {
-        "findings": [asdict(found) for found in findings],
-        "counts": {severity: sum(found.severity == severity for found in findings) for severity in SEVERITIES},
-        "cases": [
-            {
-                "case_key": case.key,
-                "row": case.row,
-                "label": LABELS[case.label] if case.label >= 0 else None,
-                "sha256": dict(of_case[case.row].traces.files) if case.row in of_case else {},
-                "facts": of_case[case.row].facts if case.row in of_case else {"images": {}},
-            }
+) -> "VerifyRecord":
+    from ricenet.checks.verify_record import CaseFacts, VerifiedCase, VerifyRecord
+
+    of_row = {each.traces.case.row: each for each in examined}
+    return VerifyRecord(
+        findings=findings,
+        counts={severity: sum(found.severity == severity for found in findings) for severity in SEVERITIES},
+        cases=[
+            VerifiedCase(
+                case_key=case.key,
+                row=case.row,
+                label=LABELS[case.label] if case.label >= 0 else None,
+                sha256=dict(of_row[case.row].traces.files) if case.row in of_row else {},
+                facts=of_row[case.row].facts if case.row in of_row else CaseFacts(images={}),
+            )
             for case in cases
         ],
-        "label_tables": [table.as_json() for table in tables],
-        "excluded": excluded,
-        "versions": {"ricenet": __version__, **{package: version(package) for package in PACKAGES}},
-    }
+        label_tables=tables,
+        excluded=excluded,
+        versions={"ricenet": __version__, **{package: version(package) for package in PACKAGES}},
+    )
 
 
-def _page(
-    findings: Sequence[Finding], tables: Sequence["Table"], pictures: Sequence[Picture], report: dict[str, Any]
-) -> str:
-    labels = [table.as_json() | {"p": "not tested" if table.p is None else f"p = {table.p:.2g}"} for table in tables]
+def _page(record: "VerifyRecord", pictures: Sequence[Picture]) -> str:
     return render(
         "verify.html.j2",
-        filters={},
+        filters={"p_value": lambda p: "not tested" if p is None else f"p = {p:.2g}"},
         sections=SECTIONS,
         classes=LABELS,
-        codes=count_codes(findings),
-        labels=labels,
+        codes=count_codes(record.findings),
         pictures=pictures,
-        n_cases=len(report["cases"]),
-        **report,
+        n_cases=len(record.cases),
+        **dict(record),
     )
 
 

@@ -14,6 +14,7 @@ from ricenet.cases.case_record import CASE_FILE, CaseRecord
 from ricenet.checks import image_checks
 from ricenet.checks.duplicates import Traces, thumbnail, voxel_hash
 from ricenet.checks.laterality import check_sides, compare_sides
+from ricenet.checks.verify_record import CaseFacts, DoseCoverage, ImageFacts, SidesRecord
 from ricenet.cohort.table import Case
 from ricenet.command.atomic import file_hash
 from ricenet.errors import Finding, InvalidInput
@@ -29,7 +30,7 @@ class Examined:
 
     traces: Traces
     findings: list[Finding]
-    facts: dict[str, Any]
+    facts: CaseFacts
 
 
 def examine(case: Case, ready: Path | None, flip: bool) -> Examined:
@@ -53,15 +54,17 @@ def examine(case: Case, ready: Path | None, flip: bool) -> Examined:
         findings += image_checks.check_dose(images["rd"], case)
     wrong = {found.channel for found in findings if found.severity == "error" and found.code.startswith("role.looks")}
     images = {role: image for role, image in images.items() if role not in wrong}
-    facts: dict[str, Any] = {"images": {role: _facts(image) for role, image in images.items()}}
+    facts = CaseFacts(images={role: _facts(image) for role, image in images.items()})
     record = _record(ready, files, case, findings)
-    if "rd" in images and (found := _dose_share(images, files, record)) is not None:
-        share, exact = found
-        facts["dose_coverage"] = {"share": round(share, 4), "exact": exact}
+    if "rd" in images and (measured := _dose_share(images, files, record)) is not None:
+        share, exact = measured
+        coverage = DoseCoverage(share=round(share, 4), exact=exact)
+        facts = facts.model_copy(update={"dose_coverage": coverage})
         findings += image_checks.check_dose_share(share, exact, case.name)
     if flip and images.keys() >= set(image_checks.MRI) and files["post"] != files["event"]:
         sides = compare_sides(images["post"], images["event"])
-        facts["sides"] = {name: round(value, 4) for name, value in asdict(sides).items()}
+        rounded = SidesRecord(**{name: round(value, 4) for name, value in asdict(sides).items()})
+        facts = facts.model_copy(update={"sides": rounded})
         findings += check_sides(sides, case.name)
     voxels = {role: voxel_hash(image) for role, image in images.items()}
     return Examined(Traces(case, files, voxels, _thumbnail(ready, record)), findings, facts)
@@ -79,13 +82,13 @@ def _read(case: Case) -> tuple[dict[str, Volume], list[Finding]]:
     return images, findings
 
 
-def _facts(image: Volume) -> dict[str, Any]:
-    return {
-        "shape": list(image.voxels.shape),
-        "spacing_mm": image.spacing_mm.round(3).tolist(),
-        "minimum": round(float(image.voxels.min()), 3),
-        "maximum": round(float(image.voxels.max()), 3),
-    }
+def _facts(image: Volume) -> ImageFacts:
+    return ImageFacts(
+        shape=image.voxels.shape,
+        spacing_mm=image.spacing_mm.round(3).tolist(),
+        minimum=round(float(image.voxels.min()), 3),
+        maximum=round(float(image.voxels.max()), 3),
+    )
 
 
 def _record(ready: Path | None, files: Mapping[str, str], case: Case, findings: list[Finding]) -> CaseRecord | None:

@@ -8,14 +8,13 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from scipy import stats
 
 from ricenet import LABELS
 from ricenet.checks.image_checks import COHORT
+from ricenet.checks.verify_record import LabelLevel, LabelTable
 from ricenet.cohort.covariates import letters, value_of
 from ricenet.cohort.table import Case
 from ricenet.errors import Finding
@@ -26,36 +25,13 @@ MIN_PATIENTS = 5
 REASON = re.compile(r"(ingest: )?[a-z_]+\.[a-z_]+")  # ours; any other may be a text about a patient
 
 
-@dataclass(frozen=True)
-class Level:
-    """One value of a column: what it is called, the first row of cohort.csv that has it, cases by label."""
-
-    name: str
-    first_row: int
-    counts: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Table:
-    """A column against the label; `p` of Fisher's exact test (2 x 2) or chi-square, None where there is one level."""
-
-    column: str
-    levels: list[Level]
-    not_given: int
-    p: float | None
-
-    def as_json(self) -> dict[str, Any]:
-        """For verify.json."""
-        return asdict(self) | {"labels": list(LABELS)}
-
-
-def label_tables(cases: Sequence[Case]) -> list[Table]:
+def label_tables(cases: Sequence[Case]) -> list[LabelTable]:
     """Label by each of COLUMNS that the cohort has."""
     labelled = [case for case in cases if case.label >= 0]
     return [table for column in COLUMNS if (table := _table(column, labelled)) is not None]
 
 
-def check_tables(tables: Sequence[Table]) -> list[Finding]:
+def check_tables(tables: Sequence[LabelTable]) -> list[Finding]:
     """A screening, not a proof: many columns are tried, and the cases of one patient count as if independent."""
     findings = []
     for table in tables:
@@ -85,18 +61,24 @@ def count_excluded(root: Path) -> dict[str, int]:
     return dict(sorted(Counter(shown).items()))
 
 
-def _table(column: str, cases: Sequence[Case]) -> Table | None:
+def _table(column: str, cases: Sequence[Case]) -> LabelTable | None:
     values = {case.row: value_of(case, column) for case in cases}
     named = letters(values.values())
     if not named:
         return None
     levels = []
     for value, letter in named.items():
-        mine = [case for case in cases if values[case.row] == value]
+        same_value = [case for case in cases if values[case.row] == value]
         name = f"{value} Gy" if column == "prescription_gy" else letter
-        counts = tuple(sum(case.label == label for case in mine) for label in range(len(LABELS)))
-        levels.append(Level(name, mine[0].row, counts))
-    return Table(column, levels, sum(not value for value in values.values()), _p([level.counts for level in levels]))
+        counts = tuple(sum(case.label == label for case in same_value) for label in range(len(LABELS)))
+        levels.append(LabelLevel(name=name, first_row=same_value[0].row, counts=counts))
+    return LabelTable(
+        column=column,
+        levels=levels,
+        not_given=sum(not value for value in values.values()),
+        p=_p([level.counts for level in levels]),
+        labels=list(LABELS),
+    )
 
 
 def _p(counts: Sequence[Sequence[int]]) -> float | None:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from ricenet.cases.case_folder import folder_name, prepare, write_case_folder
 from ricenet.checks.case_checks import draw, examine
+from ricenet.checks.verify_record import DoseCoverage
 from ricenet.errors import InvalidInput
 from ricenet.images.volume import read_volume, write_volume
 
@@ -28,11 +29,11 @@ def test_a_sound_case_gives_facts_and_no_finding(cohort: Path) -> None:
     assert examined.findings == []
     assert examined.traces.files == inputs
     assert set(examined.traces.voxels) == {"post", "event", "rd"}
-    assert examined.facts["images"]["post"]["shape"] == [52, 62, 44]
-    assert examined.facts["images"]["post"]["spacing_mm"] == [3, 3, 3.4]
-    assert examined.facts["images"]["rd"]["maximum"] == pytest.approx(61.4, abs=0.3)
-    assert examined.facts["dose_coverage"] == {"share": 1.0, "exact": False}
-    assert examined.facts["sides"]["straight"] > examined.facts["sides"]["mirrored"] + 0.05
+    assert examined.facts.images["post"].shape == (52, 62, 44)
+    assert examined.facts.images["post"].spacing_mm == (3, 3, 3.4)
+    assert examined.facts.images["rd"].maximum == pytest.approx(61.4, abs=0.3)
+    assert examined.facts.dose_coverage == DoseCoverage(share=1.0, exact=False)
+    assert examined.facts.sides.straight > examined.facts.sides.mirrored + 0.05
 
 
 def flip_sides(root: Path) -> None:
@@ -103,10 +104,10 @@ def test_with_a_brain_mask_the_coverage_is_exact(own: Path) -> None:
     write_volume(own / "mask.nii.gz", post.voxels > 0, post.world_from_voxel)
     examined = examine(replace(case, brain_mask=own / "mask.nii.gz"), None, flip=False)
     assert [found.code for found in examined.findings] == ["dose.coverage"]
-    assert examined.facts["dose_coverage"]["exact"]
+    assert examined.facts.dose_coverage.exact
     # Where the dose has a planning image of its own, post and its mask are in another frame.
     planned = replace(case, brain_mask=own / "mask.nii.gz", planning=case.images["event"])
-    assert not examine(planned, None, flip=False).facts["dose_coverage"]["exact"]
+    assert not examine(planned, None, flip=False).facts.dose_coverage.exact
 
 
 def test_a_case_folder_of_the_same_files_is_used_and_of_others_is_stale(own: Path, tmp_path: Path) -> None:
@@ -116,7 +117,7 @@ def test_a_case_folder_of_the_same_files_is_used_and_of_others_is_stale(own: Pat
     examined = examine(case, tmp_path / name, flip=False)
     record = json.loads((tmp_path / name / "case.json").read_text())
     assert examined.findings == []
-    assert examined.facts["dose_coverage"] == {"share": record["qc"]["dose_coverage"], "exact": True}
+    assert examined.facts.dose_coverage == DoseCoverage(share=record["qc"]["dose_coverage"], exact=True)
     assert examined.traces.thumbnail is not None
     assert np.linalg.norm(examined.traces.thumbnail) == pytest.approx(1, abs=1e-3)
     rewrite("post", put(300))(own)
