@@ -183,20 +183,21 @@ def explain_case(
     """
     from ricenet.explanation.case_map import map_case
     from ricenet.explanation.map_figures import draw_case
+    from ricenet.explanation.map_record import RECORD
     from ricenet.images.volume import write_volume
 
     fingerprint = _fingerprint(settings, members, case_folder, scene)
     if _recorded_fingerprint(out) == fingerprint:
         return False
-    found = map_case(scene, members, settings, label)
-    record = found.record | {"fingerprint": fingerprint}
-    title = "Case {case_key}: {label}, predicted {predicted} ({probability:.2f})".format(**record)
+    found = map_case(scene, members, settings, fingerprint, label)
+    record = found.record
+    title = f"Case {record.case_key}: {record.label}, predicted {record.predicted} ({record.probability:.2f})"
     with _replacing(out) as temporary:
         for name, drop in found.maps.items():
             write_volume(temporary / f"{name}.nii.gz", drop, scene.world_from_voxel)
         picture = draw_case(scene, found.maps["occlusion"], title)
         picture.savefig(temporary / "occlusion.png", dpi=150, metadata={"Software": None})
-        (temporary / "occlusion.json").write_text(json.dumps(record, indent=1) + "\n")
+        (temporary / RECORD).write_text(record.as_json())
     return True
 
 
@@ -212,14 +213,14 @@ def _device(accelerator: str, threads: int) -> str:
 def _fingerprint(settings: "Settings", members: Sequence["Member"], folder: Path, scene: "Scene") -> str:
     """Of everything that decides what explain_case writes."""
     from ricenet.command.atomic import file_hash
-    from ricenet.explanation.attribution import VERSION
+    from ricenet.explanation.map_record import VERSION
 
     paths = [folder / name for name in ("volume.npy", "brain.npy", "case.json", "truth.npz")]
     if settings.masks is not None:
         paths += sorted((settings.masks / scene.case.case_key).glob("*.nii.gz"))
     parts = {
         "version": VERSION,
-        "settings": settings.recorded(),
+        "settings": settings.recorded().model_dump(mode="json"),
         "weights": [one.weights_hash for one in members],
         "inputs": [file_hash(path) for path in paths if path.is_file()],
         "prescription_gy": scene.prescription_gy,
@@ -228,8 +229,10 @@ def _fingerprint(settings: "Settings", members: Sequence["Member"], folder: Path
 
 
 def _recorded_fingerprint(out: Path) -> str | None:
-    record = out / "occlusion.json"
-    return json.loads(record.read_text())["fingerprint"] if record.is_file() else None
+    from ricenet.command.records import read_version
+    from ricenet.explanation.map_record import RECORD, VERSION, read_record
+
+    return read_record(out).fingerprint if read_version(out / RECORD) == VERSION else None
 
 
 @contextmanager

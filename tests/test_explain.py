@@ -19,8 +19,9 @@ from ricenet.cohort.folds import Folds
 from ricenet.command.exits import EXIT_DONE, EXIT_INVALID_INPUT, EXIT_USAGE
 from ricenet.errors import Incomplete, InvalidInput, WrongUsage
 from ricenet.explain import _device, _replacing, explain
-from ricenet.explanation.attribution import VERSION, rank_agreement
+from ricenet.explanation.attribution import rank_agreement
 from ricenet.explanation.case_map import Settings
+from ricenet.explanation.map_record import VERSION
 from ricenet.occlusion.sensitivity import Occlusion, Plan, drop_map, occlude
 from ricenet.training.network import load_network
 from ricenet.training.predictions import read_predictions

@@ -1,26 +1,32 @@
 """One case explained: its scene and the models' networks in; occlusion maps and the content of occlusion.json out."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
-from torch import Tensor, nn
+from torch import nn
 
 from ricenet import LABELS
 from ricenet.errors import InvalidInput, WrongUsage
-from ricenet.explanation.attribution import VERSION, channel_shares, measure, rank_agreement
+from ricenet.explanation.attribution import channel_shares, measure, rank_agreement
 from ricenet.explanation.deletion_curves import curves
 from ricenet.explanation.explained_case import Scene
+from ricenet.explanation.map_record import (
+    VERSION,
+    MapHeading,
+    MapNumbers,
+    MapSettings,
+    OcclusionRecord,
+    ShuffledNumbers,
+)
 from ricenet.explanation.regions import regions
 from ricenet.occlusion.sensitivity import Occlusion, Plan, drop_map, occlude, predicted_class
 from ricenet.training.run_folder import FinishedRun
 
 SIGN = "positive: blanking there lowers the probability of the predicted class, so the answer needs what is there"
-_HOW_FAST = ("batch_size", "device", "memory_gb", "masks")  # what does not decide the map; masks count by content
 
 Fill = float | str | Mapping[str, float]
 
@@ -42,9 +48,18 @@ class Settings:
     device: str = "cpu"
     masks: Path | None = None
 
-    def recorded(self) -> dict[str, Any]:
-        """What decides the map and its numbers."""
-        return {name: value for name, value in asdict(self).items() if name not in _HOW_FAST}
+    def recorded(self) -> MapSettings:
+        """Those that decide the map and its numbers."""
+        return MapSettings(
+            cube_mm=self.cube_mm,
+            stride_mm=self.stride_mm,
+            refine_mm=self.refine_mm,
+            fill=self.fill,
+            per_channel=self.per_channel,
+            randomised=self.randomised,
+            curves=self.curves,
+            precision=self.precision,
+        )
 
 
 @dataclass(frozen=True)
@@ -62,13 +77,14 @@ class CaseMap:
     """(X, Y, Z) float32 maps by name ("occlusion" with all channels blanked at once), and the record beside them."""
 
     maps: dict[str, np.ndarray]
-    record: dict[str, Any]
+    record: OcclusionRecord
 
 
-def map_case(scene: Scene, members: Sequence[Member], settings: Settings, label: str) -> CaseMap:
+def map_case(scene: Scene, members: Sequence[Member], settings: Settings, fingerprint: str, label: str) -> CaseMap:
     """Explain one case by the mean probability of the members.
 
     Args:
+        fingerprint: of all that decides the map, for the record.
         label: of the progress bars.
 
     Raises:
@@ -86,20 +102,31 @@ def map_case(scene: Scene, members: Sequence[Member], settings: Settings, label:
     _require_finite(scene, answers)
     maps = {name: drop_map(each) for name, each in answers.items()}
     known = regions(scene)
-    record = _heading(scene, members, settings, plan, answers) | _numbers(scene, plan, maps["occlusion"], known)
+    numbers = _numbers(scene, plan, maps["occlusion"], known)
     alone = {name: maps[f"occlusion_{name}"] for name in channels if settings.per_channel}
-    record["per_channel"] = {name: _numbers(scene, plan, drop, known) for name, drop in alone.items()}
-    record["channel_share"] = channel_shares(alone)
-    record["fold_agreement"] = _fold_agreement(answers["occlusion"], scene.brain)
-    record["randomised"] = record["curves"] = None
+    shuffled_numbers = None
     if settings.randomised:
         shuffled = [one.shuffled for one in members if one.shuffled is not None]
         meaningless = occlude(shuffled, volume, reference, {"": whole}, plan, f"{label} shuffled weights")
         _require_finite(scene, meaningless)
         maps["randomised"] = drop_map(meaningless[""])
-        record["randomised"] = _randomised(scene, plan, maps, known)
+        shuffled_numbers = _shuffled(scene, plan, maps, known)
+    curve_numbers = None
     if settings.curves:
-        record["curves"] = _curves(scene, networks, volume, reference, maps["occlusion"], plan, f"{label} curves")
+        curve_numbers = curves(
+            networks, volume, reference, maps["occlusion"], scene.brain.astype(bool), plan.stride,
+            batch_size=plan.batch_size, progress=f"{label} curves",
+        ).as_record()  # fmt: skip
+    record = OcclusionRecord(
+        **_heading(scene, members, settings, plan, answers).model_dump(),
+        **numbers.model_dump(exclude_unset=True),
+        per_channel={name: _numbers(scene, plan, drop, known) for name, drop in alone.items()},
+        channel_share=channel_shares(alone),
+        fold_agreement=_fold_agreement(answers["occlusion"], scene.brain),
+        randomised=shuffled_numbers,
+        curves=curve_numbers,
+        fingerprint=fingerprint,
+    )
     return CaseMap(maps, record)
 
 
@@ -152,31 +179,32 @@ def _heading(
     settings: Settings,
     plan: Plan,
     answers: Mapping[str, Sequence[Occlusion]],
-) -> dict[str, Any]:
-    first, (predicted, probability) = answers["occlusion"][0], predicted_class(answers["occlusion"])
+) -> MapHeading:
+    first = answers["occlusion"][0]
+    predicted, probability = predicted_class(answers["occlusion"])
     errors = [one.error for each in answers.values() for one in each if one.error is not None]
-    return {
-        "version": VERSION,
-        "case_key": scene.case.case_key,
-        "split": scene.case.split,
-        "modalities": members[0].run.modalities,
-        "channels": list(members[0].run.channels),
-        "label": LABELS[scene.case.label],
-        "predicted": LABELS[predicted],
-        "probability": probability,
-        "folds": [one.run.fold for one in members],
-        "sign": SIGN,
-        "settings": settings.recorded(),
-        "method": f"{first.method}, {settings.precision}",
-        "logit_error": max(errors, default=None),
-        "cube_voxels": plan.cube,
-        "stride_voxels": plan.stride,
-        "positions": len(first.positions),
-        "cubes_run": sum(one.passes for each in answers.values() for one in each),
-    }
+    return MapHeading(
+        version=VERSION,
+        case_key=scene.case.case_key,
+        split=scene.case.split,
+        modalities=members[0].run.modalities,
+        channels=list(members[0].run.channels),
+        label=LABELS[scene.case.label],
+        predicted=LABELS[predicted],
+        probability=probability,
+        folds=[one.run.fold for one in members],
+        sign=SIGN,
+        settings=settings.recorded(),
+        method=f"{first.method}, {settings.precision}",
+        logit_error=max(errors, default=None),
+        cube_voxels=list(plan.cube),
+        stride_voxels=list(plan.stride),
+        positions=len(first.positions),
+        cubes_run=sum(one.passes for each in answers.values() for one in each),
+    )
 
 
-def _numbers(scene: Scene, plan: Plan, drop: np.ndarray, known: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def _numbers(scene: Scene, plan: Plan, drop: np.ndarray, known: Mapping[str, np.ndarray]) -> MapNumbers:
     return measure(drop, scene.world_from_voxel, plan.cube, scene.brain.astype(bool), known, scene.dose_gy)
 
 
@@ -186,25 +214,9 @@ def _fold_agreement(members: Sequence[Occlusion], brain: np.ndarray) -> float | 
     return rank_agreement([drop_map([one], chosen) for one in members], brain.astype(bool))
 
 
-def _randomised(
+def _shuffled(
     scene: Scene, plan: Plan, maps: Mapping[str, np.ndarray], known: Mapping[str, np.ndarray]
-) -> dict[str, Any]:
+) -> ShuffledNumbers:
     numbers = _numbers(scene, plan, maps["randomised"], known)
     similarity = rank_agreement([maps["occlusion"], maps["randomised"]], scene.brain.astype(bool))
-    return {"drop_max": numbers["drop_max"], "pointing": numbers["pointing"], "similarity": similarity}
-
-
-def _curves(
-    scene: Scene,
-    networks: Sequence[nn.Module],
-    volume: Tensor,
-    reference: Tensor,
-    drop: np.ndarray,
-    plan: Plan,
-    label: str,
-) -> dict[str, Any]:
-    found = curves(
-        networks, volume, reference, drop, scene.brain.astype(bool), plan.stride,
-        batch_size=plan.batch_size, progress=label,
-    )  # fmt: skip
-    return found.as_record()
+    return ShuffledNumbers(drop_max=numbers.drop_max, pointing=numbers.pointing, similarity=similarity)

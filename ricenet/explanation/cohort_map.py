@@ -1,40 +1,44 @@
 """All explained cases taken together: the folders of one run's explanation in; summary.json and its pictures out."""
 
-import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
 
-from ricenet.command.atomic import replace_file
+from ricenet.command.records import read_version
 from ricenet.display import words
 from ricenet.display.figure_style import save
-from ricenet.explanation.attribution import VERSION, summarise
+from ricenet.explanation.attribution import summarise
 from ricenet.explanation.attribution_figures import draw_attribution, draw_curves
 from ricenet.explanation.explained_case import Scene
 from ricenet.explanation.map_figures import draw_cohort
+from ricenet.explanation.map_record import RECORD, SUMMARY, VERSION, ExplanationSummary, OcclusionRecord, read_record
 
 ReadScene = Callable[[str], Scene]
 
 log = logging.getLogger(__name__)
 
 
-def read_records(explanation: Path) -> dict[str, list[dict[str, Any]]]:
-    """The occlusion.json of every case by modality set; those of another version are left out, with a warning."""
+def read_records(explanation: Path) -> dict[str, list[OcclusionRecord]]:
+    """The occlusion.json of every case by modality set; those of another version are left out, with a warning.
+
+    Raises:
+        InvalidInput: one of this version that cannot be read.
+    """
     # Names with a dot in front are folders another process is still writing.
-    found = [json.loads(path.read_text()) for path in sorted(explanation.glob("[!.]*/[!.]*/occlusion.json"))]
-    records = [record for record in found if record.get("version") == VERSION]
-    if len(records) < len(found):
+    paths = sorted(explanation.glob(f"[!.]*/[!.]*/{RECORD}"))
+    current = [path for path in paths if read_version(path) == VERSION]
+    if len(current) < len(paths):
         log.warning(
             "%d of %d explained cases are of another version of ricenet, so not in the summary; explain them again",
-            len(found) - len(records),
-            len(found),
+            len(paths) - len(current),
+            len(paths),
         )
-    names = dict.fromkeys(record["modalities"] for record in records)
-    return {name: [record for record in records if record["modalities"] == name] for name in names}
+    records = [read_record(path.parent) for path in current]
+    names = dict.fromkeys(record.modalities for record in records)
+    return {name: [record for record in records if record.modalities == name] for name in names}
 
 
 def write_summary(explanation: Path) -> None:
@@ -42,7 +46,7 @@ def write_summary(explanation: Path) -> None:
     sets = {name: summarise(records) for name, records in read_records(explanation).items()}
     if not sets:
         return
-    replace_file(explanation / "summary.json", json.dumps({"version": VERSION, "sets": sets}, indent=1) + "\n")
+    ExplanationSummary(version=VERSION, sets=sets).write(explanation / SUMMARY)
     for name, figure in {"attribution": draw_attribution(sets), "curves": draw_curves(sets)}.items():
         if figure is None:
             (explanation / f"{name}.png").unlink(missing_ok=True)
@@ -59,12 +63,12 @@ def draw_mean(explanation: Path, modalities: str, read: ReadScene) -> None:
     records = read_records(explanation).get(modalities, [])
     if not records:
         return
-    first = read(records[0]["case_key"])
+    first = read(records[0].case_key)
     shape = first.brain.shape
     mri, drop, dose_gy, n_with_dose = np.zeros(shape), np.zeros(shape), np.zeros(shape), 0
     for record in records:
-        scene = read(record["case_key"])
-        found = nib.nifti1.load(explanation / modalities / record["case_key"] / "occlusion.nii.gz").get_fdata()
+        scene = read(record.case_key)
+        found = nib.nifti1.load(explanation / modalities / record.case_key / "occlusion.nii.gz").get_fdata()
         mri += centred(np.where(scene.brain, scene.mri, 0), scene.brain)
         drop += centred(found, scene.brain)
         if scene.dose_gy is not None:

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ricenet.explanation.map_record import CurveNumbers
+
 Voxels = tuple[int, int, int]
 
 
@@ -34,16 +36,24 @@ class Curves:
     deletion_random: np.ndarray
     insertion_random: np.ndarray
 
-    def as_record(self) -> dict[str, list[float] | float]:
-        """The curves as lists, those of random orders averaged, and under `<curve>_area` the area below each."""
-        curves = {
-            "deletion": self.deletion,
-            "insertion": self.insertion,
-            "deletion_random": self.deletion_random.mean(axis=0),
-            "insertion_random": self.insertion_random.mean(axis=0),
-        }
-        areas = {f"{name}_area": float(np.trapezoid(curve, self.fraction)) for name, curve in curves.items()}
-        return {"fraction": self.fraction.tolist(), **{name: curve.tolist() for name, curve in curves.items()}, **areas}
+    def as_record(self) -> CurveNumbers:
+        """The curves as lists, those of random orders averaged, and the area below each."""
+        deletion_random = self.deletion_random.mean(axis=0)
+        insertion_random = self.insertion_random.mean(axis=0)
+        return CurveNumbers(
+            fraction=self.fraction.tolist(),
+            deletion=self.deletion.tolist(),
+            insertion=self.insertion.tolist(),
+            deletion_random=deletion_random.tolist(),
+            insertion_random=insertion_random.tolist(),
+            deletion_area=self._area(self.deletion),
+            insertion_area=self._area(self.insertion),
+            deletion_random_area=self._area(deletion_random),
+            insertion_random_area=self._area(insertion_random),
+        )
+
+    def _area(self, curve: np.ndarray) -> float:
+        return float(np.trapezoid(curve, self.fraction))
 
 
 def curves(

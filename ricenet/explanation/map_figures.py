@@ -21,16 +21,17 @@ from ricenet.evaluation.probability_curves import PAGE_INCHES, SMALL
 from ricenet.explanation.explained_case import Scene
 from ricenet.images.views import peak
 
-Contour = tuple[str, dict[str, Any], np.ndarray, float]  # name, look, volume (X, Y, Z), level
+Look = dict[str, Any]  # keywords of lines
+Contour = tuple[str, Look, np.ndarray, float]  # name, look, volume (X, Y, Z), level
 
 PLANES = ("sagittal", "coronal", "axial")  # by the voxel axis they are normal to, in RAS+
 SIDES = ("APSI", "RLSI", "RLAP")  # of each plane: left, right, above, below, in radiological convention
 PLACES = ((0.03, 0.5), (0.97, 0.5), (0.5, 0.97), (0.5, 0.03))
 ALIGNED = (("left", "center"), ("right", "center"), ("center", "top"), ("center", "bottom"))
 MARGIN_MM, GAP_MM, SCALE_MM = 14, 9, 50  # around the brain; from the crosshair to what it marks; of the scale bar
-LESION: dict[str, Any] = {"color": "#7dff5a", "linestyle": "-", "linewidth": 2.2}
+LESION: Look = {"color": "#7dff5a", "linestyle": "-", "linewidth": 2.2}
 OUTLINE: list[AbstractPathEffect] = [withStroke(linewidth=3.2, foreground="black", alpha=0.5)]
-CROSSHAIR: dict[str, Any] = {"color": "white", "linewidth": 0.8, "alpha": 0.85}
+CROSSHAIR: Look = {"color": "white", "linewidth": 0.8, "alpha": 0.85}
 DIMMED = 1.7  # times as wide a window of grey under the map
 DROP = (
     "drop in the probability of the predicted class when blanked there\n"
@@ -249,5 +250,7 @@ def _add_colour_bar(figure: Figure, row: np.ndarray, drop: np.ndarray) -> None:
 def _add_legend(figure: Figure, contours: Sequence[Contour], above: str) -> None:
     if contours or above:
         handles = [Line2D([], [], label=name, path_effects=OUTLINE, **look) for name, look, _, _ in contours]
-        place: dict[str, Any] = {"loc": "outside lower center", "ncols": 4, "frameon": False, "handlelength": 3}
-        figure.legend(handles=handles, title=above, title_fontsize=SMALL, **place)
+        figure.legend(
+            handles=handles, title=above, title_fontsize=SMALL,
+            loc="outside lower center", ncols=4, frameon=False, handlelength=3,
+        )  # fmt: skip

@@ -1,13 +1,21 @@
 """What the page says of occlusion maps: the explanation folder of a run in, the view of occlusion.html.j2 out."""
 
-import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
+from ricenet.command.records import read_version
 from ricenet.display.page import Picture, figure, jpeg
 from ricenet.errors import InvalidInput
-from ricenet.explanation.attribution import VERSION
+from ricenet.explanation.map_record import (
+    SUMMARY,
+    VERSION,
+    ExplanationSummary,
+    OcclusionRecord,
+    SetSummary,
+    read_record,
+)
 from ricenet.explanation.map_sentences import map_sentences
 from ricenet.explanation.regions import DOSE_BANDS, POINTED
 
@@ -18,60 +26,84 @@ MAP_FIGURES = {
 SHARES = (*DOSE_BANDS, "lesion", "cavity", "enhancement")
 
 
-def occlusion_view(explanation: Path, pictures: int) -> dict[str, Any]:
-    """The explained sets, each with its row of summary.json, its cases and some pictures; and what all have in common.
+@dataclass(frozen=True)
+class ExplainedSet:
+    """One modality set of the section; `cohort`: the picture of its mean map, if it was drawn."""
+
+    name: str
+    summary: SetSummary
+    sentences: list[str]
+    records: list[OcclusionRecord]
+    pictures: list[Picture]
+    cohort: Picture | None
+
+
+@dataclass(frozen=True)
+class OcclusionView:
+    """The section: the explained sets, and the regions and charts that they have in common."""
+
+    sets: list[ExplainedSet]
+    regions: list[str]
+    shares: list[str]
+    figures: list[Picture]
+
+
+def occlusion_view(explanation: Path, pictures: int) -> OcclusionView:
+    """Read what the section shows; a section without sets where nothing was explained.
+
+    Args:
+        explanation: the folder that ricenet.explain wrote.
+        pictures: at most so many of each set's cases get a picture.
 
     Raises:
-        InvalidInput: a summary of another version.
+        InvalidInput: a summary of another version, or a file that cannot be read.
     """
-    summary = _read(explanation / "summary.json") or {"version": VERSION, "sets": {}}
-    if summary.get("version") != VERSION:
+    path = explanation / SUMMARY
+    if not path.is_file():
+        return OcclusionView([], [], [], [])
+    again = f"run python -m ricenet.explain run=outputs/{explanation.resolve().parent.name} again"
+    if read_version(path) != VERSION:
         raise InvalidInput(
-            "explanation/summary.json was written by another version of ricenet",
-            f"run python -m ricenet.explain run=outputs/{explanation.resolve().parent.name} again",
+            "explanation/summary.json was written by another version of ricenet", again, code="summary.version"
         )
-    found = summary["sets"]
-    return {
-        "sets": [_explained_set(explanation / name, one, pictures) for name, one in found.items()],
-        "regions": [name for name in POINTED if any(name in one["pointing"] for one in found.values())],
-        "shares": [name for name in SHARES if any(name in one["median_map_share"] for one in found.values())],
-        "figures": [drawn for name, caption in MAP_FIGURES.items() if (drawn := figure(explanation, name, caption))],
-    }
-
-
-def _explained_set(folder: Path, summary: dict[str, Any], pictures: int) -> dict[str, Any]:
-    records = [_read(folder / key / "occlusion.json") for key in sorted(summary["cases"])]
-    shown = _spread(records, key=lambda record: (record["label"], record["predicted"]))[:pictures]
-    cohort, alt = folder / "cohort.png", "Axial, coronal and sagittal slices of the mean occlusion map"
-    return {
-        "name": folder.name,
-        "summary": summary,
-        "sentences": map_sentences(summary),
-        "records": records,
-        "pictures": [_occlusion_picture(folder / record["case_key"], record) for record in shown],
-        "cohort": Picture(jpeg(cohort), alt, "Mean map over all explained cases.") if cohort.is_file() else None,
-    }
-
-
-def _occlusion_picture(folder: Path, record: dict[str, Any]) -> Picture:
-    where = record["drop_max_world_mm"]
-    place = "nowhere does blanking lower it" if where is None else "at ({:.0f}, {:.0f}, {:.0f}) mm".format(*where)
-    answer = "right" if record["label"] == record["predicted"] else "wrong"
-    caption = (
-        f"Case {record['case_key']}: {record['label']}, predicted {record['predicted']} "
-        f"({record['probability']:.2f}, {answer}). Largest probability drop {record['drop_max']:.2f}, {place}."
+    summaries = ExplanationSummary.read(path, again).sets
+    return OcclusionView(
+        sets=[_explained_set(explanation / name, summary, pictures) for name, summary in summaries.items()],
+        regions=[name for name in POINTED if any(name in summary.pointing for summary in summaries.values())],
+        shares=[name for name in SHARES if any(name in summary.median_map_share for summary in summaries.values())],
+        figures=[chart for name, caption in MAP_FIGURES.items() if (chart := figure(explanation, name, caption))],
     )
-    alt = f"Axial, coronal and sagittal slices of case {record['case_key']} with its occlusion map and dose contours"
+
+
+def _explained_set(folder: Path, summary: SetSummary, pictures: int) -> ExplainedSet:
+    records = [read_record(folder / key) for key in sorted(summary.cases)]
+    cohort = folder / "cohort.png"
+    alt = "Axial, coronal and sagittal slices of the mean occlusion map"
+    return ExplainedSet(
+        name=folder.name,
+        summary=summary,
+        sentences=map_sentences(summary),
+        records=records,
+        pictures=[_occlusion_picture(folder / record.case_key, record) for record in _spread(records)[:pictures]],
+        cohort=Picture(jpeg(cohort), alt, "Mean map over all explained cases.") if cohort.is_file() else None,
+    )
+
+
+def _occlusion_picture(folder: Path, record: OcclusionRecord) -> Picture:
+    where = record.drop_max_world_mm
+    place = "nowhere does blanking lower it" if where is None else "at ({:.0f}, {:.0f}, {:.0f}) mm".format(*where)
+    verdict = "right" if record.label == record.predicted else "wrong"
+    caption = (
+        f"Case {record.case_key}: {record.label}, predicted {record.predicted} "
+        f"({record.probability:.2f}, {verdict}). Largest probability drop {record.drop_max:.2f}, {place}."
+    )
+    alt = f"Axial, coronal and sagittal slices of case {record.case_key} with its occlusion map and dose contours"
     return Picture(jpeg(folder / "occlusion.png"), alt, caption)
 
 
-def _spread(records: list[dict[str, Any]], key: Any) -> list[dict[str, Any]]:
-    """The same records with the groups of `key` taking turns, so that the first few show every kind."""
-    groups: dict[Any, list[dict[str, Any]]] = {}
+def _spread(records: Sequence[OcclusionRecord]) -> list[OcclusionRecord]:
+    """The same records with labels and predictions taking turns, so that the first few show every kind."""
+    groups: dict[tuple[str, str], list[OcclusionRecord]] = {}
     for record in records:
-        groups.setdefault(key(record), []).append(record)
+        groups.setdefault((record.label, record.predicted), []).append(record)
     return [record for turn in zip_longest(*groups.values()) for record in turn if record is not None]
-
-
-def _read(path: Path) -> Any:
-    return json.loads(path.read_text()) if path.is_file() else None

@@ -223,8 +223,8 @@ def _occlusion(
     drop, brain = drop_map(found), prepared.brain
     dose_gy = prepared.view.get("rd")
     bands = {} if dose_gy is None else dose_bands(dose_gy, brain)
-    numbers = measure(drop, prepared.record.affine, plan.cube, brain, bands, dose_gy)
-    del numbers["pointing"]  # there is no known region to point at
+    measured = measure(drop, prepared.record.affine, plan.cube, brain, bands, dose_gy)
+    numbers = measured.model_dump(exclude={"pointing"}, exclude_unset=True)  # there is no known region to point at
     method = f"{found[0].method}, {how.precision}"
     return drop, MapNumbers(cube_mm=how.cube_mm, stride_mm=how.stride_mm, method=method, sign=SIGN, **numbers)
 

@@ -6,11 +6,13 @@ from math import prod
 
 import numpy as np
 import pytest
+from helpers.occlusion_records import SETTINGS, occlusion_record
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage, stats
 
 from ricenet.explanation.attribution import at_least, channel_shares, measure, rank_agreement, summarise
+from ricenet.explanation.map_record import CurveSummary, MeanDose, OcclusionRecord, PairedHits, Pointing, SetSummary
 from ricenet.images.views import peak
 
 SHAPE = (12, 10, 8)
@@ -31,12 +33,12 @@ def test_shares_count_the_absolute_map_and_the_brain() -> None:
     drop = np.zeros(SHAPE)
     drop[4, 4, 3], drop[8, 8, 6], drop[0, 0, 0] = 0.5, -0.3, 0.2
     numbers = measure(drop, WORLD_FROM_VOXEL, (2, 2, 2), BRAIN, {"lesion": LESION, "dose_0_20": BRAIN & ~LESION}, None)
-    assert (numbers["drop_max"], numbers["drop_min"]) == (0.5, -0.3)
-    assert numbers["drop_max_world_mm"] == [4 * 4 - 20, 4 * 4 - 16, 4 * 3 + 8]
-    assert numbers["map_share"] == pytest.approx({"brain": 0.8, "lesion": 0.5, "dose_0_20": 0.3})
-    assert numbers["brain_share"] == pytest.approx({"lesion": 8 / 480, "dose_0_20": 472 / 480})
-    assert numbers["pointing"].keys() == {"lesion"}, "nothing points at a dose band"
-    assert "dose_gy" not in numbers
+    assert (numbers.drop_max, numbers.drop_min) == (0.5, -0.3)
+    assert numbers.drop_max_world_mm == [4 * 4 - 20, 4 * 4 - 16, 4 * 3 + 8]
+    assert numbers.map_share == pytest.approx({"brain": 0.8, "lesion": 0.5, "dose_0_20": 0.3})
+    assert numbers.brain_share == pytest.approx({"lesion": 8 / 480, "dose_0_20": 472 / 480})
+    assert numbers.pointing.keys() == {"lesion"}, "nothing points at a dose band"
+    assert "dose_gy" not in numbers.model_dump(exclude_unset=True)
 
 
 # Half of an edge of 4 voxels is 2, of 3 voxels 2 too (rounded up), of 1 voxel 1. The lesion's last voxel is x = 5.
@@ -46,11 +48,11 @@ def test_shares_count_the_absolute_map_and_the_brain() -> None:
 def test_a_maximum_hits_within_half_a_cube(edge: int, distance: int, hit: bool) -> None:
     drop = np.zeros(SHAPE)
     drop[5 + distance, 4, 3] = 0.1
-    pointing = measure(drop, WORLD_FROM_VOXEL, (edge, 1, 1), BRAIN, {"lesion": LESION}, None)["pointing"]
-    assert pointing["lesion"]["hit"] is hit
+    pointing = measure(drop, WORLD_FROM_VOXEL, (edge, 1, 1), BRAIN, {"lesion": LESION}, None).pointing
+    assert pointing["lesion"].hit is hit
     half = -(-edge // 2)
     reach = box((4 - half, 6 + half), (3, 7), (2, 6)) & BRAIN
-    assert pointing["lesion"]["chance"] == pytest.approx(reach.sum() / 480)
+    assert pointing["lesion"].chance == pytest.approx(reach.sum() / 480)
 
 
 def test_the_tolerance_is_a_box_and_a_region_at_the_border_does_not_wrap() -> None:
@@ -59,9 +61,9 @@ def test_the_tolerance_is_a_box_and_a_region_at_the_border_does_not_wrap() -> No
     for place in product(*map(range, SHAPE)):
         drop = np.zeros(SHAPE)
         drop[place] = 1
-        pointing = measure(drop, WORLD_FROM_VOXEL, cube, BRAIN, {"dose_edge": region}, None)["pointing"]
-        assert pointing["dose_edge"]["hit"] == dilated[place]
-    assert pointing["dose_edge"]["chance"] == pytest.approx(dilated[BRAIN].sum() / 480)
+        pointing = measure(drop, WORLD_FROM_VOXEL, cube, BRAIN, {"dose_edge": region}, None).pointing
+        assert pointing["dose_edge"].hit == dilated[place]
+    assert pointing["dose_edge"].chance == pytest.approx(dilated[BRAIN].sum() / 480)
 
 
 def test_chance_is_the_rate_of_maxima_anywhere_in_the_brain() -> None:
@@ -69,20 +71,20 @@ def test_chance_is_the_rate_of_maxima_anywhere_in_the_brain() -> None:
     for place in np.argwhere(BRAIN):
         drop = np.zeros(SHAPE)
         drop[tuple(place)] = 1
-        pointing = measure(drop, WORLD_FROM_VOXEL, (3, 2, 5), BRAIN, {"cavity": LESION}, None)["pointing"]["cavity"]
-        hits += pointing["hit"]
-    assert pointing["chance"] == pytest.approx(hits / 480)
+        pointing = measure(drop, WORLD_FROM_VOXEL, (3, 2, 5), BRAIN, {"cavity": LESION}, None).pointing["cavity"]
+        hits += pointing.hit
+    assert pointing.chance == pytest.approx(hits / 480)
 
 
 def test_a_map_without_any_drop_points_nowhere() -> None:
     for drop in (np.zeros(SHAPE), np.full(SHAPE, -0.1)):
         numbers = measure(drop, WORLD_FROM_VOXEL, (2, 2, 2), BRAIN, {"lesion": BRAIN}, np.ones(SHAPE))
-        assert numbers["drop_max_world_mm"] is None
-        assert numbers["pointing"]["lesion"] == {"hit": False, "chance": 1.0}
+        assert numbers.drop_max_world_mm is None
+        assert numbers.pointing["lesion"] == Pointing(hit=False, chance=1.0)
     nothing = measure(np.zeros(SHAPE), WORLD_FROM_VOXEL, (2, 2, 2), BRAIN, {"lesion": LESION}, np.ones(SHAPE))
-    assert nothing["map_share"] == {"brain": None, "lesion": None}
-    assert nothing["dose_gy"] == {"weighted_by_map": None, "brain": 1.0}
-    assert measure(np.zeros(SHAPE), WORLD_FROM_VOXEL, (2, 2, 2), BRAIN, {}, None)["pointing"] == {}
+    assert nothing.map_share == {"brain": None, "lesion": None}
+    assert nothing.dose_gy == MeanDose(weighted_by_map=None, brain=1.0)
+    assert measure(np.zeros(SHAPE), WORLD_FROM_VOXEL, (2, 2, 2), BRAIN, {}, None).pointing == {}
 
 
 def test_dose_under_the_map_beside_the_brains() -> None:
@@ -90,8 +92,8 @@ def test_dose_under_the_map_beside_the_brains() -> None:
     drop[5, 5, 4], drop[2, 2, 2], drop[0, 0, 0] = 0.3, -0.1, 9.0
     dose_gy[5, 5, 4], dose_gy[2, 2, 2], dose_gy[0, 0, 0] = 60, 20, 99
     numbers = measure(drop, WORLD_FROM_VOXEL, (2, 2, 2), BRAIN, {}, dose_gy)
-    assert numbers["dose_gy"]["weighted_by_map"] == pytest.approx((0.3 * 60 + 0.1 * 20) / 0.4)
-    assert numbers["dose_gy"]["brain"] == pytest.approx(80 / 480)
+    assert numbers.dose_gy.weighted_by_map == pytest.approx((0.3 * 60 + 0.1 * 20) / 0.4)
+    assert numbers.dose_gy.brain == pytest.approx(80 / 480)
 
 
 def test_the_peak_of_a_block_is_its_middle() -> None:
@@ -156,49 +158,47 @@ def point(hit: bool, chance: float) -> dict:
     return {"hit": hit, "chance": chance}
 
 
-def record(key: str, **changed: object) -> dict:
-    plain = {
-        "case_key": key, "label": "rice", "predicted": "rice", "settings": {"cube_mm": 16.0}, "method": "exact",
-        "map_share": {"brain": 0.9, "lesion": 0.2}, "brain_share": {"lesion": 0.02}, "channel_share": {},
-        "dose_gy": {"weighted_by_map": 40.0, "brain": 6.0}, "pointing": {"lesion": point(True, 0.1)},
-        "fold_agreement": None, "randomised": None, "curves": None,
-    }  # fmt: skip
-    return {**plain, **changed}
-
-
 def test_summary_of_several_cases() -> None:
-    unknown = record("c", map_share={"brain": None}, brain_share={}, predicted="recurrence", pointing={})
-    del unknown["dose_gy"]
-    other = record(
-        "b", map_share={"brain": 0.5, "lesion": 0.6}, settings={"cube_mm": 8.0}, method="incremental",
+    unknown = occlusion_record("c", map_share={"brain": None}, brain_share={}, predicted="recurrence", pointing={})
+    unknown = OcclusionRecord(**unknown.model_dump(exclude={"dose_gy"}))
+    finer = SETTINGS | {"cube_mm": 8.0}
+    other = occlusion_record(
+        "b", map_share={"brain": 0.5, "lesion": 0.6}, settings=finer, method="incremental",
         channel_share={"event": 0.25, "rd": 0.75}, dose_gy={"weighted_by_map": None, "brain": 9.0}, fold_agreement=0.4,
     )  # fmt: skip
-    summary = summarise([record("a"), other, unknown])
-    assert (summary["n"], summary["n_correct"]) == (3, 2)
-    assert summary["median_map_share"] == pytest.approx({"brain": 0.7, "lesion": 0.4})
-    assert summary["median_brain_share"] == {"lesion": 0.02}
-    assert summary["median_channel_share"] == {"event": 0.25, "rd": 0.75}
-    assert summary["median_dose_gy"] == {"weighted_by_map": 40.0, "brain": 7.5}
-    assert summary["median_fold_agreement"] == 0.4
-    assert summary["settings"] == [{"cube_mm": 16.0}, {"cube_mm": 8.0}]
-    assert summary["methods"] == ["exact", "incremental"]
-    assert summary["cases"] == ["a", "b", "c"]
-    assert summary["randomised"] is summary["curves"] is None
-    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
-    assert summarise([record("a")])["median_fold_agreement"] is None
+    summary = summarise([occlusion_record("a"), other, unknown])
+    assert (summary.n, summary.n_correct) == (3, 2)
+    assert summary.median_map_share == pytest.approx({"brain": 0.7, "lesion": 0.4})
+    assert summary.median_brain_share == {"lesion": 0.02}
+    assert summary.median_channel_share == {"event": 0.25, "rd": 0.75}
+    assert summary.median_dose_gy == {"weighted_by_map": 40.0, "brain": 7.5}
+    assert summary.median_fold_agreement == 0.4
+    assert [one.cube_mm for one in summary.settings] == [16.0, 8.0]
+    assert summary.methods == ["incremental, fp32", "incremental"]
+    assert summary.cases == ["a", "b", "c"]
+    assert summary.randomised is summary.curves is None
+    assert SetSummary(**json.loads(json.dumps(summary.model_dump(), allow_nan=False))) == summary
+    assert summarise([occlusion_record("a")]).median_fold_agreement is None
 
 
 def test_pointing_by_hand() -> None:
     """2 of 3 with chances .1, .2, .5: p = .1*.2*.5 + .9*.2*.5 + .1*.8*.5 + .1*.2*.5 = .15; the interval is R's."""
     hits, chances = (True, True, False), (0.1, 0.2, 0.5)
-    records = [record("x", pointing={"lesion": point(*one)}) for one in zip(hits, chances, strict=True)]
-    records.append(record("y", pointing={"dose_edge": point(False, 0.3)}))
-    pointing = summarise(records)["pointing"]
+    records = [occlusion_record("x", pointing={"lesion": point(*one)}) for one in zip(hits, chances, strict=True)]
+    records.append(occlusion_record("y", pointing={"dose_edge": point(False, 0.3)}))
+    pointing = {name: one.model_dump() for name, one in summarise(records).pointing.items()}
     assert pointing["lesion"] == {
-        "n": 3, "hits": 2, "rate": pytest.approx(2 / 3), "interval": pytest.approx([0.0943, 0.9916], abs=1e-4),
+        "n": 3, "hits": 2, "rate": pytest.approx(2 / 3), "interval": pytest.approx((0.0943, 0.9916), abs=1e-4),
         "expected": pytest.approx(0.8), "chance": pytest.approx(0.8 / 3), "p": pytest.approx(0.15),
     }  # fmt: skip
-    one_miss = {"n": 1, "hits": 0, "rate": 0, "interval": pytest.approx([0, 0.975]), "expected": 0.3, "chance": 0.3}
+    one_miss = {
+        "n": 1,
+        "hits": 0,
+        "rate": 0,
+        "interval": pytest.approx((0, 0.975)),
+        "expected": 0.3,
+        "chance": 0.3,
+    }
     assert pointing["dose_edge"] == {**one_miss, "p": 1}
     assert pointing.keys() == {"lesion", "dose_edge"}
 
@@ -207,8 +207,8 @@ def test_pointing_by_hand() -> None:
     ("hits", "n", "low", "high"), [(0, 10, 0, 0.3085), (10, 10, 0.6915, 1), (5, 10, 0.1871, 0.8129)]
 )
 def test_interval_is_clopper_and_pearsons(hits: int, n: int, low: float, high: float) -> None:
-    records = [record("x", pointing={"cavity": point(index < hits, 0.5)}) for index in range(n)]
-    assert summarise(records)["pointing"]["cavity"]["interval"] == pytest.approx([low, high], abs=1e-4)
+    records = [occlusion_record("x", pointing={"cavity": point(index < hits, 0.5)}) for index in range(n)]
+    assert summarise(records).pointing["cavity"].interval == pytest.approx((low, high), abs=1e-4)
 
 
 def test_randomised_networks_beside_the_trained_ones() -> None:
@@ -216,33 +216,33 @@ def test_randomised_networks_beside_the_trained_ones() -> None:
         return {"drop_max": 0.1, "pointing": {"lesion": point(hit, 0.1)}, "similarity": similarity}
 
     cases = [(True, 0.3), (False, -0.1), (False, None), (False, 0.1)]
-    records = [record("x", randomised=randomised(*one)) for one in cases] + [record("y")]
+    records = [occlusion_record("x", randomised=randomised(*one)) for one in cases] + [occlusion_record("y")]
     summary = summarise(records)
-    found = summary["randomised"]
-    assert (found["n"], found["median_similarity"], found["similarity_range"]) == (4, 0.1, [-0.1, 0.3])
-    assert (found["pointing"]["lesion"]["hits"], found["pointing"]["lesion"]["n"]) == (1, 4)
-    assert found["pointing"]["lesion"]["p"] == pytest.approx(1 - 0.9**4)
-    assert (summary["pointing"]["lesion"]["hits"], summary["pointing"]["lesion"]["n"]) == (5, 5)
-    assert found["paired"] == {"lesion": {"only_trained": 3, "only_randomised": 0, "p": 1 / 8}}
-    unlike = summarise([record("x", randomised=randomised(False, None))])["randomised"]
-    assert unlike["median_similarity"] is unlike["similarity_range"] is None
+    found = summary.randomised
+    assert (found.n, found.median_similarity, found.similarity_range) == (4, 0.1, (-0.1, 0.3))
+    assert (found.pointing["lesion"].hits, found.pointing["lesion"].n) == (1, 4)
+    assert found.pointing["lesion"].p == pytest.approx(1 - 0.9**4)
+    assert (summary.pointing["lesion"].hits, summary.pointing["lesion"].n) == (5, 5)
+    assert found.paired == {"lesion": PairedHits(only_trained=3, only_randomised=0, p=1 / 8)}
+    unlike = summarise([occlusion_record("x", randomised=randomised(False, None))]).randomised
+    assert unlike.median_similarity is unlike.similarity_range is None
 
 
 def test_trained_and_randomised_are_paired_by_case() -> None:
     pairs = [(True, True)] * 2 + [(True, False)] * 4 + [(False, True)] * 1 + [(False, False)] * 3
     records = [
-        record(
+        occlusion_record(
             "x",
             pointing={"lesion": point(ours, 0.1)},
-            randomised={"pointing": {"lesion": point(theirs, 0.1)}, "similarity": 0.0},
+            randomised={"drop_max": 0.1, "pointing": {"lesion": point(theirs, 0.1)}, "similarity": 0.0},
         )
         for ours, theirs in pairs
     ]
-    found = summarise(records)["randomised"]["paired"]["lesion"]
-    assert (found["only_trained"], found["only_randomised"]) == (4, 1)
-    assert found["p"] == pytest.approx(6 / 32)  # 4 or 5 heads of 5
-    same = summarise(records[:2])["randomised"]["paired"]["lesion"]
-    assert (same["only_trained"], same["only_randomised"], same["p"]) == (0, 0, 1.0)
+    found = summarise(records).randomised.paired["lesion"]
+    assert (found.only_trained, found.only_randomised) == (4, 1)
+    assert found.p == pytest.approx(6 / 32)  # 4 or 5 heads of 5
+    same = summarise(records[:2]).randomised.paired["lesion"]
+    assert (same.only_trained, same.only_randomised, same.p) == (0, 0, 1.0)
 
 
 def curves(fraction: list[float], deletion: float, insertion: float, random: float) -> dict:
@@ -260,18 +260,18 @@ def curves(fraction: list[float], deletion: float, insertion: float, random: flo
 def test_curves_are_means_over_the_cases_with_the_most_common_fractions() -> None:
     three, two = [0, 0.5, 1], [0, 1]
     records = [
-        record("a", curves=curves(two, 0.9, 0.9, 0.9)),
-        record("b", curves=curves(three, 0.2, 0.7, 0.4)),
-        record("c", curves=curves(three, 0.4, 0.5, 0.4)),
-        record("d", curves=curves(three, 0.3, 0.9, 0.5)),
-        record("e"),
+        occlusion_record("a", curves=curves(two, 0.9, 0.9, 0.9)),
+        occlusion_record("b", curves=curves(three, 0.2, 0.7, 0.4)),
+        occlusion_record("c", curves=curves(three, 0.4, 0.5, 0.4)),
+        occlusion_record("d", curves=curves(three, 0.3, 0.9, 0.5)),
+        occlusion_record("e"),
     ]
-    found = summarise(records)["curves"]
-    assert (found["n"], found["fraction"]) == (3, three)
-    assert found["deletion"] == pytest.approx([0.3] * 3)
-    assert found["insertion"] == pytest.approx([0.7] * 3)
-    assert found["deletion_random"] == pytest.approx([1.3 / 3] * 3)
-    assert (found["median_deletion_area"], found["median_insertion_area"]) == (0.3, 0.7)
-    assert (found["median_deletion_random_area"], found["median_insertion_random_area"]) == (0.4, 0.6)
-    assert (found["n_deletion_better"], found["n_insertion_better"]) == (2, 2), "equal is not better"
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    found = summarise(records).curves
+    assert (found.n, found.fraction) == (3, three)
+    assert found.deletion == pytest.approx([0.3] * 3)
+    assert found.insertion == pytest.approx([0.7] * 3)
+    assert found.deletion_random == pytest.approx([1.3 / 3] * 3)
+    assert (found.median_deletion_area, found.median_insertion_area) == (0.3, 0.7)
+    assert (found.median_deletion_random_area, found.median_insertion_random_area) == (0.4, 0.6)
+    assert (found.n_deletion_better, found.n_insertion_better) == (2, 2), "equal is not better"
+    assert CurveSummary(**json.loads(json.dumps(found.model_dump(), allow_nan=False))) == found

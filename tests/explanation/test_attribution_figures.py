@@ -3,18 +3,20 @@
 import numpy as np
 import pytest
 from helpers.make_summary import require_readable, words
+from helpers.occlusion_records import occlusion_record
 
 from ricenet.display import figure_style
 from ricenet.explanation import attribution_figures
 from ricenet.explanation.attribution import summarise
+from ricenet.explanation.map_record import OcclusionRecord
 from ricenet.paper import PAPER
 
 CHANCES = {"lesion": 0.05, "cavity": 0.1, "dose_edge": 0.2, "lesion_or_dose_edge": 0.25}
 EVEN = {"dose_0_20": 0.7, "dose_20_40": 0.15, "dose_40_54": 0.05, "dose_above_54": 0.1, "lesion": 0.01, "cavity": 0.02}
 
 
-def record(name: str, number: int, whole: bool = True, **changed: object) -> dict:
-    """The keys of occlusion.json that summarise reads; whole: with channels, randomisation and curves."""
+def record(name: str, number: int, whole: bool = True, **changed: object) -> OcclusionRecord:
+    """Of random numbers; whole: with channels, shuffled weights and curves."""
     rng = np.random.default_rng(number)
     channels = name.split("_")
     bands = dict(zip(EVEN, [*rng.dirichlet([3, 2, 2, 3]), 0.05 * rng.random(), 0.03 * rng.random()], strict=True))
@@ -28,14 +30,13 @@ def record(name: str, number: int, whole: bool = True, **changed: object) -> dic
         return {region: {"hit": bool(rng.random() < rate), "chance": chance} for region, chance in CHANCES.items()}
 
     plain = {
-        "case_key": f"c{number}", "label": "rice", "predicted": "rice", "settings": {}, "method": "exact",
-        "fold_agreement": None, "map_share": {"brain": 0.9, **bands}, "brain_share": EVEN,
+        "map_share": {"brain": 0.9, **bands}, "brain_share": EVEN,
         "channel_share": dict(zip(channels, rng.dirichlet([2] * len(channels)), strict=True)) if whole else {},
         "pointing": pointing(0.6),
-        "randomised": {"pointing": pointing(0.1), "similarity": 0.1} if whole else None,
+        "randomised": {"drop_max": 0.2, "pointing": pointing(0.1), "similarity": 0.1} if whole else None,
         "curves": {"fraction": list(fraction), **{k: list(v) for k, v in curves.items()}, **areas} if whole else None,
     }  # fmt: skip
-    return {**plain, **changed}
+    return occlusion_record(f"c{number}", **{**plain, **changed})
 
 
 def sets_of(*names: str, cases: int = 12, whole: bool = True) -> dict:
@@ -78,7 +79,7 @@ def test_bars_are_the_shares_beside_those_of_an_even_map():
     for title, region in names.items():
         axes = column(figure, title)[0]
         assert axes.get_ylim()[0] > axes.get_ylim()[1]  # the first is on top
-        shares = [sets[name]["median_map_share"][region] for name in ("rd", "rd_event")]
+        shares = [sets[name].median_map_share[region] for name in ("rd", "rd_event")]
         assert [bar.get_width() for bar in axes.patches] == pytest.approx(shares)
         assert [bar.get_y() + bar.get_height() / 2 for bar in axes.patches] == pytest.approx([0, 1])
         assert {bar.get_hatch() for bar in axes.patches} == {"////"}
@@ -95,22 +96,20 @@ def test_bars_are_the_shares_beside_those_of_an_even_map():
 
 def test_pointing_shows_trained_beside_randomised_and_chance():
     sets = sets_of("rd_post_event", "rd")
-    sets["rd"]["randomised"] = None
+    sets["rd"] = sets["rd"].model_copy(update={"randomised": None})
     axes = column(attribution_figures.draw_attribution(sets), "dose edge")[0]
-    trained = [sets[name]["pointing"]["dose_edge"] for name in ("rd", "rd_post_event")]
-    shuffled = sets["rd_post_event"]["randomised"]["pointing"]["dose_edge"]
+    trained = [sets[name].pointing["dose_edge"] for name in ("rd", "rd_post_event")]
+    shuffled = sets["rd_post_event"].randomised.pointing["dose_edge"]
     rates = {
         marker: [float(one.get_xdata()[0]) for one in axes.lines if one.get_marker() == marker] for marker in "Do|"
     }
-    assert rates == {"D": [one["rate"] for one in trained], "o": [shuffled["rate"]], "|": pytest.approx([0.2] * 3)}
+    assert rates == {"D": [one.rate for one in trained], "o": [shuffled.rate], "|": pytest.approx([0.2] * 3)}
     bars = np.concatenate([one.get_segments() for one in axes.collections])
-    assert bars[:, :, 0] == pytest.approx(
-        np.array([trained[0]["interval"], trained[1]["interval"], shuffled["interval"]])
-    )
+    assert bars[:, :, 0] == pytest.approx(np.array([trained[0].interval, trained[1].interval, shuffled.interval]))
     rows = [float(line.get_ydata()[0]) for line in axes.lines if line.get_marker() in "Do"]
     assert rows[0] == 0
     assert rows[1] < 1 < rows[2]
-    counts = [f"{one['hits']}/{one['n']}" for one in (*trained, shuffled)]
+    counts = [f"{one.hits}/{one.n}" for one in (*trained, shuffled)]
     assert [text.get_text() for text in axes.texts] == counts
     assert "weights shuffled" in words(axes.figure.figure)
 
@@ -120,7 +119,7 @@ def test_channels_are_compared_where_there_are_several():
     figure = attribution_figures.draw_attribution(sets)
     (dose,) = column(figure, "dose")
     assert [bar.get_width() for bar in dose.patches] == pytest.approx(
-        [sets[name]["median_channel_share"]["rd"] for name in ("rd_event", "rd_post_event")]
+        [sets[name].median_channel_share["rd"] for name in ("rd_event", "rd_post_event")]
     )
     assert [float(line.get_xdata()[0]) for line in dose.lines if line.get_marker() == "|"] == [1 / 2, 1 / 3]
     (post,) = column(figure, "post-OP MRI")
@@ -155,14 +154,14 @@ def test_curves_are_the_means_of_the_cases():
     figure = attribution_figures.draw_curves(sets)
     assert len(figure.axes) == 2  # post has none
     for axes, name in zip(figure.axes, ("rd", "rd_event"), strict=True):
-        found = sets[name]["curves"]
+        found = sets[name].curves
         lines = {line.get_label(): line for line in axes.lines}
         keys = {"deletion, map's order": "deletion", "deletion, at random": "deletion_random",
                 "insertion, map's order": "insertion", "insertion, at random": "insertion_random"}  # fmt: skip
         assert set(lines) == set(keys)
         for label, key in keys.items():
-            assert list(lines[label].get_ydata()) == found[key]
-            assert list(lines[label].get_xdata()) == found["fraction"]
+            assert list(lines[label].get_ydata()) == getattr(found, key)
+            assert list(lines[label].get_xdata()) == found.fraction
             assert lines[label].is_dashed() is label.endswith("random")
         assert "n = 12:\ndeletion lower in 12\ninsertion higher in 12" in axes.texts[0].get_text()
     assert attribution_figures.draw_curves(sets_of("post", whole=False)) is None

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ricenet.explanation.deletion_curves import Curves, curves
+from ricenet.explanation.map_record import CurveNumbers
 from ricenet.training.network import build_network
 
 SHAPE = (12, 10, 11)
@@ -60,8 +61,8 @@ def test_curves_and_areas_of_a_linear_model_by_hand() -> None:
     np.testing.assert_allclose(found.deletion, [0.85, 0.55, 0.45, 0.45, 0.5])
     np.testing.assert_allclose(found.insertion, [0.5, 0.8, 0.9, 0.9, 0.85])
     record = found.as_record()
-    assert record["deletion_area"] == pytest.approx((0.425 + 0.55 + 0.45 + 0.45 + 0.25) / 4)
-    assert record["insertion_area"] == pytest.approx((0.25 + 0.8 + 0.9 + 0.9 + 0.425) / 4)
+    assert record.deletion_area == pytest.approx((0.425 + 0.55 + 0.45 + 0.45 + 0.25) / 4)
+    assert record.insertion_area == pytest.approx((0.25 + 0.8 + 0.9 + 0.9 + 0.425) / 4)
     assert found.deletion_random.shape == (5, 5)
     np.testing.assert_allclose(found.deletion_random[:, [0, -1]], [[0.85, 0.5]] * 5)
     np.testing.assert_allclose(found.insertion_random[:, [0, -1]], [[0.5, 0.85]] * 5)
@@ -71,9 +72,9 @@ def test_random_orders_of_a_linear_model_are_straight_on_average_and_no_volume_r
     model = Linear(row(0.1, 0.3, 0.0, -0.05), 0.5)
     found = of_row(model, drop=row(1, 2, 3, 4), random_orders=4000)
     record = found.as_record()
-    np.testing.assert_allclose(record["deletion_random"], np.linspace(0.85, 0.5, 5), atol=0.01)
-    np.testing.assert_allclose(record["insertion_random"], np.linspace(0.5, 0.85, 5), atol=0.01)
-    assert record["deletion_random_area"] == pytest.approx(0.675, abs=0.005)
+    np.testing.assert_allclose(record.deletion_random, np.linspace(0.85, 0.5, 5), atol=0.01)
+    np.testing.assert_allclose(record.insertion_random, np.linspace(0.5, 0.85, 5), atol=0.01)
+    assert record.deletion_random_area == pytest.approx(0.675, abs=0.005)
     assert model.volumes == 2**4, "every subset of four cells once, however many orders came to it"
 
 
@@ -155,7 +156,7 @@ def test_several_models_answer_with_their_mean_probability() -> None:
     np.testing.assert_allclose(found.deletion, [0.65, 0.45, 0.5])
 
 
-def planted(drop: np.ndarray) -> dict:
+def planted(drop: np.ndarray) -> CurveNumbers:
     volume = noise(2, *SHAPE) + 0.5
     brain = np.ones(SHAPE, dtype=bool)
     brain[0] = False
@@ -169,9 +170,9 @@ def test_the_map_that_knows_the_lesion_beats_random_order_and_its_inverse_loses(
     )
     knowing, inverse = planted(-distance), planted(distance)
     for name in ("deletion_random_area", "insertion_random_area"):
-        assert knowing[name] == inverse[name], "random orders know nothing of the map"
-    assert knowing["deletion_area"] < knowing["deletion_random_area"] - 0.2 < inverse["deletion_area"] - 0.3
-    assert knowing["insertion_area"] > knowing["insertion_random_area"] + 0.2 > inverse["insertion_area"] + 0.3
+        assert getattr(knowing, name) == getattr(inverse, name), "random orders know nothing of the map"
+    assert knowing.deletion_area < knowing.deletion_random_area - 0.2 < inverse.deletion_area - 0.3
+    assert knowing.insertion_area > knowing.insertion_random_area + 0.2 > inverse.insertion_area + 0.3
 
 
 def test_seed_decides_the_random_orders_and_batch_size_nothing() -> None:
@@ -195,7 +196,7 @@ def test_seed_decides_the_random_orders_and_batch_size_nothing() -> None:
 
 
 def test_record_is_plain_numbers_under_the_agreed_names() -> None:
-    record = of_row(Linear(row(0.1, 0.3, 0.0, -0.05), 0.5), drop=row(1, 2, 3, 4)).as_record()
+    record = of_row(Linear(row(0.1, 0.3, 0.0, -0.05), 0.5), drop=row(1, 2, 3, 4)).as_record().model_dump()
     names = ("deletion", "insertion", "deletion_random", "insertion_random")
     assert list(record) == ["fraction", *names, *(f"{name}_area" for name in names)]
     assert json.loads(json.dumps(record)) == record

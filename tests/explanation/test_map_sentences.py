@@ -1,20 +1,13 @@
 """Sentences against a made-up summary: each number is there, and what is not known is not said."""
 
+from helpers.occlusion_records import occlusion_record, pointing_summary, set_summary
+
 from ricenet.explanation.map_sentences import hits, map_sentences, points_at
 
 
-def pointed(hit: int, p: float) -> dict:
-    return {"n": 12, "hits": hit, "rate": hit / 12, "interval": [0.25, 0.75], "expected": 2.4, "chance": 0.2, "p": p}
-
-
-def summary(**changed: object) -> dict:
-    nothing = {"pointing": {}, "randomised": None, "curves": None, "median_fold_agreement": None}
-    return nothing | changed
-
-
 def test_trained_and_shuffled_stand_side_by_side() -> None:
-    one = {"lesion": pointed(9, 0.2), "lesion_or_dose_edge": pointed(10, 1e-6)}
-    other = {"lesion": pointed(1, 0.9), "lesion_or_dose_edge": pointed(2, 0.725)}
+    one = {"lesion": pointing_summary(9, 0.2), "lesion_or_dose_edge": pointing_summary(10, 1e-6)}
+    other = {"lesion": pointing_summary(1, 0.9), "lesion_or_dose_edge": pointing_summary(2, 0.725)}
     paired = {region: {"only_trained": 9, "only_randomised": 1, "p": 0.0107} for region in one}
     randomised = {
         "n": 12,
@@ -23,7 +16,7 @@ def test_trained_and_shuffled_stand_side_by_side() -> None:
         "median_similarity": -0.104,
         "similarity_range": [-0.3, 0.41],
     }
-    trained, shuffled, pair, similar = map_sentences(summary(pointing=one, randomised=randomised))
+    trained, shuffled, pair, similar = map_sentences(set_summary(pointing=one, randomised=randomised))
     assert (
         "in the lesion or at the dose edge or within half a cube of it in 10 of 12 cases (83%, 95% 25% to 75%)"
         in trained
@@ -37,9 +30,14 @@ def test_trained_and_shuffled_stand_side_by_side() -> None:
 
 
 def test_the_lesion_alone_or_the_enhancement_where_no_more_is_known() -> None:
-    assert "lies in the lesion or within" in map_sentences(summary(pointing={"lesion": pointed(3, 0.5)}))[0]
-    assert "where the MRI became brightest" in map_sentences(summary(pointing={"enhancement": pointed(3, 0.5)}))[0]
-    assert map_sentences(summary()) == [
+    assert (
+        "lies in the lesion or within" in map_sentences(set_summary(pointing={"lesion": pointing_summary(3, 0.5)}))[0]
+    )
+    assert (
+        "where the MRI became brightest"
+        in map_sentences(set_summary(pointing={"enhancement": pointing_summary(3, 0.5)}))[0]
+    )
+    assert map_sentences(set_summary()) == [
         "No map of shuffled weights was made (randomised=true), so whether the maps need training is open."
     ]
 
@@ -47,16 +45,19 @@ def test_the_lesion_alone_or_the_enhancement_where_no_more_is_known() -> None:
 def test_curves_and_agreement_are_told() -> None:
     areas = {"median_deletion_area": 0.31, "median_deletion_random_area": 0.52,
              "median_insertion_area": 0.71, "median_insertion_random_area": 0.55}  # fmt: skip
-    curves = {"n": 12, "n_deletion_better": 11, "n_insertion_better": 9, **areas}
-    sentences = map_sentences(summary(curves=curves, median_fold_agreement=0.44))
+    flat = {name: [0.5] for name in ("fraction", "deletion", "insertion", "deletion_random", "insertion_random")}
+    curves = {"n": 12, **flat, "n_deletion_better": 11, "n_insertion_better": 9, **areas}
+    sentences = map_sentences(set_summary(curves=curves, median_fold_agreement=0.44))
     assert "0.31 under the curve (random order 0.52; smaller in 11 of 12 cases)" in sentences[1]
     assert "0.71 (random order 0.55; larger in 9 of 12)" in sentences[1]
     assert "+0.44" in sentences[2]
-    assert hits(pointed(12, 0.0004)).startswith("12 of 12 cases (100%")
+    assert hits(pointing_summary(12, 0.0004)).startswith("12 of 12 cases (100%")
 
 
 def test_a_case_points_at_what_it_hits() -> None:
-    edge, lesion = {"dose_edge": {"hit": True}}, {"lesion": {"hit": False}}
-    assert points_at({"pointing": edge | lesion | {"lesion_or_dose_edge": {"hit": True}}}) == "dose edge"
-    assert points_at({"pointing": lesion}) == "none of the regions"
-    assert points_at({"pointing": {}}) == "not known"
+    edge = {"dose_edge": {"hit": True, "chance": 0.1}}
+    lesion = {"lesion": {"hit": False, "chance": 0.1}}
+    both = {"lesion_or_dose_edge": {"hit": True, "chance": 0.2}}
+    assert points_at(occlusion_record("c", pointing=edge | lesion | both)) == "dose edge"
+    assert points_at(occlusion_record("c", pointing=lesion)) == "none of the regions"
+    assert points_at(occlusion_record("c", pointing={})) == "not known"

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from ricenet.errors import InvalidInput
-from ricenet.explanation.attribution import VERSION
-from ricenet.explanation.report_section import occlusion_view
+from ricenet.explanation.map_record import VERSION
+from ricenet.explanation.report_section import OcclusionView, occlusion_view
 
 
 def test_nothing_explained_gives_an_empty_view(tmp_path: Path) -> None:
-    assert occlusion_view(tmp_path, 24) == {"sets": [], "regions": [], "shares": [], "figures": []}
+    assert occlusion_view(tmp_path, 24) == OcclusionView([], [], [], [])
 
 
 def test_another_version_is_refused_with_what_to_do(tmp_path: Path) -> None:
