@@ -123,8 +123,9 @@ def summarise(cases: Path, folds: Folds, grid: Grid, runs: "Sequence[FinishedRun
     trivial, notes = trivial_answers(cases, folds, covariates, plan.clinical)
     possible = _possible_sets(cases, folds)
     rows = {**grid, **trivial}
-    pairs = contrasts.parse(plan.contrasts, list(dict.fromkeys([*PAPER, *BASELINES, *grid])))
-    pairs = [pair for pair in pairs if {*pair} <= {*possible, *rows}]
+    declared = contrasts.parse(plan.contrasts, list(dict.fromkeys([*PAPER, *BASELINES, *grid])))
+    untestable = contrasts.untestable(declared, {*possible, *rows})
+    pairs = [(ours, theirs) for ours, theirs in declared if f"{ours} - {theirs}" not in untestable]
     compared = contrasts.compare(folds, rows, [name for name in grid if name in PAPER], pairs, how)
     expected = possible if grid.keys() & PAPER.keys() else []  # a grid of other rows owes none of the paper's sets
     wanted = [(name, fold) for name in dict.fromkeys([*expected, *grid]) for fold in range(folds.n_folds)]
@@ -149,6 +150,7 @@ def summarise(cases: Path, folds: Folds, grid: Grid, runs: "Sequence[FinishedRun
         },
         controls=[_control(control, how) for control in read_controls(runs, folds)],
         test_access=_test_access(cases, folds, runs, plan),
+        untestable=untestable,
     )
 
 

@@ -14,6 +14,7 @@ from ricenet.command.schemas import EvaluateConfig, compose
 from ricenet.errors import InvalidInput, WrongUsage
 from ricenet.evaluate import Plan, evaluate
 from ricenet.evaluation.results_table import as_text
+from ricenet.evaluation.sentences import headline
 from ricenet.evaluation.summary import SummaryRecord, read_summary
 from ricenet.paper import PAPER
 from ricenet.training import predictions
@@ -231,6 +232,13 @@ def test_without_truth_dose_or_test_split(tmp_path):
     assert list(summary["baselines"]) == ["majority_class"]
     assert any("no dose in Gy" in note for note in summary["notes"])
     assert summary["missing"] == [f"{name}/fold{fold}" for name in ("event", "post") for fold in range(3)]
+    assert summary["declared"] == ["post_event - post", "post_event - event"]
+    assert len(summary["untestable"]) == 9
+    assert summary["untestable"]["rd_post_event - post_event"] == ["rd_post_event"]
+    assert summary["untestable"]["rd_post_event - dose_volume"] == ["rd_post_event", "dose_volume"]
+    told = " ".join(headline(read_summary(tmp_path / "run")))
+    assert "0 of 2 contrasts that were declared beforehand do not pass, 2 cannot be computed yet" in told
+    assert "11 contrasts were declared beforehand; 9 of them need sets or baselines" in told
 
 
 def test_z_scored_dose_gives_no_dose_volume_numbers(tmp_path):
@@ -326,7 +334,8 @@ def test_a_grid_with_missing_cells_and_an_absent_set(almost, cohort):
         common = [fold for fold in range(5) if not any((one, fold) in missing for one in pair)]
         assert contrast["folds"] == common
         assert contrast["n"] == sum(pooled[fold] for fold in common)
-    assert set(summary["declared"]) - set(summary["contrasts"]) == {"rd_post_event - post", "rd_post - post"}
+    not_yet = {"rd_post_event - post", "rd_post - post", "post_event - post"}
+    assert set(summary["declared"]) - set(summary["contrasts"]) == not_yet
     assert summary["omnibus"]["folds"] == [0, 3]
     assert summary["omnibus"]["sets"] == [name for name in PAPER if name != "post"]
     assert any("different patients" in note for note in summary["notes"])

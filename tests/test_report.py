@@ -52,7 +52,7 @@ def test_numbers_of_the_page_are_those_of_the_files(run: Path) -> None:
     assert "0.80" in page.sections["results"], "the paper's value for all three inputs"
     contrast = summary["contrasts"]["rd_post_event - post_event"]
     assert f"{contrast['difference']:+.2f}".replace("-", "−") in page.sections["results"]
-    told = "2 of 9 contrasts that were declared beforehand do not pass, 7 cannot be computed yet"
+    told = "2 of 11 contrasts that were declared beforehand do not pass, 9 cannot be computed yet"
     assert told in page.sections["headline"]
     assert "4 of 14 trainings" in page.sections["headline"]
     assert f"{summary['cohort']['validation']['recurrence']}" in page.sections["cohort"]
@@ -114,6 +114,19 @@ def test_what_is_missing_is_said_with_its_command(run: Path) -> None:
     for done in run.glob("*/*/DONE"):
         done.unlink()
     assert "No training is finished" in page_of(run).sections["provenance"]
+
+
+def test_contrasts_that_no_set_of_the_study_fits_are_named(run: Path) -> None:
+    """As in a study of MRI alone whose configuration compares sets with dose."""
+    path = run / "evaluation" / "summary.json"
+    summary = json.loads(path.read_text())
+    needs = {"rd_post - post": ["rd_post"], "rd_event - event": ["rd_event"]}
+    path.write_text(json.dumps(summary | {"declared": [], "contrasts": {}, "untestable": needs}))
+    page = page_of(run)
+    told = "2 of them need sets or baselines that this study does not have (rd_post, rd_event) and cannot be tested."
+    assert f"2 contrasts were declared beforehand; {told}" in page.sections["headline"]
+    assert "No declared contrast is between sets of this study." in page.sections["results"]
+    assert "Declared, but not testable here: rd_post − post (this study has no rd_post)." in page.sections["results"]
 
 
 def test_an_evaluation_of_another_version_is_refused(run: Path) -> None:

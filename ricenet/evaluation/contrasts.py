@@ -10,7 +10,7 @@ has: on shuffled labels McNemar and Holm alone let a contrast pass in 7 of 60 ru
 row that was far below chance; with both, in none.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -54,6 +54,15 @@ def parse(declared: Sequence[str], known: Sequence[str]) -> list[tuple[str, str]
             raise WrongUsage(f"contrasts: {', '.join(sorted(unknown))} is none of {', '.join(known)}")
         pairs.append((ours, theirs))
     return pairs
+
+
+def untestable(declared: Sequence[tuple[str, str]], possible: Collection[str]) -> dict[str, list[str]]:
+    """The declared pairs that this cohort cannot have, `a - b` -> which of the two rows are not `possible`.
+
+    They are no hypotheses about this cohort, so Holm's adjustment does not count them.
+    """
+    lacking = {f"{a} - {b}": [row for row in (a, b) if row not in possible] for a, b in declared}
+    return {pair: rows for pair, rows in lacking.items() if rows}
 
 
 def compare(

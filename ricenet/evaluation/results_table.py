@@ -57,6 +57,8 @@ def _contrast_lines(summary: "SummaryRecord") -> list[str]:
         f"{power.patients} patients can show {reach} (80% power, two models apart on {power.discordance:.0%} of them, "
         f"{seen})"
     )
+    if summary.untestable:
+        lines.append(f"not testable, for want of their rows: {'; '.join(summary.untestable)}")
     return lines
 
 

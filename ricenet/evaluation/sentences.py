@@ -59,7 +59,7 @@ def _full_set(summary: "SummaryRecord") -> list[str]:
 def _contrasts(summary: "SummaryRecord") -> list[str]:
     contrasts, declared = summary.contrasts, summary.declared
     if not declared:
-        return ["No contrast was declared, so no two sets are compared."]
+        return untestable(summary) or ["No contrast of this study's sets was declared, so no two sets are compared."]
     sentences = [
         f"{pair.replace(' - ', ' minus ')}: {signed(one.difference)} macro F1 (95% {signed(one.interval[0])} to "
         f"{signed(one.interval[1])}) over {one.n} common cases; this declared contrast passes "
@@ -75,7 +75,20 @@ def _contrasts(summary: "SummaryRecord") -> list[str]:
             + (f", {absent} cannot be computed yet" if absent else "")
             + ": their sets may or may not differ."
         )
-    return [*sentences, reach(summary.power)]
+    return [*sentences, *untestable(summary), reach(summary.power)]
+
+
+def untestable(summary: "SummaryRecord") -> list[str]:
+    """How many contrasts were declared for rows that this study cannot have, and which rows; empty where none was."""
+    n, others = len(summary.untestable), len(summary.declared)
+    if not n:
+        return []
+    lacking = ", ".join(dict.fromkeys(row for rows in summary.untestable.values() for row in rows))
+    declared = "1 contrast was" if n + others == 1 else f"{n + others} contrasts were"
+    return [
+        f"{declared} declared beforehand; {n} of them need{'s' if n == 1 else ''} sets or baselines that this study "
+        f"does not have ({lacking}) and cannot be tested."
+    ]
 
 
 def reach(power: "PowerStatement") -> str:

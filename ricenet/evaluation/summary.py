@@ -226,6 +226,7 @@ class SummaryRecord(Record):
         sets, baselines, one_model: row -> scores; one_model: of one model for all sets, shown each set's channels.
         paper: modality set -> published scores.
         declared: contrasts between rows that this cohort can have, `<row> - <row>`; `contrasts`: those with a result.
+        untestable: further declared contrasts -> the rows they need that this cohort cannot have.
         omnibus: None below three sets with a common fold.
         notes: what a reader of the numbers should know.
     """
@@ -248,6 +249,7 @@ class SummaryRecord(Record):
     one_model: dict[str, RowScores] = Field(default_factory=dict)  # the first files of version 2 lack it
     controls: list[ControlScores]
     test_access: SplitAccess
+    untestable: dict[str, list[str]] = Field(default_factory=dict)  # as one_model
 
     def as_json(self) -> str:
         """The text of the file; ValueError where a number is not finite, which JSON cannot hold."""

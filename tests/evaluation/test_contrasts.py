@@ -115,6 +115,13 @@ def test_a_contrast_needs_the_omnibus_test_too(folds):
     assert found.contrasts["rd_post_event - rd"].passed == (found.omnibus.p < 0.05)
 
 
+def test_a_pair_of_which_the_cohort_has_a_row_less_cannot_be_tested():
+    declared = [("post_event", "post"), ("rd_post", "post"), ("rd_post_event", "rd")]
+    assert contrasts.untestable(declared, {"post", "event", "post_event"}) == {
+        "rd_post - post": ["rd_post"], "rd_post_event - rd": ["rd_post_event", "rd"],
+    }  # fmt: skip
+
+
 def test_declared_contrasts_are_checked():
     known = ["rd", "post", "dose_volume"]
     assert contrasts.parse(["rd - post", "rd - dose_volume"], known) == [("rd", "post"), ("rd", "dose_volume")]

@@ -80,6 +80,21 @@ def test_seeds_and_exclusions():
     assert "3 case(s) of the cohort table were excluded: dose.unit (2), in words (see cohort.csv) (1)" in text
 
 
+def test_contrasts_that_need_sets_without_dose():
+    """A study of MRI alone: what is declared, what of it needs sets that the study has not, what is tested."""
+    needs = {"rd_post - post": ["rd_post"], "rd_post_event - rd": ["rd_post_event", "rd"]}
+    none_fits = " ".join(headline(SUMMARY | {"declared": [], "contrasts": {}, "untestable": needs}))
+    told = "2 of them need sets or baselines that this study does not have (rd_post, rd_post_event, rd)"
+    assert f"2 contrasts were declared beforehand; {told} and cannot be tested." in none_fits
+    assert "was declared, so no two sets" not in none_fits
+    one = {"post_event - post": contrast_content(passed=False)}
+    some_fit = " ".join(headline(SUMMARY | {"declared": [*one], "contrasts": one, "untestable": needs}))
+    assert "1 of 1 contrasts that were declared beforehand do not pass" in some_fit
+    assert f"3 contrasts were declared beforehand; {told} and cannot be tested." in some_fit
+    single = headline(SUMMARY | {"untestable": {"rd_post - post": ["rd_post"]}})
+    assert any("; 1 of them needs sets" in sentence for sentence in single)
+
+
 def test_nothing_declared():
     text = " ".join(headline(SUMMARY | {"declared": [], "contrasts": {}}))
     assert "no two sets are compared" in text
