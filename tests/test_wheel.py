@@ -53,6 +53,10 @@ def test_help_phantom_and_train_from_any_folder(installed: Run) -> None:
     assert "1 done" in installed("-m", "ricenet", "status", "run=outputs/smoke")
 
 
+def test_type_checkers_find_the_types(installed: Run) -> None:
+    installed("-c", "from importlib.resources import files; assert files('ricenet').joinpath('py.typed').is_file()")
+
+
 def test_a_model_folder_that_was_moved_answers_the_same(installed: Run, phantom_cases: Path, tmp_path: Path) -> None:
     folder = write_model(tmp_path / "grid", phantom_cases)
     patient = write_nifti(tmp_path / "1", 0)
