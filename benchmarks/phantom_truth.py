@@ -23,7 +23,7 @@ def main(cohort: Path, cases: Path) -> None:
     for case in read_cohort(cohort):
         truth = TruthRecord.read(cohort / "truth" / f"{case.images['post'].parent.name}.json")
         record = CaseRecord.read(folders[case.key] / CASE_FILE)
-        true_brain = read_volume(cohort / truth.brain, case.name, "brain")
+        true_brain = read_volume(cohort / truth.brain)
         error = registration_error_mm(true_brain, record.transforms["event_from_post"], truth.event_from_post)
         brain = np.load(folders[case.key] / "brain.npy")
         on_grid = resample(true_brain, brain.shape, record.affine) > 0.5

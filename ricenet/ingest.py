@@ -233,7 +233,7 @@ def take_in(task: Task, digest: str, out: Path, settings: "Settings", keys: Keys
             record = whole(columns=case.columns, sha256=write_volumes(case.volumes, folder))
         else:
             problem = case.problem
-            record = whole(problem=ProblemRecord(code=problem.code, message=problem.message, hint=problem.hint))
+            record = whole(problem=ProblemRecord(code=problem.code, message=problem.located, hint=problem.hint))
         record.write(folder / RECORD)
         remove_folder(out / task.key)  # an earlier state of the delivery, or an earlier failure
         publish(folder, out / task.key, last=RECORD)

@@ -183,8 +183,8 @@ def predict_patient(folder: Path, known: "Known", rules: "IntakeSettings", ensem
         try:
             delivered = find_patient(folder, known, rules, scratch, ensemble.model.further)
         except Unusable as problem:
-            wrong = [as_finding(problem, problem.case)]
-            prediction = write_unfit(problem.case.key, ensemble.model, wrong, out, problem.record)
+            wrong = [as_finding(problem, problem.without_images)]
+            prediction = write_unfit(problem.without_images.key, ensemble.model, wrong, out, problem.record)
         else:
             name = f"case {delivered.case.key}"
             prediction = predict_case(delivered.case, ensemble, out, name, delivered.record)

@@ -289,7 +289,7 @@ def _run_all(todo: list[Task], output: Path, settings: "Settings", limits: Limit
 
 
 def _failure(failed: dict[str, Ended], total: int, skipped: bool) -> InvalidInput | Incomplete:
-    text = f"{len(failed)} of {total} cases failed:\n" + "\n".join(f"  {failed[key].message}" for key in sorted(failed))
+    text = f"{len(failed)} of {total} cases failed:\n" + "\n".join(f"  {failed[key]}" for key in sorted(failed))
     if len(failed) < total:
         text += (
             "\nThe others are finished and will not be done again. failed.csv in the cases folder lists these: repair "

@@ -148,8 +148,7 @@ def _examine_all(
         if end.kind == "done":
             done[name] = end.value
         else:
-            message = end.message.removeprefix(f"{name}: ")
-            failed.append(Finding(end.code, name, message, "nothing else is known of this case"))
+            failed.append(Finding(end.code, name, end.message, "nothing else is known of this case"))
     return [done[name] for name in tasks if name in done], failed
 
 
@@ -160,7 +159,7 @@ def _draw_all(cases: dict[str, tuple[Case]], limits: Limits) -> list[Picture]:
     shown = []
     for name in cases:
         if drawn[name].kind != "done":
-            log.warning("no picture of %s", drawn[name].message)
+            log.warning("no picture of %s", drawn[name])
         elif drawn[name].value:
             alt = "Axial, coronal and sagittal slices of the MRIs and the dose, each in its own frame"
             shown.append(Picture(jpeg(io.BytesIO(drawn[name].value)), alt, name))

@@ -107,7 +107,7 @@ def test_the_cohort_holds_what_the_same_patients_hold_as_nifti(done, tmp_path):
         for role in ROLES:
             paths = [case.planning if role == "planning" else case.images[role] for case in (ours, twin)]
             assert None not in paths
-            mine, theirs = (read_volume(path, "case", role) for path in paths if path)
+            mine, theirs = (read_volume(path) for path in paths if path)
             np.testing.assert_allclose(mine.world_from_voxel, theirs.world_from_voxel, atol=2e-3)
             np.testing.assert_allclose(mine.voxels, theirs.voxels, atol=1e-3 * float(theirs.voxels.max()))
 
@@ -352,8 +352,8 @@ def test_a_public_cohort_of_nifti(tmp_path):
     (case,) = read_cohort(out)
     assert case.extra["event_day"] == "308"
     for role, path in case.images.items():
-        original = read_volume(tmp_path / "a" / f"{role}.nii.gz", "case", role)
-        np.testing.assert_array_equal(read_volume(path, "case", role).voxels, original.voxels)
+        original = read_volume(tmp_path / "a" / f"{role}.nii.gz")
+        np.testing.assert_array_equal(read_volume(path).voxels, original.voxels)
     assert "Patient-001" not in (out / "cohort.csv").read_text()
     rated = [row["excluded_because"] for row in table(out)]
     assert rated == ["rating Post-Op is no event of this study", ""]

@@ -96,7 +96,7 @@ def test_raw_cohort_opens_with_the_real_reader(raw: Path) -> None:
     cases = read_cohort(raw)
     assert sorted(case.label for case in cases) == [0, 1]
     for case in cases:
-        volumes = {role: read_volume(path, case.name, role) for role, path in case.images.items()}
+        volumes = {role: read_volume(path) for role, path in case.images.items()}
         assert len({tuple(np.round(v.spacing_mm, 3)) for v in volumes.values()}) == 3, "each scan has a grid of its own"
         assert case.prescription_gy is not None
         assert 0.8 < volumes["rd"].voxels.max() / case.prescription_gy < 1.2
@@ -108,8 +108,8 @@ def test_true_transform_maps_one_scan_onto_the_other(raw: Path) -> None:
 
     case = read_cohort(raw)[0]
     truth = json.loads((raw / "truth" / f"{case.images['post'].parent.name}.json").read_text())
-    post, event = (read_volume(case.images[role], case.name, role) for role in ("post", "event"))
-    brain = read_volume(raw / truth["brain"], case.name, "brain").voxels > 0
+    post, event = (read_volume(case.images[role]) for role in ("post", "event"))
+    brain = read_volume(raw / truth["brain"]).voxels > 0
     grid = (post.voxels.shape, post.world_from_voxel)
     aligned = resample(event, *grid, np.array(truth["event_from_post"]))
     apart = resample(event, *grid)
@@ -134,7 +134,7 @@ def test_delivery_holds_the_same_scans_as_the_nifti_cohort(raw: Path, tmp_path: 
         contrast = [one for one in delivery.patients[row["patient_id"]].series if one.contrast_agent]
         assert [one.date.isoformat() == row["event_date"] for one in contrast] == [False, True]
         for role, one in zip(("post", "event"), contrast, strict=True):
-            there, here = read_volume(case.images[role], case.name, role), read_series(one, case.name, tmp_path)
+            there, here = read_volume(case.images[role]), read_series(one, case.name, tmp_path)
             np.testing.assert_array_equal(here.voxels, there.voxels)
             np.testing.assert_allclose(here.world_from_voxel, there.world_from_voxel, atol=1e-3)
     truth = [path.relative_to(raw) for path in (raw / "truth").iterdir() if path.name != "truth.csv"]

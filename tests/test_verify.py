@@ -209,7 +209,7 @@ from ricenet.errors import InvalidInput
 from ricenet.images.volume import read_volume
 start = time.perf_counter()
 try:
-    read_volume(Path(sys.argv[1]), "case", "post")
+    read_volume(Path(sys.argv[1]))
 except InvalidInput as error:
     seconds = time.perf_counter() - start
     (peak,) = (line for line in open("/proc/self/status") if line.startswith("VmHWM"))

@@ -15,6 +15,7 @@ import numpy as np
 from ricenet.cases.case_record import Parameter
 from ricenet.cohort.channels import in_order
 from ricenet.cohort.table import Case
+from ricenet.errors import about
 from ricenet.images import brain, dose_limits
 from ricenet.images.registration import rigid
 from ricenet.images.volume import Affine, Volume, isotropic, read_volume, resample
@@ -78,15 +79,21 @@ def align(case: Case, inputs: dict[str, str], settings: Settings) -> Aligned:
         InvalidInput: an image, the dose or the brain breaks a rule.
     """
     seconds: dict[str, float] = {}
-    with timed(seconds, "read"):
-        images = {role: read_volume(path, case.name, role) for role, path in case.files.items()}
-        if "rd" in images:
-            images["rd"] = dose_limits.check_dose(images["rd"], case.name, case.prescription_gy, case.fractions)
-    with timed(seconds, "register"):
-        maps = _world_maps(case, images, inputs, settings)
-    with timed(seconds, "brain"):
-        head = _brain(images, maps, settings, case.name)
+    with about(case.name):
+        with timed(seconds, "read"):
+            images = {role: _read(path, role) for role, path in case.files.items()}
+            if "rd" in images:
+                images["rd"] = dose_limits.check_dose(images["rd"], case.prescription_gy, case.fractions)
+        with timed(seconds, "register"):
+            maps = _world_maps(case, images, inputs, settings)
+        with timed(seconds, "brain"):
+            head = _brain(images, maps, settings)
     return Aligned(case, inputs, images, maps, head, seconds)
+
+
+def _read(path: Path, role: str) -> Volume:
+    with about(role=role):
+        return read_volume(path)
 
 
 @contextmanager
@@ -114,12 +121,11 @@ def _world_maps(case: Case, images: dict[str, Volume], inputs: dict[str, str], s
     return {role: maps[role] for role in in_order(maps)}
 
 
-def _brain(images: dict[str, Volume], maps: dict[str, Affine], settings: Settings, case: str) -> Volume:
+def _brain(images: dict[str, Volume], maps: dict[str, Affine], settings: Settings) -> Volume:
     """The brain as 0 and 1, in the reference's frame."""
     find = partial(
         brain.extract,
         backend=settings.brain,
-        case=case,
         models=settings.hdbet_models,
         tta=settings.hdbet_tta,
         device=settings.device,

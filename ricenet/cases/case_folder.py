@@ -18,7 +18,7 @@ from ricenet.cases.alignment import COPY_SPACING_MM, Aligned, Settings, align, t
 from ricenet.cases.case_record import CASE_FILE, CaseRecord
 from ricenet.cohort.table import Case
 from ricenet.command.atomic import file_hash, partial_folder, publish
-from ricenet.errors import InvalidInput
+from ricenet.errors import InvalidInput, about
 from ricenet.images import dose_limits
 from ricenet.images.registration import rotation_degrees, translation_mm
 from ricenet.images.similarity import mutual_information
@@ -70,14 +70,14 @@ def sample(aligned: Aligned, settings: Settings) -> Prepared:
     """
     case, images, maps = aligned.case, aligned.images, aligned.maps
     seconds = dict(aligned.seconds)
-    with timed(seconds, "sample"):
+    with about(case.name), timed(seconds, "sample"):
         grid = _grid_around(aligned.head, images[settings.reference], settings)
         shape = (settings.size,) * 3
-        _check_fits(aligned.head, shape, grid, settings, case.name)
+        _check_fits(aligned.head, shape, grid, settings)
         on_grid = partial(_mean_on, grid, settings.size, settings.spacing_mm)
         inside = on_grid(aligned.head, np.eye(4)) >= 0.5
         seen = {role: covered(images[role], shape, grid, maps[role]) for role in maps}
-        _check_coverage(inside, seen, case.name)
+        _check_coverage(inside, seen)
         view = {role: on_grid(images[role], maps[role]) for role in maps}
         channels = [_normalised(role, view[role], inside & seen[role], settings.dose_scaling) for role in view]
     record = CaseRecord(
@@ -117,28 +117,28 @@ def _grid_around(head: Volume, reference: Volume, settings: Settings) -> Affine:
     return grid
 
 
-def _check_fits(head: Volume, shape: tuple[int, ...], grid: Affine, settings: Settings, case: str) -> None:
+def _check_fits(head: Volume, shape: tuple[int, ...], grid: Affine, settings: Settings) -> None:
     index = np.linalg.inv(grid) @ head.world_from_voxel
     places = np.argwhere(head.voxels) @ index[:3, :3].T + index[:3, 3]
     lost = float(((places < -0.5) | (places > np.array(shape) - 0.5)).any(axis=1).mean())
     if lost:
         need = int(np.ceil((np.ptp(places, axis=0) + 1).max()))
         raise InvalidInput(
-            f"{case}: expected the brain inside the grid of {settings.size}^3 voxels of {settings.spacing_mm:g} mm, "
+            f"expected the brain inside the grid of {settings.size}^3 voxels of {settings.spacing_mm:g} mm, "
             f"{lost:.1%} of it would be lost",
             f"raise size to {need + 2}, or spacing_mm",
             code="brain.size",
         )
 
 
-def _check_coverage(inside: Mask, seen: dict[str, Mask], case: str) -> None:
+def _check_coverage(inside: Mask, seen: dict[str, Mask]) -> None:
     for role, field_of_view in seen.items():
         share = float(field_of_view[inside].mean())
         if role == "rd":
-            dose_limits.check_coverage(share, case)
+            dose_limits.check_coverage(share)
         elif share < MIN_MRI_COVERAGE:
             raise InvalidInput(
-                f"{case}: {role} image covers {share:.0%} of the brain, at least {MIN_MRI_COVERAGE:.0%} expected",
+                f"{role} image covers {share:.0%} of the brain, at least {MIN_MRI_COVERAGE:.0%} expected",
                 "is it a partial slab, or did the registration fail?",
                 code="image.coverage",
             )

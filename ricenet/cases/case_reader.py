@@ -18,7 +18,7 @@ from tqdm import tqdm
 from ricenet.cases.case_record import read_case_record
 from ricenet.cohort.ready_cases import ReadyCase, read_cases
 from ricenet.command.memory import available_gb
-from ricenet.errors import InvalidInput, WrongUsage
+from ricenet.errors import InvalidInput, WrongUsage, about
 
 Triple = tuple[int, int, int]
 
@@ -101,11 +101,12 @@ def find_case(cases: Path, case: ReadyCase, channels: Sequence[str]) -> tuple[Pa
     available = read_case_record(cases, case).channels
     missing = [channel for channel in channels if channel not in available]
     if missing:
-        raise InvalidInput(
-            f"case {case.case_key}: has no channel {', '.join(missing)}, only {', '.join(available)}",
-            "preprocess a cohort with that modality or choose +modalities= without it",
-            code="case.channels",
-        )
+        with about(case.name):
+            raise InvalidInput(
+                f"has no channel {', '.join(missing)}, only {', '.join(available)}",
+                "preprocess a cohort with that modality or choose +modalities= without it",
+                code="case.channels",
+            )
     return cases / case.folder / "volume.npy", [available.index(channel) for channel in channels]
 
 

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from ricenet.cohort.ready_cases import ReadyCase
 from ricenet.command.records import Record
-from ricenet.errors import InvalidInput
+from ricenet.errors import InvalidInput, about
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,11 +63,10 @@ def record_path(cases: Path, case: ReadyCase) -> Path:
     """
     path = cases / case.folder / CASE_FILE
     if not path.is_file():
-        raise InvalidInput(
-            f"case {case.case_key}: its folder is missing or unfinished",
-            "run python -m ricenet.preprocess again",
-            code="case.unfinished",
-        )
+        with about(case.name):
+            raise InvalidInput(
+                "its folder is missing or unfinished", "run python -m ricenet.preprocess again", code="case.unfinished"
+            )
     return path
 
 
@@ -78,7 +77,5 @@ def read_case_record(cases: Path, case: ReadyCase) -> CaseRecord:
         InvalidInput: the case folder is not finished (`case.unfinished`), or its record is damaged (`record.damaged`).
     """
     path = record_path(cases, case)
-    try:
+    with about(case.name):
         return CaseRecord.read(path, "remove the case's folder and run python -m ricenet.preprocess again")
-    except InvalidInput as error:
-        raise InvalidInput(f"case {case.case_key}: {error.message}", error.hint, error.code) from None

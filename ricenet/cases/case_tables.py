@@ -40,7 +40,7 @@ def write_tables(output: Path, folders: Mapping[str, str], ended: Mapping[str, E
 def write_failures(output: Path, cases: Iterable[Case], failed: Mapping[str, Ended]) -> None:
     """Write failed.csv: row of cohort.csv, kind (invalid or failed), code, message; no file where nothing failed."""
     rows = {
-        case.key: {"row": case.row, "kind": end.kind, "code": end.code, "message": end.message}
+        case.key: {"row": case.row, "kind": end.kind, "code": end.code, "message": str(end)}
         for case in cases
         if (end := failed.get(case.key))
     }

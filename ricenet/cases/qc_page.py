@@ -21,7 +21,7 @@ from ricenet.cases.case_record import CASE_FILE, CaseRecord
 from ricenet.cohort.covariates import excluded
 from ricenet.command.atomic import replace_file
 from ricenet.display.page import Picture, data_address, render
-from ricenet.errors import InvalidInput
+from ricenet.errors import InvalidInput, about
 
 PAGE = "qc.html"
 SECTIONS = (
@@ -278,11 +278,8 @@ def _folders(cases: Path, table: Iterable[Mapping[str, str]]) -> dict[str, tuple
 
 
 def _record(path: Path) -> CaseRecord:
-    try:
-        return CaseRecord.read(path)
-    except InvalidInput as error:
-        hint = "remove this folder and run python -m ricenet.preprocess again"
-        raise InvalidInput(f"case folder {path.parent.name}: {error.message}", hint, error.code) from None
+    with about(f"case folder {path.parent.name}"):
+        return CaseRecord.read(path, "remove this folder and run python -m ricenet.preprocess again")
 
 
 def _picture(folder: Path, record: CaseRecord) -> Picture:

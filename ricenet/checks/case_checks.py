@@ -74,7 +74,7 @@ def _read(case: Case) -> tuple[dict[str, Volume], list[Finding]]:
     images, findings = {}, []
     for role, path in case.files.items():
         try:
-            images[role] = read_volume(path, case.name, role)
+            images[role] = read_volume(path)
         except InvalidInput as error:
             findings.append(image_checks.finding(error, case.name, role))
         else:

@@ -30,9 +30,8 @@ ROUGHNESS_SPACING_MM, ROUGHNESS_WIDTH_MM = 3.0, 6.0
 
 
 def finding(error: InvalidInput, case: str, channel: str = "") -> Finding:
-    """An error of reading or of the dose as a finding, without the case's name in its text."""
-    message = error.message.removeprefix(f"{case}: ").removeprefix(f"{channel} image: ")
-    return Finding(error.code, case, message, error.hint, channel=channel)
+    """An error of reading or of the dose as a finding; `channel`: where the error does not say its image."""
+    return Finding(error.code, case, error.message, error.hint, channel=error.role or channel)
 
 
 def check_frames(apart_mm: float, case: str, channel: str) -> list[Finding]:
@@ -94,7 +93,7 @@ def check_dose(rd: Volume, case: Case) -> list[Finding]:
         message = f"expected a dose, got an image as rough as an MRI, up to {rd.voxels.max():.0f}"
         return [Finding("role.looks_like_mri", case.name, message, "are two columns swapped?", "error", "rd")]
     try:
-        dose_limits.check_dose(rd, case.name, case.prescription_gy, case.fractions)
+        dose_limits.check_dose(rd, case.prescription_gy, case.fractions)
     except InvalidInput as error:
         return [finding(error, case.name, "rd")]
     return []
@@ -139,7 +138,7 @@ def dose_share_of_head(rd: Volume, image: Volume) -> float:
 def check_dose_share(share: float, exact: bool, case: str) -> list[Finding]:
     """A dose grid that misses the brain: an error where the brain is known, else a warning."""
     try:
-        dose_limits.check_coverage(share, case)
+        dose_limits.check_coverage(share)
     except InvalidInput as error:
         if exact:
             return [finding(error, case, "rd")]

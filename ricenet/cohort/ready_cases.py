@@ -19,6 +19,11 @@ class ReadyCase:
     split: str
     folder: str
 
+    @property
+    def name(self) -> str:
+        """How messages call the case."""
+        return f"case {self.case_key}"
+
 
 def write_cases(folder: Path, cases: list[ReadyCase]) -> None:
     """Write `folder`/cases.csv in one step, rows ordered by case key."""

@@ -39,10 +39,15 @@ class Limits:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a task ended. `kind`: done, invalid (the input's fault) or failed (ours, or the process was killed).
+    """How a task ended.
 
-    `value`: what the work returned, where it is done; `code`, `message`: what went wrong, where it is not; `peak_gb`:
-    resident memory of the process and the largest of its children, 0 where it could not say.
+    Attributes:
+        kind: done, invalid (the input's fault) or failed (ours, or the process was killed).
+        value: what the work returned, where it is done.
+        code, message: what went wrong, where it is not; the message does not name the task.
+        seconds: that the work took.
+        peak_gb: resident memory of the process and the largest of its children, 0 where it could not say.
+        name: of the task.
     """
 
     kind: str
@@ -51,6 +56,10 @@ class Ended:
     message: str = ""
     seconds: float = 0.0
     peak_gb: float = 0.0
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.message}" if self.name else self.message
 
 
 def run_each(
@@ -103,13 +112,17 @@ def run_each(
             ready = wait(list(running), timeout=max(0.0, first - time.monotonic()))
             for results in ready:
                 worker = running.pop(results)
-                yield worker.name, worker.end()
+                yield worker.name, replace(worker.end(), name=worker.name)
             for worker in [worker for worker in running.values() if worker.deadline <= time.monotonic()]:
                 del running[worker.results]
                 worker.kill()
                 hint = "look at its images, or raise limit_minutes="
-                message = f"{worker.name}: its process was ended after limit_minutes={limit_minutes:g}; {hint}"
-                yield worker.name, Ended("failed", None, "worker.time_limit", message, 60 * limit_minutes)
+                message = f"its process was ended after limit_minutes={limit_minutes:g}; {hint}"
+                seconds = 60 * limit_minutes
+                yield (
+                    worker.name,
+                    Ended("failed", code="worker.time_limit", message=message, seconds=seconds, name=worker.name),
+                )
     finally:
         for worker in running.values():
             worker.kill()
@@ -135,9 +148,9 @@ class _Worker:
         if ended is not None:
             return ended
         if code >= 0:
-            return Ended("failed", code="worker.exit", message=f"{self.name}: its process ended with exit code {code}")
+            return Ended("failed", code="worker.exit", message=f"its process ended with exit code {code}")
         hint = "out of memory? lower jobs=" if -code == signal.SIGKILL else "a library crashed; out of memory_gb=?"
-        message = f"{self.name}: its process was killed by signal {-code}; {hint}"
+        message = f"its process was killed by signal {-code}; {hint}"
         return Ended("failed", code="worker.killed", message=message)
 
     def kill(self) -> None:
@@ -164,12 +177,17 @@ def _live(
     try:
         ended = Ended("done", work(*arguments))
     except InvalidInput as error:
-        ended = Ended("invalid", code=error.code, message=str(error))
+        ended = Ended("invalid", code=error.code, message=_without(name, error))
     except Incomplete as error:
-        ended = Ended("failed", code="worker.tool", message=str(error))
+        ended = Ended("failed", code="worker.tool", message=_without(name, error))
     except Exception as error:
-        ended = _crashed(name, error, memory_gb)
+        ended = _crashed(error, memory_gb)
     results.send(replace(ended, seconds=round(time.perf_counter() - start, 2), peak_gb=_peak_gb()))
+
+
+def _without(name: str, error: InvalidInput | Incomplete) -> str:
+    """What an error says, without the name of the task where that is the case it is about."""
+    return error.details if error.case == name else str(error)
 
 
 def _end_with_parent() -> None:
@@ -189,12 +207,12 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _crashed(name: str, error: Exception, memory_gb: float) -> Ended:
+def _crashed(error: Exception, memory_gb: float) -> Ended:
     if isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY):
         hint = "raise memory_gb=, and lower jobs= where the machine has no more"
-        message = f"{name}: its process ran out of memory with memory_gb={memory_gb:g}; {hint}"
+        message = f"its process ran out of memory with memory_gb={memory_gb:g}; {hint}"
         return Ended("failed", code="worker.memory", message=message)
-    return Ended("failed", code="worker.error", message=f"{name}: {without_private_text(error)}")
+    return Ended("failed", code="worker.error", message=without_private_text(error))
 
 
 def _peak_gb() -> float:

@@ -30,7 +30,7 @@ from ricenet.delivery.rtdose import read_dose
 from ricenet.delivery.rtplan import Plan, read_plan
 from ricenet.delivery.series import PatientFiles, Series, read_series
 from ricenet.delivery.treatment import Treatment, combine_doses
-from ricenet.errors import InvalidInput
+from ricenet.errors import InvalidInput, about
 from ricenet.images.dose_limits import check_dose
 from ricenet.images.volume import Volume, read_volume, write_volume
 
@@ -88,9 +88,10 @@ def from_nifti(entry: Entry, subject: str, settings: Settings) -> Intake:
     if entry.brain_mask is not None:
         paths["brain_mask"] = entry.brain_mask
     try:
-        volumes = {role: read_volume(path, subject, role) for role, path in paths.items()}
+        volumes = {role: _read(path, subject, role) for role, path in paths.items()}
         if "rd" in volumes:
-            volumes["rd"] = check_dose(volumes["rd"], subject, label.prescription_gy, label.fractions)
+            with about(subject):
+                volumes["rd"] = check_dose(volumes["rd"], label.prescription_gy, label.fractions)
         elif settings.dose:
             raise _no_dose(subject)
     except InvalidInput as problem:
@@ -103,6 +104,11 @@ def from_nifti(entry: Entry, subject: str, settings: Settings) -> Intake:
     )
     images = {role: ImageRecord(reason="layout of the cohort") for role in volumes}
     return Intake(volumes, columns, SelectionRecord(images=images))
+
+
+def _read(path: Path, subject: str, role: str) -> Volume:
+    with about(subject, role):
+        return read_volume(path)
 
 
 def from_dicom(

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from ricenet.delivery.headers import DAMAGED, Header, quiet_pydicom, read_header, unreadable
 from ricenet.delivery.slice_stack import Stack, place, slice_order, stack
-from ricenet.errors import InvalidInput
+from ricenet.errors import InvalidInput, about
 from ricenet.images.volume import Volume, read_volume
 
 THREADS = 8  # they wait for the disk
@@ -233,7 +233,9 @@ def read_series(series: Series, subject: str, scratch: Path) -> Volume:
         raise InvalidInput(f"{subject}: {problem.message}", problem.hint, code=problem.code)
     assert series.grid is not None
     with TemporaryDirectory(prefix=".series-", dir=scratch) as folder:
-        converted = read_volume(_convert(series, subject, Path(folder)), subject, "converted")
+        path = _convert(series, subject, Path(folder))
+        with about(subject, "converted"):
+            converted = read_volume(path)
     return place(converted, series.shape, series.grid, subject)
 
 

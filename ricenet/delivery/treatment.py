@@ -11,6 +11,7 @@ from ricenet.delivery.dose_sum import add, eqd2
 from ricenet.delivery.ingest_record import RejectedDose, UsedDose
 from ricenet.delivery.rtdose import DoseGrid
 from ricenet.delivery.rtplan import Plan
+from ricenet.errors import about
 from ricenet.images.dose_limits import check_dose
 from ricenet.images.volume import Volume
 
@@ -66,7 +67,8 @@ def combine_doses(
     totals = [add([(dose.volume, course.factors[n]) for n, dose in course.doses.items()]) for course in courses]
     planned = fractions or (courses[0].fractions if len(courses) == 1 else None)
     prescribed = prescription_gy or sum_if_known(course.prescription_gy for course in courses)
-    volume = check_dose(add([(total, 1) for total in totals]), subject, prescribed, planned)
+    with about(subject):
+        volume = check_dose(add([(total, 1) for total in totals]), prescribed, planned)
     if alpha_beta is not None:
         pairs = zip(courses, totals, strict=True)
         volume = add([(_equivalent(patient, course, total, alpha_beta), 1) for course, total in pairs])

@@ -11,7 +11,7 @@ from ricenet.cases.case_reader import load_case
 from ricenet.cases.case_record import read_case_record
 from ricenet.cohort.covariates import read_covariates
 from ricenet.cohort.ready_cases import ReadyCase, read_cases
-from ricenet.errors import InvalidInput
+from ricenet.errors import InvalidInput, about
 from ricenet.images.volume import read_volume
 
 MASKS = ("lesion", "cavity")
@@ -117,7 +117,8 @@ def _user_masks(
 
 def _read_mask(path: Path, case: str, role: str, world_from_voxel: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """The mask at the voxels of another grid: each takes the value of the nearest voxel; above one half is inside."""
-    mask = read_volume(path, case, role)
+    with about(case, role):
+        mask = read_volume(path)
     index = np.linalg.inv(mask.world_from_voxel) @ world_from_voxel
     # grid-constant: a voxel at the border reaches half an edge beyond its centre.
     sampled = ndimage.affine_transform(

@@ -100,7 +100,6 @@ def _check_hdbet2(hdbet2_env: Path | None) -> str:
 def extract(
     head: Volume,
     backend: str,
-    case: str,
     *,
     models: int,
     tta: bool,
@@ -113,7 +112,6 @@ def extract(
     Args:
         head: any grid; for `hdbet` and `hdbet2` with skull, for `none` without.
         backend: one of BACKENDS.
-        case: how messages call the case.
         models: `hdbet` only: 1 or 5 networks, averaged.
         tta: `hdbet` and `hdbet2`: average over mirrored copies, eight times the work.
         device: `hdbet` and `hdbet2`: cpu or cuda.
@@ -128,10 +126,10 @@ def extract(
         Incomplete: hd-bet failed.
     """
     if backend in ("hdbet", "hdbet2"):
-        raw = _hdbet(head, models, tta, device) if backend == "hdbet" else _hdbet2(head, case, tta, device, hdbet2_env)
+        raw = _hdbet(head, models, tta, device) if backend == "hdbet" else _hdbet2(head, tta, device, hdbet2_env)
         hint = "is the image stripped already (brain=none), or only part of a head? else give brain=mask"
     elif backend == "mask":
-        raw = _from_user(head, user_mask, case)
+        raw = _from_user(head, user_mask)
         hint = "does the brain_mask file mark the whole brain with 1 and the rest with 0?"
     else:
         raw = head.voxels != 0
@@ -140,7 +138,7 @@ def extract(
     millilitres = volume_ml(mask, head)
     if not VOLUME_ML[0] <= millilitres <= VOLUME_ML[1]:
         expected = "-".join(f"{limit:.0f}" for limit in VOLUME_ML)
-        message = f"{case}: expected {expected} ml of brain, brain={backend} found {millilitres:.0f}"
+        message = f"expected {expected} ml of brain, brain={backend} found {millilitres:.0f}"
         raise InvalidInput(message, hint, code="brain.volume")
     return mask
 
@@ -183,7 +181,7 @@ def _denormals_flushed() -> Iterator[None]:
         torch.set_flush_denormal(False)
 
 
-def _hdbet2(head: Volume, case: str, tta: bool, device: str, hdbet2_env: Path | None) -> Mask:
+def _hdbet2(head: Volume, tta: bool, device: str, hdbet2_env: Path | None) -> Mask:
     if hdbet2_env is None:
         raise WrongUsage("brain=hdbet2 needs hdbet2_env")
     with tempfile.TemporaryDirectory(prefix="ricenet-") as folder:
@@ -195,10 +193,10 @@ def _hdbet2(head: Volume, case: str, tta: bool, device: str, hdbet2_env: Path | 
         found = Path(folder) / "brain_bet.nii.gz"  # what hd-bet makes of the name after -o
         if code or not found.is_file():
             how = f"ended with exit code {code}" if code else "wrote no mask"
-            raise Incomplete(f"{case}: hd-bet {how}; run DIR/bin/hd-bet by hand on its reference image to see why")
+            raise Incomplete(f"hd-bet {how}", "run DIR/bin/hd-bet by hand on its reference image to see why")
         mask: Any = nib.load(found)
         if _apart_mm(head, mask.shape, mask.affine) > SAME_GRID_MM:
-            raise Incomplete(f"{case}: hd-bet wrote its mask on another grid; is it version 2 in hdbet2_env?")
+            raise Incomplete("hd-bet wrote its mask on another grid", "is it version 2 in hdbet2_env?")
         return np.asarray(mask.dataobj) > 0
 
 
@@ -209,13 +207,13 @@ def _quietly(command: list[Any]) -> int:
     return subprocess.run(command, env=environment, capture_output=True, stdin=subprocess.DEVNULL).returncode
 
 
-def _from_user(head: Volume, user_mask: Volume | None, case: str) -> Mask:
+def _from_user(head: Volume, user_mask: Volume | None) -> Mask:
     if user_mask is None:
         hint = "fill that column or use brain=hdbet"
-        raise InvalidInput(f"{case}: brain=mask needs a brain_mask file", hint, code="brain.mask_missing")
+        raise InvalidInput("brain=mask needs a brain_mask file", hint, code="brain.mask_missing")
     shape, apart = user_mask.voxels.shape, _apart_mm(head, user_mask.voxels.shape, user_mask.world_from_voxel)
     if apart > SAME_GRID_MM:
-        message = f"{case}: expected brain_mask on the grid of the reference image {head.voxels.shape}, got {shape}"
+        message = f"expected brain_mask on the grid of the reference image {head.voxels.shape}, got {shape}"
         message += f", {apart:.2f} mm apart" if shape == head.voxels.shape else ""
         raise InvalidInput(message, "resample the mask onto that image", code="brain.mask_grid")
     return user_mask.voxels > 0.5

@@ -15,12 +15,11 @@ NEGATIVE_GY = 0.1
 MIN_COVERAGE = 0.95
 
 
-def check_dose(dose: Volume, case: str, prescription_gy: float | None, fractions: int | None) -> Volume:
+def check_dose(dose: Volume, prescription_gy: float | None, fractions: int | None) -> Volume:
     """Check a dose map in its own frame and cut rounding noise below 0 off.
 
     Args:
         dose: voxels in Gy, all fractions together.
-        case: how messages call the case.
         prescription_gy: of the whole treatment, where the table knows it.
         fractions: likewise.
 
@@ -30,23 +29,23 @@ def check_dose(dose: Volume, case: str, prescription_gy: float | None, fractions
     """
     lowest, highest = float(dose.voxels.min()), float(dose.voxels.max())
     if lowest < -NEGATIVE_GY:
-        message = f"{case}: expected a dose of at least 0 Gy, got {lowest:.3g}"
+        message = f"expected a dose of at least 0 Gy, got {lowest:.3g}"
         raise InvalidInput(message, "resample it linearly", code="dose.negative")
     if highest > MIN_CGY:
-        raise _maximum(case, highest, "is it in cGy? then divide it by 100", "dose.cgy")
+        raise _maximum(highest, "is it in cGy? then divide it by 100", "dose.cgy")
     if highest > MAX_GY[1]:
-        raise _maximum(case, highest, "plans that replace one another summed, or another unit?", "dose.too_high")
+        raise _maximum(highest, "plans that replace one another summed, or another unit?", "dose.too_high")
     if prescription_gy and fractions and fractions > 1:
         per_fraction = prescription_gy / fractions
         if abs(highest / per_fraction - 1) <= MAX_OVER_PRESCRIPTION[1] - 1:
             hint = f"it looks like one of {fractions} fractions: multiply it by {fractions}"
-            raise _maximum(case, highest, hint, "dose.one_fraction")
+            raise _maximum(highest, hint, "dose.one_fraction")
     if highest < MAX_GY[0]:
-        raise _maximum(case, highest, "one fraction, or relative? give the whole treatment in Gy", "dose.too_low")
+        raise _maximum(highest, "one fraction, or relative? give the whole treatment in Gy", "dose.too_low")
     if prescription_gy and not MAX_OVER_PRESCRIPTION[0] <= highest / prescription_gy <= MAX_OVER_PRESCRIPTION[1]:
         low, high = (share * prescription_gy for share in MAX_OVER_PRESCRIPTION)
         raise InvalidInput(
-            f"{case}: expected a maximum dose of {low:.1f}-{high:.1f} Gy for a prescription of {prescription_gy:g} Gy, "
+            f"expected a maximum dose of {low:.1f}-{high:.1f} Gy for a prescription of {prescription_gy:g} Gy, "
             f"got {highest:.1f}",
             "a boost left out, a wrong unit, or a wrong prescription_gy?",
             code="dose.not_as_prescribed",
@@ -54,16 +53,16 @@ def check_dose(dose: Volume, case: str, prescription_gy: float | None, fractions
     return replace(dose, voxels=np.maximum(dose.voxels, 0))
 
 
-def _maximum(case: str, highest: float, hint: str, code: str) -> InvalidInput:
+def _maximum(highest: float, hint: str, code: str) -> InvalidInput:
     low, high = MAX_GY
-    return InvalidInput(f"{case}: expected a maximum dose of {low:g}-{high:g} Gy, got {highest:.4g}", hint, code=code)
+    return InvalidInput(f"expected a maximum dose of {low:g}-{high:g} Gy, got {highest:.4g}", hint, code=code)
 
 
-def check_coverage(share: float, case: str) -> None:
+def check_coverage(share: float) -> None:
     """Refuse a dose grid that holds less than MIN_COVERAGE of the brain; `share` is what it holds."""
     if share < MIN_COVERAGE:
         raise InvalidInput(
-            f"{case}: dose grid covers {share:.0%} of the brain, at least {MIN_COVERAGE:.0%} expected",
+            f"dose grid covers {share:.0%} of the brain, at least {MIN_COVERAGE:.0%} expected",
             "check the planning image's frame of reference",
             code="dose.coverage",
         )

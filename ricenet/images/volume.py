@@ -46,29 +46,26 @@ class Volume:
         return np.linalg.norm(self.world_from_voxel[:3, :3], axis=0)
 
 
-def read_volume(path: Path | str, case: str = "", role: str = "") -> Volume:
+def read_volume(path: Path | str) -> Volume:
     """Read `path` to its last byte and check everything that would otherwise fail late or in silence.
+
+    The path, which may hold a name, appears in no message: say which image it is with ricenet.errors.about.
 
     Args:
         path: .nii or .nii.gz; what it is is read from its bytes, not from its name.
-        case: how messages call the case, empty where there is none; the path itself never appears in one.
-        role: which image of the case it is: post, event, rd, planning, brain_mask.
 
     Raises:
         InvalidInput: unreadable, truncated or corrupt file (gzip's checksum is checked), not one 3D volume of real
             numbers, absurd size (refused before allocation), no, singular or sheared affine, NaN, infinity, constant.
     """
-    subject = f"{case}: {role} image" if case else "image"
     try:
-        image = _parse(Path(path), subject)
+        image = _parse(Path(path))
         voxels = np.asarray(np.asanyarray(image.dataobj), dtype=np.float32).reshape(image.shape[:3])
-        affine = _checked_affine(image, subject)
+        affine = _checked_affine(image)
     except (OSError, EOFError, zlib.error, HeaderDataError, nib.filebasedimages.ImageFileError) as error:
         what = "one that ends too early" if isinstance(error, EOFError) else f"a damaged one ({type(error).__name__})"
-        raise InvalidInput(
-            f"{subject}: expected an intact NIfTI file, got {what}", EXPORT_AGAIN, code="file.damaged"
-        ) from None
-    _check_voxels(voxels, subject)
+        raise InvalidInput(f"expected an intact NIfTI file, got {what}", EXPORT_AGAIN, code="file.damaged") from None
+    _check_voxels(voxels)
     orientation = io_orientation(affine)
     canonical = affine @ inv_ornt_aff(orientation, voxels.shape)
     # A float32 header holds an origin to a few 1e-6 mm, another for each axis order; ANTs makes .1 mm of that.
@@ -76,24 +73,22 @@ def read_volume(path: Path | str, case: str = "", role: str = "") -> Volume:
     return Volume(np.ascontiguousarray(apply_orientation(voxels, orientation)), canonical)
 
 
-def _parse(path: Path, subject: str) -> nib.Nifti1Image:
+def _parse(path: Path) -> nib.Nifti1Image:
     if not path.is_file():
-        raise InvalidInput(f"{subject}: expected a file, got none", "correct the path in cohort.csv", "file.missing")
+        raise InvalidInput("expected a file, got none", "correct its path", "file.missing")
     with path.open("rb") as stream:
         plain = _unpacked(stream)
         head = plain.read(540)
-        image_class = _image_class(head, subject)
-        size = _expected_bytes(_header(image_class, head), subject)
+        image_class = _image_class(head)
+        size = _expected_bytes(_header(image_class, head))
         available = path.stat().st_size * (DEFLATE_MAX_RATIO if isinstance(plain, gzip.GzipFile) else 1)
         if size > available:
-            raise InvalidInput(
-                f"{subject}: its header announces {size:,} bytes, it cannot hold them", EXPORT_AGAIN, "file.size"
-            )
+            raise InvalidInput(f"its header announces {size:,} bytes, it cannot hold them", EXPORT_AGAIN, "file.size")
         # One byte more than expected: reaching the end of the stream is what makes gzip check its CRC.
         content = head + plain.read(size - len(head) + 1)
     if len(content) != size:
         got = "more" if len(content) > size else f"{len(content):,}"
-        raise InvalidInput(f"{subject}: expected {size:,} bytes from its header, got {got}", EXPORT_AGAIN, "file.size")
+        raise InvalidInput(f"expected {size:,} bytes from its header, got {got}", EXPORT_AGAIN, "file.size")
     return image_class.from_stream(io.BytesIO(content))
 
 
@@ -107,28 +102,28 @@ def _header(image_class: type[nib.Nifti1Image], head: bytes) -> nib.Nifti1Header
     return image_class.header_class(head[: image_class.header_class.sizeof_hdr])
 
 
-def _image_class(head: bytes, subject: str) -> type[nib.Nifti1Image]:
+def _image_class(head: bytes) -> type[nib.Nifti1Image]:
     for order in ("little", "big"):
         image_class, magic = HEADERS.get(int.from_bytes(head[:4], order), (None, b""))
         if image_class and magic in (head[344:347], head[4:7]):
             return image_class
     raise InvalidInput(
-        f"{subject}: expected a single-file NIfTI (.nii or .nii.gz), got something else", "convert it", "file.format"
+        "expected a single-file NIfTI (.nii or .nii.gz), got something else", "convert it", "file.format"
     )
 
 
-def _expected_bytes(header: nib.Nifti1Header, subject: str) -> int:
+def _expected_bytes(header: nib.Nifti1Header) -> int:
     shape = tuple(int(size) for size in header.get_data_shape())
     if len(shape) < 3 or any(size != 1 for size in shape[3:]):
         raise InvalidInput(
-            f"{subject}: expected one 3D volume, got shape {shape}",
+            f"expected one 3D volume, got shape {shape}",
             "choose or split off one volume",
             "image.dimensions",
         )
     voxels = shape[0] * shape[1] * shape[2]
     if min(shape[:3]) < MIN_VOXELS_PER_AXIS or voxels > MAX_VOXELS:
         raise InvalidInput(
-            f"{subject}: expected {MIN_VOXELS_PER_AXIS} voxels or more along each axis and at most {MAX_VOXELS:,}, "
+            f"expected {MIN_VOXELS_PER_AXIS} voxels or more along each axis and at most {MAX_VOXELS:,}, "
             f"got shape {shape}",
             "crop or resample it",
             code="image.size",
@@ -136,19 +131,17 @@ def _expected_bytes(header: nib.Nifti1Header, subject: str) -> int:
     dtype, offset = header.get_data_dtype(), header.get_data_offset()
     if dtype.kind not in "iuf":
         raise InvalidInput(
-            f"{subject}: expected real numbers, got data type {dtype}", "store one scalar per voxel", "image.data_type"
+            f"expected real numbers, got data type {dtype}", "store one scalar per voxel", "image.data_type"
         )
     if not 0 < offset < MAX_HEADER_BYTES:
-        raise InvalidInput(
-            f"{subject}: expected voxels within its first 16 MB, got offset {offset}", EXPORT_AGAIN, "file.offset"
-        )
+        raise InvalidInput(f"expected voxels within its first 16 MB, got offset {offset}", EXPORT_AGAIN, "file.offset")
     return offset + voxels * dtype.itemsize
 
 
-def _checked_affine(image: nib.Nifti1Image, subject: str) -> Affine:
+def _checked_affine(image: nib.Nifti1Image) -> Affine:
     if not (image.header["qform_code"] > 0 or image.header["sform_code"] > 0):
         raise InvalidInput(
-            f"{subject}: expected a qform or sform that places it in space, got neither", EXPORT_AGAIN, "affine.missing"
+            "expected a qform or sform that places it in space, got neither", EXPORT_AGAIN, "affine.missing"
         )
     affine = np.asarray(image.affine, dtype=np.float64)
     axes = affine[:3, :3]
@@ -157,30 +150,28 @@ def _checked_affine(image: nib.Nifti1Image, subject: str) -> Affine:
         cosines = (axes / spacing).T @ (axes / spacing) - np.eye(3)
     if not (np.isfinite(affine).all() and spacing.min() >= MIN_SPACING_MM and spacing.max() <= MAX_SPACING_MM):
         limits, got = f"{MIN_SPACING_MM}-{MAX_SPACING_MM} mm", " x ".join(f"{size:.3g}" for size in spacing)
-        raise InvalidInput(
-            f"{subject}: expected voxels of {limits}, got {got} mm in its affine", EXPORT_AGAIN, "affine.spacing"
-        )
+        raise InvalidInput(f"expected voxels of {limits}, got {got} mm in its affine", EXPORT_AGAIN, "affine.spacing")
     if abs(cosines).max() > MAX_SHEAR:
         angle = np.degrees(np.arccos(min(1.0, abs(cosines).max())))
         raise InvalidInput(
-            f"{subject}: expected axes at right angles, got {angle:.1f} degrees (sheared)",
+            f"expected axes at right angles, got {angle:.1f} degrees (sheared)",
             "resample it",
             "affine.sheared",
         )
     return affine
 
 
-def _check_voxels(voxels: Voxels, subject: str) -> None:
+def _check_voxels(voxels: Voxels) -> None:
     invalid = voxels.size - int(np.isfinite(voxels).sum())
     if invalid:
         raise InvalidInput(
-            f"{subject}: expected finite numbers, got {invalid:,} voxels of NaN or infinity",
+            f"expected finite numbers, got {invalid:,} voxels of NaN or infinity",
             "repair it",
             code="image.not_finite",
         )
     if voxels.min() == voxels.max():
         raise InvalidInput(
-            f"{subject}: expected an image, got {voxels.flat[0]:g} everywhere (constant)",
+            f"expected an image, got {voxels.flat[0]:g} everywhere (constant)",
             EXPORT_AGAIN,
             "image.constant",
         )
@@ -190,7 +181,7 @@ def frames_apart_mm(path: Path) -> float:
     """How far apart the qform and the sform of an intact NIfTI file place one of its corners; 0 with one alone."""
     with path.open("rb") as stream:
         head = _unpacked(stream).read(540)
-    header = _header(_image_class(head, "image"), head)
+    header = _header(_image_class(head), head)
     (qform, _), (sform, _) = header.get_qform(coded=True), header.get_sform(coded=True)
     if qform is None or sform is None:
         return 0.0

@@ -51,11 +51,17 @@ class Delivered:
 
 
 class Unusable(InvalidInput):
-    """A patient whose images cannot be chosen; `case` has none, `record` describes what there was to choose from."""
+    """A patient whose images cannot be chosen.
+
+    Attributes:
+        without_images: the case, which has none.
+        record: what there was to choose from.
+    """
 
     def __init__(self, problem: InvalidInput, case: Case, record: SelectionRecord) -> None:
-        super().__init__(problem.message, problem.hint, problem.code)
-        self.case, self.record = case, record
+        super().__init__(problem.located, problem.hint, problem.code)
+        self.without_images = case
+        self.record = record
 
 
 def find_patient(

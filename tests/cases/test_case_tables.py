@@ -24,7 +24,7 @@ def test_rows_are_ordered_by_key_and_columns_are_those_of_any_row(tmp_path):
 
 
 def test_failures_name_the_row_and_the_rule_and_the_file_goes_when_there_are_none(tmp_path):
-    failed = {"c1": Ended("invalid", code="brain.volume", message="case c1 (row 3 of cohort.csv): 12 ml")}
+    failed = {"c1": Ended("invalid", code="brain.volume", message="12 ml", name="case c1 (row 3 of cohort.csv)")}
     write_failures(tmp_path, [case("c0", 2), case("c1", 3)], failed)
     row = {"case_key": "c1", "row": "3", "kind": "invalid", "code": "brain.volume"}
     assert read(tmp_path / "failed.csv") == [{**row, "message": "case c1 (row 3 of cohort.csv): 12 ml"}]

@@ -100,7 +100,7 @@ def test_a_flipped_event_is_found_unless_switched_off(own: Path) -> None:
 def test_with_a_brain_mask_the_coverage_is_exact(own: Path) -> None:
     crop_dose(own)
     case, _ = one_case(own)
-    post = read_volume(case.images["post"], case.name, "post")
+    post = read_volume(case.images["post"])
     write_volume(own / "mask.nii.gz", post.voxels > 0, post.world_from_voxel)
     examined = examine(replace(case, brain_mask=own / "mask.nii.gz"), None, flip=False)
     assert [found.code for found in examined.findings] == ["dose.coverage"]
@@ -148,7 +148,7 @@ def test_the_reader_is_the_one_of_preprocessing(own: Path) -> None:
     truncate(own)
     case, _ = one_case(own)
     with pytest.raises(InvalidInput) as caught:
-        read_volume(case.images["event"], case.name, "event")
+        read_volume(case.images["event"])
     (found,) = examine(case, None, flip=False).findings
     assert (found.code, found.hint) == (caught.value.code, caught.value.hint)
     assert str(caught.value).endswith(f"{found.message}; {found.hint}")

@@ -61,7 +61,7 @@ def test_the_same_voxels_in_other_bytes(tmp_path: Path) -> None:
     write_volume(tmp_path / "a.nii.gz", voxels, np.eye(4))
     moved = np.diag([-1.0, 1, 1, 1])  # stored mirrored, as floats, without gzip, elsewhere: the same image
     nib.save(nib.Nifti1Image(voxels[::-1].astype(np.float32), moved), tmp_path / "b.nii")
-    hashes = [voxel_hash(read_volume(tmp_path / file, "case", "post")) for file in ("a.nii.gz", "b.nii")]
+    hashes = [voxel_hash(read_volume(tmp_path / file)) for file in ("a.nii.gz", "b.nii")]
     first, second = (Traces(trace(row).case, {"post": str(row)}, {"post": hashes[row - 2]}) for row in (2, 3))
     (found,) = find_duplicates([first, second])
     assert found.code == "patient.same_image"

@@ -8,7 +8,7 @@ from helpers.analytic_patient import brain_of, dose_of, grid, points
 
 from ricenet.checks import image_checks
 from ricenet.cohort.table import Case
-from ricenet.errors import InvalidInput
+from ricenet.errors import InvalidInput, about
 from ricenet.images.volume import Volume, read_volume
 
 NAME = "case c0123456789ab (row 2 of cohort.csv)"
@@ -53,7 +53,7 @@ def test_no_dose_in_gy_is_called_an_mri_however_small_its_target(radius_mm, fall
 @pytest.mark.parametrize("path", REAL, ids=lambda path: path.name)
 @pytest.mark.parametrize("brightest", [None, 80.0])
 def test_real_mris_are_mris_also_rescaled_to_a_doses_range(path, brightest) -> None:
-    image = read_volume(path, NAME, "post")
+    image = read_volume(path)
     voxels = image.voxels if brightest is None else image.voxels * (brightest / image.voxels.max())
     assert codes(image_checks.check_intensity(Volume(voxels, image.world_from_voxel), NAME, "post")) == []
     assert image_checks.looks_like_mri(image)
@@ -162,7 +162,9 @@ def test_the_share_of_the_head_is_a_guess_and_says_so() -> None:
 
 
 def test_an_error_becomes_a_finding_without_the_case_in_its_text() -> None:
-    error = InvalidInput(f"{NAME}: event image: expected a file, got none", "correct it", code="file.missing")
-    found = image_checks.finding(error, NAME, "event")
+    error = InvalidInput("expected a file, got none", "correct it", code="file.missing")
+    with pytest.raises(InvalidInput), about(NAME, "event"):
+        raise error
+    found = image_checks.finding(error, NAME)
     assert str(found) == f"[file.missing] {NAME}: expected a file, got none; correct it"
     assert found.channel == "event"

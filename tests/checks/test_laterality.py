@@ -48,7 +48,7 @@ def test_another_patients_event_is_no_error_but_doubtful() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not T1.is_file(), reason=f"no real MRIs in {DATA.name}/ beside the project")
 def test_real_t1_and_t1c_of_one_patient() -> None:
-    t1, t1c = read_volume(T1, NAME, "post"), read_volume(T1C, NAME, "event")
+    t1, t1c = read_volume(T1), read_volume(T1C)
     assert codes(t1, t1c) == []
     assert codes(t1, mirror(t1c)) == ["geometry.flip"]
 

@@ -142,19 +142,19 @@ def apart_mm(found: np.ndarray, truth: np.ndarray, world: np.ndarray) -> float:
 def test_a_flair_in_a_frame_of_its_own_lands_where_it_should(with_flair: Path, reference: str) -> None:
     result = prepare(*first_case(with_flair), replace(SETTINGS, reference=reference))
     record = result.record
-    assert record["channels"] == ["post", "event", "rd", "flair"]
+    assert record.channels == ("post", "event", "rd", "flair")
     reference_from_post = np.eye(4) if reference == "post" else EVENT_FROM_POST
-    grid_points = points((SIZE,) * 3, np.array(record["world_from_voxel"]), np.eye(4))[result.brain]
+    grid_points = points((SIZE,) * 3, record.affine, np.eye(4))[result.brain]
     truth = FLAIR_FROM_POST @ np.linalg.inv(reference_from_post)
-    assert apart_mm(np.array(record["transforms"][f"flair_from_{reference}"]), truth, grid_points) < 1
-    at = points((SIZE,) * 3, np.array(record["world_from_voxel"]), reference_from_post @ POST_POSE)
+    assert apart_mm(np.array(record.transforms[f"flair_from_{reference}"]), truth, grid_points) < 1
+    at = points((SIZE,) * 3, record.affine, reference_from_post @ POST_POSE)
     inner = np.linalg.norm(at / (60, 77, 55), axis=-1) < 0.85
     flair = result.volume[3].astype(np.float32)
     assert np.corrcoef(flair[inner], flair_of(at, 0)[inner])[0, 1] > 0.95
     assert (flair[~result.brain] == 0).all()
     assert abs(flair[result.brain].mean()) < 1e-3
     assert abs(flair[result.brain].std() - 1) < 1e-3
-    qc = record["qc"]
+    qc = record.qc
     cosine = (np.trace(FLAIR_FROM_POST[:3, :3]) - 1) / 2
     assert qc["flair_rotation_degrees"] == pytest.approx(np.degrees(np.arccos(cosine)), abs=0.5)
     centre = grid_points.mean(axis=0) if reference == "post" else None
@@ -171,8 +171,13 @@ def test_nothing_else_of_the_case_changes(with_flair: Path, cohort: Path) -> Non
     assert result.volume[:3].tobytes() == without.volume.tobytes()
     assert result.brain.tobytes() == without.brain.tobytes()
     for key in ("transforms", "qc", "inputs"):
-        assert {name: result.record[key][name] for name in without.record[key]} == without.record[key]
-        assert all(name.startswith("flair") for name in result.record[key].keys() - without.record[key].keys())
+        assert {name: getattr(result.record, key)[name] for name in getattr(without.record, key)} == getattr(
+            without.record, key
+        )
+        assert all(
+            name.startswith("flair")
+            for name in getattr(result.record, key).keys() - getattr(without.record, key).keys()
+        )
     assert folder_name(case, inputs, SETTINGS) != folder_name(*one_case(cohort), SETTINGS)
 
 
@@ -305,7 +310,7 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
         number = Path(row["post"]).parent.name
         row["brain_mask"] = f"truth/{number}_brain.nii.gz"
         row["flair"] = f"{number}/flair.nii.gz"
-        event = read_volume(root / row["event"], "case", "event")
+        event = read_volume(root / row["event"])
         flair = as_flair(event, moved(int(number)))
         write_volume(root / row["flair"], flair.voxels.astype(np.int16), flair.world_from_voxel)
     write_rows(root, rows)

@@ -15,7 +15,7 @@ import pytest
 
 from ricenet.command.memory import available_gb, fitting_jobs
 from ricenet.command.processes import MAX_TMPDIR, Ended, run_each
-from ricenet.errors import Incomplete, InvalidInput, WrongUsage
+from ricenet.errors import Incomplete, InvalidInput, WrongUsage, about
 
 MACHINE_GB = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
 
@@ -40,11 +40,13 @@ def touch(gigabytes: float, reserve: bool) -> float:
 
 
 def refuse() -> None:
-    raise InvalidInput("case x: expected a, got b", "do c", code="test.rule")
+    with about("case x"):
+        raise InvalidInput("expected a, got b", "do c", code="test.rule")
 
 
 def tool_failed() -> None:
-    raise Incomplete("case x: the tool failed")
+    with about("case x"):
+        raise Incomplete("the tool failed")
 
 
 def leak() -> None:
@@ -96,8 +98,8 @@ def test_what_goes_wrong_is_told_without_paths(work):
     arguments, kind, code, message = FAILURES[work]
     end = run(work, {"case x": arguments})["case x"]
     assert (end.kind, end.code, end.value) == (kind, code, None)
-    assert re.match(message, end.message)
-    assert "MUSTERMANN" not in end.message
+    assert re.match(message, str(end))
+    assert "MUSTERMANN" not in str(end)
 
 
 def test_ceiling_counts_what_is_allocated_and_not_what_is_reserved():
@@ -112,7 +114,7 @@ def test_a_hanging_task_is_ended_and_the_others_finish():
     assert time.monotonic() - start < 20
     assert {name: end.kind for name, end in ended.items()} == {"a": "done", "b": "failed", "c": "done", "d": "done"}
     assert ended["b"].code == "worker.time_limit"
-    assert ended["b"].message.startswith("b: its process was ended after limit_minutes=0.05")
+    assert str(ended["b"]).startswith("b: its process was ended after limit_minutes=0.05")
 
 
 def sleep_or_hang(seconds: float | None) -> None:

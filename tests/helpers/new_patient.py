@@ -54,6 +54,6 @@ def write_nifti(folder: Path, number: int, seed: int = 3) -> Path:
 def spoilt(patient: Path, to: Path, role: str, change: Callable[[Volume], Volume]) -> Path:
     """A copy of `patient` with one image changed."""
     folder = shutil.copytree(patient, to)
-    changed = change(read_volume(folder / f"{role}.nii.gz", "case", role))
+    changed = change(read_volume(folder / f"{role}.nii.gz"))
     write_volume(folder / f"{role}.nii.gz", changed.voxels, changed.world_from_voxel)
     return folder

@@ -86,7 +86,7 @@ def test_map_is_the_drop_of_the_mean_probability(answered: Predicted, ensemble: 
     """One cube blanked by hand, in the middle of the grid, where no other cube of this stride reaches."""
     out, found = answered
     volume = torch.from_numpy(prepared.volume[1:].astype(np.float32))
-    drop = read_volume(out / found.case_key / "occlusion.nii.gz", "map", "")
+    drop = read_volume(out / found.case_key / "occlusion.nii.gz")
     assert np.allclose(drop.world_from_voxel, prepared.record.affine, atol=1e-4)
     assert found.occlusion is not None
     assert found.occlusion.cube_mm == 36

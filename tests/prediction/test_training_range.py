@@ -218,7 +218,7 @@ def test_real_scans_with_and_without_contrast_agent() -> None:
 
 
 def _measured_scan(path: Path) -> dict[str, float]:
-    image = read_volume(path, "case x", "event").voxels
+    image = read_volume(path).voxels
     brain = image > 0
     scored = (image - image[brain].mean()) / image[brain].std() * brain
     return measure(scored[None], brain, ["event"], {}, None)
