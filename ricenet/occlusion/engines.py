@@ -44,7 +44,8 @@ def prepare(model: nn.Module, volume: Tensor, precision: str = "fp32", memory_gb
         precision, memory_gb: see ricenet.occlusion.sensitivity.Plan.
 
     Raises:
-        ValueError: a model in which BatchNorm mixes the cubes of a batch: in training mode, or without its statistics.
+        ValueError: a model in which BatchNorm mixes the cubes of a batch: in training mode, or without its statistics;
+            or one that does not return logits of at least two classes.
     """
     layers = list(model.modules())
     if any(layer.training for layer in layers):
@@ -52,9 +53,15 @@ def prepare(model: nn.Module, volume: Tensor, precision: str = "fp32", memory_gb
     if any(isinstance(layer, nn.BatchNorm3d) and not layer.track_running_stats for layer in layers):
         raise ValueError("a BatchNorm3d without running statistics mixes the cubes of a batch; train it with them")
     folded, dtype = fold(model), PRECISIONS[precision]
+    engine: Engine
     if folded is None:
-        return Plain(model, volume, dtype)
-    return Incremental(folded, volume, dtype, int(memory_gb * 1e9))
+        engine = Plain(model, volume, dtype)
+    else:
+        engine = Incremental(folded, volume, dtype, int(memory_gb * 1e9))
+    if engine.baseline.ndim != 1 or len(engine.baseline) < 2:
+        shape = (1, *engine.baseline.shape)
+        raise ValueError(f"the model should return logits of shape (1, K), at least two classes, got shape {shape}")
+    return engine
 
 
 class Plain:

@@ -127,6 +127,32 @@ def occlude(
     return answers
 
 
+def run_cubes(
+    engine: Engine,
+    cubes: Cubes,
+    volume: Tensor,
+    reference: Tensor,
+    channels: Sequence[int],
+    batch_size: int,
+    bar: tqdm,
+) -> Occlusion:
+    """The engine's logits with each of the cubes blanked; cubes that change nothing are not run.
+
+    Args:
+        engine: of the model and `volume`; the other arguments as its logits method's.
+        volume: (C, X, Y, Z).
+        bar: moves on by each cube that is run.
+    """
+    x, y, z = volume.shape[1:]
+    baseline = engine.baseline.cpu().numpy()
+    todo = np.flatnonzero(_todo(cubes))
+    logits = np.tile(baseline, (len(cubes.corner), 1))
+    for rows, batch_logits in engine.logits(cubes[todo], reference, channels, batch_size):
+        logits[todo[rows]] = batch_logits.cpu().numpy()
+        bar.update(len(rows))
+    return Occlusion((x, y, z), cubes.edge, baseline, cubes.corner, logits, len(todo), engine.method)
+
+
 def predicted_class(members: Sequence[Occlusion]) -> tuple[int, float]:
     """The class that the mean probability of the models prefers for the untouched volume, and that probability."""
     probability = np.mean([_softmax(member.baseline) for member in members], axis=0)
@@ -172,7 +198,7 @@ def _answer_each(
     for model in models:
         engine = prepare(model, volume, plan.precision, plan.memory_gb)
         for name, channels in blanked.items():
-            answers[name].append(_answer(engine, cubes[name], volume, reference, channels, plan.batch_size, bar))
+            answers[name].append(run_cubes(engine, cubes[name], volume, reference, channels, plan.batch_size, bar))
         del engine  # its activations make room for those of fp32, or of the next model
         if plan.precision != "fp32":
             exact = prepare(model, volume, "fp32", plan.memory_gb)
@@ -181,24 +207,6 @@ def _answer_each(
                 answers[name][-1] = replace(answers[name][-1], error=error)
             del exact
     return answers
-
-
-def _answer(
-    engine: Engine,
-    cubes: Cubes,
-    volume: Tensor,
-    reference: Tensor,
-    channels: Sequence[int],
-    batch_size: int,
-    bar: tqdm,
-) -> Occlusion:
-    x, y, z = volume.shape[1:]
-    baseline = engine.baseline.cpu().numpy()
-    logits, todo = np.tile(baseline, (len(cubes.corner), 1)), np.flatnonzero(_todo(cubes))
-    for rows, found in engine.logits(cubes[todo], reference, channels, batch_size):
-        logits[todo[rows]] = found.cpu().numpy()
-        bar.update(len(rows))
-    return Occlusion((x, y, z), cubes.edge, baseline, cubes.corner, logits, len(todo), engine.method)
 
 
 def _error(
