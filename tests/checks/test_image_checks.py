@@ -1,23 +1,26 @@
-"""Each fault gives exactly its code; phantoms, analytic doses and real MRIs give none."""
-
-from pathlib import Path
+"""Each fault gives exactly its code; phantoms, analytic doses and the MNI152 give none."""
 
 import numpy as np
 import pytest
 from helpers.analytic_patient import brain_of, dose_of, grid, points
+from helpers.mni152 import mni152
+from helpers.phantom_scans import scans
 
 from ricenet.checks import image_checks
 from ricenet.cohort.table import Case
 from ricenet.errors import InvalidInput, about
-from ricenet.images.volume import Volume, read_volume
+from ricenet.images.volume import Volume
 
 NAME = "case c0123456789ab (row 2 of cohort.csv)"
 CASE = Case("c0123456789ab", "c1", 2, 1, "cv", {}, prescription_gy=60, fractions=30)
 SHAPE = (60, 64, 56)
 AFFINE = grid(SHAPE, (3, 3, 3))
 AT = points(SHAPE, AFFINE, np.eye(4))
-DATA = Path(__file__).parents[3] / "shared" / "data"
-REAL = sorted(DATA.glob("*.nii.gz"))
+HEADS = {
+    "MNI152": mni152,
+    "phantom post": lambda: scans(0).volumes["post"],
+    "phantom event": lambda: scans(0).volumes["event"],
+}
 
 
 def mri(change=lambda voxels: voxels) -> Volume:
@@ -49,11 +52,10 @@ def test_no_dose_in_gy_is_called_an_mri_however_small_its_target(radius_mm, fall
     assert not image_checks.looks_like_mri(ball_dose(radius_mm, falloff_mm))
 
 
-@pytest.mark.skipif(not REAL, reason=f"no real MRIs in {DATA.name}/ beside the project")
-@pytest.mark.parametrize("path", REAL, ids=lambda path: path.name)
+@pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("brightest", [None, 80.0])
-def test_real_mris_are_mris_also_rescaled_to_a_doses_range(path, brightest) -> None:
-    image = read_volume(path)
+def test_mris_of_heads_are_mris_also_rescaled_to_a_doses_range(head, brightest) -> None:
+    image = HEADS[head]()
     voxels = image.voxels if brightest is None else image.voxels * (brightest / image.voxels.max())
     assert codes(image_checks.check_intensity(Volume(voxels, image.world_from_voxel), NAME, "post")) == []
     assert image_checks.looks_like_mri(image)
