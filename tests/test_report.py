@@ -126,7 +126,8 @@ def test_contrasts_that_no_set_of_the_study_fits_are_named(run: Path) -> None:
     told = "2 of them need sets or baselines that this study does not have (rd_post, rd_event) and cannot be tested."
     assert f"2 contrasts were declared beforehand; {told}" in page.sections["headline"]
     assert "No declared contrast is between sets of this study." in page.sections["results"]
-    assert "Declared, but not testable here: rd_post − post (this study has no rd_post)." in page.sections["results"]
+    named = "rd_post − post (this study has no rd_post); rd_event − event (this study has no rd_event)."
+    assert f"Declared, but not testable here: {named}" in page.sections["results"]
 
 
 def test_an_evaluation_of_another_version_is_refused(run: Path) -> None:
