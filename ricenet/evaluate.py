@@ -1,9 +1,9 @@
-"""What a grid of runs is worth: run folders in; evaluation/ (summary.json, tables, figures) and checklists/ out.
+"""Evaluate a grid of runs: run folders in; evaluation/ (summary.json, tables, figures) and checklists/ out.
 Run: python -m ricenet.evaluate run=DIR
 
 Where this differs from the paper, whose numbers stand beside ours:
-- the headline pools the out-of-fold answers, each patient judged once by the model that never saw it, with an interval
-  over patients; the paper's mean over folds and its standard deviation are given too;
+- the headline pools the out-of-fold predictions, each patient judged once by the model that never saw it, with an
+  interval over patients; the paper's mean over folds and its standard deviation are given too;
 - trivial baselines are scored in the same folds, and two sets are compared only over exactly the same patients, in
   contrasts that conf/evaluate.yaml declared before;
 - how often the test split was looked at is counted.
@@ -99,7 +99,7 @@ def evaluate(run: Path, plan: Plan) -> "SummaryRecord":
 
     folder = run / "evaluation"
     folder.mkdir(exist_ok=True)
-    rows = [row for name, answers in grid.items() for row in scores.predictions(name, folds, answers, plan.test)]
+    rows = [row for name, by_fold in grid.items() for row in scores.predictions(name, folds, by_fold, plan.test)]
     replace_file(folder / "predictions.csv", rows_as_csv(rows))
     replace_file(folder / "subgroups.csv", rows_as_csv(_subgroup_rows(summary)))
     replace_file(folder / "table.csv", as_csv(summary))
@@ -120,7 +120,7 @@ def summarise(cases: Path, folds: Folds, grid: Grid, runs: "Sequence[FinishedRun
 
     how = scores.Resampling(plan.bootstrap_draws, plan.seed)
     covariates = read_covariates(cases, [case.case_key for case in folds.cases])
-    trivial, notes = trivial_answers(cases, folds, covariates, plan.clinical)
+    trivial, notes = baseline_probabilities(cases, folds, covariates, plan.clinical)
     possible = _possible_sets(cases, folds)
     rows = {**grid, **trivial}
     declared = contrasts.parse(plan.contrasts, list(dict.fromkeys([*PAPER, *BASELINES, *grid])))
@@ -143,10 +143,10 @@ def summarise(cases: Path, folds: Folds, grid: Grid, runs: "Sequence[FinishedRun
         contrasts=compared.contrasts,
         omnibus=compared.omnibus,
         power=compared.power,
-        baselines={name: scores.score(folds, answers, how, plan.test) for name, answers in trivial.items()},
+        baselines={name: scores.score(folds, by_fold, how, plan.test) for name, by_fold in trivial.items()},
         notes=[*_notes(grid, folds, plan), *notes, *_notes_on_runs([one for one in runs if one.control is None])],
         one_model={
-            name: scores.score(folds, answers, how, plan.test) for name, answers in read_one_model(runs, folds).items()
+            name: scores.score(folds, by_fold, how, plan.test) for name, by_fold in read_one_model(runs, folds).items()
         },
         controls=[_control(control, how) for control in read_controls(runs, folds)],
         test_access=_test_access(cases, folds, runs, plan),
@@ -171,16 +171,16 @@ def _score_sets(
     levels = {c: covariates.subgroups[c] for c in plan.subgroups if c in covariates.subgroups} if covariates else {}
     bayes = baselines.read_bayes_decisions(cases, folds)
     sets = {}
-    for name, answers in grid.items():
-        row = scores.score(folds, answers, how, plan.test)
-        row = row.model_copy(update={"subgroups": tuple(scores.by_subgroup(folds, answers, levels, how))})
+    for name, by_fold in grid.items():
+        row = scores.score(folds, by_fold, how, plan.test)
+        row = row.model_copy(update={"subgroups": tuple(scores.by_subgroup(folds, by_fold, levels, how))})
         if name in bayes:
-            row = row.model_copy(update={"bayes_macro_f1": _bayes_macro_f1(out_of_fold(folds, answers), bayes[name])})
+            row = row.model_copy(update={"bayes_macro_f1": _bayes_macro_f1(out_of_fold(folds, by_fold), bayes[name])})
         sets[name] = row
     return sets
 
 
-def trivial_answers(
+def baseline_probabilities(
     cases: Path, folds: Folds, covariates: Covariates | None, clinical: Sequence[str]
 ) -> tuple[Grid, list[str]]:
     """The baselines that this cohort allows, in the same folds; and a note on each that it does not."""
@@ -214,7 +214,7 @@ def _control(control: Control, how: "Resampling") -> "ControlScores":
     from ricenet.evaluation import scores
     from ricenet.evaluation.summary import ControlScores
 
-    row = scores.score(control.folds, control.answers, how, test=False)
+    row = scores.score(control.folds, control.by_fold, how, test=False)
     above = row.chance.p < ABOVE_CHANCE_P
     return ControlScores(
         kind=control.kind,
@@ -283,9 +283,9 @@ def _bayes_macro_f1(cases: Sequence[ReadyCase], decisions: dict[str, int]) -> fl
 
 def _notes(grid: Grid, folds: Folds, plan: Plan) -> list[str]:
     notes = []
-    if len({tuple(answers) for answers in grid.values()}) > 1:
+    if len({tuple(by_fold) for by_fold in grid.values()}) > 1:
         notes.append("the sets cover different patients: compare them through `contrasts`, over common patients, only")
-    if len({tuple(found.seeds for found in answers.values()) for answers in grid.values()}) > 1:
+    if len({tuple(fold.seeds for fold in by_fold.values()) for by_fold in grid.values()}) > 1:
         notes.append("the sets were trained with different seeds: a mean of more seeds has an advantage of its own")
     if not plan.test and folds.test():
         notes.append("test=false: the test split was not looked at")

@@ -49,10 +49,10 @@ FIGURES = {
     "figure1": "Figure 1: one axial slice of each image of one case; above each stands which image it is.",
     "figure2": "Figure 2: macro F1 per input combination, validation beside test.",
     "differences": "Declared contrasts: paired differences in pooled macro F1 with 95% intervals.",
-    "confusion": "Confusion matrices of the pooled out-of-fold answers, and of the vote on the test cases.",
+    "confusion": "Confusion matrices of the pooled out-of-fold predictions, and of the vote on the test cases.",
     "roc": "ROC curves of the pooled out-of-fold probabilities.",
     "calibration": "Reliability diagrams of the pooled out-of-fold probabilities.",
-    "decision_curve": "Decision curve: net benefit of acting on the answer, over the threshold of probability.",
+    "decision_curve": "Decision curve: net benefit of acting on the prediction, over the threshold of probability.",
     "fold_curves": "Training over the epochs, mean and band over the folds of each input combination.",
 }
 
@@ -90,8 +90,9 @@ def write_report(run: Path, qc: Path | None, pictures: int) -> Path:
     cells = read_cells(run)
     if not cells:
         raise InvalidInput(
-            "no <modalities>/fold<k> in the run folder; give the folder of a whole grid (outputs/<name>), "
-            "or train one with python -m ricenet.train"
+            "no <modalities>/fold<k> in the run folder",
+            "give the folder of a whole grid (outputs/<name>), or train one with python -m ricenet.train",
+            code="grid.missing",
         )
     from ricenet.evaluation.summary import read_summary
     from ricenet.explanation.report_section import occlusion_view

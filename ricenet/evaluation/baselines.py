@@ -1,4 +1,4 @@
-"""What the network is measured against: answers that need no network, in the same folds; cases in, probabilities out.
+"""Baselines that need no network, in the same folds: cases in, probabilities out.
 
 From below: the training cases' larger class, and logistic regressions on dose-volume numbers and on clinical ones. From
 above, where the cohort is a phantom: the Bayes-optimal decision of each modality set.
@@ -19,23 +19,23 @@ from ricenet.cases.case_record import read_case_record
 from ricenet.cohort.folds import Folds
 from ricenet.cohort.ready_cases import ReadyCase
 from ricenet.errors import InvalidInput
-from ricenet.evaluation.grid import Answers, labels_of
+from ricenet.evaluation.grid import FoldProbabilities, labels_of
 
 BRAIN_SHARE_AT_GY = (20, 30, 40, 50, 60)
 DOSE_NUMBERS = ("max_gy", "mean_gy", *(f"v{gy}" for gy in BRAIN_SHARE_AT_GY))
 
 
-def larger_class(folds: Folds) -> dict[int, Answers]:
-    """Each fold answers with the larger class of its training cases."""
-    answers = {}
+def larger_class(folds: Folds) -> dict[int, FoldProbabilities]:
+    """Predict the larger class of each fold's training cases."""
+    by_fold = {}
     for fold in range(folds.n_folds):
         rice = float(labels_of(folds.training(fold)).mean() > 0.5)
         validation, test = len(folds.validation(fold)), len(folds.test())
-        answers[fold] = Answers(np.full((1, validation), rice), np.full((1, test), rice))
-    return answers
+        by_fold[fold] = FoldProbabilities(np.full((1, validation), rice), np.full((1, test), rice))
+    return by_fold
 
 
-def regression(folds: Folds, numbers: np.ndarray) -> dict[int, Answers]:
+def regression(folds: Folds, numbers: np.ndarray) -> dict[int, FoldProbabilities]:
     """Logistic regression on standardised numbers, both classes weighing the same, one model per fold.
 
     A number that is not given (nan) becomes the mean of the training cases, and that it is not given a number itself.
@@ -44,7 +44,7 @@ def regression(folds: Folds, numbers: np.ndarray) -> dict[int, Answers]:
         numbers: (cases, columns), in the order of `folds.cases`.
     """
     row = {case.case_key: numbers[index] for index, case in enumerate(folds.cases)}
-    answers = {}
+    by_fold = {}
     for fold in range(folds.n_folds):
         training, validation = folds.training(fold), folds.validation(fold)
         model = make_pipeline(
@@ -54,8 +54,8 @@ def regression(folds: Folds, numbers: np.ndarray) -> dict[int, Answers]:
         )
         model.fit([row[case.case_key] for case in training], labels_of(training))
         rice = model.predict_proba([row[case.case_key] for case in [*validation, *folds.test()]])[None, :, 1]
-        answers[fold] = Answers(rice[:, : len(validation)], rice[:, len(validation) :])
-    return answers
+        by_fold[fold] = FoldProbabilities(rice[:, : len(validation)], rice[:, len(validation) :])
+    return by_fold
 
 
 def clinical_numbers(
@@ -90,7 +90,11 @@ def dose_numbers(cases: Path, ready: Sequence[ReadyCase]) -> np.ndarray | None:
         channel = np.load(folder / "volume.npy", mmap_mode="r")[record.channels.index("rd")]
         dose_gy = channel[np.load(folder / "brain.npy")].astype(float) * record.dose_scale_gy
         if dose_gy.size == 0 or not np.isfinite(dose_gy).all():
-            raise InvalidInput(f"case {case.case_key}: expected a finite dose inside a brain mask; preprocess it again")
+            raise InvalidInput(
+                f"case {case.case_key}: expected a finite dose inside a brain mask",
+                "preprocess it again",
+                code="dose.not_finite",
+            )
         rows.append([dose_gy.max(), dose_gy.mean(), *((dose_gy >= gy).mean() for gy in BRAIN_SHARE_AT_GY)])
     return np.array(rows)
 
@@ -109,10 +113,12 @@ def read_bayes_decisions(cases: Path, folds: Folds) -> dict[str, dict[str, int]]
     with path.open(newline="") as stream:
         rows = {row["case_key"]: row for row in csv.DictReader(stream)}
     for case in folds.cases:
-        found, expected = rows.get(case.case_key, {}).get("label"), LABELS[case.label]
-        if found != expected:
+        drawn = rows.get(case.case_key, {}).get("label")
+        if drawn != LABELS[case.label]:
             raise InvalidInput(
-                f"case {case.case_key}: expected {expected} in truth.csv, got {found}; draw the phantom again"
+                f"case {case.case_key}: expected {LABELS[case.label]} in truth.csv, got {drawn}",
+                "draw the phantom again",
+                code="truth.label",
             )
     sets = next(iter(rows.values())).keys() - {"case_key", "label"}
     return {name: {key: int(float(row[name]) > 0) for key, row in rows.items()} for name in sets}

@@ -1,4 +1,4 @@
-"""Reporting checklists for the article about a study: a summary and run records in; claim.md and tripod_ai.md out.
+"""Fill the reporting checklists for the article about a study: claim.md and tripod_ai.md.
 
 Items that a program can know are filled with the facts of this run (ricenet.evaluation.facts); the rest is marked for
 people. What is asked and answered stands in checklists.yaml. Text that comes from folders and tables is escaped.
@@ -6,6 +6,7 @@ people. What is asked and answered stands in checklists.yaml. Text that comes fr
 
 import html
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,8 +101,8 @@ def read_checklists() -> list[Checklist]:
     """The checklists of checklists.yaml."""
     content = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
     return [
-        Checklist(**{**one, "items": tuple(map(_item, one["items"])), "unknown": content["unknown"]})
-        for one in content["checklists"]
+        Checklist(**{**checklist, "items": tuple(map(_item, checklist["items"])), "unknown": content["unknown"]})
+        for checklist in content["checklists"]
     ]
 
 
@@ -110,18 +111,18 @@ def _item(row: Mapping[str, Any]) -> Item:
 
 
 def fill(checklist: Checklist, facts: Mapping[str, Any]) -> str:
-    """The checklist as Markdown, its answers filled with `facts` (ricenet.evaluation.facts.read_facts)."""
-    found = answers(checklist, facts)
-    lines = [f"# {checklist.name}: {checklist.title}", "", checklist.source, "", NOTICE, "", _count(found), ""]
+    """Write the checklist as Markdown, its answers filled with `facts` (ricenet.evaluation.facts.read_facts)."""
+    items = answers(checklist, facts)
+    lines = [f"# {checklist.name}: {checklist.title}", "", checklist.source, "", NOTICE, "", _count(items), ""]
     if "unfinished" in facts:
         lines += [f"**The grid is not finished: {escaped(facts['unfinished'])}.**", ""]
     lines += [checklist.note, ""]
     section = ""
-    for one in found:
-        if one.item.section != section:
-            section = one.item.section
+    for answer in items:
+        if answer.item.section != section:
+            section = answer.item.section
             lines += [f"## {section}", ""]
-        lines += _paragraphs(one, checklist.unknown)
+        lines += _paragraphs(answer, checklist.unknown)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -130,14 +131,14 @@ def answers(checklist: Checklist, facts: Mapping[str, Any]) -> list[Answer]:
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, finalize=escaped, trim_blocks=True, lstrip_blocks=True
     )
-    found = []
+    filled = []
     for item in checklist.items:
         lacking = [needed(environment, sentence) - facts.keys() for sentence in item.answer]
         missing = tuple(sorted(lacking[0])) if lacking else ()
         whole = [sentence for sentence, lacks in zip(item.answer, lacking, strict=True) if not (missing or lacks)]
         text = "\n\n".join(environment.from_string(sentence).render(facts).strip() for sentence in whole)
-        found.append(Answer(item, text, missing))
-    return found
+        filled.append(Answer(item, text, missing))
+    return filled
 
 
 def needed(environment: jinja2.Environment, sentence: str) -> set[str]:
@@ -147,32 +148,32 @@ def needed(environment: jinja2.Environment, sentence: str) -> set[str]:
 
 def escaped(value: Any) -> str:
     """`value` as one line of Markdown that shows just these characters: no markup, HTML, table cell or link."""
-    text = " ".join("".join(one if one.isprintable() else " " for one in str(value)).split())
+    text = " ".join("".join(letter if letter.isprintable() else " " for letter in str(value)).split())
     text = re.sub(r"([\\`*_\[\]{}|#~$!])", r"\\\1", html.escape(text, quote=False))
     return text.replace("://", "&#58;//").replace("www.", "www&#46;")
 
 
-def _count(found: Sequence[Answer]) -> str:
-    filled, part, people = (
-        [one.item.number for one in found if one.state == state] for state in ("filled", "in part", "for people")
-    )
+def _count(answers: Sequence[Answer]) -> str:
+    counts = Counter(answer.state for answer in answers)
+    people = [answer.item.number for answer in answers if answer.state == "for people"]
     return (
-        f"**{len(filled)} of {len(found)} items are filled by ricenet, {len(part)} in part, {len(people)} are left to "
-        f"people** ({', '.join(people)}). What the authors have to write stands in square brackets."
+        f"**{counts['filled']} of {len(answers)} items are filled by ricenet, {counts['in part']} in part, "
+        f"{len(people)} are left to people** ({', '.join(people)}). "
+        "What the authors have to write stands in square brackets."
     )
 
 
-def _paragraphs(one: Answer, unknown: Mapping[str, str]) -> list[str]:
-    item = one.item
+def _paragraphs(answer: Answer, unknown: Mapping[str, str]) -> list[str]:
+    item = answer.item
     applies = f" ({item.applies})" if item.applies else ""
-    lines = [f"### {item.number}. {item.subject} ({one.state})", "", f"*Asked{applies}: {item.asked}*", ""]
-    if one.text:
-        lines += [one.text, ""]
-    if one.text and item.differs:
+    lines = [f"### {item.number}. {item.subject} ({answer.state})", "", f"*Asked{applies}: {item.asked}*", ""]
+    if answer.text:
+        lines += [answer.text, ""]
+    if answer.text and item.differs:
         lines += [f"Different in ricenet: {item.differs}", ""]
-    if one.state != "filled":
+    if answer.state != "filled":
         lines += [f"**[to be written by the authors: {item.people or item.asked}]**", ""]
-    why = dict.fromkeys(unknown[fact] for fact in one.missing if fact in unknown)
+    why = dict.fromkeys(unknown[fact] for fact in answer.missing if fact in unknown)
     if why:
         lines += [f"Not filled by ricenet: {'; '.join(why)}.", ""]
     return lines

@@ -1,4 +1,4 @@
-"""What differs and what is mixed up: a summary in; the forest plot of the contrasts and confusion matrices out."""
+"""Draw the forest plot of the declared contrasts and the confusion matrices of a summary."""
 
 from collections.abc import Iterable
 
@@ -127,13 +127,13 @@ def _omnibus_text(omnibus: OmnibusTest | None) -> str:
 
 
 def confusion_matrices(summary: SummaryRecord) -> Figure:
-    """Truth against answer for every set: pooled out of fold, and the majority vote on the test split, if looked at.
+    """Truth against prediction for every set: pooled out of fold, and the majority vote on the test split.
 
     Shade and percentage are shares of the row, that is of the cases with that truth.
     """
     sets = in_papers_order(summary.sets)
     blocks = {
-        "Cross-validation: every case answered once, out of fold": {n: f.oof_confusion for n, f in sets.items()},
+        "Cross-validation: every case predicted once, out of fold": {n: f.oof_confusion for n, f in sets.items()},
         "Test split: majority vote of the fold models": {
             name: found.test_confusion for name, found in sets.items() if found.test_confusion is not None
         },
@@ -161,14 +161,14 @@ def _draw_matrices(part: SubFigure, rows: int, columns: int, matrices: dict[str,
 
 
 def _draw_matrix(axes: Axes, counts: np.ndarray) -> None:
-    """counts: (2, 2), truth by answer, recurrence first."""
+    """counts: (2, 2), truth by prediction, recurrence first."""
     cases = counts.sum(axis=1, keepdims=True)
     shares = counts / np.maximum(cases, 1)
     axes.imshow(shares, cmap="Greys", vmin=0, vmax=FULL_SHADE)
-    for (truth, answer), share in np.ndenumerate(shares):
+    for (truth, prediction), share in np.ndenumerate(shares):
         percent = f"\n{share:.0%}" if cases[truth] else ""
-        axes.text(answer, truth, f"{counts[truth, answer]}{percent}", ha="center", va="center")
+        axes.text(prediction, truth, f"{counts[truth, prediction]}{percent}", ha="center", va="center")
     axes.set_xticks((0, 1), LABEL_TEXT)
     axes.set_yticks((0, 1), LABEL_TEXT, rotation=90, va="center")
-    axes.set(xlabel="answer", ylabel="truth")
+    axes.set(xlabel="prediction", ylabel="truth")
     axes.tick_params(length=0)

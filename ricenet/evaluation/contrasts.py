@@ -1,11 +1,10 @@
-"""The comparisons that were declared beforehand: answers of the rows in; differences, tests and what could not be shown
-out.
+"""Compare the pairs of rows that were declared beforehand: differences, tests, and what could not be shown.
 
 Two rows are compared over exactly the same patients only: the validation cases of the folds that both have finished.
 A contrast passes where its p, adjusted by Holm over every declared contrast (a missing one counts too), is below 0.05,
 and Cochran's Q over all modality sets is, where it can be computed. Its p is the larger of two: McNemar's, and that of
 the better row being at chance. The second one is needed because in cross-validation a model that learns nothing tends
-to answer worse than chance (its training cases lack just the labels it is scored on), the more so the more inputs it
+to predict worse than chance (its training cases lack just the labels it is scored on), the more so the more inputs it
 has: on shuffled labels McNemar and Holm alone let a contrast pass in 7 of 60 runs of a cheap model, always against a
 row that was far below chance; with both, in none.
 """
@@ -17,7 +16,7 @@ import numpy as np
 
 from ricenet.cohort.folds import Folds
 from ricenet.errors import WrongUsage
-from ricenet.evaluation.grid import Answers, Grid
+from ricenet.evaluation.grid import FoldProbabilities, Grid
 from ricenet.evaluation.scores import Resampling, fold_macro_f1, pool
 from ricenet.evaluation.summary import Contrast, OmnibusTest, PairedDifference, PowerStatement
 from ricenet.statistics import comparison, metrics, power
@@ -26,7 +25,7 @@ from ricenet.statistics.comparison import FoldTest
 
 ALPHA = 0.05
 POWER = 0.8
-USUAL_DISCORDANCE = 0.15  # share of patients that two good models answer differently, where none was observed
+USUAL_DISCORDANCE = 0.15  # share of patients that two good models predict differently, where none was observed
 
 
 class Comparisons(NamedTuple):
@@ -38,20 +37,20 @@ class Comparisons(NamedTuple):
     power: PowerStatement
 
 
-def parse(declared: Sequence[str], known: Sequence[str]) -> list[tuple[str, str]]:
-    """`a - b` as pairs of rows.
+def parse(declared: Sequence[str], rows: Sequence[str]) -> list[tuple[str, str]]:
+    """Read `a - b` as pairs of rows.
 
     Raises:
-        WrongUsage: not of that form, twice the same, or a row that is none of `known`.
+        WrongUsage: not of that form, twice the same, or a row that is none of `rows`.
     """
     pairs = []
     for text in declared:
-        ours, found, theirs = (part.strip() for part in text.partition(" - "))
-        if not found or ours == theirs or (ours, theirs) in pairs:
+        ours, separator, theirs = (part.strip() for part in text.partition(" - "))
+        if not separator or ours == theirs or (ours, theirs) in pairs:
             raise WrongUsage(f"contrasts: expected different pairs such as 'rd_post - post', each once, got {text!r}")
-        unknown = {ours, theirs} - set(known)
+        unknown = {ours, theirs} - set(rows)
         if unknown:
-            raise WrongUsage(f"contrasts: {', '.join(sorted(unknown))} is none of {', '.join(known)}")
+            raise WrongUsage(f"contrasts: {', '.join(sorted(unknown))} is none of {', '.join(rows)}")
         pairs.append((ours, theirs))
     return pairs
 
@@ -94,8 +93,8 @@ def _common(rows: Grid, names: Sequence[str]) -> list[int]:
     return sorted(set.intersection(*(set(rows.get(name, {})) for name in names)))
 
 
-def _only(answers: Mapping[int, Answers], folds: Sequence[int]) -> dict[int, Answers]:
-    return {fold: answers[fold] for fold in folds}
+def _only(by_fold: Mapping[int, FoldProbabilities], folds: Sequence[int]) -> dict[int, FoldProbabilities]:
+    return {fold: by_fold[fold] for fold in folds}
 
 
 def _omnibus(folds: Folds, rows: Grid, sets: Sequence[str]) -> OmnibusTest | None:

@@ -1,4 +1,4 @@
-"""What is known of a study, in words: an evaluation's summary and its run.json records in, a flat dict of facts out.
+"""Say in words what is known of a study: an evaluation's summary and its run.json records in, named facts out.
 
 A fact has a name, and a text, a whole number or rows of a table for a value; what is not known is absent, so whoever
 writes about a study cannot state it. No fact holds a path, a patient id or the key of a case.
@@ -27,7 +27,7 @@ from ricenet.statistics.calibration import Calibration
 from ricenet.statistics.chance import Chance
 from ricenet.training.run_record import RunRecord, Setting
 
-FEW_PATIENTS = 50  # below, the test split cannot rank input combinations
+MIN_RANKING_PATIENTS = 50  # below, the test split cannot rank input combinations
 PACKAGES = ("python", "ricenet", "torch", "lightning", "monai", "numpy", "torchmetrics")
 INTERVAL_METHODS = {
     "bootstrap": "the BCa bootstrap ({draws} resamples, seed {seed})",
@@ -42,18 +42,23 @@ MODEL_SETTINGS = {  # of conf/model; those of other names are not shown
 }
 
 
-def read_facts(summary: SummaryRecord, records: Sequence[RunRecord]) -> dict[str, Any]:
-    """The facts of one evaluated grid, by the names that checklists.yaml uses.
+TableRow = dict[str, str | int]
+Fact = str | int | list[TableRow]
+Facts = dict[str, Fact | None]  # None, empty: not known
+
+
+def read_facts(summary: SummaryRecord, records: Sequence[RunRecord]) -> dict[str, Fact]:
+    """Read the facts of one evaluated grid, by the names that checklists.yaml uses.
 
     Args:
         summary: of ricenet.evaluate.
         records: run.json of every finished run, leakage controls too.
 
     Returns:
-        Texts and whole numbers; for tables lists of rows, which are dicts of the same.
+        Texts, whole numbers and, for tables, lists of rows.
     """
     networks = [record for record in records if record.control is None]
-    facts = {
+    facts: Facts = {
         **_of_runs(networks),
         **_of_versions(networks),
         **_of_cohort(summary),
@@ -62,10 +67,10 @@ def read_facts(summary: SummaryRecord, records: Sequence[RunRecord]) -> dict[str
         **_of_comparisons(summary),
     }
     facts["limits"] = _limits(summary, facts)
-    return {name: value for name, value in facts.items() if value not in (None, "", [])}
+    return {name: value for name, value in facts.items() if value is not None and value not in ("", [])}
 
 
-def _of_runs(networks: Sequence[RunRecord]) -> dict[str, Any]:
+def _of_runs(networks: Sequence[RunRecord]) -> Facts:
     models = [record.model for record in networks]
     kinds = _distinct(model.get("architecture", model.get("name")) for model in models)
     weights = _distinct(model.get("pretrained") or "random" for model in models)
@@ -102,20 +107,20 @@ def _initialisation(weights: str) -> str:
     return f"transferred weights (SHA-256 {digest[1]})" if digest else "transferred weights"
 
 
-def _of_versions(networks: Sequence[RunRecord]) -> dict[str, Any]:
+def _of_versions(networks: Sequence[RunRecord]) -> Facts:
     versions = [record.versions for record in networks]
-    software = [", ".join(f"{name} {one[name]}" for name in PACKAGES if one.get(name)) for one in versions]
+    software = [", ".join(f"{name} {of_run[name]}" for name in PACKAGES if of_run.get(name)) for of_run in versions]
     return {
         "software": "; ".join(_distinct(software)),
-        "ricenet_version": _listed(one.get("ricenet") for one in versions),
-        "commit": _listed(one.get("commit") for one in versions),
-        "machines": _listed(one.get("machine") for one in versions),
+        "ricenet_version": _listed(of_run.get("ricenet") for of_run in versions),
+        "commit": _listed(of_run.get("commit") for of_run in versions),
+        "machines": _listed(of_run.get("machine") for of_run in versions),
     }
 
 
-def _of_cohort(summary: SummaryRecord) -> dict[str, Any]:
+def _of_cohort(summary: SummaryRecord) -> Facts:
     cohort = summary.cohort
-    facts: dict[str, Any] = {}
+    facts: Facts = {}
     for prefix, counts in (("cv", cohort.validation), ("test", cohort.test)):
         if counts.cases:
             facts |= {f"{prefix}_{name}": count for name, count in counts}
@@ -125,11 +130,11 @@ def _of_cohort(summary: SummaryRecord) -> dict[str, Any]:
     return facts | {"test_use": looks(summary.test_access) if cohort.test.cases else "There is no test split."}
 
 
-def _of_grid(summary: SummaryRecord) -> dict[str, Any]:
+def _of_grid(summary: SummaryRecord) -> Facts:
     # Only model-ready phantoms (phantom format=cases) keep the best possible predictions beside their cases.
     drawn = any(scores.bayes_macro_f1 is not None for scores in summary.sets.values())
     combinations = sum(name not in ONE_MODEL for name in summary.sets)
-    facts = {
+    facts: Facts = {
         "combinations": combinations or None,
         "n_folds": summary.n_folds,
         "folds_hash": summary.folds_hash[:12],
@@ -142,7 +147,7 @@ def _of_grid(summary: SummaryRecord) -> dict[str, Any]:
     return facts
 
 
-def _of_results(summary: SummaryRecord) -> dict[str, Any]:
+def _of_results(summary: SummaryRecord) -> Facts:
     rows = {**summary.sets, **summary.baselines}
     return {
         "results": [_result(name, scores, summary.n_folds) for name, scores in rows.items()],
@@ -163,7 +168,7 @@ def _interval_methods(rows: Iterable[RowScores], how: BootstrapSettings) -> str:
     return " or ".join(words).format(draws=how.draws, seed=how.seed)
 
 
-def _of_shown_set(sets: Mapping[str, RowScores]) -> dict[str, Any]:
+def _of_shown_set(sets: Mapping[str, RowScores]) -> Facts:
     """Errors and subgroups, of the set with all inputs; of the last one where it is not there yet."""
     if not sets:
         return {}
@@ -179,7 +184,7 @@ def _of_shown_set(sets: Mapping[str, RowScores]) -> dict[str, Any]:
     }
 
 
-def _result(name: str, scores: RowScores, n_folds: int) -> dict[str, Any]:
+def _result(name: str, scores: RowScores, n_folds: int) -> TableRow:
     spread = "" if scores.folds_sd is None else f" ± {number(scores.folds_sd)}"
     return {
         "name": _name(name),
@@ -199,7 +204,7 @@ def _chance(chance: Chance) -> str:
     return f"{number(chance.mean)} (p {p_value(chance.p)})"
 
 
-def _on_test(name: str, scores: RowScores) -> dict[str, Any]:
+def _on_test(name: str, scores: RowScores) -> TableRow:
     return {
         "name": _name(name),
         "n": scores.n_test,
@@ -209,7 +214,7 @@ def _on_test(name: str, scores: RowScores) -> dict[str, Any]:
     }
 
 
-def _calibrated(name: str, values: Calibration) -> dict[str, str]:
+def _calibrated(name: str, values: Calibration) -> TableRow:
     return {
         "name": _name(name),
         "brier": number(values.brier),
@@ -218,7 +223,7 @@ def _calibrated(name: str, values: Calibration) -> dict[str, str]:
     }
 
 
-def _level(level: SubgroupLevel) -> dict[str, Any]:
+def _level(level: SubgroupLevel) -> TableRow:
     counts = level.model_dump(include={"column", "level", "n", "rice", "right"})
     return counts | {"macro_f1": interval(level.macro_f1, level.interval)}
 
@@ -228,8 +233,8 @@ def _single_seeds(name: str, seeds: SeedSpread) -> str:
     return f"{_name(name)} {number(seeds.oof_mean)}{spread}"
 
 
-def _of_comparisons(summary: SummaryRecord) -> dict[str, Any]:
-    facts: dict[str, Any] = {
+def _of_comparisons(summary: SummaryRecord) -> Facts:
+    facts: Facts = {
         "declared": "; ".join(map(_pair, summary.declared)),
         "declared_count": len(summary.declared) or None,
         "compared": [_compared(pair, contrast) for pair, contrast in summary.contrasts.items()],
@@ -252,7 +257,7 @@ def _name(row: str) -> str:
     return row_name(row) if row in PAPER or row in BASELINES else row
 
 
-def _compared(pair: str, contrast: Contrast) -> dict[str, Any]:
+def _compared(pair: str, contrast: Contrast) -> TableRow:
     low, high = contrast.interval
     return {
         "name": _pair(pair),
@@ -264,7 +269,7 @@ def _compared(pair: str, contrast: Contrast) -> dict[str, Any]:
     }
 
 
-def _control(control: ControlScores) -> dict[str, Any]:
+def _control(control: ControlScores) -> TableRow:
     return {
         "name": control.row,
         "seed": control.seed,
@@ -274,20 +279,22 @@ def _control(control: ControlScores) -> dict[str, Any]:
     }
 
 
-def _limits(summary: SummaryRecord, facts: Mapping[str, Any]) -> str:
+def _limits(summary: SummaryRecord, facts: Facts) -> str:
     """What ricenet itself knows to weaken the study."""
-    seeds, tested = facts["seeds"], facts.get("test_patients", FEW_PATIENTS)
-    above = any(control.above_chance for control in summary.controls)
-    found = {
+    seeds, checkpoint = str(facts["seeds"]), str(facts["checkpoint"])
+    test = summary.cohort.test
+    limits = {
         "the cohort is synthetic": facts["synthetic_cohort"],
         f"the grid is not finished ({facts.get('unfinished')})": facts.get("unfinished"),
-        f"the test split has {tested} patients, too few to rank input combinations": tested < FEW_PATIENTS,
-        "an epoch was chosen on the very fold that is scored": "best" in facts["checkpoint"],
+        f"the test split has {test.patients} patients, too few to rank input combinations": (
+            test.cases and test.patients < MIN_RANKING_PATIENTS
+        ),
+        "an epoch was chosen on the very fold that is scored": "best" in checkpoint,
         "one seed was used, so the spread between trainings is not known": seeds and "," not in seeds,
         "no leakage control was run": not summary.controls,
-        "a leakage control is above chance": above,
+        "a leakage control is above chance": any(control.above_chance for control in summary.controls),
     }
-    return "; ".join(text for text, holds in found.items() if holds)
+    return "; ".join(text for text, holds in limits.items() if holds)
 
 
 def _distinct(values: Iterable[Any]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Folds compared over the epochs: the metrics.csv of a grid's runs in, mean and band per row of the grid out.
+"""Compare folds over the epochs: the metrics.csv of a grid's runs in, mean and band per row of the grid out.
 
 Read while the grid is being trained, too: a run counts from its first epoch on. Rows are modality sets, the one model
 for all sets, and leakage controls; several seeds of a fold count as several runs.

@@ -1,4 +1,4 @@
-"""The paper's two figures, drawn from our runs: a summary or a case in, figures out.
+"""Draw the paper's two figures from our runs.
 
 The same input gives the same bytes: no date, a fixed salt for the ids of an SVG.
 """

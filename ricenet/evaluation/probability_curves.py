@@ -1,4 +1,4 @@
-"""What the probabilities look like: a summary in; ROC curves, reliability diagrams and a decision curve out.
+"""Draw ROC curves, reliability diagrams and the decision curve of a summary.
 
 One small panel a row of the results, in the paper's order, drawn for a page about 1100 pixels wide.
 """

@@ -1,4 +1,4 @@
-"""The table of results, the paper's numbers beside ours: a summary in, CSV or terminal lines out."""
+"""Write the table of results, the paper's numbers beside ours, as CSV and as terminal lines."""
 
 import csv
 import io

@@ -1,8 +1,7 @@
-"""The numbers of one row of the results: its folds' answers in; values, intervals and curves out, as summary.json has
-them.
+"""Score one row of the results: its folds' probabilities in; values, intervals and curves of summary.json out.
 
-A row is a modality set, a baseline or a leakage control. Where a fold was trained with several seeds, its answer for a
-case is their mean probability, and what the single trainings reach stands under `seeds`.
+A row is a modality set, a baseline or a leakage control. Where a fold was trained with several seeds, its prediction
+for a case is their mean probability, and what the single trainings reach stands under `seeds`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from sklearn.metrics import confusion_matrix
 
 from ricenet.cohort.folds import Folds
 from ricenet.cohort.ready_cases import ReadyCase
-from ricenet.evaluation.grid import Answers, labels_of, out_of_fold, patients_of
+from ricenet.evaluation.grid import FoldProbabilities, labels_of, out_of_fold, patients_of
 from ricenet.evaluation.summary import Confusion, RowScores, SeedSpread, SubgroupLevel
 from ricenet.statistics import metrics
 from ricenet.statistics.calibration import calibration, net_benefit, roc
@@ -24,7 +23,7 @@ THRESHOLDS = np.round(np.arange(0.05, 0.951, 0.05), 2)
 
 @dataclass(frozen=True)
 class Resampling:
-    """Of every interval: resamples of the patients, and the seed that they are drawn from."""
+    """How every interval is drawn: number of resamples of the patients, and the seed of the draws."""
 
     draws: int
     seed: int
@@ -32,7 +31,7 @@ class Resampling:
 
 @dataclass(frozen=True)
 class Pooled:
-    """Every case once, with the answer of the model that never saw it: (n,) labels, probabilities, patient keys."""
+    """Every case once, predicted by the model that never saw it: (n,) labels, probabilities, patient keys."""
 
     labels: np.ndarray
     probabilities: np.ndarray
@@ -44,24 +43,24 @@ class Pooled:
         return metrics.decide(self.probabilities)
 
 
-def pool(folds: Folds, answers: Mapping[int, Answers]) -> Pooled:
-    """The out-of-fold answers of the folds that are there; of several seeds the mean."""
-    cases = out_of_fold(folds, answers)
-    probabilities = np.concatenate([found.validation.mean(axis=0) for found in answers.values()])
+def pool(folds: Folds, by_fold: Mapping[int, FoldProbabilities]) -> Pooled:
+    """The out-of-fold probabilities of the folds that are there; of several seeds the mean."""
+    cases = out_of_fold(folds, by_fold)
+    probabilities = np.concatenate([fold.validation.mean(axis=0) for fold in by_fold.values()])
     return Pooled(labels_of(cases), probabilities, patients_of(cases))
 
 
-def score(folds: Folds, answers: Mapping[int, Answers], how: Resampling, test: bool) -> RowScores:
+def score(folds: Folds, by_fold: Mapping[int, FoldProbabilities], how: Resampling, test: bool) -> RowScores:
     """All numbers of one row over the folds it has.
 
     Args:
         test: whether the test split is looked at; its values are None otherwise, and where there is none.
     """
-    pooled = pool(folds, answers)
+    pooled = pool(folds, by_fold)
     labels, probabilities, patients = pooled.labels, pooled.probabilities, pooled.patients
     estimate = metrics.macro_f1_estimate(labels, pooled.decisions, patients, how.draws, how.seed)
-    by_fold = [fold_macro_f1(folds, fold, answers) if fold in answers else None for fold in range(folds.n_folds)]
-    finished = [value for value in by_fold if value is not None]
+    macro_f1s = [fold_macro_f1(folds, fold, by_fold) if fold in by_fold else None for fold in range(folds.n_folds)]
+    finished = [value for value in macro_f1s if value is not None]
     scores = RowScores(
         oof_macro_f1=estimate.value,
         oof_interval=estimate.interval,
@@ -70,29 +69,29 @@ def score(folds: Folds, answers: Mapping[int, Answers], how: Resampling, test: b
         oof_intervals=metrics.describe_intervals(labels, probabilities, patients, how.draws, how.seed),
         oof_confusion=_confusion(labels, pooled.decisions),
         chance=chance(labels, pooled.decisions, patients, how.draws, how.seed),
-        folds=by_fold,
+        folds=macro_f1s,
         folds_mean=float(np.mean(finished)),
         folds_sd=_standard_deviation(finished),
-        seeds=_seeds(folds, answers, test),
+        seeds=_seeds(folds, by_fold, test),
         n=len(labels),
         n_patients=len(set(patients)),
         calibration=calibration(labels, probabilities, patients, how.draws, how.seed),
         roc=roc(labels, probabilities),
         decision_curve=net_benefit(labels, probabilities, THRESHOLDS),
         n_test=len(folds.test()) if test else 0,
-        test_members=list(answers),
+        test_members=list(by_fold),
         test_members_macro_f1=None,
         test_vote_macro_f1=None,
         test_mean_macro_f1=None,
         test_interval=None,
         test_confusion=None,
     )
-    return _with_test(scores, folds, _members(answers), how) if test and folds.test() else scores
+    return _with_test(scores, folds, _members(by_fold), how) if test and folds.test() else scores
 
 
-def _members(answers: Mapping[int, Answers]) -> np.ndarray:
+def _members(by_fold: Mapping[int, FoldProbabilities]) -> np.ndarray:
     """(folds, test cases): the ensemble's members, a fold's seeds averaged."""
-    return np.stack([found.test.mean(axis=0) for found in answers.values()])
+    return np.stack([fold.test.mean(axis=0) for fold in by_fold.values()])
 
 
 def _with_test(scores: RowScores, folds: Folds, members: np.ndarray, how: Resampling) -> RowScores:
@@ -117,26 +116,26 @@ def _with_test(scores: RowScores, folds: Folds, members: np.ndarray, how: Resamp
     )
 
 
-def _seeds(folds: Folds, answers: Mapping[int, Answers], test: bool) -> SeedSpread | None:
+def _seeds(folds: Folds, by_fold: Mapping[int, FoldProbabilities], test: bool) -> SeedSpread | None:
     """What single trainings reach: the r-th seeds of all folds make one cross-validation; None with one seed a fold.
 
     Where folds have different numbers of seeds, the surplus ones only count in the mean probabilities.
     """
-    count = min(len(fold.seeds) for fold in answers.values())
-    if max(len(fold.seeds) for fold in answers.values()) == 1:
+    count = min(len(fold.seeds) for fold in by_fold.values())
+    if max(len(fold.seeds) for fold in by_fold.values()) == 1:
         return None
-    labels = labels_of(out_of_fold(folds, answers))
-    runs = [np.concatenate([fold.validation[r] for fold in answers.values()]) for r in range(count)]
+    labels = labels_of(out_of_fold(folds, by_fold))
+    runs = [np.concatenate([fold.validation[r] for fold in by_fold.values()]) for r in range(count)]
     values = [metrics.macro_f1(labels, metrics.decide(run)) for run in runs]
     spread = SeedSpread(
-        of_folds={str(fold): list(of_fold.seeds) for fold, of_fold in answers.items()},
+        of_folds={str(fold): list(of_fold.seeds) for fold, of_fold in by_fold.items()},
         oof_macro_f1=values,
         oof_mean=float(np.mean(values)),
         oof_sd=_standard_deviation(values),
     )
     if not (test and folds.test()):
         return spread
-    votes = [metrics.majority_vote(np.stack([fold.test[r] for fold in answers.values()])) for r in range(count)]
+    votes = [metrics.majority_vote(np.stack([fold.test[r] for fold in by_fold.values()])) for r in range(count)]
     voted = [metrics.macro_f1(labels_of(folds.test()), vote) for vote in votes]
     return spread.model_copy(
         update={
@@ -152,9 +151,9 @@ def _standard_deviation(values: Sequence[float]) -> float | None:
     return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
-def fold_macro_f1(folds: Folds, fold: int, answers: Mapping[int, Answers]) -> float:
+def fold_macro_f1(folds: Folds, fold: int, by_fold: Mapping[int, FoldProbabilities]) -> float:
     """Macro-F1 of one finished fold's validation cases."""
-    pooled = pool(folds, {fold: answers[fold]})
+    pooled = pool(folds, {fold: by_fold[fold]})
     return metrics.macro_f1(pooled.labels, pooled.decisions)
 
 
@@ -164,14 +163,14 @@ def _confusion(labels: np.ndarray, decisions: np.ndarray) -> Confusion:
 
 
 def by_subgroup(
-    folds: Folds, answers: Mapping[int, Answers], levels: Mapping[str, Mapping[str, str]], how: Resampling
+    folds: Folds, by_fold: Mapping[int, FoldProbabilities], levels: Mapping[str, Mapping[str, str]], how: Resampling
 ) -> list[SubgroupLevel]:
-    """The pooled answers within each level of each column; descriptive: no level is tested against another.
+    """The pooled predictions within each level of each column; descriptive: no level is tested against another.
 
     Args:
         levels: column -> case key -> level; a case without one is in the level `not given`.
     """
-    cases, pooled = out_of_fold(folds, answers), pool(folds, answers)
+    cases, pooled = out_of_fold(folds, by_fold), pool(folds, by_fold)
     rows = []
     for column, level_of in levels.items():
         of_cases = np.array([level_of.get(case.case_key, "not given") for case in cases])
@@ -205,14 +204,16 @@ def _score_subgroup(column: str, level: str, part: Pooled, how: Resampling) -> S
     )
 
 
-def predictions(name: str, folds: Folds, answers: Mapping[int, Answers], test: bool) -> list[dict[str, str | int]]:
+def predictions(
+    name: str, folds: Folds, by_fold: Mapping[int, FoldProbabilities], test: bool
+) -> list[dict[str, str | int]]:
     """A row per case of evaluation/predictions.csv: out of fold, and both ensembles on the test split."""
     rows = []
-    for fold, found in answers.items():
-        for case, rice in zip(folds.validation(fold), found.validation.mean(axis=0), strict=True):
+    for fold, probabilities in by_fold.items():
+        for case, rice in zip(folds.validation(fold), probabilities.validation.mean(axis=0), strict=True):
             rows.append(_prediction(name, case, str(fold), rice, metrics.decide(rice)))
     if test and folds.test():
-        members = _members(answers)
+        members = _members(by_fold)
         for case, rice, vote in zip(folds.test(), members.mean(axis=0), metrics.majority_vote(members), strict=True):
             rows.append(_prediction(name, case, "ensemble", rice, vote))
     return rows

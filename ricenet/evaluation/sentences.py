@@ -1,4 +1,4 @@
-"""What an evaluation says, in sentences: summary.json in, sentences and formatted numbers out.
+"""Say in sentences what an evaluation found.
 
 Only what was declared beforehand is said to pass; no set is called the best of seven.
 """
@@ -101,7 +101,7 @@ def reach(power: "PowerStatement") -> str:
         what = f"could show a difference in accuracy of {points:.1f} points, not a smaller one"
     return (
         f"With {power.patients} patients this cohort {what} ({power.power:.0%} power, before any adjustment for "
-        f"several contrasts, where two models answer {power.discordance:.0%} of the patients differently, {seen})."
+        f"several contrasts, where two models predict {power.discordance:.0%} of the patients differently, {seen})."
     )
 
 

@@ -24,7 +24,7 @@ from ricenet.cohort.folds import Folds, read_folds
 from ricenet.cohort.ready_cases import ReadyCase
 from ricenet.command.schemas import defaults_of
 from ricenet.errors import InvalidInput, WrongUsage
-from ricenet.evaluation.grid import Answers, labels_of, out_of_fold, patients_of, read_grid
+from ricenet.evaluation.grid import FoldProbabilities, labels_of, out_of_fold, patients_of, read_grid
 from ricenet.evaluation.summary import RowScores, read_summary
 from ricenet.prediction.model_json import VERSION, ModelEvaluation, ModelRecord, NetworkSettings, TrainingCohort
 from ricenet.prediction.training_range import measure, ranges
@@ -50,7 +50,7 @@ class Trained:
     cases: Path
     folds: Folds
     finished: dict[int, FinishedRun]
-    answers: dict[int, Answers]
+    answers: dict[int, FoldProbabilities]
 
     @property
     def first(self) -> FinishedRun:

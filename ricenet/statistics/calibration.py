@@ -16,7 +16,7 @@ from sklearn.metrics import brier_score_loss, log_loss, roc_curve
 
 from ricenet.statistics import metrics
 
-CLIP = 1e-6  # logits and log-loss see probabilities in [CLIP, 1 - CLIP]; a wrong answer of 0 or 1 costs 13.8 nats
+CLIP = 1e-6  # logits and log-loss see probabilities in [CLIP, 1 - CLIP]; a wrong probability of 0 or 1 costs 13.8 nats
 MOST_BINS = 5
 HISTOGRAM_BINS = 10
 _LABELS_AT_ONCE = 1_000_000  # of the null's draws; bounds its memory to about 20 MB

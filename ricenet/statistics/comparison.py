@@ -1,4 +1,4 @@
-"""One row of the results against another: answers about the same cases in, p-values out.
+"""Compare rows of the results: decisions about the same cases in, p-values out.
 
 Labels, decisions and patients are (n,) arrays as in ricenet.statistics.metrics. The patient is the unit: several cases
 of one patient never count as independent. Which contrasts are made at all is declared beforehand
@@ -16,7 +16,7 @@ from statsmodels.stats.multitest import multipletests
 
 @dataclass(frozen=True)
 class Pairs:
-    """Cases that only one of two answers is right about, and the exact two-sided p over patients."""
+    """Cases that only one of two models is right about, and the exact two-sided p over patients."""
 
     only_ours: int
     only_theirs: int
@@ -43,7 +43,7 @@ class FoldTest:
 
 
 def mcnemar(labels: np.ndarray, ours: np.ndarray, theirs: np.ndarray, patients: np.ndarray) -> Pairs:
-    """Are two answers equally often right? The exact two-sided test of the patients' differences in the number right.
+    """Are two models equally often right? The exact two-sided test of the patients' differences in the number right.
 
     If neither is better, each patient's difference is as likely with the other sign. With one case a patient that is
     McNemar's exact test.
@@ -84,8 +84,8 @@ def cochrans_q(right: np.ndarray, patients: np.ndarray) -> Omnibus:
     df = of_patients.shape[1] - 1
     if (of_patients == of_patients[:, :1]).all():
         return Omnibus(0.0, df, 1.0)
-    found = contingency_tables.cochrans_q(of_patients)
-    return Omnibus(float(found.statistic), df, float(found.pvalue))
+    test = contingency_tables.cochrans_q(of_patients)
+    return Omnibus(float(test.statistic), df, float(test.pvalue))
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The estimators of the evaluation: labels and answers in, numbers out. Nothing here knows of files or folds.
+"""The estimators of the evaluation: labels and predictions in, numbers out. Nothing here knows of files or folds.
 
 Labels and decisions are (n,) integer arrays, 0 recurrence, 1 rice; probabilities are of rice. The patient is the unit
 of every interval: cases of one patient are drawn together, never apart. Two kinds of interval, both 95%:
@@ -77,7 +77,7 @@ def majority_vote(probabilities: np.ndarray) -> np.ndarray:
     """The paper's ensemble: each member of (members, n) probabilities casts one vote per case; the (n,) decisions.
 
     With an even number of members the votes can tie. A fixed class for ties would let one vote count double, so a tie
-    goes to the side of the mean probability: every member can still change the answer.
+    goes to the side of the mean probability: every member can still change the vote.
     """
     votes = decide(probabilities).sum(axis=0)
     members = len(probabilities)
@@ -194,15 +194,17 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 class _Judged:
-    """What an interval is found from: (n,) labels, one or two (n,) answers, (n,) patients; of two, the difference."""
+    """What an interval is computed from: (n,) labels, patients, and decisions of one model, or of two to compare."""
 
-    def __init__(self, labels: np.ndarray, answers: Sequence[np.ndarray], patients: np.ndarray) -> None:
-        self.labels, self.answers, self.patients = np.asarray(labels), np.stack(answers), np.asarray(patients)
-        self.confusion = np.moveaxis(confusion(labels, self.answers), 0, 1)  # (n, answers, 4)
+    def __init__(self, labels: np.ndarray, decisions: Sequence[np.ndarray], patients: np.ndarray) -> None:
+        self.labels = np.asarray(labels)
+        self.decisions = np.stack(decisions)  # (models, n)
+        self.patients = np.asarray(patients)
+        self.confusion = np.moveaxis(confusion(labels, self.decisions), 0, 1)  # (n, models, 4)
 
-    def n_patients(self, mine: np.ndarray | slice = slice(None)) -> int:
-        """How many patients the cases `mine` are of: several cases of one weigh together as one."""
-        return len(np.unique(self.patients[mine]))
+    def n_patients(self, cases: np.ndarray | slice = slice(None)) -> int:
+        """Number of patients that `cases` are of: several cases of one weigh together as one."""
+        return len(np.unique(self.patients[cases]))
 
 
 def _first_less_second(values: np.ndarray) -> np.ndarray:
@@ -262,7 +264,7 @@ def _bootstrap(n_patients: int, statistic: Metric, method: str, draws: int, seed
         return statistic(times.reshape(*drawn.shape[:-1], n_patients).astype(float))
 
     with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # its nan is answered below
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # its nan is handled below
         low, high = stats.bootstrap(
             (np.arange(n_patients),),
             of_resamples,
@@ -279,15 +281,15 @@ def _bootstrap(n_patients: int, statistic: Metric, method: str, draws: int, seed
 def _jeffreys(judged: _Judged, metric: Metric, seed: int) -> Interval:
     """Quantiles of the propagated metric, widened at the border as in Brown, Cai and DasGupta 2001.
 
-    The interval holds the observed value. Where one answer is right about every case, it reaches down to the metric at
+    The interval holds the observed value. Where a model is right about every case, it reaches down to the metric at
     sensitivity = specificity = x, with which all n patients are right with probability alpha / 2 (x^n); where it is
     wrong about every case, up to that at 1 - x.
     """
     tail = (1 - CONFIDENCE) / 2
     sample = _first_less_second(metric(_propagate(judged, seed)))
     ends = [*np.quantile(sample, [tail, 1 - tail]), _first_less_second(metric(judged.confusion.sum(axis=0)))]
-    right = (judged.answers == judged.labels).mean()
-    if len(judged.answers) == 1 and right in (0, 1):
+    right = (judged.decisions == judged.labels).mean()
+    if len(judged.decisions) == 1 and right in (0, 1):
         x = tail ** (1 / judged.n_patients()) if right == 1 else 1 - tail ** (1 / judged.n_patients())
         recurrence, rice = np.bincount(judged.labels, minlength=2)
         ends.append(metric(np.array([rice * x, rice * (1 - x), recurrence * (1 - x), recurrence * x])))
@@ -295,20 +297,21 @@ def _jeffreys(judged: _Judged, metric: Metric, seed: int) -> Interval:
 
 
 def _propagate(judged: _Judged, seed: int) -> np.ndarray:
-    """(draws, answers, 4) confusion counts that the answers make plausible, at the observed class sizes.
+    """(draws, models, 4) confusion counts that the decisions make plausible, at the observed class sizes.
 
-    Answers about one case belong together: in each class a Dirichlet over the 2^answers patterns of right and wrong,
-    1 / 2^answers added to each, so that the share of right ones of each answer is Beta(right + 1/2, wrong + 1/2).
+    Decisions about one case belong together: in each class a Dirichlet over the 2^models patterns of right and wrong,
+    1 / 2^models added to each, so that the share of right ones of each model is Beta(right + 1/2, wrong + 1/2).
     """
-    rng, answers = np.random.default_rng(seed), judged.answers
-    patterns = 2 ** len(answers)
-    is_right = (np.arange(patterns)[:, None] >> np.arange(len(answers))) & 1  # (patterns, answers)
-    counts = np.empty((PROPAGATED_DRAWS, len(answers), 4))
+    rng = np.random.default_rng(seed)
+    models = len(judged.decisions)
+    patterns = 2**models
+    is_right = (np.arange(patterns)[:, None] >> np.arange(models)) & 1  # (patterns, models)
+    counts = np.empty((PROPAGATED_DRAWS, models, 4))
     for label, (right_column, wrong_column) in ((1, (0, 1)), (0, (3, 2))):
-        mine = judged.labels == label
-        pattern = (answers[:, mine] == label).T.astype(int) @ (1 << np.arange(len(answers)))
-        weight = judged.n_patients(mine) / max(1, mine.sum())
+        of_class = judged.labels == label
+        pattern = (judged.decisions[:, of_class] == label).T.astype(int) @ (1 << np.arange(models))
+        weight = judged.n_patients(of_class) / max(1, of_class.sum())
         seen = weight * np.bincount(pattern, minlength=patterns)
-        right = rng.dirichlet(seen + 1 / patterns, PROPAGATED_DRAWS) @ is_right  # (draws, answers)
-        counts[..., right_column], counts[..., wrong_column] = mine.sum() * right, mine.sum() * (1 - right)
+        right = rng.dirichlet(seen + 1 / patterns, PROPAGATED_DRAWS) @ is_right  # (draws, models)
+        counts[..., right_column], counts[..., wrong_column] = of_class.sum() * right, of_class.sum() * (1 - right)
     return counts

@@ -1,6 +1,6 @@
 """What a cohort could not have shown: numbers of patients and true accuracies in, sizes and probabilities out.
 
-Accuracies and discordances are shares of patients, one case each; discordance: the share that two models answer
+Accuracies and discordances are shares of patients, one case each; discordance: the share that two models predict
 differently.
 """
 
@@ -45,7 +45,7 @@ def smallest_detectable_difference(
 
 
 def fewest_discordant(alpha: float = 0.05) -> int:
-    """With fewer patients answered differently, McNemar's exact p cannot be alpha or less, even if all go one way."""
+    """With fewer patients predicted differently, McNemar's exact p cannot be alpha or less, even if all go one way."""
     return next(n for n in count(1) if stats.binomtest(n, n).pvalue <= alpha)
 
 

@@ -1,10 +1,10 @@
-"""A probability on the scale of what was observed: out-of-fold answers in; a curve with its uncertainty out.
+"""A probability on the scale of what was observed: out-of-fold predictions in; a curve with its uncertainty out.
 
 Logistic recalibration: log odds of rice = intercept + slope * logit(probability), fitted by maximum likelihood
 (Cox 1958, Biometrika 45:562; Van Calster et al. 2019, BMC Medicine 17:230).
 
-It is fitted to the answers of single folds' models, because only those are about cases that the model has not seen. A
-new patient gets the mean of all folds' probabilities, which lies nearer to the middle than a single one and ranks a
+It is fitted to the predictions of single folds' models, because only those are about cases that the model has not seen.
+A new patient gets the mean of all folds' probabilities, which lies nearer to the middle than a single one and ranks a
 little better: the recalibrated value then tends to say too little rather than too much.
 """
 
@@ -65,9 +65,9 @@ def fit_recalibration(
     labels, logits = np.asarray(labels), _logit(probabilities)
     found = _fit(labels, logits, np.ones(len(labels)))
     if found is None:
-        return Recalibration(None, "the out-of-fold answers allow no fit: one class, or one probability parts the two")
+        return Recalibration(None, "the out-of-fold predictions allow no fit: one class, or one probability parts them")
     if found[1] <= 0:
-        return Recalibration(None, "the out-of-fold answers rank the classes no better than chance")
+        return Recalibration(None, "the out-of-fold predictions rank the classes no better than chance")
     drawn = _draw(labels, logits, patients, seed)
     kept = tuple((round(pair[0], 6), round(pair[1], 6)) for pair in drawn if pair is not None)
     if DRAWS - len(kept) > MOST_LEFT_OUT * DRAWS:
@@ -87,8 +87,9 @@ def recalibrate(curve: RecalibrationCurve, probability: float) -> tuple[float, t
     """A probability of rice on the scale of what was observed, with a 95% interval.
 
     The interval is a pointwise one for the curve at this probability: how well the cohort determines the share of rice
-    among patients with such an answer. It is none for the patient, who has one or the other. Of 2,000 simulated cohorts
-    it held the true share in 91-94% with 40 patients, 93-94% with 80 and 93-95% with 200 (answers of .1 to .9).
+    among patients with such a prediction. It is none for the patient, who has one or the other. Of 2,000 simulated
+    cohorts it held the true share in 91-94% with 40 patients, 93-94% with 80 and 93-95% with 200 (predictions of .1 to
+    .9).
     """
     x = _logit(probability)
     intercepts, slopes = np.array(curve.draws).T

@@ -149,7 +149,7 @@ def test_a_grid_has_one_set_of_labels_and_is_read_apart(phantom_cases: Path, tmp
             assert len(list(csv.DictReader(stream))) == 1
     assert read_grid(runs, phantom_cases, real) == {}
     controls = read_controls(runs, real)
-    assert [(one.row, sorted(one.answers)) for one in controls] == [
+    assert [(one.row, sorted(one.by_fold)) for one in controls] == [
         ("modality_dropout-shuffled_labels", [0]), ("post_event-shuffled_labels", [0, 1]),
         ("rd-shuffled_labels", [0, 1]),
     ]  # fmt: skip

@@ -79,11 +79,11 @@ def test_matrices_hold_the_counts_and_shares_of_the_truth():
     shades = np.array(axes.findobj(AxesImage)[0].get_array())
     assert shades == pytest.approx(np.array([[0.75, 0.25], [0.25, 0.75]]))
     cells = {text.get_position(): text.get_text() for text in axes.texts if "%" in text.get_text()}
-    assert cells == {(0, 0): "36\n75%", (1, 0): "12\n25%", (0, 1): "8\n25%", (1, 1): "24\n75%"}  # answer, truth
+    assert cells == {(0, 0): "36\n75%", (1, 0): "12\n25%", (0, 1): "8\n25%", (1, 1): "24\n75%"}  # prediction, truth
     assert [label.get_text() for label in axes.get_xticklabels()] == ["recurrence", "RICE"]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["recurrence", "RICE"]
     assert axes.get_ylim()[0] > axes.get_ylim()[1]  # recurrence above
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("answer", "truth")
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("prediction", "truth")
 
 
 def test_the_votes_matrices_come_with_the_test_split():

@@ -1,4 +1,4 @@
-"""Contrasts on answers whose errors are known: who is compared with whom, over which patients, and what passes."""
+"""Contrasts on predictions whose errors are known: who is compared with whom, over which patients, and what passes."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from statsmodels.stats.multitest import multipletests
 from ricenet.cohort.shuffled_labels import shuffled
 from ricenet.errors import WrongUsage
 from ricenet.evaluation import contrasts, scores
-from ricenet.evaluation.grid import Answers, Grid, labels_of, out_of_fold
+from ricenet.evaluation.grid import FoldProbabilities, Grid, labels_of, out_of_fold
 
 HOW = scores.Resampling(999, 0)
 PAIRS = [("rd_post_event", "rd"), ("rd_post_event", "post"), ("rd_event", "event")]
@@ -22,7 +22,7 @@ def folds(tmp_path_factory):
     return write_cases_folder(tmp_path_factory.mktemp("c") / "cases", make_cases({"cv": (48, 32), "test": (7, 5)}))
 
 
-def answers(folds, share_wrong: float, seed: int, only=range(5)) -> dict[int, Answers]:
+def predicted(folds, share_wrong: float, seed: int, only=range(5)) -> dict[int, FoldProbabilities]:
     """Right but for a share of the cases, which the seed chooses."""
     rng = np.random.default_rng(seed)
     found = {}
@@ -31,14 +31,14 @@ def answers(folds, share_wrong: float, seed: int, only=range(5)) -> dict[int, An
         for cases in (folds.validation(fold), folds.test()):
             wrong = rng.random(len(cases)) < share_wrong
             parts.append(np.where(labels_of(cases) ^ wrong, 0.8, 0.2)[None])
-        found[fold] = Answers(*parts)
+        found[fold] = FoldProbabilities(*parts)
     return {fold: found[fold] for fold in only}
 
 
 def full(folds) -> Grid:
     return {
-        "rd_post_event": answers(folds, 0.05, 1), "rd": answers(folds, 0.1, 2), "post": answers(folds, 0.5, 3),
-        "rd_event": answers(folds, 0.1, 4), "event": answers(folds, 0.45, 5),
+        "rd_post_event": predicted(folds, 0.05, 1), "rd": predicted(folds, 0.1, 2), "post": predicted(folds, 0.5, 3),
+        "rd_event": predicted(folds, 0.1, 4), "event": predicted(folds, 0.45, 5),
     }  # fmt: skip
 
 
@@ -46,7 +46,7 @@ def decisions(folds, found, only=range(5)):
     return np.concatenate([found[fold].validation[0] > 0.5 for fold in only]).astype(int)
 
 
-def test_tests_are_those_of_statsmodels_on_the_pooled_answers(folds):
+def test_tests_are_those_of_statsmodels_on_the_pooled_predictions(folds):
     grid = full(folds)
     summary = contrasts.compare(folds, grid, list(grid), PAIRS, HOW)
     labels = labels_of(out_of_fold(folds, range(5)))
@@ -72,7 +72,7 @@ def test_tests_are_those_of_statsmodels_on_the_pooled_answers(folds):
 
 
 def test_only_common_folds_are_compared_and_a_missing_contrast_still_counts_for_holm(folds):
-    grid = full(folds) | {"rd": answers(folds, 0.1, 2, only=(0, 2))}
+    grid = full(folds) | {"rd": predicted(folds, 0.1, 2, only=(0, 2))}
     del grid["event"]
     summary = contrasts.compare(folds, grid, list(grid), PAIRS, HOW)
     assert list(summary.contrasts) == ["rd_post_event - rd", "rd_post_event - post"]
@@ -86,7 +86,7 @@ def test_only_common_folds_are_compared_and_a_missing_contrast_still_counts_for_
 
 
 def test_nothing_in_common_is_no_contrast(folds):
-    grid = {"rd": answers(folds, 0.1, 1, only=(0,)), "post": answers(folds, 0.1, 2, only=(1,))}
+    grid = {"rd": predicted(folds, 0.1, 1, only=(0,)), "post": predicted(folds, 0.1, 2, only=(1,))}
     summary = contrasts.compare(folds, grid, list(grid), [("rd", "post")], HOW)
     assert summary.contrasts == {}
     assert summary.omnibus is None
@@ -96,11 +96,11 @@ def test_nothing_in_common_is_no_contrast(folds):
 
 def test_a_contrast_needs_the_omnibus_test_too(folds):
     """Six equal sets drown the one that differs: Holm alone would let it pass."""
-    same = answers(folds, 0.2, 1)
+    same = predicted(folds, 0.2, 1)
     grid = dict.fromkeys(("event", "post", "rd", "post_event", "rd_post", "rd_event"), same)
     labels = labels_of(out_of_fold(folds, range(5)))
     wrong = np.flatnonzero(decisions(folds, same) != labels)
-    better = {fold: Answers(found.validation.copy(), found.test) for fold, found in same.items()}
+    better = {fold: FoldProbabilities(found.validation.copy(), found.test) for fold, found in same.items()}
     mended = 0
     for fold, found in better.items():
         truth = labels_of(folds.validation(fold))
@@ -153,7 +153,9 @@ def stand_in(folds, features, labels_by_key, order) -> Grid:
             )
             y = [labels_by_key[case.case_key] for case in folds.training(fold)]
             model = LogisticRegression(class_weight="balanced").fit(x[train], y)
-            grid.setdefault(name, {})[fold] = Answers(model.predict_proba(x[val])[None, :, 1], np.empty((1, 0)))
+            grid.setdefault(name, {})[fold] = FoldProbabilities(
+                model.predict_proba(x[val])[None, :, 1], np.empty((1, 0))
+            )
     return grid
 
 

@@ -114,9 +114,9 @@ def set_logit(rows, value):
             lambda rows: rows[1:],
             "split val: expected one prediction for each of 11 cases, got 10 rows, 1 case.s. missing",
         ),
-        (lambda rows: [*rows, rows[0]], "got 12 rows, 0 case.s. missing, 0 foreign"),
+        (lambda rows: [*rows, rows[0]], "got 12 rows, 0 case.s. missing, 0 unknown"),
         (lambda rows: rows[:-1], "split test: expected one prediction for each of 12 cases, got 11"),
-        (lambda rows: [{**row, "case_key": f"x{row['case_key']}"} for row in rows], "11 foreign"),
+        (lambda rows: [{**row, "case_key": f"x{row['case_key']}"} for row in rows], "11 unknown"),
         (flip_label, "is not re?i?c"),
         (lambda rows: set_logit(rows, float("nan")), "not finite"),
         (lambda rows: set_logit(rows, 0.5), "prob_rice is not the softmax"),
@@ -182,7 +182,7 @@ def test_controls_are_read_apart_by_seed(cohort, tmp_path):
     finished = run_folder.finished_runs(tmp_path)
     assert list(read_grid(finished, *cohort)) == ["rd"]
     found = read_controls(finished, folds)
-    assert [(one.kind, one.row, one.seed, list(one.answers)) for one in found] == [
+    assert [(one.kind, one.row, one.seed, list(one.by_fold)) for one in found] == [
         ("metadata_only", "metadata_only", 0, [3]),
         ("shuffled_labels", "rd-shuffled_labels", 0, [0]),
         ("shuffled_labels", "rd-shuffled_labels", 1, [0]),

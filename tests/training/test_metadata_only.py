@@ -209,7 +209,7 @@ def test_a_grid_trains_it_once_a_fold_whatever_the_modalities(phantom_cases: Pat
         assert (record["status"], record["control"], record["seed"]) == ("done", "metadata_only", 0)
         assert set(record["metadata"]) <= {*LEVELS, *NUMBERS}
     (control,) = read_controls(finished_runs(tmp_path), read_folds(phantom_cases))
-    assert (control.kind, control.row, sorted(control.answers)) == ("metadata_only", "metadata_only", [0, 1])
+    assert (control.kind, control.row, sorted(control.by_fold)) == ("metadata_only", "metadata_only", [0, 1])
 
 
 def test_other_covariates_are_refused(own: Path, tmp_path: Path) -> None:
