@@ -134,7 +134,7 @@ def test_delivery_holds_the_same_scans_as_the_nifti_cohort(raw: Path, tmp_path: 
         contrast = [one for one in delivery.patients[row["patient_id"]].series if one.contrast_agent]
         assert [one.date.isoformat() == row["event_date"] for one in contrast] == [False, True]
         for role, one in zip(("post", "event"), contrast, strict=True):
-            there, here = read_volume(case.images[role]), read_series(one, case.name, tmp_path)
+            there, here = read_volume(case.images[role]), read_series(one, tmp_path)
             np.testing.assert_array_equal(here.voxels, there.voxels)
             np.testing.assert_allclose(here.world_from_voxel, there.world_from_voxel, atol=1e-3)
     truth = [path.relative_to(raw) for path in (raw / "truth").iterdir() if path.name != "truth.csv"]

@@ -39,7 +39,6 @@ class PatientDoses:
     fractions, prescription_gy: of the whole treatment, as the label table says; they stand in for a sole plan's.
     """
 
-    subject: str
     plans: dict[str, Plan]
     plan_number: dict[str, int]
     doses: dict[int, DoseGrid]
@@ -62,13 +61,12 @@ class PatientDoses:
         return {self.plans[uid].approval if uid in self.plans else "" for uid in self.doses[number].plans}
 
     def refusal(self, code: str, message: str, hint: str = DELIVER_WHOLE) -> InvalidInput:
-        return InvalidInput(f"{self.subject}: {message}", hint, code=f"treatment.{code}")
+        return InvalidInput(message, hint, code=f"treatment.{code}")
 
 
 def number_objects(
     doses: Sequence[DoseGrid],
     plans: Sequence[Plan],
-    subject: str,
     fractions: int | None,
     prescription_gy: float | None,
 ) -> PatientDoses:
@@ -80,11 +78,10 @@ def number_objects(
     known: dict[str, Plan] = {}
     for plan in plans:
         if known.setdefault(plan.sop_instance, plan) != plan:
-            message = f"{subject}: two RTPLANs have one SOP Instance UID and differ"
+            message = "two RTPLANs have one SOP Instance UID and differ"
             raise InvalidInput(message, "keep the right one", code="treatment.uid_conflict")
     uids = sorted({*known, *(uid for dose in doses for uid in dose.plans)})
     return PatientDoses(
-        subject,
         known,
         {uid: number for number, uid in enumerate(uids, start=1)},
         dict(enumerate(sorted(doses, key=lambda dose: dose.sop_instance), start=1)),

@@ -88,12 +88,12 @@ def from_nifti(entry: Entry, subject: str, settings: Settings) -> Intake:
     if entry.brain_mask is not None:
         paths["brain_mask"] = entry.brain_mask
     try:
-        volumes = {role: _read(path, subject, role) for role, path in paths.items()}
-        if "rd" in volumes:
-            with about(subject):
+        with about(subject):
+            volumes = {role: _read(path, role) for role, path in paths.items()}
+            if "rd" in volumes:
                 volumes["rd"] = check_dose(volumes["rd"], label.prescription_gy, label.fractions)
-        elif settings.dose:
-            raise _no_dose(subject)
+            elif settings.dose:
+                raise _no_dose()
     except InvalidInput as problem:
         return Intake(problem=problem)
     columns = CaseColumns(
@@ -106,8 +106,8 @@ def from_nifti(entry: Entry, subject: str, settings: Settings) -> Intake:
     return Intake(volumes, columns, SelectionRecord(images=images))
 
 
-def _read(path: Path, subject: str, role: str) -> Volume:
-    with about(subject, role):
+def _read(path: Path, role: str) -> Volume:
+    with about(role=role):
         return read_volume(path)
 
 
@@ -126,14 +126,15 @@ def from_dicom(
     """
     treatment, frame, times = None, None, _timeline(label, files, [], None, settings)
     try:
-        plans = [read_plan(path, subject) for path in files.plans]
-        times = _timeline(label, files, plans, frame, settings)
-        if settings.dose:
-            treatment = _treatment(label, files, plans, subject, settings)
-            frame = treatment.frame_of_reference
+        with about(subject):
+            plans = [read_plan(path) for path in files.plans]
             times = _timeline(label, files, plans, frame, settings)
-        chosen = _chosen(label, files, times, frame, subject, settings, key)
-        volumes = {role: read_series(choice.series, f"{subject}: {role}", scratch) for role, choice in chosen.items()}
+            if settings.dose:
+                treatment = _treatment(label, files, plans, settings)
+                frame = treatment.frame_of_reference
+                times = _timeline(label, files, plans, frame, settings)
+            chosen = _chosen(label, files, times, frame, settings, key)
+            volumes = {role: _convert(choice.series, role, scratch) for role, choice in chosen.items()}
     except InvalidInput as problem:
         series = describe_series(files.series, times, frame, settings.wording, key)
         return Intake(record=SelectionRecord(series=series), problem=problem)
@@ -150,6 +151,11 @@ def from_dicom(
         scanner_event=_scanner(event, key),
     )
     return Intake(volumes, columns, _record(files, chosen, treatment, times, settings, key))
+
+
+def _convert(series: Series, role: str, scratch: Path) -> Volume:
+    with about(role=role):
+        return read_series(series, scratch)
 
 
 def write_volumes(volumes: Mapping[str, Volume], folder: Path) -> dict[str, str]:
@@ -184,22 +190,21 @@ def describe_series(
     return records
 
 
-def _treatment(label: LabelRow, files: PatientFiles, plans: list[Plan], subject: str, settings: Settings) -> Treatment:
+def _treatment(label: LabelRow, files: PatientFiles, plans: list[Plan], settings: Settings) -> Treatment:
     if not files.doses:
-        raise _no_dose(subject)
+        raise _no_dose()
     return combine_doses(
-        [read_dose(path, subject) for path in files.doses],
+        [read_dose(path) for path in files.doses],
         plans,
-        subject,
         fractions=label.fractions,
         prescription_gy=label.prescription_gy,
         alpha_beta=settings.alpha_beta,
     )
 
 
-def _no_dose(subject: str) -> InvalidInput:
+def _no_dose() -> InvalidInput:
     return InvalidInput(
-        f"{subject}: expected a radiotherapy dose, got none",
+        "expected a radiotherapy dose, got none",
         "deliver it, exclude the case (excluded_because), or make an MRI-only cohort with dose=false",
         code="dose.missing",
     )
@@ -221,7 +226,6 @@ def _chosen(
     files: PatientFiles,
     times: Timeline,
     frame: str | None,
-    subject: str,
     settings: Settings,
     key: bytes,
 ) -> dict[str, Choice]:
@@ -240,26 +244,26 @@ def _chosen(
             frame=frame,
             wording=settings.wording,
             key=key,
-            subject=subject,
             named=label.choice.get(role, ""),
         )
 
     chosen = {role: pick(role) for role in ("post", "event")}
     if chosen["post"].series.uid == chosen["event"].series.uid:
-        message, hint = f"{subject}: post and event are the same series", "correct event_date or post_date"
-        raise InvalidInput(message, hint, code="role.same_series")
+        raise InvalidInput(
+            "post and event are the same series", "correct event_date or post_date", code="role.same_series"
+        )
     if frame is None or chosen["post"].series.frame_of_reference == frame:
         return chosen
     if not any(one.frame_of_reference == frame for one in files.series):
         raise InvalidInput(
-            f"{subject}: no image of the delivery lies in the dose's frame of reference",
+            "no image of the delivery lies in the dose's frame of reference",
             "deliver the planning CT or MR that the dose was calculated on",
             code="dose.frame",
         )
     chosen["planning"] = pick("planning")
     if chosen["planning"].series.frame_of_reference != frame:
         raise InvalidInput(
-            f"{subject}: the series that planning_series names is not in the dose's frame of reference",
+            "the series that planning_series names is not in the dose's frame of reference",
             "name one that is (ingest.json, or the page of ricenet.predict, lists them)",
             code="dose.frame",
         )

@@ -98,7 +98,6 @@ def choose(
     frame: str | None,
     wording: Wording,
     key: bytes,
-    subject: str,
     named: str = "",
 ) -> Choice:
     """Choose the series of one role.
@@ -111,7 +110,6 @@ def choose(
         frame: frame of reference of the dose, for `same_frame`.
         wording: how descriptions are read.
         key: of the series' pseudonyms.
-        subject: how messages call the case.
         named: the pseudonym that the label table gives for this role; it overrules the rules.
 
     Raises:
@@ -121,11 +119,11 @@ def choose(
         found = [one for one in series if series_key(one, key) == named]
         if not found:
             raise InvalidInput(
-                f"{subject}: {role}: {role}_series names series {named}, which this patient does not have",
+                f"{role}: {role}_series names series {named}, which this patient does not have",
                 "take one of those that ingest.json, or the page of ricenet.predict, lists",
                 code="role.unknown_series",
             )
-        return _intact(subject, role, found, f"named as {role}_series", key)
+        return _intact(role, found, f"named as {role}_series", key)
     known = {"post_date": times.post, "event_date": times.event}
     mine = [(number, rule) for number, rule in enumerate(rules) if rule.role == role]
     # A date that the label table gives binds: no other day is taken instead.
@@ -134,10 +132,10 @@ def choose(
         fitting = [one for one in series if _fits(one, rule, frame, wording)]
         left = _of_the_day(fitting, rule.when, times)
         if left:
-            return _intact(subject, role, left, f"rule {number}: {rule.when.replace('_', ' ')}", key)
+            return _intact(role, left, f"rule {number}: {rule.when.replace('_', ' ')}", key)
     unknown = _what_is_unknown(role, rules, times, frame)
     raise InvalidInput(
-        f"{subject}: {role}: none of the patient's {len(series)} series fits a rule{unknown}",
+        f"{role}: none of the patient's {len(series)} series fits a rule{unknown}",
         f"name the series as {role}_series (a column of the label table, a key of ricenet.predict), or add a rule",
         code="role.missing",
     )
@@ -175,7 +173,7 @@ def _of_the_day(series: list[Series], when: str, times: Timeline) -> list[Series
     return [one for one in series if one.date is not None and one.date in days]
 
 
-def _intact(subject: str, role: str, candidates: list[Series], reason: str, key: bytes) -> Choice:
+def _intact(role: str, candidates: list[Series], reason: str, key: bytes) -> Choice:
     """The only candidate that is a whole volume."""
     whole = [one for one in candidates if one.problem is None]
     if len(whole) == 1:
@@ -184,10 +182,10 @@ def _intact(subject: str, role: str, candidates: list[Series], reason: str, key:
     if not whole and len(candidates) == 1:
         problem = candidates[0].problem
         assert problem is not None
-        raise InvalidInput(f"{subject}: {role}: {problem.message}", problem.hint, code=problem.code)
+        raise InvalidInput(f"{role}: {problem.message}", problem.hint, code=problem.code)
     keys = ", ".join(sorted(series_key(one, key) for one in candidates))
     raise InvalidInput(
-        f"{subject}: {role}: {len(candidates)} series fit equally ({reason}): {keys}",
+        f"{role}: {len(candidates)} series fit equally ({reason}): {keys}",
         f"name one of them as {role}_series (a column of the label table, a key of ricenet.predict), or add a rule",
         code="role.ambiguous",
     )

@@ -48,18 +48,17 @@ class DoseGrid:
 
 
 @quiet_pydicom()
-def read_dose(path: Path | str, subject: str = "dose") -> DoseGrid:
+def read_dose(path: Path | str) -> DoseGrid:
     """Read an RTDOSE on its own grid; uneven planes are resampled linearly, at least as fine as the finest step.
 
     Args:
         path: any name.
-        subject: how messages call the case.
 
     Raises:
         InvalidInput: unreadable or damaged; not an RTDOSE; not in Gy; an error map; no usable scaling, frame of
             reference or geometry.
     """
-    source = read_object(path, subject, "RTDOSE", DOSE_CLASS)
+    source = read_object(path, "RTDOSE", DOSE_CLASS)
     dose_type = _checked_type(source)
     frame_of_reference = source.text("FrameOfReferenceUID")
     if not frame_of_reference:

@@ -21,15 +21,14 @@ EXPORT_AGAIN = "export it again from the treatment planning system"
 
 @dataclass(frozen=True, repr=False)  # no repr: it would print a patient
 class RTObject:
-    """A dataset or an item of one of its sequences; `subject`: how messages call the case; `kind`: RTDOSE or RTPLAN."""
+    """A dataset or an item of one of its sequences; `kind`: RTDOSE or RTPLAN."""
 
     dataset: Dataset
-    subject: str
     kind: str
 
     def refusal(self, rule: str, message: str, hint: str = EXPORT_AGAIN) -> InvalidInput:
         """The error for an object that breaks `rule`."""
-        return InvalidInput(f"{self.subject}: {message}", hint, code=f"{self.kind.lower()}.{rule}")
+        return InvalidInput(message, hint, code=f"{self.kind.lower()}.{rule}")
 
     def damaged(self, what: str) -> InvalidInput:
         """The error for bytes that cannot be decoded; `what`: an attribute or the type of an exception."""
@@ -85,15 +84,14 @@ class RTObject:
     def items(self, keyword: str) -> list["RTObject"]:
         """The items of a sequence; none where it is absent."""
         value = self.value(keyword)
-        return [RTObject(item, self.subject, self.kind) for item in value] if isinstance(value, Sequence) else []
+        return [RTObject(item, self.kind) for item in value] if isinstance(value, Sequence) else []
 
 
-def read_object(path: Path | str, subject: str, kind: str, sop_classes: tuple[str, ...]) -> RTObject:
+def read_object(path: Path | str, kind: str, sop_classes: tuple[str, ...]) -> RTObject:
     """Read one DICOM file; values are decoded later, so callers stay within ricenet.delivery.headers.quiet_pydicom.
 
     Args:
         path: its name and place never appear in a message.
-        subject: how messages call the case.
         kind: what is expected, RTDOSE or RTPLAN.
         sop_classes: the SOP Class UIDs that it may have.
 
@@ -103,8 +101,9 @@ def read_object(path: Path | str, subject: str, kind: str, sop_classes: tuple[st
     try:
         dataset = pydicom.dcmread(path)
     except Exception as error:  # damaged bytes make pydicom raise nearly anything
-        raise RTObject(Dataset(), subject, kind).damaged(type(error).__name__) from None
-    found = RTObject(dataset, subject, kind)
-    if found.text("SOPClassUID") not in sop_classes or not found.text("SOPInstanceUID"):
-        raise found.refusal("class", f"expected a DICOM object of class {kind}, got another one or one without a UID")
-    return found
+        raise RTObject(Dataset(), kind).damaged(type(error).__name__) from None
+    rt_object = RTObject(dataset, kind)
+    if rt_object.text("SOPClassUID") not in sop_classes or not rt_object.text("SOPInstanceUID"):
+        message = f"expected a DICOM object of class {kind}, got another one or one without a UID"
+        raise rt_object.refusal("class", message)
+    return rt_object

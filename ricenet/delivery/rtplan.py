@@ -41,17 +41,16 @@ class Plan:
 
 
 @quiet_pydicom()
-def read_plan(path: Path | str, subject: str = "plan") -> Plan:
+def read_plan(path: Path | str) -> Plan:
     """Read an RTPLAN (photons, electrons or ions).
 
     Args:
         path: any name.
-        subject: how messages call the case.
 
     Raises:
         InvalidInput: unreadable, damaged, or not an RTPLAN.
     """
-    plan = read_object(path, subject, "RTPLAN", PLAN_CLASSES)
+    plan = read_object(path, "RTPLAN", PLAN_CLASSES)
     targets_gy = [
         float(reference.numbers("TargetPrescriptionDose").max(initial=0))
         for reference in plan.items("DoseReferenceSequence")
@@ -68,8 +67,8 @@ def read_plan(path: Path | str, subject: str = "plan") -> Plan:
 
 def beam_numbers(group: RTObject) -> frozenset[int]:
     """The beams that a fraction group refers to, in a plan or in a dose."""
-    found = {beam.integer("ReferencedBeamNumber") for beam in group.items("ReferencedBeamSequence")}
-    return frozenset(number for number in found if number is not None)
+    numbers = {beam.integer("ReferencedBeamNumber") for beam in group.items("ReferencedBeamSequence")}
+    return frozenset(number for number in numbers if number is not None)
 
 
 def _groups(plan: RTObject) -> dict[int, FractionGroup]:

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from ricenet.delivery.headers import DAMAGED, Header, quiet_pydicom, read_header, unreadable
 from ricenet.delivery.slice_stack import Stack, place, slice_order, stack
-from ricenet.errors import InvalidInput, about
+from ricenet.errors import InvalidInput
 from ricenet.images.volume import Volume, read_volume
 
 THREADS = 8  # they wait for the disk
@@ -216,12 +216,11 @@ def _image(part: list[Header], uid: str, problem: InvalidInput | None) -> Series
     )  # fmt: skip
 
 
-def read_series(series: Series, subject: str, scratch: Path) -> Volume:
+def read_series(series: Series, scratch: Path) -> Volume:
     """Decode the series and place it where its headers say.
 
     Args:
         series: of index_delivery.
-        subject: how messages call it.
         scratch: an existing folder for temporary files; nothing of them is left.
 
     Raises:
@@ -230,16 +229,15 @@ def read_series(series: Series, subject: str, scratch: Path) -> Volume:
     """
     if series.problem is not None:
         problem = series.problem
-        raise InvalidInput(f"{subject}: {problem.message}", problem.hint, code=problem.code)
+        raise InvalidInput(problem.message, problem.hint, code=problem.code)
     assert series.grid is not None
     with TemporaryDirectory(prefix=".series-", dir=scratch) as folder:
-        path = _convert(series, subject, Path(folder))
-        with about(subject, "converted"):
-            converted = read_volume(path)
-    return place(converted, series.shape, series.grid, subject)
+        path = _convert(series, Path(folder))
+        converted = read_volume(path)
+    return place(converted, series.shape, series.grid)
 
 
-def _convert(series: Series, subject: str, folder: Path) -> Path:
+def _convert(series: Series, folder: Path) -> Path:
     """The one NIfTI that dcm2niix makes of the files; it prints names, which are neutral here and go nowhere."""
     from dcm2niix import bin as dcm2niix
 
@@ -258,11 +256,11 @@ def _convert(series: Series, subject: str, folder: Path) -> Path:
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         message = f"expected dcm2niix to make one volume, got none within {CONVERSION_LIMIT_S} s"
-        raise _conversion_problem(subject, message) from None
+        raise _conversion_problem(message) from None
     made = list(target.iterdir())
     if done.returncode or len(made) != 1:
         message = f"expected dcm2niix to make one volume, got {len(made)}; it ended with {done.returncode}"
-        raise _conversion_problem(subject, message)
+        raise _conversion_problem(message)
     return made[0]
 
 
@@ -273,9 +271,9 @@ def _link(link: Path, target: Path) -> None:
         shutil.copyfile(target, link)
 
 
-def _conversion_problem(subject: str, message: str) -> InvalidInput:
+def _conversion_problem(message: str) -> InvalidInput:
     return InvalidInput(
-        f"{subject}: {message}",
+        message,
         "export the series again, uncompressed, or choose another",
         code="series.conversion",
     )

@@ -99,7 +99,7 @@ def stack(planes: Sequence[Plane]) -> Stack:
     return Stack(_grid(planes[0], normal * step, origin), float(step), scatter)
 
 
-def place(converted: Volume, shape: tuple[int, int, int], grid: Stack, subject: str) -> Volume:
+def place(converted: Volume, shape: tuple[int, int, int], grid: Stack) -> Volume:
     """The converted voxels on the grid of the headers, after a check that both mean the same.
 
     One end of the stack has to agree; the other may be off by the tolerance of a step for each slice, since dcm2niix
@@ -109,7 +109,6 @@ def place(converted: Volume, shape: tuple[int, int, int], grid: Stack, subject: 
         converted: canonical axes.
         shape: columns, rows, slices.
         grid: of the headers.
-        subject: how messages call the series.
 
     Raises:
         InvalidInput: other axes, another size or another place (series.conversion).
@@ -117,7 +116,7 @@ def place(converted: Volume, shape: tuple[int, int, int], grid: Stack, subject: 
     axes = (np.linalg.inv(converted.world_from_voxel) @ grid.world_from_voxel)[:3, :3].round()
     sizes = np.array(shape) - 1
     if not np.array_equal(axes @ axes.T, np.eye(3)) or tuple(abs(axes) @ shape) != converted.voxels.shape:
-        raise _contradiction(subject, "other axes or another size")
+        raise _contradiction("other axes or another size")
     index = np.eye(4)
     index[:3, :3] = axes
     index[:3, 3] = -np.minimum(axes * sizes, 0).sum(1)  # a flipped axis counts from its other end
@@ -127,13 +126,13 @@ def place(converted: Volume, shape: tuple[int, int, int], grid: Stack, subject: 
     near, far = sorted((float(first_slice), float(last_slice)))
     tolerance_mm = CORNER_TOLERANCE_MM + grid.scatter_mm
     if near > tolerance_mm or far > tolerance_mm + sizes[2] * _step_tolerance_mm(grid.step_mm):
-        raise _contradiction(subject, f"corners {far:.3f} mm off")
+        raise _contradiction(f"corners {far:.3f} mm off")
     return Volume(converted.voxels, grid.world_from_voxel @ np.linalg.inv(index))
 
 
-def _contradiction(subject: str, got: str) -> InvalidInput:
+def _contradiction(got: str) -> InvalidInput:
     return InvalidInput(
-        f"{subject}: expected the volume that the slices' headers describe, got one with {got}",
+        f"expected the volume that the slices' headers describe, got one with {got}",
         "the headers contradict one another: export the series again, or choose another",
         code="series.conversion",
     )

@@ -11,7 +11,6 @@ from ricenet.delivery.dose_sum import add, eqd2
 from ricenet.delivery.ingest_record import RejectedDose, UsedDose
 from ricenet.delivery.rtdose import DoseGrid
 from ricenet.delivery.rtplan import Plan
-from ricenet.errors import about
 from ricenet.images.dose_limits import check_dose
 from ricenet.images.volume import Volume
 
@@ -36,7 +35,6 @@ class Treatment:
 def combine_doses(
     doses: Sequence[DoseGrid],
     plans: Sequence[Plan] = (),
-    subject: str = "patient",
     *,
     fractions: int | None = None,
     prescription_gy: float | None = None,
@@ -47,7 +45,6 @@ def combine_doses(
     Args:
         doses: every RTDOSE of the patient.
         plans: every RTPLAN; without its plan a dose counts only where it is whole by itself.
-        subject: how messages call the case.
         fractions: of the whole treatment, where the label table knows it.
         prescription_gy: likewise, physical dose; else the sum of the plans'.
         alpha_beta: Gy; each plan's dose D in n fractions becomes EQD2 = D (D/n + a/b) / (2 + a/b) before the sum.
@@ -55,10 +52,9 @@ def combine_doses(
 
     Raises:
         InvalidInput: as ricenet.delivery.courses.find_courses; two frames of reference; EQD2 without each plan's dose
-        and
-            fractions; a physical sum that no treatment has (see ricenet.images.dose_limits.check_dose).
+            and fractions; a physical sum that no treatment has (see ricenet.images.dose_limits.check_dose).
     """
-    patient = number_objects(doses, plans, subject, fractions, prescription_gy)
+    patient = number_objects(doses, plans, fractions, prescription_gy)
     courses = find_courses(patient)
     frames = {dose.frame_of_reference for course in courses for dose in course.doses.values()}
     if len(frames) > 1:
@@ -67,8 +63,7 @@ def combine_doses(
     totals = [add([(dose.volume, course.factors[n]) for n, dose in course.doses.items()]) for course in courses]
     planned = fractions or (courses[0].fractions if len(courses) == 1 else None)
     prescribed = prescription_gy or sum_if_known(course.prescription_gy for course in courses)
-    with about(subject):
-        volume = check_dose(add([(total, 1) for total in totals]), prescribed, planned)
+    volume = check_dose(add([(total, 1) for total in totals]), prescribed, planned)
     if alpha_beta is not None:
         pairs = zip(courses, totals, strict=True)
         volume = add([(_equivalent(patient, course, total, alpha_beta), 1) for course, total in pairs])

@@ -11,8 +11,6 @@ from ricenet.delivery.rtplan import FractionGroup, Plan
 from ricenet.errors import InvalidInput
 from ricenet.images.volume import Volume
 
-CASE = "case c0123456789ab"
-
 
 def dose(name, summation="PLAN", plans=("plan",), groups=(), beams=(), content="", dose_type="PHYSICAL") -> DoseGrid:
     volume = Volume(np.full((2, 2, 2), 60, np.float32), np.eye(4))
@@ -33,7 +31,7 @@ def plan(name="plan", groups=None, approval="APPROVED", prescription_gy=60.0) ->
 
 def find(doses, plans=(), fractions=None, prescription_gy=None) -> tuple[list[Course], dict[int, str]]:
     """The courses, and the reason of rejection of every other dose by its number."""
-    patient = number_objects(doses, plans, CASE, fractions, prescription_gy)
+    patient = number_objects(doses, plans, fractions, prescription_gy)
     courses = find_courses(patient)
     reasons = {row.dose: row.reason for row in patient.rejected}
     used = [number for course in courses for number in course.doses]
@@ -44,7 +42,6 @@ def find(doses, plans=(), fractions=None, prescription_gy=None) -> tuple[list[Co
 def refused(doses, plans=(), **known) -> InvalidInput:
     with pytest.raises(InvalidInput) as caught:
         find(doses, plans, **known)
-    assert str(caught.value).startswith(CASE)
     return caught.value
 
 
@@ -198,5 +195,5 @@ def test_sum_if_known():
 
 
 def test_nothing_prints_a_patient():
-    patient = number_objects([dose("SECRET")], [plan("SECRET")], CASE, None, None)
+    patient = number_objects([dose("SECRET")], [plan("SECRET")], None, None)
     assert "SECRET" not in repr(patient) + repr(dose("SECRET")) + str(patient.describe(1))

@@ -28,7 +28,7 @@ def series(number: int, days: int = -10, **changes) -> Series:
 
 
 def pick(role: str, found: list[Series], times: Timeline = TIMES, frame: str | None = None, named: str = ""):
-    named_by = {"frame": frame, "wording": WORDING, "key": KEY, "subject": "case c1", "named": named}
+    named_by = {"frame": frame, "wording": WORDING, "key": KEY, "named": named}
     return choose(role, found, CFG.rules, times, **named_by)
 
 

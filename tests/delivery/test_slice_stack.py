@@ -97,7 +97,7 @@ def test_converted_volume_is_placed_by_all_headers():
     affine = grid((0, 0, 0), (1, 1, 1.7))
     far_off = affine.copy()
     far_off[2, 2] += 0.004
-    placed = place(volume(far_off), SHAPE, stack(planes(affine)), "case x")
+    placed = place(volume(far_off), SHAPE, stack(planes(affine)))
     np.testing.assert_allclose(placed.world_from_voxel, affine, atol=1e-9)
     np.testing.assert_array_equal(placed.voxels, volume(affine).voxels)
 
@@ -114,5 +114,5 @@ def test_converted_volume_is_placed_by_all_headers():
 def test_converted_volume_that_lies_elsewhere_is_refused(change, says):
     affine = grid()
     with pytest.raises(InvalidInput, match=says) as caught:
-        place(volume(change(affine)), SHAPE, stack(planes(affine)), "case x")
+        place(volume(change(affine)), SHAPE, stack(planes(affine)))
     assert caught.value.code == "series.conversion"

@@ -9,7 +9,7 @@ from helpers.dicom_objects import AXIAL, Dose, linear, rtdose, rtplan, save, uid
 from ricenet.delivery.rtdose import read_dose
 from ricenet.delivery.rtplan import read_plan
 from ricenet.delivery.treatment import Treatment, combine_doses
-from ricenet.errors import InvalidInput
+from ricenet.errors import InvalidInput, about
 from ricenet.images.volume import Volume
 
 CASE = "case c0123456789ab"
@@ -29,9 +29,8 @@ def treat(tmp_path):
     def run(doses, plans=(), fractions=None, prescription_gy=None, alpha_beta=None) -> Treatment:
         paths = [save(dataset, tmp_path / f"SECRET-{n}") for n, dataset in enumerate([*doses, *plans])]
         return combine_doses(
-            [read_dose(path, CASE) for path in paths[: len(doses)]],
-            [read_plan(path, CASE) for path in paths[len(doses) :]],
-            CASE,
+            [read_dose(path) for path in paths[: len(doses)]],
+            [read_plan(path) for path in paths[len(doses) :]],
             fractions=fractions,
             prescription_gy=prescription_gy,
             alpha_beta=alpha_beta,
@@ -50,7 +49,7 @@ def assert_is(treatment: Treatment, dose: Dose) -> None:
 
 
 def assert_refused(code: str, says: str, run, *args, **known) -> None:
-    with pytest.raises(InvalidInput) as caught:
+    with pytest.raises(InvalidInput) as caught, about(CASE):
         run(*args, **known)
     assert caught.value.code == code
     assert says in str(caught.value)
