@@ -14,22 +14,20 @@ import io
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ricenet.command.schemas import IngestConfig, IntakeConfig, PredictConfig, defaults_of, typed_config
+from ricenet.command.schemas import PredictConfig
 from ricenet.command.stage import stage
 from ricenet.errors import Incomplete, InvalidInput, WrongUsage
 
 if TYPE_CHECKING:
-    from ricenet.cases.alignment import Settings
     from ricenet.cohort.table import Case
     from ricenet.delivery.intake import Settings as IntakeSettings
+    from ricenet.prediction.ensemble import Ensemble, PredictionSettings
     from ricenet.prediction.model_folder import Model
-    from ricenet.prediction.new_case import Ensemble
-    from ricenet.prediction.new_patient import Known
+    from ricenet.prediction.new_patient import PatientDetails
     from ricenet.prediction.prediction_record import FindingRecord, PredictionRecord, UnfitRecord
 
 log = logging.getLogger(__name__)
@@ -70,20 +68,24 @@ def main(cfg: PredictConfig) -> None:
         return
     from ricenet.command.atomic import hold
     from ricenet.prediction.model_folder import read_model
+    from ricenet.prediction.new_patient import read_intake_settings
 
     if cfg.dicom:
         from ricenet.prediction.dicom_map import require_highdicom
 
         require_highdicom()
 
-    model, out = read_model(Path(cfg.model_folder or "")), Path(cfg.out or "")
-    rules, ensemble = _intake_settings(cfg.ingest, "rd" in model.record.channels), _ensemble(cfg, model)
+    model = read_model(Path(cfg.model_folder or ""))
+    out = Path(cfg.out or "")
+    site = None if cfg.ingest is None else Path(cfg.ingest)
+    rules = read_intake_settings(site, dose="rd" in model.record.channels)
+    ensemble, settings = _load(cfg, model)
     out.mkdir(parents=True, exist_ok=True)
     with hold(out, name="the folder given as out="):
         if cfg.patient is not None:
-            predict_patient(Path(cfg.patient), _known(cfg), rules, ensemble, out)
+            predict_patient(Path(cfg.patient), _details(cfg), rules, ensemble, settings, out)
         else:
-            predict_cohort(Path(cfg.cohort or ""), ensemble, out)
+            predict_cohort(Path(cfg.cohort or ""), ensemble, settings, out)
 
 
 def _check(cfg: PredictConfig) -> None:
@@ -118,13 +120,13 @@ def _named(values: Mapping[str, Any], given: bool) -> str:
     return ", ".join(f"{name}=" for name, value in values.items() if (value is not None) == given)
 
 
-def _known(cfg: PredictConfig) -> "Known":
-    from ricenet.prediction.new_patient import Known
+def _details(cfg: PredictConfig) -> "PatientDetails":
+    from ricenet.prediction.new_patient import PatientDetails
 
     dates = {name: _date(name, getattr(cfg, name)) for name in ("post_date", "event_date", "radiotherapy_start")}
-    named = {role: getattr(cfg, f"{role}_series") for role in ("post", "event", "planning")}
-    choice = {role: key for role, key in named.items() if key}
-    return Known(**dates, fractions=cfg.fractions, prescription_gy=cfg.prescription_gy, choice=choice)
+    series = {role: getattr(cfg, f"{role}_series") for role in ("post", "event", "planning")}
+    choice = {role: key for role, key in series.items() if key}
+    return PatientDetails(**dates, fractions=cfg.fractions, prescription_gy=cfg.prescription_gy, choice=choice)
 
 
 def _date(name: str, text: str | None) -> date | None:
@@ -134,79 +136,77 @@ def _date(name: str, text: str | None) -> date | None:
         raise WrongUsage(f"{name} should be a date as YYYY-MM-DD, got something else") from None
 
 
-def _ensemble(cfg: PredictConfig, model: "Model") -> "Ensemble":
+def _load(cfg: PredictConfig, model: "Model") -> "tuple[Ensemble, PredictionSettings]":
     import torch
 
     from ricenet.occlusion.engines import find_device
-    from ricenet.prediction.new_case import Ensemble, MapSettings
+    from ricenet.prediction.ensemble import MapSettings, PredictionSettings, load_ensemble, preprocessing_settings
 
     device = find_device(cfg.accelerator)
     torch.set_num_threads(cfg.threads or len(os.sched_getaffinity(0)))
-    how = MapSettings(
+    hdbet2_env = None if cfg.hdbet2_env is None else Path(cfg.hdbet2_env).absolute()
+    of_brain = "cpu" if cfg.accelerator == "cpu" else "auto"
+    preprocessing = preprocessing_settings(model, cfg.brain, of_brain, hdbet2_env)
+    map_settings = MapSettings(
         cfg.cube_mm, cfg.stride_mm, cfg.refine_mm, cfg.precision, cfg.batch_size, cfg.memory_gb, cfg.dicom
     )
-    networks = [network.to(device) for network in model.networks()]
-    return Ensemble(model, networks, device, _settings(cfg, model), how if cfg.occlusion else None)
+    settings = PredictionSettings(preprocessing, map_settings if cfg.occlusion else None)
+    return load_ensemble(model, device), settings
 
 
-def _settings(cfg: PredictConfig, model: "Model") -> "Settings":
-    """How the model's training cases were preprocessed, with this machine's device and the user's word on the brain."""
-    from ricenet.images.brain import check_backend
-
-    of_training = model.record.preprocessing
-    brain = cfg.brain or of_training.brain
-    if brain != of_training.brain:
-        log.warning("brain=%s: the model's training cases had brain=%s", brain, of_training.brain)
-    env = None if cfg.hdbet2_env is None else Path(cfg.hdbet2_env).absolute()
-    device, software = check_backend(brain, "cpu" if cfg.accelerator == "cpu" else "auto", env)
-    return replace(
-        of_training, brain=brain, device=device, brain_software=software, hdbet2_env=None if env is None else str(env)
-    )
-
-
-def predict_patient(folder: Path, known: "Known", rules: "IntakeSettings", ensemble: "Ensemble", out: Path) -> None:
-    """Find the patient's images in `folder` and answer.
+def predict_patient(
+    folder: Path,
+    details: "PatientDetails",
+    rules: "IntakeSettings",
+    ensemble: "Ensemble",
+    settings: "PredictionSettings",
+    out: Path,
+) -> None:
+    """Find the patient's images in `folder`, predict, and write `out`/<case key>/.
 
     Args:
         rules: for DICOM.
 
     Raises:
-        InvalidInput: the patient is not fit; the page with the findings is written.
+        InvalidInput: the patient does not fit the model; the page with the findings is written.
     """
     from ricenet.command.atomic import partial_folder
-    from ricenet.prediction.new_case import predict_case, write_unfit
     from ricenet.prediction.new_patient import Unusable, find_patient
+    from ricenet.prediction.prediction_folder import write_prediction, write_unfit
     from ricenet.prediction.suitability import as_finding
 
     prediction: PredictionRecord | UnfitRecord
     with partial_folder(out, "patient") as scratch:
         try:
-            delivered = find_patient(folder, known, rules, scratch, ensemble.model.further)
+            delivered = find_patient(folder, details, rules, scratch, ensemble.model.further)
         except Unusable as problem:
-            wrong = [as_finding(problem, problem.without_images)]
-            prediction = write_unfit(problem.without_images.key, ensemble.model, wrong, out, problem.record)
+            finding = as_finding(problem, problem.without_images)
+            prediction = write_unfit(problem.without_images.key, ensemble.model, [finding], out, problem.record)
         else:
-            name = f"case {delivered.case.key}"
-            prediction = predict_case(delivered.case, ensemble, out, name, delivered.record)
+            case = delivered.case
+            prediction = write_prediction(
+                case, ensemble, settings, out, label=f"case {case.key}", delivery=delivered.record
+            )
     print(in_words(prediction))
     if not prediction.fit:
         raise InvalidInput(_not_fit([prediction]), code="patient.unfit")
 
 
-def predict_cohort(cohort: Path, ensemble: "Ensemble", out: Path) -> None:
-    """Answer for every row of `cohort`/cohort.csv that is not excluded, and write `out`/predictions.csv.
+def predict_cohort(cohort: Path, ensemble: "Ensemble", settings: "PredictionSettings", out: Path) -> None:
+    """Predict every row of `cohort`/cohort.csv that is not excluded, and write `out`/predictions.csv.
 
     Raises:
         InvalidInput: no case is fit. Incomplete: some are not.
     """
-    from ricenet.prediction.new_case import predict_case
+    from ricenet.prediction.prediction_folder import write_prediction
 
     cases = _cases(cohort, ensemble.model)
     predictions: dict[str, PredictionRecord | UnfitRecord] = {}
     failed: list[str] = []
     for number, case in enumerate(cases, start=1):
         try:
-            predictions[case.key] = predict_case(case, ensemble, out, f"case {case.key} ({number} of {len(cases)})")
+            label = f"case {case.key} ({number} of {len(cases)})"
+            predictions[case.key] = write_prediction(case, ensemble, settings, out, label=label)
         except Incomplete as error:  # a program that we call, hd-bet, has failed; the next may work
             failed.append(f"  {error}")
             log.error("%d of %d: %s", number, len(cases), error)
@@ -231,39 +231,6 @@ def _cases(cohort: Path, model: "Model") -> "list[Case]":
     if wrong:
         raise InvalidInput("\n".join(wrong), code="table.findings")
     return cases
-
-
-def _intake_settings(site: str | None, dose: bool) -> "IntakeSettings":
-    """conf/ingest.yaml's rules, and over them what a site's own file says; a copy of all of conf/ingest.yaml will do.
-
-    Raises:
-        WrongUsage: the file is none, or holds what is no key of ingest or has the wrong type.
-    """
-    import yaml
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    from ricenet.delivery.intake import intake_settings
-
-    keys = defaults_of("ingest")
-    if site is not None:
-        try:
-            keys |= _site_keys(yaml.safe_load(Path(site).read_text(encoding="utf-8")))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise WrongUsage(f"ingest=: expected a YAML file that can be read, got {type(error).__name__}") from None
-    wanted = {name: keys[name] for name in IntakeConfig.__dataclass_fields__}
-    try:
-        return intake_settings(typed_config(IntakeConfig, OmegaConf.create(wanted)), dose)
-    except OmegaConfBaseException as error:
-        raise WrongUsage(f"ingest=: {error.full_key}: {str(error).splitlines()[0]}") from None
-
-
-def _site_keys(found: Any) -> dict[str, Any]:
-    known = {*IngestConfig.__dataclass_fields__, "defaults", "hydra"}
-    if not isinstance(found, dict) or found.keys() - known:
-        wrong = ", ".join(map(repr, found.keys() - known)) if isinstance(found, dict) else type(found).__name__
-        raise WrongUsage(f"ingest=: expected keys of conf/ingest.yaml, got {wrong}")
-    return found
 
 
 def in_words(prediction: "PredictionRecord | UnfitRecord") -> str:

@@ -4,11 +4,9 @@ import csv
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pydicom
 import pytest
-import yaml
 from helpers.new_patient import SPACING_MM, coarse_pages, spoilt, write_model, write_nifti  # noqa: F401  # a fixture
 from helpers.phantom_scans import stripped
 
@@ -18,9 +16,10 @@ from ricenet.images.volume import Volume
 from ricenet.phantoms.causal_model import draw_cohort
 from ricenet.phantoms.hospital import deliver
 from ricenet.phantoms.scanner import scan_patient
-from ricenet.predict import _check, _ensemble, _intake_settings, _known, predict_cohort, predict_patient
+from ricenet.predict import _check, _details, _load, predict_cohort, predict_patient
+from ricenet.prediction.ensemble import Ensemble, PredictionSettings
 from ricenet.prediction.model_folder import read_model
-from ricenet.prediction.new_patient import Known
+from ricenet.prediction.new_patient import PatientDetails, read_intake_settings
 
 EVIL = "<img src=x onerror=alert(1)>"
 QUICK = ["occlusion=false", "threads=1", "accelerator=cpu"]
@@ -55,47 +54,12 @@ def test_keys_that_make_no_sense_together_are_refused(keys: list[str], said: str
 
 
 def test_dates_are_read_and_a_wrong_one_is_not_repeated() -> None:
-    known = _known(config("event_date=2020-08-17", "event_series=s0123456789ab", "fractions=30"))
-    assert (known.event_date.isoformat(), known.fractions) == ("2020-08-17", 30)  # type: ignore[union-attr]
-    assert known.choice == {"event": "s0123456789ab"}
+    details = _details(config("event_date=2020-08-17", "event_series=s0123456789ab", "fractions=30"))
+    assert (details.event_date.isoformat(), details.fractions) == ("2020-08-17", 30)  # type: ignore[union-attr]
+    assert details.choice == {"event": "s0123456789ab"}
     with pytest.raises(WrongUsage, match="post_date should be a date as YYYY-MM-DD") as refused:
-        _known(config("post_date=Mustermann"))
+        _details(config("post_date=Mustermann"))
     assert "Mustermann" not in str(refused.value)
-
-
-def test_a_sites_own_rules_lie_over_those_of_ingest(tmp_path: Path) -> None:
-    ours = _intake_settings(None, dose=True)
-    file = tmp_path / "site.yaml"
-    rule = {"role": "post", "modality": "MR", "matches": "t1", "contrast": None, "when": "post_date",
-            "min_slices": 1, "max_spacing_mm": 9}  # fmt: skip
-    file.write_text(yaml.safe_dump({"rules": [rule], "alpha_beta": 10, "jobs": 3}))
-    site = _intake_settings(str(file), dose=False)
-    assert (len(site.rules), site.rules[0].max_spacing_mm, site.alpha_beta, site.dose) == (1, 9, 10, False)
-    assert site.wording == ours.wording
-    assert len(ours.rules) > 3
-    shutil.copy(Path(__file__).parents[1] / "conf" / "ingest.yaml", file)
-    assert _intake_settings(str(file), dose=True) == ours
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        ("nevver: x", "got 'nevver'"),
-        ("- a", "got list"),
-        ("never: '('", "expected a regular expression"),
-        ("event_tolerance_days: soon", "event_tolerance_days"),
-        ("rules: [{role: post}]", "rules"),
-        ("{", "ParserError"),
-    ],
-)
-def test_rules_that_cannot_be_meant_are_refused(tmp_path: Path, content: str, said: str) -> None:
-    file = tmp_path / "site.yaml"
-    file.write_text(content)
-    with pytest.raises(WrongUsage) as refused:
-        _intake_settings(str(file), dose=True)
-    assert said in str(refused.value)
-    with pytest.raises(WrongUsage, match="FileNotFoundError"):
-        _intake_settings(str(tmp_path / "none.yaml"), dose=True)
 
 
 @pytest.fixture(scope="module")
@@ -120,8 +84,8 @@ def write_table(cohort: Path, rows: list[str]) -> None:
     (cohort / "cohort.csv").write_text("\n".join(lines) + "\n")
 
 
-def ensemble_of(model: Path, *keys: str) -> Any:
-    return _ensemble(config(*QUICK, *keys), read_model(model))
+def load(model: Path, *keys: str) -> tuple[Ensemble, PredictionSettings]:
+    return _load(config(*QUICK, *keys), read_model(model))
 
 
 @pytest.mark.slow
@@ -133,7 +97,7 @@ def test_a_table_of_patients_one_of_them_not_fit(
     spoilt(cohort / "1", cohort / "2", "rd", lambda dose: Volume(dose.voxels * 100, dose.world_from_voxel))
     write_table(cohort, ["1", "2"])
     with pytest.raises(Incomplete, match="1 of 2 cases are not fit"):
-        predict_cohort(cohort, ensemble_of(model), tmp_path / "out")
+        predict_cohort(cohort, *load(model), tmp_path / "out")
     rows = list(csv.DictReader((tmp_path / "out" / "predictions.csv").open()))
     assert [row["fit"] for row in rows] == ["True", "False"]
     good = json.loads((tmp_path / "out" / rows[0]["case_key"] / "prediction.json").read_text())
@@ -145,7 +109,7 @@ def test_a_table_of_patients_one_of_them_not_fit(
     assert "img src" not in capsys.readouterr().out
     write_table(cohort, ["2"])
     with pytest.raises(InvalidInput, match="not fit for an answer"):
-        predict_cohort(cohort, ensemble_of(model), tmp_path / "out2")
+        predict_cohort(cohort, *load(model), tmp_path / "out2")
 
 
 @pytest.mark.slow
@@ -153,7 +117,7 @@ def test_an_event_mri_of_another_person_is_no_answer(model: Path, patients: Path
     folder = shutil.copytree(patients / "1", tmp_path / "patient")
     shutil.copy(patients / "2" / "event.nii.gz", folder)
     with pytest.raises(InvalidInput, match="no probability is given") as refused:
-        predict_patient(folder, Known(), _intake_settings(None, dose=True), ensemble_of(model), tmp_path / "out")
+        predict_patient(folder, PatientDetails(), read_intake_settings(None, dose=True), *load(model), tmp_path / "out")
     assert "patient.two_people" in str(refused.value) or "geometry.flip_doubtful" in str(refused.value)
     (found,) = (tmp_path / "out").glob("*/prediction.json")
     assert "probability" not in json.loads(found.read_text())
@@ -164,7 +128,7 @@ def test_without_a_dose_there_is_no_answer(model: Path, patients: Path, tmp_path
     folder = shutil.copytree(patients / "1", tmp_path / "patient")
     (folder / "rd.nii.gz").unlink()
     with pytest.raises(InvalidInput, match=r"channel\.missing\] rd the model needs a rd image"):
-        predict_patient(folder, Known(), _intake_settings(None, dose=True), ensemble_of(model), tmp_path / "out")
+        predict_patient(folder, PatientDetails(), read_intake_settings(None, dose=True), *load(model), tmp_path / "out")
     (found,) = (tmp_path / "out").glob("*/prediction.json")
     assert "probability" not in json.loads(found.read_text())
 
@@ -195,8 +159,8 @@ def test_dicom_goes_all_the_way_and_no_header_comes_out(
     model: Path, hospital: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     keys = ["brain=none", "occlusion=true", "dicom=true", "cube_mm=72", "stride_mm=72"]
-    out, rules = tmp_path / "out", _intake_settings(None, dose=True)
-    predict_patient(hospital, Known(), rules, ensemble_of(model, *keys), out)
+    out, rules = tmp_path / "out", read_intake_settings(None, dose=True)
+    predict_patient(hospital, PatientDetails(), rules, *load(model, *keys), out)
     (folder,) = out.iterdir()
     assert {path.name for path in folder.iterdir()} == {
         "prediction.json", "page.html", "occlusion.nii.gz", "occlusion.dcm",
@@ -214,7 +178,7 @@ def test_dicom_goes_all_the_way_and_no_header_comes_out(
     assert EVIL not in said.out + said.err
     series = taken["images"]["post"]["series"]
     with pytest.raises(InvalidInput, match="no probability is given"):  # the same series twice
-        predict_patient(hospital, Known(choice={"event": series}), rules, ensemble_of(model, *keys), out)
+        predict_patient(hospital, PatientDetails(choice={"event": series}), rules, *load(model, *keys), out)
     unfit = json.loads((folder / "prediction.json").read_text())
     assert [one["code"] for one in unfit["findings"]] == ["role.same_series"]
     assert len(unfit["delivery"]["series"]) == len(taken["series"])

@@ -16,7 +16,7 @@ from helpers.new_patient import write_model, write_nifti
 from ricenet.cases.case_folder import input_hashes, prepare
 from ricenet.prediction.ensemble import probabilities, summarise
 from ricenet.prediction.model_folder import read_model
-from ricenet.prediction.new_patient import Known, find_patient
+from ricenet.prediction.new_patient import PatientDetails, find_patient
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
@@ -60,7 +60,7 @@ def test_type_checkers_find_the_types(installed: Run) -> None:
 def test_a_model_folder_that_was_moved_answers_the_same(installed: Run, phantom_cases: Path, tmp_path: Path) -> None:
     folder = write_model(tmp_path / "grid", phantom_cases)
     patient = write_nifti(tmp_path / "1", 0)
-    model, case = read_model(folder), find_patient(patient, Known(), None, tmp_path).case  # type: ignore[arg-type]
+    model, case = read_model(folder), find_patient(patient, PatientDetails(), None, tmp_path).case  # type: ignore[arg-type]
     prepared = prepare(case, input_hashes(case), model.record.preprocessing)
     rows = [prepared.record.channels.index(name) for name in model.record.channels]
     volume = torch.from_numpy(prepared.volume[rows].astype(np.float32))

@@ -1,18 +1,85 @@
-"""What a trained ensemble says of one volume: networks and a volume in; probabilities, votes and spread out."""
+"""A model folder with its networks loaded, and what they say of one volume: probabilities, votes and spread."""
 
+import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ricenet import LABELS
+from ricenet.cases.alignment import Settings
 from ricenet.errors import InvalidInput
+from ricenet.images.brain import check_backend
+from ricenet.prediction.model_folder import Model
 from ricenet.prediction.prediction_record import CalibratedProbability, FoldSummary
 from ricenet.statistics.metrics import decide, majority_vote
 from ricenet.statistics.recalibration import RecalibrationCurve, recalibrate
 
+log = logging.getLogger(__name__)
 RICE = LABELS.index("rice")
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """A model folder ready to predict; `networks`: of the folds, in eval mode on `device`."""
+
+    model: Model
+    networks: Sequence[nn.Module]
+    device: str
+
+
+@dataclass(frozen=True)
+class MapSettings:
+    """How the occlusion map is made; the keys of conf/predict.yaml. `dicom`: also write it as DICOM."""
+
+    cube_mm: float
+    stride_mm: float
+    refine_mm: float | None
+    precision: str
+    batch_size: int
+    memory_gb: float
+    dicom: bool = False
+
+
+@dataclass(frozen=True)
+class PredictionSettings:
+    """How a case is preprocessed and explained; `occlusion`: None makes no occlusion map."""
+
+    preprocessing: Settings
+    occlusion: MapSettings | None
+
+
+def load_ensemble(model: Model, device: str) -> Ensemble:
+    """Load the folds' networks on `device` (cpu, cuda, ...)."""
+    return Ensemble(model, [network.to(device) for network in model.networks()], device)
+
+
+def preprocessing_settings(model: Model, brain: str | None, device: str, hdbet2_env: Path | None = None) -> Settings:
+    """How the model's training cases were preprocessed, with this machine's device.
+
+    Args:
+        brain: another way to find the brain (ricenet.images.brain.BACKENDS); None: that of the training cases.
+        device: of the brain extraction: auto, cpu or cuda.
+        hdbet2_env: environment with hd-bet, for `hdbet2`.
+
+    Raises:
+        WrongUsage: the brain extraction is not installed here.
+    """
+    of_training = model.record.preprocessing
+    backend = brain or of_training.brain
+    if backend != of_training.brain:
+        log.warning("brain=%s: the model's training cases had brain=%s", backend, of_training.brain)
+    found_device, software = check_backend(backend, device, hdbet2_env)
+    return replace(
+        of_training,
+        brain=backend,
+        device=found_device,
+        brain_software=software,
+        hdbet2_env=None if hdbet2_env is None else str(hdbet2_env),
+    )
 
 
 @torch.inference_mode()
@@ -20,12 +87,16 @@ def probabilities(networks: Iterable[nn.Module], volume: Tensor) -> list[float]:
     """P(rice) of each network, in eval mode, for one (C, X, Y, Z) float32 volume.
 
     Raises:
-        InvalidInput: an answer that is not finite.
+        InvalidInput: a probability that is not finite.
     """
-    found = [float(network(volume[None]).double().softmax(1)[0, RICE]) for network in networks]
-    if not np.isfinite(found).all():
-        raise InvalidInput("a model's answer is not finite", "the volume or the weights are damaged", "answer.finite")
-    return found
+    folds = [float(network(volume[None]).double().softmax(1)[0, RICE]) for network in networks]
+    if not np.isfinite(folds).all():
+        raise InvalidInput(
+            "the probability of a network is not finite",
+            "check the images for damage, then the weights of the model",
+            code="answer.finite",
+        )
+    return folds
 
 
 def summarise(folds: Sequence[float], curve: RecalibrationCurve | None) -> FoldSummary:

@@ -7,16 +7,18 @@ The case is called by a digest of its files or, of DICOM, of its series' UIDs: t
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from ricenet import MODALITIES
 from ricenet.cohort.table import Case
 from ricenet.command.atomic import file_hash
+from ricenet.command.schemas import IngestConfig, IntakeConfig, defaults_of, typed_config
 from ricenet.delivery.ingest_record import SelectionRecord
-from ricenet.delivery.intake import Settings, from_dicom, write_volumes
+from ricenet.delivery.intake import Settings, from_dicom, intake_settings, write_volumes
 from ricenet.delivery.label_table import LabelRow
 from ricenet.errors import InvalidInput, WrongUsage
 
@@ -27,10 +29,13 @@ DAYS = ("post_day", "event_day")  # by which the order of the two is checked
 
 
 @dataclass(frozen=True)
-class Known:
+class PatientDetails:
     """What is known of the patient besides the images, each None or empty where it is not.
 
     Attributes:
+        post_date, event_date, radiotherapy_start: for DICOM, where the headers do not tell the scans apart.
+        fractions: of the whole treatment.
+        prescription_gy: of the whole treatment.
         choice: role -> series key, where the rules leave a choice.
     """
 
@@ -65,9 +70,9 @@ class Unusable(InvalidInput):
 
 
 def find_patient(
-    folder: Path, known: Known, settings: Settings, scratch: Path, further: Sequence[str] = ()
+    folder: Path, details: PatientDetails, settings: Settings, scratch: Path, further: Sequence[str] = ()
 ) -> Delivered:
-    """Find the images in `folder`.
+    """Find the images of one patient in `folder`.
 
     Args:
         settings: the rules, for DICOM.
@@ -79,22 +84,69 @@ def find_patient(
         WrongUsage: dates or series for a patient of NIfTI, who has none.
     """
     if not folder.is_dir():
-        raise InvalidInput("the patient folder does not exist", "correct patient=", code="patient.missing")
-    named = {role: path for role in (*ROLES, *further) if (path := _nifti(folder, role))}
-    if not named:
-        return _from_dicom(folder, known, settings, scratch)
-    if known.choice or any((known.post_date, known.event_date, known.radiotherapy_start)):
-        raise WrongUsage("the patient folder holds NIfTI by name: dates and series are for DICOM; leave these keys out")
-    hashes = {role: file_hash(path) for role, path in named.items()}
-    case = _case(json.dumps(hashes, sort_keys=True), named, known.fractions, known.prescription_gy, further)
-    return Delivered(case, None)
+        raise InvalidInput("the patient folder does not exist", "correct its path", code="patient.missing")
+    paths = {role: path for role in (*ROLES, *further) if (path := _nifti(folder, role))}
+    return from_files(paths, details, further) if paths else _from_dicom(folder, details, settings, scratch)
+
+
+def from_files(paths: Mapping[str, Path], details: PatientDetails, further: Sequence[str] = ()) -> Delivered:
+    """The case of one patient's NIfTI files by role; arguments and errors as of `find_patient`."""
+    roles = (*ROLES, *further)
+    unknown = sorted(paths.keys() - set(roles))
+    if unknown:
+        raise WrongUsage(f"unknown image role {unknown[0]!r}; expected some of {', '.join(roles)}")
+    if details.choice or any((details.post_date, details.event_date, details.radiotherapy_start)):
+        raise WrongUsage("dates and series are for DICOM, the patient has NIfTI files by name; leave them out")
+    missing = [role for role, path in paths.items() if not path.is_file()]
+    if missing:
+        raise InvalidInput(f"the {missing[0]} image does not exist", "correct its path", code="path.missing")
+    hashes = {role: file_hash(paths[role]) for role in roles if role in paths}
+    identity = json.dumps(hashes, sort_keys=True)
+    return Delivered(_case(identity, paths, details.fractions, details.prescription_gy, further), None)
+
+
+def read_intake_settings(site: Path | None, dose: bool) -> Settings:
+    """The rules for DICOM: those of conf/ingest.yaml, and over them what a site's own file says.
+
+    Args:
+        site: YAML with keys of conf/ingest.yaml; a copy of the whole file will do.
+        dose: whether a case must have one.
+
+    Raises:
+        WrongUsage: the file cannot be read, or holds an unknown key or a value of the wrong type.
+    """
+    import yaml
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    keys = defaults_of("ingest")
+    if site is not None:
+        try:
+            keys |= _site_keys(yaml.safe_load(site.read_text(encoding="utf-8")))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise WrongUsage(f"ingest=: expected a YAML file that can be read, got {type(error).__name__}") from None
+    intake_keys = {name: keys[name] for name in IntakeConfig.__dataclass_fields__}
+    try:
+        return intake_settings(typed_config(IntakeConfig, OmegaConf.create(intake_keys)), dose)
+    except OmegaConfBaseException as error:
+        raise WrongUsage(f"ingest=: {error.full_key}: {str(error).splitlines()[0]}") from None
+
+
+def _site_keys(content: object) -> dict[str, Any]:
+    allowed = {*IngestConfig.__dataclass_fields__, "defaults", "hydra"}
+    if not isinstance(content, dict):
+        raise WrongUsage(f"ingest=: expected keys of conf/ingest.yaml, got {type(content).__name__}")
+    unknown = content.keys() - allowed
+    if unknown:
+        raise WrongUsage(f"ingest=: expected keys of conf/ingest.yaml, got {', '.join(map(repr, unknown))}")
+    return content
 
 
 def _nifti(folder: Path, role: str) -> Path | None:
     return next((path for suffix in (".nii.gz", ".nii") if (path := folder / f"{role}{suffix}").is_file()), None)
 
 
-def _from_dicom(folder: Path, known: Known, settings: Settings, scratch: Path) -> Delivered:
+def _from_dicom(folder: Path, details: PatientDetails, settings: Settings, scratch: Path) -> Delivered:
     from ricenet.delivery.series import index_delivery
 
     patients = index_delivery(folder).patients
@@ -107,9 +159,9 @@ def _from_dicom(folder: Path, known: Known, settings: Settings, scratch: Path) -
         )
     (files,) = patients.values()
     label = LabelRow(
-        row=0, patient_id="", event_id="", label="", post_date=known.post_date, event_date=known.event_date,
-        radiotherapy_start=known.radiotherapy_start, fractions=known.fractions, prescription_gy=known.prescription_gy,
-        choice=known.choice,
+        row=0, patient_id="", event_id="", label="", post_date=details.post_date, event_date=details.event_date,
+        radiotherapy_start=details.radiotherapy_start, fractions=details.fractions,
+        prescription_gy=details.prescription_gy, choice=details.choice,
     )  # fmt: skip
     uids = "\0".join(sorted(one.uid for one in files.series))
     taken = from_dicom(label, files, SUBJECT, settings, SERIES_KEY, scratch)
@@ -124,13 +176,13 @@ def _from_dicom(folder: Path, known: Known, settings: Settings, scratch: Path) -
 
 
 def _case(
-    known_by: str,
-    paths: dict[str, Path],
+    identity: str,
+    paths: Mapping[str, Path],
     fractions: int | None = None,
     prescription_gy: float | None = None,
     further: Sequence[str] = (),
 ) -> Case:
-    key = "c" + hashlib.sha256(known_by.encode()).hexdigest()[:12]
+    key = "c" + hashlib.sha256(identity.encode()).hexdigest()[:12]
     return Case(
         key=key,
         patient_key=key,

@@ -18,8 +18,8 @@ from ricenet.display.words import channel_name, interval, number, percent
 from ricenet.images.volume import Affine, Mask
 from ricenet.prediction.prediction_record import (
     CalibratedProbability,
+    CaseMapNumbers,
     CitedModel,
-    MapNumbers,
     PredictionRecord,
     UnfitRecord,
 )
@@ -175,7 +175,7 @@ def dot_plot(prediction: PredictionRecord) -> dict[str, Any]:
     return {"text": text + ".", "folds": folds, "mean": prediction.probability, "calibrated": calibrated}
 
 
-def _regions(occlusion: MapNumbers | None) -> list[dict[str, Any]]:
+def _regions(occlusion: CaseMapNumbers | None) -> list[dict[str, Any]]:
     """The shares of the map by region, beside what a map spread evenly over the brain would have there."""
     if occlusion is None:
         return []

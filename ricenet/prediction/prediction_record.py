@@ -6,6 +6,7 @@ from pydantic import ConfigDict
 
 from ricenet.command.records import Record
 from ricenet.delivery.ingest_record import SelectionRecord
+from ricenet.explanation.map_record import MeanDose
 from ricenet.prediction.model_json import CrossValidation, TrainingCohort
 
 VERSION: Final = 1
@@ -58,14 +59,7 @@ class FindingRecord(_Part):
     channel: str
 
 
-class MeanDose(_Part):
-    """Mean dose over the brain in Gy, weighted by the absolute map and unweighted; None where the map is 0."""
-
-    weighted_by_map: float | None
-    brain: float
-
-
-class MapNumbers(_Part):
+class CaseMapNumbers(_Part):
     """The occlusion map in numbers (ricenet.explanation.attribution.measure)."""
 
     cube_mm: float
@@ -126,7 +120,7 @@ class PredictionRecord(FoldSummary, Heading):  # the heading comes first in the 
     fit: Literal[True]
     measures: list[MeasureInRange]
     preprocessing: dict[str, float]
-    occlusion: MapNumbers | None
+    occlusion: CaseMapNumbers | None
     findings: list[FindingRecord]
     delivery: SelectionRecord | None = None
     question: str = ""

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from ricenet.errors import InvalidInput, WrongUsage
 from ricenet.images.volume import write_volume
-from ricenet.prediction.new_patient import Known, find_patient
+from ricenet.prediction.new_patient import PatientDetails, find_patient, from_files, read_intake_settings
 
 
 @pytest.fixture
@@ -23,13 +24,13 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def find(folder: Path, known: Known | None = None, further: tuple[str, ...] = ()):
-    return find_patient(folder, known or Known(), None, folder, further)  # type: ignore[arg-type]  # for DICOM
+def find(folder: Path, details: PatientDetails | None = None, further: tuple[str, ...] = ()):
+    return find_patient(folder, details or PatientDetails(), None, folder, further)  # type: ignore[arg-type]  # for DICOM
 
 
 def test_images_are_found_by_name_and_further_ones_where_they_are_asked_for(folder: Path) -> None:
     assert list(find(folder).case.images) == ["post", "event"]
-    delivered = find(folder, Known(fractions=30, prescription_gy=60.0), ("flair",))
+    delivered = find(folder, PatientDetails(fractions=30, prescription_gy=60.0), ("flair",))
     assert list(delivered.case.images) == ["post", "event", "flair"]
     assert (delivered.case.fractions, delivered.case.prescription_gy, delivered.case.label) == (30, 60.0, -1)
     assert delivered.record is None
@@ -45,9 +46,19 @@ def test_the_same_bytes_have_the_same_name_wherever_they_lie(folder: Path, tmp_p
 
 
 def test_dates_and_series_are_for_dicom(folder: Path) -> None:
-    for known in (Known(event_date=date(2020, 8, 17)), Known(choice={"event": "s0"})):
+    for details in (PatientDetails(event_date=date(2020, 8, 17)), PatientDetails(choice={"event": "s0"})):
         with pytest.raises(WrongUsage, match="for DICOM"):
-            find(folder, known)
+            find(folder, details)
+
+
+def test_files_by_role_are_the_patient_of_their_folder(folder: Path, tmp_path: Path) -> None:
+    paths = {"post": folder / "post.nii.gz", "event": folder / "event.nii"}
+    assert from_files(paths, PatientDetails()).case == find(folder).case
+    with pytest.raises(WrongUsage, match="'flair'; expected some of post, event, rd, planning, brain_mask"):
+        from_files({**paths, "flair": folder / "flair.nii.gz"}, PatientDetails())
+    with pytest.raises(InvalidInput, match="rd image does not exist") as missing:
+        from_files({**paths, "rd": tmp_path / "none.nii.gz"}, PatientDetails())
+    assert missing.value.code == "path.missing"
 
 
 def test_without_a_patient_there_is_nothing_to_find(tmp_path: Path) -> None:
@@ -58,3 +69,38 @@ def test_without_a_patient_there_is_nothing_to_find(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput) as empty:
         find(tmp_path)
     assert empty.value.code == "patient.missing"
+
+
+def test_a_sites_own_rules_lie_over_those_of_ingest(tmp_path: Path) -> None:
+    ours = read_intake_settings(None, dose=True)
+    file = tmp_path / "site.yaml"
+    rule = {"role": "post", "modality": "MR", "matches": "t1", "contrast": None, "when": "post_date",
+            "min_slices": 1, "max_spacing_mm": 9}  # fmt: skip
+    file.write_text(yaml.safe_dump({"rules": [rule], "alpha_beta": 10, "jobs": 3}))
+    site = read_intake_settings(file, dose=False)
+    assert (len(site.rules), site.rules[0].max_spacing_mm, site.alpha_beta, site.dose) == (1, 9, 10, False)
+    assert site.wording == ours.wording
+    assert len(ours.rules) > 3
+    shutil.copy(Path(__file__).parents[2] / "conf" / "ingest.yaml", file)
+    assert read_intake_settings(file, dose=True) == ours
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("nevver: x", "got 'nevver'"),
+        ("- a", "got list"),
+        ("never: '('", "expected a regular expression"),
+        ("event_tolerance_days: soon", "event_tolerance_days"),
+        ("rules: [{role: post}]", "rules"),
+        ("{", "ParserError"),
+    ],
+)
+def test_rules_that_cannot_be_meant_are_refused(tmp_path: Path, content: str, said: str) -> None:
+    file = tmp_path / "site.yaml"
+    file.write_text(content)
+    with pytest.raises(WrongUsage) as refused:
+        read_intake_settings(file, dose=True)
+    assert said in str(refused.value)
+    with pytest.raises(WrongUsage, match="FileNotFoundError"):
+        read_intake_settings(tmp_path / "none.yaml", dose=True)
