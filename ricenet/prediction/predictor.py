@@ -143,17 +143,20 @@ def predict_case(
         try:
             delivered = _find(model, patient, details or PatientDetails(), Path(scratch))
         except Unusable as problem:
-            finding = as_finding(problem, problem.without_images)
-            if out is None:
-                return CasePrediction(unfit_record(problem.without_images.key, model.model, [finding], problem.record))
-            with hold(_made(out), name="the folder given as out="):
-                return CasePrediction(
-                    write_unfit(problem.without_images.key, model.model, [finding], Path(out), problem.record)
-                )
+            return _unusable(model, problem, out)
         if out is None:
             return _in_memory(model, delivered, settings)
         with hold(_made(out), name="the folder given as out="):
             return _in_folder(model, delivered, settings, Path(out))
+
+
+def _unusable(model: Ensemble, problem: Unusable, out: str | Path | None) -> CasePrediction:
+    case = problem.without_images
+    findings = [as_finding(problem, case)]
+    if out is None:
+        return CasePrediction(unfit_record(case.key, model.model, findings, problem.record))
+    with hold(_made(out), name="the folder given as out="):
+        return CasePrediction(write_unfit(case.key, model.model, findings, Path(out), problem.record))
 
 
 def _find(
