@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.analytic_patient import write_two
+from helpers.small_cohort import SMALL
 
 from ricenet.command.schemas import PhantomConfig, compose
 from ricenet.phantom import write_phantom
 
 torch.set_num_threads(1)
-SMALL = ["format=cases", "patients=24", "size=16", "case_spacing_mm=12", "folds=2", "jobs=1"]
 
 
 @pytest.fixture(scope="session")

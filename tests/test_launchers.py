@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from conftest import SMALL
+from helpers.small_cohort import SMALL
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
