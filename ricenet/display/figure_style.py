@@ -1,4 +1,4 @@
-"""What all figures share: fonts, resolution, colours, and files that are the same bytes for the same input."""
+"""Style that all figures share: fonts, resolution, colours; and files with the same bytes for the same input."""
 
 import os
 from pathlib import Path
@@ -35,19 +35,8 @@ DOSE_CONTOURS_GY: dict[float, Look] = {
     57.0: {"color": "#ff7ac0", "linestyle": (0, (6, 1.2, 1.2, 1.2)), "linewidth": 1.4},
 }
 
-
 MAP_COLOURS = ("#8cc8f0", "#2f86d6", "#1d4fa8", "#444444", "#b01818", "#ff5a1e", "#ffe23c")
 
-
 INTERVAL = "#a0004a"
-
-
-LABELS_IN_WORDS = {
-    "dose_volume": "dose-volume\nregression",
-    "majority_class": "larger\nclass",
-    "clinical": "clinical\nregression",
-    "modality_dropout": "one model\nfor all sets",
-}
-
 
 LABEL_TEXT = ("recurrence", "RICE")

@@ -1,9 +1,8 @@
-"""How pages, figures and messages write numbers, p-values, channels and rows."""
+"""Write numbers, p-values, channels and rows as pages, figures and messages show them."""
 
 from collections.abc import Sequence
 
 CHANNEL_NAMES = {"post": "post-OP MRI", "event": "event MRI", "rd": "dose"}
-
 
 BASELINES = {
     "majority_class": "the training set's larger class",
@@ -11,14 +10,20 @@ BASELINES = {
     "clinical": "logistic regression on clinical numbers",
 }
 
-
 CONTROLS = {
     "shuffled_labels": "trained and scored on shuffled labels",
     "metadata_only": "site, scanner and the like in place of images",
 }
 
-
 ONE_MODEL = {"modality_dropout": "one model for all sets"}
+
+# The rows that are no modality set, as short as a figure needs them and in two lines.
+SHORT_NAMES = {
+    "dose_volume": "dose-volume\nregression",
+    "majority_class": "larger\nclass",
+    "clinical": "clinical\nregression",
+    "modality_dropout": "one model\nfor all sets",
+}
 
 
 def channels(modalities: str) -> str:
@@ -38,19 +43,31 @@ def row_name(row: str) -> str:
     return f"{words}, control: {control.replace('_', ' ')}" if control else words
 
 
-def number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
+def short_name(row: str) -> str:
+    """A row in the few words that a figure has room for; `dose-volume regression` for dose_volume."""
+    return SHORT_NAMES.get(row, channels(row)).replace("\n", " ")
+
+
+def number(value: float | None, sign: str = "") -> str:
+    """Two decimals with a real minus; sign: `+` shows a plus too. What rounds to 0 has no sign; None is a dash."""
+    if value is None:
+        return "–"
+    rounded = round(value, 2)
+    return f"{rounded:{sign}.2f}".replace("-", "\N{MINUS SIGN}") if rounded else "0.00"
 
 
 def signed(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
+    """As `number`, with a plus before what is above 0."""
+    return number(value, "+")
 
 
 def percent(value: float | None) -> str:
+    """Whole percent; None is a dash."""
     return "–" if value is None else f"{value:.0%}"
 
 
 def p_value(value: float) -> str:
+    """Three decimals, or that it is smaller than they can show."""
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
@@ -62,3 +79,10 @@ def p_in_words(value: float) -> str:
 def interval(value: float | None, bounds: Sequence[float] | None) -> str:
     """A value with its 95% interval in brackets."""
     return number(value) + (f" (95% {number(bounds[0])} to {number(bounds[1])})" if bounds else "")
+
+
+def with_interval(value: float, bounds: Sequence[float] | None, sign: str = "") -> str:
+    """`0.83 [0.74, 0.90]`; without the brackets where there is no interval."""
+    if bounds is None:
+        return number(value, sign)
+    return f"{number(value, sign)} [{number(bounds[0], sign)}, {number(bounds[1], sign)}]"

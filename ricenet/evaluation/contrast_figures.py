@@ -11,15 +11,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from ricenet.display.figure_style import INTERVAL, LABEL_TEXT, STYLE, Look
-from ricenet.display.words import p_in_words
+from ricenet.display.words import p_in_words, short_name, with_interval
 from ricenet.evaluation.probability_curves import (
     COLUMNS,
     PAGE_INCHES,
     SMALL,
     add_heading,
     in_papers_order,
-    in_words,
-    with_interval,
 )
 from ricenet.evaluation.summary import Confusion, Contrast, OmnibusTest, SummaryRecord
 
@@ -66,7 +64,7 @@ def differences(summary: SummaryRecord) -> Figure | None:
 
 def _contrast_in_words(name: str) -> str:
     ours, _, theirs = name.partition(" - ")
-    return f"{in_words(ours)}\nminus {in_words(theirs)}"
+    return f"{short_name(ours)}\nminus {short_name(theirs)}"
 
 
 def _draw_difference(axes: Axes, row: int, found: Contrast) -> None:

@@ -20,8 +20,8 @@ from nibabel.affines import apply_affine, voxel_sizes
 
 from ricenet.cases.case_record import read_case_record
 from ricenet.cohort.ready_cases import ReadyCase
-from ricenet.display.figure_style import INTERVAL, LABEL_TEXT, LABELS_IN_WORDS, STYLE, Look
-from ricenet.display.words import channels
+from ricenet.display.figure_style import INTERVAL, LABEL_TEXT, STYLE, Look
+from ricenet.display.words import SHORT_NAMES, channels
 from ricenet.evaluation.summary import RowScores, SplitCounts, SummaryRecord
 from ricenet.paper import PAPER
 
@@ -108,7 +108,7 @@ def _legend(groups: Sequence[tuple[str, RowScores]]) -> list[Artist]:
 
 
 def _group_label(name: str, found: RowScores, n_folds: int) -> str:
-    label = LABELS_IN_WORDS.get(name) or channels(name).replace(" + ", " +\n")
+    label = SHORT_NAMES.get(name) or channels(name).replace(" + ", " +\n")
     return label if found.folds_finished == n_folds else f"{label}\n({found.folds_finished} of {n_folds} folds)"
 
 

@@ -3,7 +3,7 @@
 One small panel a row of the results, in the paper's order, drawn for a page about 1100 pixels wide.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import matplotlib as mpl
@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from ricenet.display.figure_style import INTERVAL, LABELS_IN_WORDS, STYLE, Look
-from ricenet.display.words import channels
+from ricenet.display.figure_style import INTERVAL, STYLE, Look
+from ricenet.display.words import SHORT_NAMES, number, short_name, with_interval
 from ricenet.evaluation.summary import RowScores, SummaryRecord
 from ricenet.paper import PAPER
 from ricenet.statistics.calibration import Calibration
@@ -39,24 +39,6 @@ DECISION_LINES: dict[str, Look] = {
     "all": {"color": "#444444", "linewidth": 1.3, "linestyle": (0, (5, 2, 1, 2))},
     "none": {"color": "#777777", "linewidth": 1.3, "linestyle": (0, (1, 1.5))},
 }
-
-
-def in_words(name: str) -> str:
-    """A row of the results in words: `dose + post-OP MRI` for rd_post."""
-    return LABELS_IN_WORDS.get(name, channels(name)).replace("\n", " ")
-
-
-def number(value: float, sign: str = "") -> str:
-    """Two decimals with a real minus; sign: `+` shows a plus too. What rounds to 0 has no sign."""
-    rounded = round(value, 2)
-    return f"{rounded:{sign}.2f}".replace("-", "−") if rounded else "0.00"
-
-
-def with_interval(value: float, interval: Sequence[float] | None, sign: str = "") -> str:
-    """`0.83 [0.74, 0.90]`; without the brackets where there is no interval."""
-    if interval is None:
-        return number(value, sign)
-    return f"{number(value, sign)} [{number(interval[0], sign)}, {number(interval[1], sign)}]"
 
 
 def in_papers_order(sets: Mapping[str, OfSet]) -> dict[str, OfSet]:
@@ -119,7 +101,7 @@ def add_heading(axes: Axes, name: str, numbers: str) -> None:
 
 
 def _in_two_lines(name: str) -> str:
-    words = LABELS_IN_WORDS.get(name) or in_words(name)
+    words = SHORT_NAMES.get(name) or short_name(name)
     if "\n" in words or len(words) < 20 or " + " not in words:
         return words
     first, _, last = words.rpartition(" + ")
@@ -185,9 +167,9 @@ def decision_curves(summary: SummaryRecord) -> Figure:
         axes.plot(curve.threshold, curve.all, label="treat all as RICE", **DECISION_LINES["all"])
         axes.axhline(0, label="treat none as RICE", **DECISION_LINES["none"])
         if baseline is not None:
-            other, label = baseline.decision_curve, f"{in_words('dose_volume')}, n = {baseline.n}"
+            other, label = baseline.decision_curve, f"{short_name('dose_volume')}, n = {baseline.n}"
             axes.plot(other.threshold, other.model, label=label, **DECISION_LINES["dose_volume"])
-        label = f"{in_words(name)}, n = {found.n}"
+        label = f"{short_name(name)}, n = {found.n}"
         axes.plot(curve.threshold, curve.model, label=label, **DECISION_LINES["network"])
         top = max([*curve.model, *curve.all, *(baseline.decision_curve.model if baseline else [])])
         axes.set(xlim=(0, 1), ylim=(NET_BENEFIT_FLOOR, 1.1 * max(top, 0.1)), yticks=np.arange(-0.1, top + 0.05, 0.1))

@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from ricenet.display.figure_style import INTERVAL, STYLE
-from ricenet.display.words import CHANNEL_NAMES
+from ricenet.display.words import CHANNEL_NAMES, short_name
 from ricenet.evaluation.paper_figures import VALIDATION
 from ricenet.evaluation.probability_curves import (
     COLUMNS,
@@ -24,7 +24,6 @@ from ricenet.evaluation.probability_curves import (
     SMALL,
     add_heading,
     in_papers_order,
-    in_words,
 )
 from ricenet.explanation.map_record import CurveSummary, PointingSummary, SetSummary
 
@@ -94,7 +93,7 @@ def draw_attribution(sets: Mapping[str, SetSummary]) -> Figure | None:
 
 def _row_label(name: str, n: int) -> str:
     """In lines of at most 20 letters, broken between channels only."""
-    words = f"{in_words(name)}, n = {n}".replace(" MRI", "\xa0MRI").replace("n = ", "n\xa0=\xa0")
+    words = f"{short_name(name)}, n = {n}".replace(" MRI", "\xa0MRI").replace("n = ", "n\xa0=\xa0")
     return textwrap.fill(words, 20, break_on_hyphens=False)
 
 

@@ -5,7 +5,9 @@ network that was trained on as many cases of one class as of the other is expect
 odds of rice in the cohort: its probabilities are those of an evenly mixed one.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import statsmodels.api as sm
@@ -173,6 +175,23 @@ def overlap(labels: np.ndarray, logits: np.ndarray) -> bool:
     return bool(recurrence.max() > rice.min() and rice.max() > recurrence.min())
 
 
+def fit_logistic(labels: np.ndarray, columns: np.ndarray, start: Sequence[float] | None = None, **data: Any) -> Any:
+    """Logistic regression of (n,) labels on (n, k) columns by maximum likelihood; None where it does not settle.
+
+    Args:
+        start: (k,) coefficients that the search starts at.
+        data: `offset` or `freq_weights`, (n,), as in statsmodels; `groups`, (n,), whose cases are not independent.
+
+    Returns:
+        The fit, as statsmodels gives it.
+    """
+    groups = data.pop("groups", None)
+    clustered = {} if groups is None else {"cov_type": "cluster", "cov_kwds": {"groups": groups}}
+    with np.errstate(over="ignore"):  # exp of a far logit: a probability of 0
+        fitted = sm.GLM(labels, columns, family=sm.families.Binomial(), **data).fit(start_params=start, **clustered)
+    return fitted if fitted.converged and np.isfinite(fitted.params).all() else None
+
+
 def _last_coefficient(
     labels: np.ndarray,
     columns: np.ndarray,
@@ -181,15 +200,16 @@ def _last_coefficient(
     start: float | None = None,
 ) -> _Coefficient:
     """The last coefficient of a logistic regression and its Wald interval; None where the fit does not settle."""
-    clustered = {"cov_type": "cluster", "cov_kwds": {"groups": patients}} if patients.max() + 1 < len(labels) else {}
-    with np.errstate(over="ignore"):  # exp of a far logit: a probability of 0
-        fitted = sm.GLM(labels, columns, family=sm.families.Binomial(), offset=offset).fit(
-            start_params=None if start is None else [start], **clustered
-        )
-    low, high = fitted.conf_int(alpha=1 - metrics.CONFIDENCE)[-1]
-    if not (fitted.converged and np.isfinite([low, high]).all()):
+    groups = patients if patients.max() + 1 < len(labels) else None
+    fitted = fit_logistic(labels, columns, None if start is None else [start], offset=offset, groups=groups)
+    if fitted is None:
         return _Coefficient()
-    return _Coefficient(float(fitted.params[-1]), (float(low), float(high)))
+    low, high = fitted.conf_int(alpha=1 - metrics.CONFIDENCE)[-1]
+    return (
+        _Coefficient(float(fitted.params[-1]), (float(low), float(high)))
+        if np.isfinite([low, high]).all()
+        else _Coefficient()
+    )
 
 
 def _bin_index(probabilities: np.ndarray) -> np.ndarray:

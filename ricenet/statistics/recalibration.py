@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-import statsmodels.api as sm
 from scipy.special import expit, logit
 
-from ricenet.statistics.calibration import CLIP, overlap
+from ricenet.statistics.calibration import CLIP, fit_logistic, overlap
 from ricenet.statistics.metrics import CONFIDENCE
 
 DRAWS = 500
@@ -116,6 +115,8 @@ def _fit(labels: np.ndarray, logits: np.ndarray, times: np.ndarray) -> Coefficie
     if not overlap(labels, logits):
         return None
     columns = np.stack([np.ones_like(logits), logits], axis=1)
-    fitted = sm.GLM(labels, columns, family=sm.families.Binomial(), freq_weights=times).fit()
+    fitted = fit_logistic(labels, columns, freq_weights=times)
+    if fitted is None:
+        return None
     intercept, slope = fitted.params.tolist()
-    return (intercept, slope) if fitted.converged and np.isfinite(fitted.params).all() else None
+    return intercept, slope

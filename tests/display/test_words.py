@@ -10,3 +10,35 @@ def test_every_kind_of_row_has_a_name_in_words():
     assert words.row_name("rd_event-shuffled_labels") == "dose + event MRI, control: shuffled labels"
     assert words.row_name("metadata_only") == "site, scanner and the like in place of images"
     assert words.row_name("dose_volume") == "logistic regression on dose-volume numbers"
+
+
+def test_rows_have_short_names_for_figures():
+    assert words.short_name("dose_volume") == "dose-volume regression"
+    assert words.short_name("modality_dropout") == "one model for all sets"
+    assert words.short_name("rd_post") == "dose + post-OP MRI"
+
+
+def test_numbers_have_a_real_minus_and_no_signed_zero():
+    assert words.number(-0.256) == "−0.26"
+    assert words.number(-0.004) == words.number(0.004, "+") == "0.00"
+    assert words.with_interval(0.1, [-0.05, 0.25], "+") == "+0.10 [−0.05, +0.25]"
+    assert words.with_interval(0.1, None) == "0.10"
+    assert words.signed(0.0312) == "+0.03"
+    assert words.signed(-0.0312) == "−0.03"
+
+
+def test_what_is_not_known_is_a_dash():
+    assert words.number(None) == words.signed(None) == words.percent(None) == words.interval(None, None) == "–"
+
+
+def test_an_interval_in_a_sentence():
+    assert words.interval(-0.1, (-0.25, 0.05)) == "−0.10 (95% −0.25 to 0.05)"
+    assert words.interval(0.5, None) == "0.50"
+
+
+def test_p_values_never_are_zero():
+    assert words.p_value(0.0005) == "< 0.001"
+    assert words.p_in_words(0.0005) == "p < 0.001"
+    assert words.p_value(0.001) == "0.001"
+    assert words.p_in_words(0.0421) == "p = 0.042"
+    assert words.percent(0.255) == "26%"

@@ -112,13 +112,6 @@ def test_decision_curve_of_what_there_is():
     ]
 
 
-def test_numbers_have_a_real_minus_and_no_signed_zero():
-    assert probability_curves.number(-0.256) == "−0.26"
-    assert probability_curves.number(-0.004) == probability_curves.number(0.004, "+") == "0.00"
-    assert probability_curves.with_interval(0.1, [-0.05, 0.25], "+") == "+0.10 [−0.05, +0.25]"
-    assert probability_curves.with_interval(0.1, None) == "0.10"
-
-
 def test_same_figure_same_bytes(tmp_path):
     given = summaries.summary(sets={"rd": found(1)})
     for draw in FIGURES:
