@@ -129,7 +129,7 @@ def summarise(cases: Path, folds: Folds, grid: Grid, runs: "Sequence[FinishedRun
     compared = contrasts.compare(folds, rows, [name for name in grid if name in PAPER], pairs, how)
     expected = possible if grid.keys() & PAPER.keys() else []  # a grid of other rows owes none of the paper's sets
     wanted = [(name, fold) for name in dict.fromkeys([*expected, *grid]) for fold in range(folds.n_folds)]
-    return SummaryRecord(
+    summary = SummaryRecord(
         version=SUMMARY_VERSION,
         cohort=_cohort(cases, folds),
         n_folds=folds.n_folds,
@@ -150,8 +150,8 @@ def summarise(cases: Path, folds: Folds, grid: Grid, runs: "Sequence[FinishedRun
         },
         controls=[_control(control, how) for control in read_controls(runs, folds)],
         test_access=_test_access(cases, folds, runs, plan),
-        untestable=untestable,
     )
+    return summary.model_copy(update={"untestable": untestable}) if untestable else summary
 
 
 def _cohort(cases: Path, folds: Folds) -> "CohortCounts":

@@ -58,7 +58,8 @@ def _contrast_lines(summary: "SummaryRecord") -> list[str]:
         f"{seen})"
     )
     if summary.untestable:
-        lines.append(f"not testable, for want of their rows: {'; '.join(summary.untestable)}")
+        n, rows = len(summary.untestable), dict.fromkeys(row for of in summary.untestable.values() for row in of)
+        lines.append(f"{n} of {n + len(summary.declared)} declared contrasts cannot be tested: no {', '.join(rows)}")
     return lines
 
 

@@ -249,7 +249,7 @@ class SummaryRecord(Record):
     one_model: dict[str, RowScores] = Field(default_factory=dict)  # the first files of version 2 lack it
     controls: list[ControlScores]
     test_access: SplitAccess
-    untestable: dict[str, list[str]] = Field(default_factory=dict)  # as one_model
+    untestable: dict[str, list[str]] = Field(default_factory=dict)  # absent where there is none
 
     def as_json(self) -> str:
         """The text of the file; ValueError where a number is not finite, which JSON cannot hold."""

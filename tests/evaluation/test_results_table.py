@@ -66,3 +66,9 @@ def test_text_says_what_is_known_and_what_is_missing():
         "a note",
     ]
     assert max(map(len, lines)) <= 120
+
+
+def test_text_names_the_rows_that_declared_contrasts_lack():
+    needs = {"rd_post - post": ["rd_post"], "rd_event - rd_post": ["rd_event", "rd_post"]}
+    lines = as_text(summary(untestable=needs, declared=["post_event - post"])).splitlines()
+    assert "2 of 3 declared contrasts cannot be tested: no rd_post, rd_event" in lines
