@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ricenet.delivery.treatment import combine_doses
     from ricenet.errors import InvalidInput
     from ricenet.images.volume import Volume, read_volume
+    from ricenet.occlusion.occlusion_map import occlusion_map
     from ricenet.statistics.notebook import calibrate, compare, macro_f1
 
 __version__ = "0.1.0"
@@ -25,6 +26,7 @@ __all__ = [
     "compare",
     "load_cases",
     "macro_f1",
+    "occlusion_map",
     "read_dose",
     "read_volume",
 ]
@@ -44,6 +46,7 @@ _MODULES = {
     "compare": "ricenet.statistics.notebook",
     "load_cases": "ricenet.cases.case_reader",
     "macro_f1": "ricenet.statistics.notebook",
+    "occlusion_map": "ricenet.occlusion.occlusion_map",
     "read_dose": "ricenet.delivery.rtdose",
     "read_volume": "ricenet.images.volume",
 }
