@@ -12,11 +12,8 @@ the same stays. Beside them: cohort.png, and for all sets summary.json, attribut
 import hashlib
 import json
 import logging
-import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +22,7 @@ from ricenet.cohort.folds import Folds, read_folds, select
 from ricenet.cohort.ready_cases import ReadyCase
 from ricenet.command.schemas import ExplainConfig
 from ricenet.command.stage import stage
-from ricenet.errors import Incomplete, InvalidInput, WrongUsage
+from ricenet.errors import Incomplete, InvalidInput, WrongUsage, about
 
 if TYPE_CHECKING:
     from torch import nn
@@ -130,15 +127,18 @@ def _explain_each(
 
     changed, failed = False, []
     for number, case in enumerate(chosen, start=1):
-        started, label = time.monotonic(), f"case {case.case_key} ({number} of {len(chosen)})"
+        started = time.monotonic()
+        label = f"{case.name} ({number} of {len(chosen)})"
         needed = range(folds.n_folds) if case.split == "test" else [folds.fold_of[case.case_key]]
         missing = ", ".join(str(fold) for fold in needed if fold not in finished)
         if missing:
-            failed.append(f"case {case.case_key}: needs fold {missing}, which is not finished; train it first")
+            failed.append(f"{case.name}: needs fold {missing}, which is not finished; train it first")
             continue
         try:
             members = [member(fold) for fold in needed]
-            new = explain_case(out / case.case_key, cases / case.folder, scene(case.case_key), members, settings, label)
+            with about(case.name):
+                folder = cases / case.folder
+                new = explain_case(out / case.case_key, folder, scene(case.case_key), members, settings, label)
             changed |= new
             log.info("%s: %s", label, f"{time.monotonic() - started:.0f} s" if new else "already explained, kept")
         except InvalidInput as error:
@@ -179,8 +179,9 @@ def explain_case(
     """Write one case's maps, picture and numbers; False when they stand there already, made from the same.
 
     Raises:
-        InvalidInput: a cube larger than the volume, or an answer that is not finite.
+        InvalidInput: a cube larger than the volume, or a prediction that is not finite.
     """
+    from ricenet.command.atomic import replacing_folder
     from ricenet.explanation.case_map import map_case
     from ricenet.explanation.map_figures import draw_case
     from ricenet.explanation.map_record import RECORD
@@ -192,7 +193,7 @@ def explain_case(
     found = map_case(scene, members, settings, fingerprint, label)
     record = found.record
     title = f"Case {record.case_key}: {record.label}, predicted {record.predicted} ({record.probability:.2f})"
-    with _replacing(out) as temporary:
+    with replacing_folder(out) as temporary:
         for name, drop in found.maps.items():
             write_volume(temporary / f"{name}.nii.gz", drop, scene.world_from_voxel)
         picture = draw_case(scene, found.maps["occlusion"], title)
@@ -233,21 +234,6 @@ def _recorded_fingerprint(out: Path) -> str | None:
     from ricenet.explanation.map_record import RECORD, VERSION, read_record
 
     return read_record(out).fingerprint if read_version(out / RECORD) == VERSION else None
-
-
-@contextmanager
-def _replacing(out: Path) -> Iterator[Path]:
-    """A temporary folder beside `out` that takes its place when the block ends well, and leaves no trace when not."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        yield temporary
-        temporary.chmod(0o755)  # mkdtemp made it 0700
-        if out.exists():
-            shutil.rmtree(out)
-        temporary.replace(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from ricenet.cases.case_reader import load_case
 from ricenet.cohort.folds import Folds
 from ricenet.command.exits import EXIT_DONE, EXIT_INVALID_INPUT, EXIT_USAGE
 from ricenet.errors import Incomplete, InvalidInput, WrongUsage
-from ricenet.explain import _device, _replacing, explain
+from ricenet.explain import _device, explain
 from ricenet.explanation.attribution import rank_agreement
 from ricenet.explanation.case_map import Settings
 from ricenet.explanation.map_record import VERSION
@@ -250,7 +250,7 @@ def test_an_unusable_volume_is_named_and_the_others_are_explained(grid: tuple[Pa
     broken, fine = folds.validation(0)[:2]
     path = run.parent / "cases" / broken.folder / "volume.npy"
     np.save(path, np.full((3, *SHAPE), np.nan, dtype=np.float16))
-    with pytest.raises(Incomplete, match=f"1 of 2 .*\n.*case {broken.case_key}: a model's answer is not finite"):
+    with pytest.raises(Incomplete, match=f"1 of 2 .*\n.*case {broken.case_key}: a model's prediction is not finite"):
         explain(run, NAME, [broken.case_key, fine.case_key], settings())
     assert explained(run) == [fine.case_key]
     (run.parent / "cases" / broken.folder / "brain.npy").unlink()
@@ -336,14 +336,3 @@ def test_runs_of_other_folds_are_refused(grid: tuple[Path, Folds]) -> None:
     path.write_text(path.read_text() + "\n")  # as another preprocessing would leave it
     with pytest.raises(InvalidInput, match="case_hash"):
         explain(run, NAME, "all", settings())
-
-
-def test_a_folder_that_fails_half_way_leaves_the_old_one(tmp_path: Path) -> None:
-    out = tmp_path / "case"
-    with _replacing(out) as temporary:
-        (temporary / "map").write_text("old")
-    with pytest.raises(RuntimeError), _replacing(out) as temporary:  # noqa: PT012
-        (temporary / "map").write_text("half")
-        raise RuntimeError
-    assert (out / "map").read_text() == "old"
-    assert [path.name for path in tmp_path.iterdir()] == ["case"]

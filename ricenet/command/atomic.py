@@ -54,6 +54,22 @@ def publish(folder: Path, target: Path, last: str) -> None:
     _fsync(target.parent)
 
 
+@contextmanager
+def replacing_folder(target: Path) -> Iterator[Path]:
+    """A new folder, flat, that takes the place of `target` at the end, flushed to disk; after an error nothing changes.
+
+    For content that may differ from what stands there, unlike publish. A reader sees the old folder, for a moment none,
+    then the new one.
+    """
+    with partial_folder(target.parent, target.name) as folder:
+        yield folder
+        for path in (*folder.iterdir(), folder):
+            _fsync(path)
+        remove_folder(target)
+        folder.replace(target)
+        _fsync(target.parent)
+
+
 def replace_file(path: Path, content: str | bytes) -> None:
     """Write `path` in one step, text as UTF-8; a reader, after a power cut too, sees the old file or the new one."""
     with replacing_file(path) as stream:

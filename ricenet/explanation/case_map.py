@@ -88,7 +88,7 @@ def map_case(scene: Scene, members: Sequence[Member], settings: Settings, finger
         label: of the progress bars.
 
     Raises:
-        InvalidInput: a cube larger than the volume, or an answer that is not finite.
+        InvalidInput: a cube larger than the volume, or a prediction that is not finite.
     """
     channels, networks = members[0].run.channels, [one.network for one in members]
     plan = _plan(scene, settings)
@@ -99,7 +99,7 @@ def map_case(scene: Scene, members: Sequence[Member], settings: Settings, finger
     if settings.per_channel:
         blanked |= {f"occlusion_{name}": [index] for index, name in enumerate(channels)}
     answers = occlude(networks, volume, reference, blanked, plan, f"{label} occlusion")
-    _require_finite(scene, answers)
+    _require_finite(answers)
     maps = {name: drop_map(each) for name, each in answers.items()}
     known = regions(scene)
     numbers = _numbers(scene, plan, maps["occlusion"], known)
@@ -108,7 +108,7 @@ def map_case(scene: Scene, members: Sequence[Member], settings: Settings, finger
     if settings.randomised:
         shuffled = [one.shuffled for one in members if one.shuffled is not None]
         meaningless = occlude(shuffled, volume, reference, {"": whole}, plan, f"{label} shuffled weights")
-        _require_finite(scene, meaningless)
+        _require_finite(meaningless)
         maps["randomised"] = drop_map(meaningless[""])
         shuffled_numbers = _shuffled(scene, plan, maps, known)
     curve_numbers = None
@@ -158,18 +158,19 @@ def _plan(scene: Scene, settings: Settings) -> Plan:
     cube = scene.voxels(settings.cube_mm)
     if any(edge > size for edge, size in zip(cube, scene.volume.shape[1:], strict=True)):
         raise InvalidInput(
-            f"case {scene.case.case_key}: cube_mm={settings.cube_mm:g} is larger than its volume; choose a smaller cube"
+            f"cube_mm={settings.cube_mm:g} is larger than its volume", "choose a smaller cube", code="cube.too_large"
         )
     finest = None if settings.refine_mm is None else scene.voxels(settings.refine_mm)
     stride = scene.voxels(settings.stride_mm)
     return Plan(cube, stride, finest, settings.batch_size, settings.precision, settings.memory_gb)
 
 
-def _require_finite(scene: Scene, answers: Mapping[str, Sequence[Occlusion]]) -> None:
+def _require_finite(answers: Mapping[str, Sequence[Occlusion]]) -> None:
     if not all(np.isfinite(one.logits).all() for each in answers.values() for one in each):
         raise InvalidInput(
-            f"case {scene.case.case_key}: a model's answer is not finite; check the case's volume and the fold's "
-            "training"
+            "a model's prediction is not finite",
+            "check the case's volume and the fold's training",
+            code="prediction.not_finite",
         )
 
 

@@ -73,13 +73,17 @@ def read_scene(cases: Path, case: ReadyCase, channels: Sequence[str], masks: Pat
     images = {role: load_case(cases, case, [role])[0] for role in record.channels}
     mri_role = next(role for role in ("event", "post") if role in images)
     scale_gy = record.dose_scale_gy if "rd" in images else None
+    truth = _phantom_masks(folder)
+    if masks is not None:
+        with about(case.name):
+            truth |= _user_masks(masks / case.case_key, world_from_voxel, brain)
     return Scene(
         case=case,
         volume=volume,
         world_from_voxel=world_from_voxel,
         brain=brain,
         dose_gy=None if scale_gy is None else images["rd"] * scale_gy,
-        truth=_phantom_masks(folder) | _user_masks(masks, case.case_key, world_from_voxel, brain),
+        truth=truth,
         mri=images[mri_role],
         mri_role=mri_role,
         post=images.get("post"),
@@ -93,31 +97,26 @@ def _phantom_masks(folder: Path) -> dict[str, np.ndarray]:
     return {name: truth[name].astype(bool) for name in MASKS if name in truth}
 
 
-def _user_masks(
-    masks: Path | None, case_key: str, world_from_voxel: np.ndarray, brain: np.ndarray
-) -> dict[str, np.ndarray]:
-    if masks is None:
-        return {}
-    paths = {name: masks / case_key / f"{name}.nii.gz" for name in MASKS}
-    found = {
-        name: _read_mask(path, f"case {case_key}", f"{name} mask", world_from_voxel, brain.shape)
-        for name, path in paths.items()
-        if path.is_file()
-    }
-    for name, mask in found.items():
+def _user_masks(folder: Path, world_from_voxel: np.ndarray, brain: np.ndarray) -> dict[str, np.ndarray]:
+    masks = {}
+    for name in MASKS:
+        path = folder / f"{name}.nii.gz"
+        if path.is_file():
+            masks[name] = _read_mask(path, f"{name} mask", world_from_voxel, brain.shape)
+    for name, mask in masks.items():
         if not (mask & (brain != 0)).any():
             raise InvalidInput(
-                f"case {case_key}: expected a {name} mask that meets the brain, got {int(mask.sum()):,} voxels on the "
-                "case's grid, none of them in it",
+                f"expected a {name} mask that meets the brain, got {int(mask.sum()):,} voxels on the case's grid, none "
+                "of them in it",
                 "draw it on the image that preprocess used as reference, or resample it to that image's frame",
                 code="mask.outside",
             )
-    return found
+    return masks
 
 
-def _read_mask(path: Path, case: str, role: str, world_from_voxel: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def _read_mask(path: Path, role: str, world_from_voxel: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """The mask at the voxels of another grid: each takes the value of the nearest voxel; above one half is inside."""
-    with about(case, role):
+    with about(role=role):
         mask = read_volume(path)
     index = np.linalg.inv(mask.world_from_voxel) @ world_from_voxel
     # grid-constant: a voxel at the border reaches half an edge beyond its centre.

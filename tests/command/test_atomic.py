@@ -1,6 +1,13 @@
 import pytest
 
-from ricenet.command.atomic import partial_folder, publish, remove_folder, remove_leftovers, replace_file
+from ricenet.command.atomic import (
+    partial_folder,
+    publish,
+    remove_folder,
+    remove_leftovers,
+    replace_file,
+    replacing_folder,
+)
 
 
 def fill(folder, content: str) -> None:
@@ -58,3 +65,16 @@ def test_a_file_replaces_the_old_one_and_leaves_nothing_else(tmp_path) -> None:
         replace_file(tmp_path / "x.txt", content)
     assert [path.name for path in tmp_path.iterdir()] == ["x.txt"]
     assert (tmp_path / "x.txt").read_text("utf-8") == "neu – ✓"
+
+
+def test_a_folder_replaces_the_old_one_and_after_an_error_the_old_one_stays(tmp_path) -> None:
+    for content in ("old", "new"):
+        with replacing_folder(tmp_path / "x") as folder:
+            fill(folder, content)
+            (folder / content).touch()
+    assert sorted(path.name for path in (tmp_path / "x").iterdir()) == ["data", "last", "new"]
+    with pytest.raises(RuntimeError), replacing_folder(tmp_path / "x") as folder:  # noqa: PT012
+        fill(folder, "half")
+        raise RuntimeError
+    assert (tmp_path / "x" / "data").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
