@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ricenet.cohort.folds import Folds, read_folds, select
 from ricenet.cohort.ready_cases import ReadyCase
+from ricenet.command.atomic import replacing_folder
 from ricenet.command.schemas import ExplainConfig
 from ricenet.command.stage import stage
 from ricenet.errors import Incomplete, InvalidInput, WrongUsage, about
@@ -181,7 +182,6 @@ def explain_case(
     Raises:
         InvalidInput: a cube larger than the volume, or a prediction that is not finite.
     """
-    from ricenet.command.atomic import replacing_folder
     from ricenet.explanation.case_map import map_case
     from ricenet.explanation.map_figures import draw_case
     from ricenet.explanation.map_record import RECORD
@@ -198,7 +198,7 @@ def explain_case(
             write_volume(temporary / f"{name}.nii.gz", drop, scene.world_from_voxel)
         picture = draw_case(scene, found.maps["occlusion"], title)
         picture.savefig(temporary / "occlusion.png", dpi=150, metadata={"Software": None})
-        (temporary / RECORD).write_text(record.as_json())
+        record.write(temporary / RECORD)
     return True
 
 

@@ -27,6 +27,7 @@ from ricenet.cohort.folds import write_folds
 from ricenet.cohort.pseudonyms import KEY_FILE, pseudonym, write_key
 from ricenet.cohort.ready_cases import ReadyCase, write_cases
 from ricenet.cohort.table import COLUMNS, Case
+from ricenet.command.atomic import publish, replacing_text
 from ricenet.command.schemas import PhantomConfig
 from ricenet.command.stage import stage
 from ricenet.errors import InvalidInput, WrongUsage
@@ -89,7 +90,7 @@ def write_phantom(out: Path, *, jobs: int, **keys: int | float | str) -> None:
     record.write(partly / MARKER)
     if out.exists():
         out.rmdir()  # empty, main has looked
-    partly.rename(out)
+    publish(partly, out, last=MARKER)
 
 
 def _check_same(out: Path, record: "PhantomRecord") -> None:
@@ -293,7 +294,7 @@ def _write_bayes_scores(path: Path, draws: "Iterable[Draw]", case_keys: list[str
     from ricenet.phantoms.causal_model import bayes_llr, modality_sets
 
     sets = modality_sets()
-    with path.open("w", newline="") as stream:
+    with replacing_text(path) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(("case_key", "label", *sets))
         for draw, case_key in zip(draws, case_keys, strict=True):
@@ -302,7 +303,7 @@ def _write_bayes_scores(path: Path, draws: "Iterable[Draw]", case_keys: list[str
 
 
 def _write_table(path: Path, columns: tuple[str, ...], rows: Sequence[Mapping[str, object]]) -> None:
-    with path.open("w", newline="") as stream:
+    with replacing_text(path) as stream:
         writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

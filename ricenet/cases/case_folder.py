@@ -120,12 +120,14 @@ def _grid_around(head: Volume, reference: Volume, settings: Settings) -> Affine:
 def _check_fits(head: Volume, shape: tuple[int, ...], grid: Affine, settings: Settings) -> None:
     index = np.linalg.inv(grid) @ head.world_from_voxel
     places = np.argwhere(head.voxels) @ index[:3, :3].T + index[:3, 3]
-    lost = float(((places < -0.5) | (places > np.array(shape) - 0.5)).any(axis=1).mean())
+    lost = int(((places < -0.5) | (places > np.array(shape) - 0.5)).any(axis=1).sum())
     if lost:
+        share = lost / len(places)
+        amount = f"{share:.1%}" if share >= 0.001 else f"{lost * np.prod(head.spacing_mm) / 1000:.2g} ml"
         need = int(np.ceil((np.ptp(places, axis=0) + 1).max()))
         raise InvalidInput(
             f"expected the brain inside the grid of {settings.size}^3 voxels of {settings.spacing_mm:g} mm, "
-            f"{lost:.1%} of it would be lost",
+            f"{amount} of it would be lost",
             f"raise size to {need + 2}, or spacing_mm",
             code="brain.size",
         )

@@ -1,17 +1,17 @@
 """The tables of a cases folder beside cases.csv: qc.csv, timings.csv and failed.csv, one row per case key.
 
-In: how the cases ended, and the records in their folders. Each table is replaced in one step. No path and no patient id
+In: how the cases ended, and the records in their folders. Each table is replaced atomically. No path and no patient id
 stands in them: failed.csv gives the row of cohort.csv.
 """
 
 import csv
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ricenet.cases.case_record import CASE_FILE, CaseRecord
 from ricenet.cohort.table import Case
+from ricenet.command.atomic import replacing_text
 from ricenet.command.processes import Ended
 
 FAILED = "failed.csv"
@@ -51,11 +51,9 @@ def write_failures(output: Path, cases: Iterable[Case], failed: Mapping[str, End
 
 
 def write_csv(path: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write `path` in one step: case_key and the columns of any row, ordered by case key."""
+    """Write `path` atomically: case_key and the columns of any row, ordered by case key."""
     columns = list(dict.fromkeys(name for row in rows.values() for name in row))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", newline="") as stream:
+    with replacing_text(path) as stream:
         writer = csv.DictWriter(stream, ["case_key", *columns], lineterminator="\n")
         writer.writeheader()
         writer.writerows({"case_key": key, **row} for key, row in sorted(rows.items()))
-    temporary.replace(path)

@@ -57,3 +57,5 @@ def write_key(path: Path, key: bytes) -> None:
         ) from None
     with os.fdopen(handle, "w") as stream:
         stream.write(key.hex())
+        stream.flush()
+        os.fsync(stream.fileno())

@@ -1,11 +1,11 @@
 """cases.csv, the table of a cases folder: one row per preprocessed case."""
 
 import csv
-import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from ricenet import LABELS
+from ricenet.command.atomic import replacing_text
 from ricenet.errors import InvalidInput
 
 
@@ -26,14 +26,12 @@ class ReadyCase:
 
 
 def write_cases(folder: Path, cases: list[ReadyCase]) -> None:
-    """Write `folder`/cases.csv in one step, rows ordered by case key."""
-    temporary = folder / f".cases.csv.{os.getpid()}"
-    with temporary.open("w", newline="") as stream:
+    """Write `folder`/cases.csv atomically, rows ordered by case key."""
+    with replacing_text(folder / "cases.csv") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(column.name for column in fields(ReadyCase))
         for case in sorted(cases, key=lambda case: case.case_key):
             writer.writerow((case.case_key, case.patient_key, LABELS[case.label], case.split, case.folder))
-    temporary.replace(folder / "cases.csv")
 
 
 def read_cases(folder: Path) -> list[ReadyCase]:

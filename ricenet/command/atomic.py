@@ -1,23 +1,27 @@
-"""Folders and files that are there completely or not at all, whatever kills the process that writes them.
+"""Atomic writes: readers see the complete result or nothing, even if the writer is killed or the power fails.
 
-What is unfinished stands beside its target under a name that begins with `.partial-` and that no other process has. The
-next holder of the parent folder removes it: `remove_leftovers`.
+Every output of ricenet is written through this module: beside its target under a hidden name, flushed, renamed, and the
+folder's entry flushed. An unfinished folder is called `.partial-<name>-<random>`, an unfinished file `.<name>.<pid>`;
+the next holder of the lock removes both (`remove_leftovers`).
 """
 
 import fcntl
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, BinaryIO, TextIO
 
 from ricenet.errors import InvalidInput
 
 PREFIX = ".partial-"
+UNFINISHED_FILE = re.compile(r"\..+\.\d+")  # .<name>.<pid>
 POLL_S = 0.2
 
 
@@ -38,12 +42,11 @@ def publish(folder: Path, target: Path, last: str) -> None:
     Where another process has been faster, its folder stays: the same name stands for the same content.
 
     Args:
-        folder: of partial_folder; flat.
+        folder: of partial_folder.
         target: in the same parent folder.
         last: the file by which a target is complete; one without it is replaced.
     """
-    for path in (*folder.iterdir(), folder):
-        _fsync(path)
+    _flush(folder)
     if not (target / last).is_file():
         remove_folder(target)
     try:
@@ -56,29 +59,28 @@ def publish(folder: Path, target: Path, last: str) -> None:
 
 @contextmanager
 def replacing_folder(target: Path) -> Iterator[Path]:
-    """A new folder, flat, that takes the place of `target` at the end, flushed to disk; after an error nothing changes.
+    """A new folder that takes the place of `target` when the block ends well; after an error `target` stays.
 
     For content that may differ from what stands there, unlike publish. A reader sees the old folder, for a moment none,
     then the new one.
     """
     with partial_folder(target.parent, target.name) as folder:
         yield folder
-        for path in (*folder.iterdir(), folder):
-            _fsync(path)
+        _flush(folder)
         remove_folder(target)
         folder.replace(target)
         _fsync(target.parent)
 
 
 def replace_file(path: Path, content: str | bytes) -> None:
-    """Write `path` in one step, text as UTF-8; a reader, after a power cut too, sees the old file or the new one."""
+    """Write `path` atomically, text as UTF-8: readers see the old file or the new one."""
     with replacing_file(path) as stream:
         stream.write(content.encode() if isinstance(content, str) else content)
 
 
 @contextmanager
 def replacing_file(path: Path) -> Iterator[BinaryIO]:
-    """A binary stream whose content becomes the file `path` at the end, in one step; after an error nothing changes."""
+    """A binary stream whose content becomes the file `path` when the block ends well; after an error `path` stays."""
     temporary = _temporary(path)
     try:
         with temporary.open("wb") as stream:
@@ -89,6 +91,16 @@ def replacing_file(path: Path) -> Iterator[BinaryIO]:
         _fsync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_text(path: Path) -> Iterator[TextIO]:
+    """As replacing_file, for UTF-8 text; line ends stay as they are written, which suits the csv module."""
+    with replacing_file(path) as stream:
+        text = TextIOWrapper(stream, encoding="utf-8", newline="")
+        yield text
+        text.flush()
+        text.detach()  # else it would close the stream before it is flushed to disk
 
 
 def write_once(path: Path, content: str) -> None:
@@ -107,7 +119,7 @@ def write_once(path: Path, content: str) -> None:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove `folder`, if it is there; in one step for whoever looks, so that no half of it looks complete."""
+    """Remove `folder`, if it exists, atomically: it is renamed first, so that no half of it looks complete."""
     doomed = folder.with_name(_partial_name(folder.name))
     with suppress(FileNotFoundError):
         folder.replace(doomed)
@@ -116,16 +128,21 @@ def remove_folder(folder: Path) -> None:
 
 @contextmanager
 def hold(folder: Path, patience_s: float = 0, name: str = "this folder") -> Iterator[None]:
-    """Be the only process that writes to `folder`; what killed ones left unfinished there is removed first.
+    """Hold an exclusive lock on `folder`; what killed processes left unfinished there is removed first.
+
+    Args:
+        folder: an existing folder.
+        patience_s: how long to wait for another process's lock.
+        name: how messages call the folder.
 
     Raises:
-        InvalidInput: another process holds it, and has not let go within `patience_s`.
+        InvalidInput: another process holds the lock longer than `patience_s`.
     """
     with (folder / ".lock").open("w") as handle:
         give_up = time.monotonic() + patience_s
         while not _locked(handle):
             if time.monotonic() >= give_up:
-                raise InvalidInput(f"another run is writing to {name}", "wait for it", code="folder.locked")
+                raise InvalidInput(f"another run is writing to {name}", "wait until it has ended", code="folder.locked")
             time.sleep(POLL_S)
         remove_leftovers(folder)
         try:
@@ -143,12 +160,12 @@ def _locked(handle: IO[str]) -> bool:
 
 
 def remove_leftovers(parent: Path) -> None:
-    """Remove what killed processes left unfinished in `parent`; only for who knows that nobody else writes there."""
+    """Remove what killed processes left unfinished in `parent`; only for the holder of its lock."""
     for leftover in parent.glob(f"{PREFIX}*"):
         shutil.rmtree(leftover, ignore_errors=True)
-    for suffix in ("csv", "json", "yaml", "sha256", "ckpt", "html"):  # files on their way: .<name>.<pid>
-        for table in parent.glob(f".*.{suffix}.*"):
-            table.unlink()
+    for path in parent.glob(".*"):
+        if UNFINISHED_FILE.fullmatch(path.name) and path.is_file():
+            path.unlink()
 
 
 def _temporary(path: Path) -> Path:
@@ -157,6 +174,12 @@ def _temporary(path: Path) -> Path:
 
 def _partial_name(name: str) -> str:
     return f"{PREFIX}{name}-{secrets.token_hex(4)}"
+
+
+def _flush(folder: Path) -> None:
+    """Flush everything in `folder`, and then the folder."""
+    for path in (*folder.rglob("*"), folder):
+        _fsync(path)
 
 
 def _fsync(path: Path) -> None:

@@ -1,11 +1,12 @@
 """Style that all figures share: fonts, resolution, colours; and files with the same bytes for the same input."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+
+from ricenet.command.atomic import replacing_file
 
 DPI = 150
 
@@ -20,12 +21,10 @@ STYLE: dict[Any, Any] = {
 
 
 def save(figure: Figure, stem: Path) -> None:
-    """Write `stem`.png and `stem`.svg, each in one step."""
+    """Write `stem`.png and `stem`.svg, each atomically."""
     for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None, "Creator": None})):
-        temporary = stem.with_name(f".{stem.name}.{os.getpid()}{suffix}")
-        with mpl.rc_context(STYLE):
-            figure.savefig(temporary, dpi=DPI, metadata=metadata)
-        temporary.replace(stem.with_suffix(suffix))
+        with mpl.rc_context(STYLE), replacing_file(stem.with_suffix(suffix)) as stream:
+            figure.savefig(stream, format=suffix[1:], dpi=DPI, metadata=metadata)
 
 
 # 57 = 95% of the common 60 Gy prescription. Bright, as they lie on a dark MRI.

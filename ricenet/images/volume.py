@@ -6,7 +6,6 @@ neither is refused. Does not: read DICOM, .hdr/.img pairs or time series; guess 
 
 import gzip
 import io
-import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ricenet.command.atomic import replacing_file
 from ricenet.errors import InvalidInput
 
 Affine = NDArray[np.float64]
@@ -191,7 +191,7 @@ def frames_apart_mm(path: Path) -> float:
 
 
 def write_volume(path: Path, voxels: NDArray, world_from_voxel: Affine) -> None:
-    """Write `path` (.nii.gz) in one step: same voxels, same bytes; no time, file name or free text in any header.
+    """Write `path` (.nii.gz) atomically: same voxels, same bytes; no time, file name or free text in any header.
 
     Args:
         path: replaced only when the new file is complete.
@@ -203,13 +203,11 @@ def write_volume(path: Path, voxels: NDArray, world_from_voxel: Affine) -> None:
     image.set_sform(world_from_voxel, code=1)
     image.set_qform(world_from_voxel, code=1)
     image.header.set_xyzt_units("mm")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as stream:
-        with gzip.GzipFile(filename="", mode="wb", fileobj=stream, mtime=0, compresslevel=6) as packed:
-            packed.write(image.to_bytes())
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    with (
+        replacing_file(path) as stream,
+        gzip.GzipFile(filename="", mode="wb", fileobj=stream, mtime=0, compresslevel=6) as packed,
+    ):
+        packed.write(image.to_bytes())
 
 
 def resample(

@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from safetensors.torch import save
 
 from ricenet.cohort.folds import Folds
+from ricenet.command.atomic import replace_file
 from ricenet.command.schemas import TrainConfig, TrainerConfig
 from ricenet.training import run_folder
 from ricenet.training.augmentation import Augmentation
@@ -56,7 +57,7 @@ def fit(cfg: TrainConfig, cases: Path, folds: Folds, folder: Path, owner: str, n
         model.load_state_dict(read_checkpoint(folder / BEST)["state_dict"])
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.network.state_dict().items()}
     with run_folder.writing(folder, "weights.safetensors"):
-        (folder / "weights.safetensors").write_bytes(save(weights))
+        replace_file(folder / "weights.safetensors", save(weights))
     _predict(cfg, model, data, folder, number)
 
 

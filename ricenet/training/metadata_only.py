@@ -18,7 +18,7 @@ from ricenet.cases.case_record import read_case_record
 from ricenet.cohort.covariates import COVARIATES, read_covariates
 from ricenet.cohort.folds import Folds
 from ricenet.cohort.ready_cases import ReadyCase
-from ricenet.command.atomic import file_hash
+from ricenet.command.atomic import file_hash, replace_file
 from ricenet.command.schemas import METADATA_ONLY
 from ricenet.errors import InvalidInput
 from ricenet.training.predictions import PREDICTIONS, write_predictions
@@ -140,7 +140,7 @@ def train_regression(metadata: Metadata, folds: Folds, fold: int, folder: Path) 
     regression = fit_regression(metadata, training)
     log.info("%s %s: on %s", folder.parent.name, folder.name, ", ".join(metadata.columns))
     with writing(folder, "weights.safetensors"):
-        (folder / "weights.safetensors").write_bytes(_weights(regression))
+        replace_file(folder / "weights.safetensors", _weights(regression))
     keep(folder, "metrics.csv", _metrics(regression, training, validation))
     rows = []
     for split, cases in (("val", validation), ("test", test)):

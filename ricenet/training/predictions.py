@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ricenet.command.atomic import replacing_text
+
 PREDICTIONS, BY_SET = "predictions.csv", "predictions_by_set.csv"
 COLUMNS = ("case_key", "patient_key", "split", "label", "logit_recurrence", "logit_rice", "prob_rice")
 
@@ -33,7 +35,7 @@ def read_predictions_by_set(folder: Path) -> list[dict[str, Any]]:
 
 
 def _write_rows(path: Path, columns: Sequence[str], rows: list[dict[str, Any]]) -> None:
-    with path.open("w", newline="") as stream:
+    with replacing_text(path) as stream:
         writer = csv.DictWriter(stream, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

@@ -30,6 +30,7 @@ from helpers.analytic_patient import (
 from ricenet import MODALITIES
 from ricenet.cases import case_folder
 from ricenet.cases.case_folder import (
+    _check_fits,
     folder_name,
     input_hashes,
     is_finished,
@@ -39,6 +40,7 @@ from ricenet.cases.case_folder import (
 )
 from ricenet.errors import InvalidInput
 from ricenet.images.similarity import mutual_information
+from ricenet.images.volume import Volume
 
 
 @pytest.fixture(scope="module")
@@ -240,6 +242,17 @@ def test_brain_that_does_not_fit_the_grid(cohort):
         prepare(*one_case(cohort), replace(SETTINGS, size=48))
     needed = int(re.search(r"size to (\d+)", str(caught.value))[1])
     assert prepare(*one_case(cohort), replace(SETTINGS, size=needed)).brain.any()
+
+
+def test_a_loss_too_small_for_per_cent_is_told_in_millilitres():
+    head = np.zeros((12, 12, 12), np.float32)
+    head[1:11, 1:11, 1:11] = 1
+    head[11, 5, 5] = 1  # the only voxel beyond a grid that ends at the tenth
+    volume, settings = Volume(head, np.eye(4)), replace(SETTINGS, size=11)
+    with pytest.raises(InvalidInput, match=r"0\.001 ml of it would be lost; raise size to 13") as caught:
+        _check_fits(volume, (11, 11, 11), np.eye(4), settings)
+    assert "0.0%" not in str(caught.value)
+    assert caught.value.code == "brain.size"
 
 
 def test_mutual_information_against_its_limits():

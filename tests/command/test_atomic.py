@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import pytest
 
 from ricenet.command.atomic import (
@@ -7,6 +10,8 @@ from ricenet.command.atomic import (
     remove_leftovers,
     replace_file,
     replacing_folder,
+    replacing_text,
+    write_once,
 )
 
 
@@ -78,3 +83,41 @@ def test_a_folder_replaces_the_old_one_and_after_an_error_the_old_one_stays(tmp_
         raise RuntimeError
     assert (tmp_path / "x" / "data").read_text() == "new"
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_text_keeps_its_line_ends_and_an_error_keeps_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    with replacing_text(path) as stream:
+        stream.write("ä,b\n1,2\r\n")
+    with pytest.raises(RuntimeError), replacing_text(path) as stream:
+        raise RuntimeError(stream.write("half"))
+    assert path.read_bytes() == "ä,b\n1,2\r\n".encode()
+    assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_what_is_written_once_stays(tmp_path: Path) -> None:
+    for content in ("first", "second"):
+        write_once(tmp_path / "folds.json", content)
+    assert (tmp_path / "folds.json").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["folds.json"]
+
+
+def test_everything_is_flushed_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system may write a name before its content: after a power cut a file would be there and empty."""
+    flushed: list[str] = []
+
+    def record(handle: int) -> None:
+        path = Path(f"/proc/self/fd/{handle}").readlink()
+        flushed.append(f"{path.name} {sorted(each.name for each in tmp_path.glob('[!.]*'))}")
+
+    monkeypatch.setattr(os, "fsync", record)
+    replace_file(tmp_path / "a", "x")
+    write_once(tmp_path / "b", "x")
+    with replacing_folder(tmp_path / "c") as folder:
+        (folder / "deep").mkdir()
+        (folder / "deep" / "d").write_text("x")
+    pid, top = os.getpid(), tmp_path.name
+    assert flushed[:4] == [f".a.{pid} []", f"{top} ['a']", f".b.{pid} ['a']", f"{top} ['a', 'b']"]
+    assert [line.split()[0] for line in flushed[4:6]] == ["deep", "d"]
+    assert flushed[-1] == f"{top} ['a', 'b', 'c']"
+    assert all("'c'" not in line for line in flushed[:-1])
