@@ -9,10 +9,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ricenet import MODALITIES
-from ricenet.images.views import ISODOSES, PLANES
+from ricenet.display.slice_drawing import draw_isodoses, label_isodoses, mark_right, name_plane
+from ricenet.images.views import PLANES, isodoses_gy, radiological_slice, upright
 from ricenet.images.volume import Mask, Voxels
 
 TILE = 24  # voxels of the checkerboard
+LEGEND_BOX: dict[str, str | float] = {"facecolor": "black", "edgecolor": "none", "pad": 1}
 
 
 def draw_case(path: Path | BinaryIO, view: dict[str, Voxels], brain: Mask, title: str) -> None:
@@ -38,23 +40,25 @@ def draw_case(path: Path | BinaryIO, view: dict[str, Voxels], brain: Mask, title
     axes = figure.subplots(3, len(columns), squeeze=False)
     for row, (plane, axis) in enumerate(PLANES):
         box = _box(brain, axis)
-        cut = {name: _slice(image, axis, at)[box] for name, image in {**view, **window, "brain": brain}.items()}
+        cut = {
+            name: radiological_slice(image, axis, at)[box] for name, image in {**view, **window, "brain": brain}.items()
+        }
         if plane != "sagittal":
-            axes[row, 0].text(0.02, 0.94, "R", color="white", fontsize=8, transform=axes[row, 0].transAxes)
+            mark_right(axes[row, 0])
         _show(axes[row, 0], cut["post"], cut["brain"])
         _show(axes[row, 1], cut["event"], cut["brain"])
         _show_tiles(axes[row, 2], cut["post"], cut["event"])
         if "rd" in view:
             _show(axes[row, 3], cut["post"])
-            _isodoses(axes[row, 3], cut["rd"], float(view["rd"][brain].max()))
+            draw_isodoses(axes[row, 3], cut["rd"], isodoses_gy(float(view["rd"][brain].max())))
         for place, role in enumerate(further):
             _show(axes[row, first + 2 * place], cut[role], cut["brain"])
             _show_tiles(axes[row, first + 2 * place + 1], cut["post"], cut[role])
-        axes[row, 0].text(0.02, 0.02, plane, color="white", fontsize=8, transform=axes[row, 0].transAxes)
+        name_plane(axes[row, 0], plane)
     for axis_, name in zip(axes[0], columns, strict=True):
         axis_.set_title(name, color="white", fontsize=9)
     if "rd" in view:
-        _legend(axes[2, 3], float(view["rd"][brain].max()))
+        label_isodoses(axes[2, 3], isodoses_gy(float(view["rd"][brain].max())), LEGEND_BOX)
     figure.suptitle(title, color="white", fontsize=11)
     with mpl.rc_context({"savefig.facecolor": "black"}):
         figure.savefig(path, dpi=100, metadata={"Software": None})
@@ -71,15 +75,8 @@ def _grey(image: Voxels, brain: Mask) -> Voxels:
     return np.clip((image - low) / max(high - low, 1e-6), 0, 1)
 
 
-def _slice(image: NDArray, axis: int, at: tuple[int, ...]) -> NDArray:
-    """Rows upwards; as radiologists look: the patient's right is on the left."""
-    cut = np.take(image, at[axis], axis=axis).T
-    return cut if axis == 0 else cut[:, ::-1]
-
-
 def _box(brain: Mask, axis: int, margin: int = 12) -> tuple[slice, slice]:
-    flat = np.any(brain, axis=axis).T
-    flat = flat if axis == 0 else flat[:, ::-1]
+    flat = upright(np.any(brain, axis=axis), axis)
     rows, columns = np.flatnonzero(flat.any(axis=1)), np.flatnonzero(flat.any(axis=0))
     first, last = (max(0, at[0] - margin) for at in (rows, columns)), (at[-1] + 1 + margin for at in (rows, columns))
     return tuple(map(slice, first, last))  # type: ignore[return-value]
@@ -95,16 +92,3 @@ def _show(axes: Any, image: NDArray, outline: NDArray | None = None) -> None:
 def _show_tiles(axes: Any, first: NDArray, second: NDArray) -> None:
     rows, columns = np.ogrid[: first.shape[0], : first.shape[1]]
     _show(axes, np.where((rows // TILE + columns // TILE) % 2 == 0, first, second))
-
-
-def _isodoses(axes: Any, dose_gy: NDArray, highest: float) -> None:
-    levels = [float(name.rstrip("%")) / 100 * highest for name in ISODOSES]
-    if dose_gy.max() > levels[0]:
-        axes.contour(dose_gy, levels=levels, colors=list(ISODOSES.values()), linewidths=1.0)
-
-
-def _legend(axes: Any, highest: float) -> None:
-    for line, (name, colour) in enumerate(ISODOSES.items()):
-        gy = float(name.rstrip("%")) / 100 * highest
-        text = axes.text(0.02, 0.02 + 0.06 * line, f"{gy:.1f} Gy", color=colour, fontsize=8, transform=axes.transAxes)
-        text.set_bbox({"facecolor": "black", "edgecolor": "none", "pad": 1})

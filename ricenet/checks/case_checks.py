@@ -4,9 +4,9 @@ import io
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -17,8 +17,9 @@ from ricenet.checks.laterality import check_sides, compare_sides
 from ricenet.checks.verify_record import CaseFacts, DoseCoverage, ImageFacts, SidesRecord
 from ricenet.cohort.table import Case
 from ricenet.command.atomic import file_hash
+from ricenet.display.slice_drawing import draw_isodoses, label_isodoses, mark_right, name_plane
 from ricenet.errors import Finding, InvalidInput
-from ricenet.images.views import ISODOSES, PLANES
+from ricenet.images.views import PLANES, isodoses_gy, radiological_slice
 from ricenet.images.volume import Volume, frames_apart_mm, isotropic, read_volume, resample
 
 PICTURE_SPACING_MM = 2.0
@@ -143,7 +144,7 @@ def draw(case: Case) -> bytes:
             if role in images:
                 _show(axes[row, column], *_scene(images, role, below), axis)
             if column == 0:
-                axes[row, 0].text(0.02, 0.02, plane, color="white", fontsize=8, transform=axes[row, 0].transAxes)
+                name_plane(axes[row, 0], plane)
     stream = io.BytesIO()
     figure.savefig(stream, dpi=100, facecolor="black", metadata={"Software": None})
     return stream.getvalue()
@@ -159,24 +160,15 @@ def _scene(images: Mapping[str, Volume], role: str, below: str) -> tuple[NDArray
     return image.voxels, dose_gy, tuple(map(int, np.unravel_index(np.argmax(dose_gy), dose_gy.shape)))
 
 
-def _show(axes: Any, voxels: NDArray, dose_gy: NDArray | None, at: tuple[int, ...], axis: int) -> None:
+def _show(axes: Axes, voxels: NDArray, dose_gy: NDArray | None, at: tuple[int, ...], axis: int) -> None:
     low, high = np.percentile(voxels, (1, 99.5))
-    axes.imshow(_cut(voxels, axis, at), cmap="gray", vmin=low, vmax=max(high, low + 1e-6), origin="lower")
+    image = radiological_slice(voxels, axis, at)
+    axes.imshow(image, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), origin="lower")
     if axis != 0:
-        axes.text(0.02, 0.94, "R", color="white", fontsize=8, transform=axes.transAxes)
+        mark_right(axes)
     if dose_gy is None or dose_gy.max() <= 0:
         return
-    levels = {float(name.rstrip("%")) / 100 * float(dose_gy.max()): colour for name, colour in ISODOSES.items()}
-    cut = _cut(dose_gy, axis, at)
-    if cut.max() > min(levels):
-        axes.contour(cut, levels=list(levels), colors=list(levels.values()), linewidths=1.0)
+    isodoses = isodoses_gy(float(dose_gy.max()))
+    draw_isodoses(axes, radiological_slice(dose_gy, axis, at), isodoses)
     if axis == 0:
-        for line, (level, colour) in enumerate(levels.items()):
-            place = {"transform": axes.transAxes, "color": colour, "fontsize": 8}
-            axes.text(0.02, 0.02 + 0.06 * line, f"{level:.1f} Gy", bbox={"facecolor": "black"}, **place)
-
-
-def _cut(voxels: NDArray, axis: int, at: tuple[int, ...]) -> NDArray:
-    """Rows upwards; as radiologists look: the patient's right is on the left."""
-    cut = np.take(voxels, at[axis], axis=axis).T
-    return cut if axis == 0 else cut[:, ::-1]
+        label_isodoses(axes, isodoses, {"facecolor": "black"})
