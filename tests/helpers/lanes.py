@@ -1,0 +1,102 @@
+"""Which tests belong to the fast lane: those that start no process and train no network. A pytest plugin.
+
+The rule reads the code: a test is marked `process` where it, one of its fixtures, or a function of the tests that these
+call uses one of STARTERS. In every lane a test without the mark that starts a process or trains all the same fails,
+with the advice to add it.
+"""
+
+import multiprocessing.process
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+import pytest
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+TESTS = Path(__file__).parents[1]
+# What starts processes, or trains.
+STARTERS = {"subprocess", "helpers.commands", "ricenet.command.processes", "ricenet.train", "ricenet.training.fit"}
+MAX_STEPS = 20  # of optimisers: a few steps that check a gradient are no training
+
+_happened: list[str] = []
+_steps = 0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    seen: dict[CodeType, bool] = {}
+    for item in items:
+        functions = [item.function, *_fixture_functions(item)]  # type: ignore[attr-defined]
+        if any(_starts(function, seen) for function in functions):
+            item.add_marker(pytest.mark.process)
+
+
+def _fixture_functions(item: pytest.Item) -> Iterator[Callable[..., Any]]:
+    for definitions in item._fixtureinfo.name2fixturedefs.values():  # type: ignore[attr-defined]
+        yield definitions[-1].func
+
+
+def _starts(function: Callable[..., Any], seen: dict[CodeType, bool]) -> bool:
+    """Whether the code of `function`, or of the tests' own functions that it calls, uses a starter."""
+    code = getattr(function, "__code__", None)
+    if code is None or not Path(code.co_filename).is_relative_to(TESTS):
+        return False
+    if code not in seen:
+        seen[code] = False  # of a function that calls itself
+        used = [function.__globals__[name] for name in set(_names(code)) if name in function.__globals__]
+        seen[code] = any(_is_starter(thing) or _starts(thing, seen) for thing in used)
+    return seen[code]
+
+
+def _is_starter(thing: Any) -> bool:
+    """A module of STARTERS, or a function of one."""
+    name = thing.__name__ if isinstance(thing, ModuleType) else getattr(thing, "__module__", None)
+    return name in STARTERS and (isinstance(thing, ModuleType) or isinstance(thing, FunctionType))
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    global _steps
+    _happened.clear()
+    _steps = 0
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    result = yield
+    if not item.get_closest_marker("process") and (_happened or _steps > MAX_STEPS):
+        what = _happened[0] if _happened else f"{_steps} steps of an optimiser"
+        pytest.fail(f"outside its lane: {what}; mark the test with pytest.mark.process", pytrace=False)
+    return result
+
+
+def pytest_configure() -> None:
+    """Take note of every process and every step of an optimiser from here on."""
+    subprocess.Popen.__init__ = _noting(subprocess.Popen.__init__, "subprocess.Popen")  # type: ignore[method-assign]
+    process = multiprocessing.process.BaseProcess
+    process.start = _noting(process.start, "multiprocessing")  # type: ignore[method-assign]
+    os.fork = _noting(os.fork, "os.fork")
+    register_optimizer_step_post_hook(_count_step)
+
+
+def _noting(function: Callable[..., Any], what: str) -> Callable[..., Any]:
+    def noted(*arguments: Any, **options: Any) -> Any:
+        _happened.append(what)
+        return function(*arguments, **options)
+
+    return noted
+
+
+def _count_step(*_: Any) -> None:
+    global _steps
+    _steps += 1
