@@ -13,7 +13,7 @@ PARALLEL := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 GRID := '+modalities=glob(*)' 'fold=range(5)'
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo cases test test-fast lint format types smoke ablation bench niivue clean
+.PHONY: help install demo cases test test-fast test-extended test-all lint format types smoke ablation bench niivue clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,11 +43,17 @@ demo: install  ## the whole study on phantoms: two raw patients preprocessed, 7 
 	@echo "Open $(OUT)/demo/report.html, and of the two new patients:"
 	@ls $(OUT)/demo-answers/*/page.html
 
-test: install lint types  ## lint, types and all tests
-	$(BIN)/pytest -q $(PARALLEL)
+test-fast: install  ## lint, and the tests that start no process, train nothing and take no seconds (90 seconds)
+	$(MAKE) --no-print-directory lint
+	$(BIN)/pytest -q $(PARALLEL) -m "not process and not slow and not extended"
 
-test-fast: install  ## the tests that take seconds
-	$(BIN)/pytest -q $(PARALLEL) -m "not slow"
+test: install lint types  ## lint, types and all tests but the extended ones (8 minutes on two cores)
+	$(BIN)/pytest -q $(PARALLEL) -m "not extended"
+
+test-extended: install  ## launchers, kills, the privacy canary, the wheel, the browser
+	$(BIN)/pytest -q $(PARALLEL) -m extended
+
+test-all: test test-extended  ## every test
 
 lint: install  ## ruff, and who may import whom
 	$(BIN)/ruff check .

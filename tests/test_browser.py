@@ -15,7 +15,7 @@ from playwright import sync_api
 
 from ricenet.prediction.patient_page import write_page
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.extended
 NAMES = ("chromium", "chromium-headless-shell", "chromium-browser")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 if CHROMIUM is None:

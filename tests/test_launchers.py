@@ -61,7 +61,7 @@ exec "$@" >>"${to[--output]}" 2>>"${to[--error]}"
     "sacct": "echo 'JobID|State|NodeList'; echo '77_0|RUNNING|'; echo '77_1|RUNNING|'",
 }
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.extended
 started: list[int] = []
 
 

@@ -363,7 +363,7 @@ def twelve(tmp_path_factory) -> Path:
 
 
 @needs_proc
-@pytest.mark.slow
+@pytest.mark.extended
 def test_a_worker_killed_in_case_3_of_12_is_named_and_the_others_finish_exit_4(twelve, tmp_path):
     process, worker = start(twelve, tmp_path / "cases")
     seen = {worker}
@@ -385,7 +385,7 @@ def test_a_worker_killed_in_case_3_of_12_is_named_and_the_others_finish_exit_4(t
 
 
 @needs_proc
-@pytest.mark.slow
+@pytest.mark.extended
 def test_a_hanging_case_is_ended_by_its_time_limit(cohort, tmp_path):
     process, worker = start(cohort, tmp_path / "cases", "limit_minutes=0.15")
     os.kill(worker, signal.SIGSTOP)
@@ -404,7 +404,7 @@ def tree(output: Path) -> dict[str, bytes]:
 
 
 @needs_proc
-@pytest.mark.slow
+@pytest.mark.extended
 def test_twenty_kills_at_random_moments_leave_the_tree_of_an_undisturbed_run(twelve, tmp_path, monkeypatch):
     four, output = shutil.copytree(twelve, tmp_path / "four"), tmp_path / "cases"
     write_table(four, read_rows(four / "cohort.csv")[:4])
@@ -440,7 +440,7 @@ def test_twenty_kills_at_random_moments_leave_the_tree_of_an_undisturbed_run(twe
 
 
 @needs_proc
-@pytest.mark.slow
+@pytest.mark.extended
 def test_sigterm_ends_the_workers_and_leaves_nothing_half_done(cohort, tmp_path):
     process, worker = start(cohort, tmp_path / "cases")
     process.send_signal(signal.SIGTERM)
@@ -451,7 +451,7 @@ def test_sigterm_ends_the_workers_and_leaves_nothing_half_done(cohort, tmp_path)
 
 
 @needs_proc
-@pytest.mark.slow
+@pytest.mark.extended
 def test_two_runs_do_not_write_into_one_folder(cohort, tmp_path):
     process, _ = start(cohort, tmp_path / "cases")
     second = run(cohort, tmp_path / "cases", "folds=0")

@@ -32,7 +32,7 @@ from ricenet.phantoms.causal_model import draw_cohort
 from ricenet.phantoms.hospital import deliver
 from ricenet.phantoms.scanner import scan_patient
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.extended
 MARKER = "Zqxcanary"
 PATIENT = f"<img src=x onerror=alert(1)>{MARKER}"  # so begins every patient id
 PATIENTS, SEED, SPACING_MM = 12, 8, 4.5

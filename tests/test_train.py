@@ -107,6 +107,7 @@ def killed_while_writing(cfg: TrainConfig, folder: Path, delay_s: float) -> bool
     return process.exitcode == -signal.SIGKILL
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("workers", [0, 2])
 def test_kills_while_checkpoints_are_written_lose_nothing(
     phantom_cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
@@ -133,6 +134,7 @@ def test_kills_while_checkpoints_are_written_lose_nothing(
     assert not [path for path in folder.iterdir() if path.name.startswith(".last")]
 
 
+@pytest.mark.extended
 def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(
     phantom_cases: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -148,6 +150,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(
     assert results(tmp_path / "broken", row) == results(tmp_path / "whole", row)
 
 
+@pytest.mark.extended
 def test_a_checkpoint_with_a_pickle_payload_is_refused_and_kept(phantom_cases: Path, tmp_path: Path) -> None:
     cfg = config(phantom_cases, tmp_path, "checkpoint_every=1", "epochs=9")
     folder = tmp_path / "rd_post_event" / "fold0"
@@ -181,6 +184,7 @@ def test_a_full_disk_stops_the_run_at_its_first_checkpoint(phantom_cases: Path, 
     assert not list(folder.glob(".last*"))
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("small_disk", ["40m"], indirect=True)
 def test_a_disk_that_fills_up_stops_the_run_which_goes_on_when_there_is_room(
     phantom_cases: Path, small_disk: Path
@@ -219,6 +223,7 @@ def test_a_read_only_folder_stops_the_run_and_stays_as_it_was(phantom_cases: Pat
     assert before == {path: path.read_bytes() for path in (small_disk / "run").rglob("*") if path.is_file()}
 
 
+@pytest.mark.extended
 def test_a_resume_with_another_learning_rate_is_refused_with_the_difference(
     phantom_cases: Path, tmp_path: Path
 ) -> None:
@@ -268,6 +273,7 @@ def test_best_checkpoint_is_the_best_epochs_weights(phantom_cases: Path, tmp_pat
     )
 
 
+@pytest.mark.extended
 def test_terminated_run_says_so_and_can_go_on(phantom_cases: Path, tmp_path: Path) -> None:
     arguments = ["epochs=500", "checkpoint_every=1"]
     line = [sys.executable, "-m", "ricenet.train", f"cases={phantom_cases}", f"run={tmp_path}", *QUICK, *arguments]
@@ -312,6 +318,7 @@ def test_seeds_of_a_fold_lie_side_by_side(finished: Path, phantom_cases: Path, t
     assert results(tmp_path / "alone") == results(run, "rd_post_event/fold0-seed2")
 
 
+@pytest.mark.extended
 def test_a_control_is_a_grid_of_its_own_that_is_resumed_and_skipped(phantom_cases: Path, tmp_path: Path) -> None:
     grid = ["-m", "control=shuffled_labels", "+modalities=rd_event", "fold=range(2)", "epochs=20", "checkpoint_every=1"]
     folder = tmp_path / "rd_event-shuffled_labels" / "fold0"

@@ -18,7 +18,7 @@ from ricenet.prediction.ensemble import probabilities, summarise
 from ricenet.prediction.model_folder import read_model
 from ricenet.prediction.new_patient import PatientDetails, find_patient
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.extended
 ROOT = Path(__file__).parents[1]
 KEYS = ["occlusion=false", "threads=1", "accelerator=cpu"]
 Run = Callable[..., str]

@@ -1,8 +1,8 @@
-"""Which tests belong to the fast lane: those that start no process and train no network. A pytest plugin.
+"""Which tests belong to the fast lane: those that start no process, train nothing, take no seconds. A pytest plugin.
 
 The rule reads the code: a test is marked `process` where it, one of its fixtures, or a function of the tests that these
-call uses one of STARTERS. In every lane a test without the mark that starts a process or trains all the same fails,
-with the advice to add it.
+call uses one of STARTERS, and `slow` where one uses one of SLOW. In every lane a test without the mark that starts a
+process or trains all the same fails, with the advice to add it.
 """
 
 import multiprocessing.process
@@ -17,8 +17,18 @@ import pytest
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 TESTS = Path(__file__).parents[1]
-# What starts processes, or trains.
-STARTERS = {"subprocess", "helpers.commands", "ricenet.command.processes", "ricenet.train", "ricenet.training.fit"}
+# Modules and functions that start processes or train. What a function of ricenet calls is not looked at.
+STARTERS = {
+    "subprocess", "helpers.commands", "ricenet.command.processes.run_each", "ricenet.command.provenance.provenance",
+    "ricenet.delivery.intake.from_dicom", "ricenet.delivery.series.read_series", "ricenet.train.train",
+    "ricenet.training.fit.fit", "ricenet.verify.verify_cohort",
+}  # fmt: skip
+# What takes seconds: a registration, an evaluation, maps, a prediction.
+SLOW = {
+    "ricenet.images.registration.rigid", "ricenet.cases.alignment.align", "ricenet.cases.case_folder.prepare",
+    "ricenet.cases.case_folder.make_case_folder", "ricenet.evaluate.evaluate", "ricenet.explain.explain",
+    "ricenet.predict.predict_patient", "ricenet.prediction.new_case.predict_case",
+}  # fmt: skip
 MAX_STEPS = 20  # of optimisers: a few steps that check a gradient are no training
 
 _happened: list[str] = []
@@ -26,11 +36,12 @@ _steps = 0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    seen: dict[CodeType, bool] = {}
-    for item in items:
-        functions = [item.function, *_fixture_functions(item)]  # type: ignore[attr-defined]
-        if any(_starts(function, seen) for function in functions):
-            item.add_marker(pytest.mark.process)
+    for marker, things in ((pytest.mark.process, STARTERS), (pytest.mark.slow, SLOW)):
+        seen: dict[CodeType, bool] = {}
+        for item in items:
+            functions = [item.function, *_fixture_functions(item)]  # type: ignore[attr-defined]
+            if any(_uses(function, things, seen) for function in functions):
+                item.add_marker(marker)
 
 
 def _fixture_functions(item: pytest.Item) -> Iterator[Callable[..., Any]]:
@@ -38,22 +49,23 @@ def _fixture_functions(item: pytest.Item) -> Iterator[Callable[..., Any]]:
         yield definitions[-1].func
 
 
-def _starts(function: Callable[..., Any], seen: dict[CodeType, bool]) -> bool:
-    """Whether the code of `function`, or of the tests' own functions that it calls, uses a starter."""
+def _uses(function: Callable[..., Any], things: set[str], seen: dict[CodeType, bool]) -> bool:
+    """Whether the code of `function`, or of the tests' own functions that it calls, uses one of `things`."""
     code = getattr(function, "__code__", None)
     if code is None or not Path(code.co_filename).is_relative_to(TESTS):
         return False
     if code not in seen:
         seen[code] = False  # of a function that calls itself
         used = [function.__globals__[name] for name in set(_names(code)) if name in function.__globals__]
-        seen[code] = any(_is_starter(thing) or _starts(thing, seen) for thing in used)
+        seen[code] = any(_full_name(thing) in things or _uses(thing, things, seen) for thing in used)
     return seen[code]
 
 
-def _is_starter(thing: Any) -> bool:
-    """A module of STARTERS, or a function of one."""
-    name = thing.__name__ if isinstance(thing, ModuleType) else getattr(thing, "__module__", None)
-    return name in STARTERS and (isinstance(thing, ModuleType) or isinstance(thing, FunctionType))
+def _full_name(thing: Any) -> str | None:
+    """Of a module or a function."""
+    if isinstance(thing, ModuleType):
+        return thing.__name__
+    return f"{thing.__module__}.{thing.__name__}" if isinstance(thing, FunctionType) else None
 
 
 def _names(code: CodeType) -> Iterator[str]:
