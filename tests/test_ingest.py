@@ -289,6 +289,7 @@ def test_excluded_rows_stay_in_the_table_and_unknown_patients_are_counted(own, t
     assert (summary["cases"], summary["ready"]) == (2, 1)
 
 
+@pytest.mark.process
 def test_a_crash_says_nothing_of_a_patient(own, tmp_path, monkeypatch, capfd):
     """An exception that nobody foresaw: its text would have shown the folder of a patient."""
     (own / "PHANTOM-001-labels.csv").write_text("patient_id,label\n")

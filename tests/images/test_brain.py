@@ -119,6 +119,7 @@ def head_with_skull() -> Volume:
     return Volume(voxels.astype(np.float32), np.array([[-4.0, 0, 0, 9], [0, 4, 0, -7], [0, 0, 4, 3], [0, 0, 0, 1]]))
 
 
+@pytest.mark.process
 def test_hdbet2_runs_the_package_in_its_environment(hdbet2_env, capfd):
     assert check_backend("hdbet2", "cpu", hdbet2_env) == ("cpu", "hd-bet 2.0.1")
     found = extract(head_with_skull(), "hdbet2", hdbet2_env=hdbet2_env, **HDBET)
@@ -126,6 +127,7 @@ def test_hdbet2_runs_the_package_in_its_environment(hdbet2_env, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("behaviour", "error", "says"),
     [
@@ -175,6 +177,7 @@ def test_hdbet2_that_is_not_ready_is_a_usage_error(hdbet2_env, name):
     assert str(hdbet2_env.parent) not in str(caught.value)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(("exit_code", "device"), [(0, "cuda"), (1, "cpu")])
 def test_device_auto_asks_the_torch_of_the_backend(hdbet2_env, exit_code, device):
     python = hdbet2_env / "bin" / "python"

@@ -96,6 +96,7 @@ def require_exact_anywhere(setting: dict[str, Any], data: st.DataObject, largest
     require_exact(found, engine.baseline, expected, untouched)
 
 
+@pytest.mark.process
 @settings(deadline=None, max_examples=25)
 @given(networks(), st.data())
 def test_any_resnet_any_volume_any_cubes(setting: dict[str, Any], data: st.DataObject) -> None:

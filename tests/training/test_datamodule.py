@@ -40,6 +40,7 @@ def test_batch_has_named_fields_shapes_and_types(phantom_cases: Path) -> None:
     assert batch["case"] == [case.case_key for case in data.validation[:4]]
 
 
+@pytest.mark.process
 def test_two_workers_give_the_batches_of_none(phantom_cases: Path) -> None:
     alone, helped = (list(module(phantom_cases, workers=w).train_dataloader()) for w in (0, 2))
     for first, second in zip(alone, helped, strict=True):

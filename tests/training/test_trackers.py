@@ -32,6 +32,7 @@ def test_tensorboard_has_a_folder_for_each_fold_of_each_row(tmp_path: Path, over
     assert Path(found.log_dir) == tmp_path / "tensorboard" / row / "fold2"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(("overrides", "row"), [(["+modalities=rd"], "rd"), (ONE_MODEL, "modality_dropout")])
 def test_wandb_groups_by_row_and_learns_no_path(tmp_path: Path, overrides: list[str], row: str) -> None:
     cfg = config("logger=wandb", "model.pretrained=/secret/weights.pth", *overrides)
