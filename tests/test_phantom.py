@@ -33,7 +33,6 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.process
 def test_cases_are_ready_for_training(phantom_cases: Path) -> None:
     folds = read_folds(phantom_cases)
     assert (len(folds.cases), len(folds.test())) == (24, 3)
@@ -85,7 +84,6 @@ def test_site_and_days_are_independent_of_the_label() -> None:
     assert [_controls(draw) for draw in draw_cohort(2000, seed=3, swap_label_effects=True)] == controls
 
 
-@pytest.mark.process
 def test_same_parameters_same_bytes(phantom_cases: Path, tmp_path: Path) -> None:
     again = tmp_path / "cases"
     write_phantom(again, jobs=2, **json.loads((phantom_cases / "phantom.json").read_text()))
@@ -94,7 +92,6 @@ def test_same_parameters_same_bytes(phantom_cases: Path, tmp_path: Path) -> None
             assert path.read_bytes() == (again / path.relative_to(phantom_cases)).read_bytes(), path.name
 
 
-@pytest.mark.process
 def test_raw_cohort_opens_with_the_real_reader(raw: Path) -> None:
     cases = read_cohort(raw)
     assert sorted(case.label for case in cases) == [0, 1]
