@@ -20,14 +20,14 @@ TESTS = Path(__file__).parents[1]
 # Modules and functions that start processes or train. What a function of ricenet calls is not looked at.
 STARTERS = {
     "subprocess", "helpers.commands", "ricenet.command.processes.run_each", "ricenet.command.provenance.provenance",
-    "ricenet.delivery.intake.from_dicom", "ricenet.phantom.write_phantom", "ricenet.delivery.series.read_series", "ricenet.train.train",
-    "ricenet.training.fit.fit", "ricenet.verify.verify_cohort",
+    "ricenet.delivery.intake.from_dicom", "ricenet.delivery.series.read_series", "ricenet.phantom.write_phantom",
+    "ricenet.train.train", "ricenet.training.fit.fit", "ricenet.verify.verify_cohort",
 }  # fmt: skip
 # What takes seconds: a registration, an evaluation, maps, a prediction.
 SLOW = {
     "ricenet.images.registration.rigid", "ricenet.cases.alignment.align", "ricenet.cases.case_folder.prepare",
     "ricenet.cases.case_folder.make_case_folder", "ricenet.evaluate.evaluate", "ricenet.explain.explain",
-    "ricenet.predict.predict_patient", "ricenet.prediction.new_case.predict_case",
+    "ricenet.predict.predict_patient", "ricenet.prediction.predictor.predict_case",
 }  # fmt: skip
 MAX_STEPS = 20  # of optimisers: a few steps that check a gradient are no training
 
