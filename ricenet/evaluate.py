@@ -239,17 +239,20 @@ def _draw(run: Path, cases: Path, folds: Folds, summary: "SummaryRecord", folder
     """All figures; one that there is nothing for does not stay from an earlier evaluation."""
     from ricenet.display import figure_style
     from ricenet.evaluation import contrast_figures, fold_curves, paper_figures, probability_curves
+    from ricenet.training.run_record import channels_of_rows
+
+    channels_of = channels_of_rows(run)
 
     shown = next(case for case in folds.cases if LABELS[case.label] == "rice")
     drawn = {
         "figure1": paper_figures.patient(cases, shown),
-        "figure2": paper_figures.results(summary),
-        "differences": contrast_figures.differences(summary),
-        "confusion": contrast_figures.confusion_matrices(summary),
-        "roc": probability_curves.roc_curves(summary),
-        "calibration": probability_curves.calibration_curves(summary),
-        "decision_curve": probability_curves.decision_curves(summary),
-        "fold_curves": fold_curves.figure(fold_curves.read_curves(run)),
+        "figure2": paper_figures.results(summary, channels_of),
+        "differences": contrast_figures.differences(summary, channels_of),
+        "confusion": contrast_figures.confusion_matrices(summary, channels_of),
+        "roc": probability_curves.roc_curves(summary, channels_of),
+        "calibration": probability_curves.calibration_curves(summary, channels_of),
+        "decision_curve": probability_curves.decision_curves(summary, channels_of),
+        "fold_curves": fold_curves.figure(fold_curves.read_curves(run), channels_of),
     }
     for name, figure in drawn.items():
         if figure is None:

@@ -9,6 +9,7 @@ result itself. What is not there yet is said in words, with the command that mak
 
 from collections import Counter
 from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -44,6 +45,9 @@ SECTIONS = (
     ("provenance", "Provenance"),
 )
 OF_EVALUATION = ("errors", "epochs")  # sections that are not there without one
+FILTERS = (
+    words.number, words.percent, words.signed, words.p_value, sentences.looks, sentences.reach, map_sentences.points_at,
+)  # fmt: skip
 PICTURES = 24  # a section, where nothing else is said
 FIGURES = {
     "figure1": "Figure 1: one axial slice of each image of one case; above each stands which image it is.",
@@ -101,20 +105,7 @@ def write_report(run: Path, qc: Path | None, pictures: int) -> Path:
     page = run / "report.html"
     content = render(
         "report.html.j2",
-        {
-            one.__name__: one
-            for one in (
-                words.number,
-                words.percent,
-                words.signed,
-                words.p_value,
-                words.channels,
-                words.row_name,
-                sentences.looks,
-                sentences.reach,
-                map_sentences.points_at,
-            )
-        },
+        {one.__name__: one for one in FILTERS} | {"row_name": partial(words.row_name, channels_of=_channels_of(cells))},
         labels=LABELS,
         sections=[one for one in SECTIONS if evaluation is not None or one[0] not in OF_EVALUATION],
         control_names=words.CONTROLS,
@@ -131,6 +122,10 @@ def write_report(run: Path, qc: Path | None, pictures: int) -> Path:
     )
     replace_file(page, content)
     return page
+
+
+def _channels_of(cells: "Sequence[Cell]") -> dict[str, list[str]]:
+    return {cell.row: cell.record.modalities.channels for cell in cells if cell.record}
 
 
 def grid_view(cells: "Sequence[Cell]") -> dict[str, Any]:

@@ -1,6 +1,9 @@
 """Write numbers, p-values, channels and rows as pages, figures and messages show them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from ricenet.paper import PAPER_CHANNELS
 
 CHANNEL_NAMES = {"post": "post-OP MRI", "event": "event MRI", "rd": "dose"}
 
@@ -26,9 +29,14 @@ SHORT_NAMES = {
 }
 
 
-def channels(modalities: str) -> str:
-    """A modality set in words: `dose + post-OP MRI` for rd_post."""
-    return " + ".join(map(channel_name, modalities.split("_")))
+# row -> its channels, as the run.json of its runs say (training.run_record.channels_of_rows); the paper's need none.
+RowChannels = Mapping[str, Sequence[str]]
+PAPERS_ONLY: RowChannels = MappingProxyType({})
+
+
+def in_words(channels: Sequence[str]) -> str:
+    """The channels of a modality set in words, the dose first: `dose + post-OP MRI`."""
+    return " + ".join(map(channel_name, sorted(channels, key=lambda channel: channel != "rd")))
 
 
 def channel_name(channel: str) -> str:
@@ -36,16 +44,22 @@ def channel_name(channel: str) -> str:
     return CHANNEL_NAMES.get(channel, channel)
 
 
-def row_name(row: str) -> str:
-    """Any row of a grid or of the results in words; `dose, control: shuffled labels` for rd-shuffled_labels."""
-    name, _, control = row.partition("-")
-    words = (BASELINES | ONE_MODEL | CONTROLS).get(name) or channels(name)
+def row_name(row: str, channels_of: RowChannels = PAPERS_ONLY) -> str:
+    """Any row of a grid or of the results in words; `dose, control: shuffled labels` for rd-shuffled_labels.
+
+    A set that is neither the paper's nor in `channels_of` is called by its own name: a name says no channels.
+    """
+    name, dash, control = row.rpartition("-")
+    if not dash or control not in CONTROLS:
+        name, control = row, ""
+    channels = channels_of.get(row) or PAPER_CHANNELS.get(name)
+    words = (BASELINES | ONE_MODEL | CONTROLS).get(name) or (in_words(channels) if channels else name)
     return f"{words}, control: {control.replace('_', ' ')}" if control else words
 
 
-def short_name(row: str) -> str:
+def short_name(row: str, channels_of: RowChannels = PAPERS_ONLY) -> str:
     """A row in the few words that a figure has room for; `dose-volume regression` for dose_volume."""
-    return SHORT_NAMES.get(row, channels(row)).replace("\n", " ")
+    return SHORT_NAMES.get(row, row_name(row, channels_of)).replace("\n", " ")
 
 
 def number(value: float | None, sign: str = "") -> str:

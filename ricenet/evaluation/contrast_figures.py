@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from ricenet.display.figure_style import INTERVAL, LABEL_TEXT, STYLE, Look
-from ricenet.display.words import p_in_words, short_name, with_interval
+from ricenet.display.words import PAPERS_ONLY, RowChannels, p_in_words, short_name, with_interval
 from ricenet.evaluation.probability_curves import (
     COLUMNS,
     PAGE_INCHES,
@@ -33,7 +33,7 @@ HEADINGS = {
 FULL_SHADE = 2.2  # on the grey map's scale a share of 1 is less than half, so that black text stays readable
 
 
-def differences(summary: SummaryRecord) -> Figure | None:
+def differences(summary: SummaryRecord, channels_of: RowChannels = PAPERS_ONLY) -> Figure | None:
     """Forest plot of the declared contrasts, top down as declared; None where there is none.
 
     The band is what this cohort could not have shown; a marker is filled where the contrast passed.
@@ -51,7 +51,7 @@ def differences(summary: SummaryRecord) -> Figure | None:
         for row, found in enumerate(contrasts.values()):
             _draw_difference(axes, row, found)
             _write_difference(text, row, found)
-        axes.set_yticks(range(len(contrasts)), [_contrast_in_words(name) for name in contrasts])
+        axes.set_yticks(range(len(contrasts)), [_contrast_in_words(name, channels_of) for name in contrasts])
         axes.set(xlabel="difference in macro F1, first minus second", ylim=(len(contrasts) - 0.5, -0.5))
         axes.set_xlim(_symmetric_limits(contrasts.values(), smallest))
         axes.tick_params(axis="y", length=0)
@@ -62,9 +62,9 @@ def differences(summary: SummaryRecord) -> Figure | None:
     return figure
 
 
-def _contrast_in_words(name: str) -> str:
+def _contrast_in_words(name: str, channels_of: RowChannels) -> str:
     ours, _, theirs = name.partition(" - ")
-    return f"{short_name(ours)}\nminus {short_name(theirs)}"
+    return f"{short_name(ours, channels_of)}\nminus {short_name(theirs, channels_of)}"
 
 
 def _draw_difference(axes: Axes, row: int, found: Contrast) -> None:
@@ -124,7 +124,7 @@ def _omnibus_text(omnibus: OmnibusTest | None) -> str:
     return f"Passed: Holm p and the p of Cochran's Q over all sets below 0.05 ({q})."
 
 
-def confusion_matrices(summary: SummaryRecord) -> Figure:
+def confusion_matrices(summary: SummaryRecord, channels_of: RowChannels = PAPERS_ONLY) -> Figure:
     """Truth against prediction for every set: pooled out of fold, and the majority vote on the test split.
 
     Shade and percentage are shares of the row, that is of the cases with that truth.
@@ -145,17 +145,19 @@ def confusion_matrices(summary: SummaryRecord) -> Figure:
         parts = figure.subfigures(len(blocks), 1, height_ratios=rows, squeeze=False)[:, 0]
         for part, n_rows, (title, matrices) in zip(parts, rows, blocks.items(), strict=True):
             part.suptitle(title, fontsize=SMALL + 1.5, x=0.01, ha="left")
-            _draw_matrices(part, n_rows, columns, matrices)
+            _draw_matrices(part, n_rows, columns, matrices, channels_of)
     return figure
 
 
-def _draw_matrices(part: SubFigure, rows: int, columns: int, matrices: dict[str, Confusion]) -> None:
+def _draw_matrices(
+    part: SubFigure, rows: int, columns: int, matrices: dict[str, Confusion], channels_of: RowChannels
+) -> None:
     cells = part.subplots(rows, columns, squeeze=False).ravel()
     for axes in cells[len(matrices) :]:
         axes.remove()
     for axes, (name, counts) in zip(cells, matrices.items(), strict=False):
         _draw_matrix(axes, np.array([[counts.tn, counts.fp], [counts.fn, counts.tp]]))
-        add_heading(axes, name, f"n = {counts.n}")
+        add_heading(axes, name, f"n = {counts.n}", channels_of)
 
 
 def _draw_matrix(axes: Axes, counts: np.ndarray) -> None:

@@ -18,12 +18,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from ricenet.command.schemas import METADATA_ONLY
+from ricenet.command.schemas import METADATA_ONLY, SHUFFLED_LABELS
 from ricenet.display.figure_style import STYLE, Look
-from ricenet.display.words import row_name
+from ricenet.display.words import PAPERS_ONLY, RowChannels, row_name
 from ricenet.errors import InvalidInput
 from ricenet.paper import PAPER
-from ricenet.training.run_folder import walk
+from ricenet.training.run_record import walk
 
 SCORE, LOSSES = "val/macro_f1", ("train/loss", "val/loss")
 COLUMNS = 4
@@ -80,9 +80,9 @@ def read_curves(run: Path) -> dict[str, dict[str, Curve]]:
 
 
 def _place(row: str) -> tuple[bool, int, str]:
-    name, _, control = row.partition("-")
+    name = row.removesuffix(f"-{SHUFFLED_LABELS}")
     sets = list(PAPER)
-    return bool(control), sets.index(name) if name in sets else len(sets), row
+    return name != row, sets.index(name) if name in sets else len(sets), row
 
 
 def _read_metrics(path: Path) -> dict[str, dict[int, float]]:
@@ -122,7 +122,7 @@ def _curve(runs: list[dict[int, float]]) -> Curve:
     return Curve(np.array(epochs), table, n, mean, mean - sd, mean + sd)
 
 
-def figure(curves: Mapping[str, Mapping[str, Curve]]) -> Figure | None:
+def figure(curves: Mapping[str, Mapping[str, Curve]], channels_of: RowChannels = PAPERS_ONLY) -> Figure | None:
     """Two panels a row of the grid: validation macro F1 with its folds, and below it both losses; all on one scale.
 
     Small multiples, because seven bands on one pair of axes hide one another. None where there is no curve.
@@ -142,7 +142,7 @@ def figure(curves: Mapping[str, Mapping[str, Curve]]) -> Figure | None:
                 upper.remove()
                 lower.remove()
                 continue
-            _draw_row(upper, lower, rows[place], curves[rows[place]])
+            _draw_row(upper, lower, _in_words(rows[place], channels_of), curves[rows[place]])
             upper.set_ylim(0, 1)
             lower.set_ylim(0, ceiling)
             if place % columns == 0:
@@ -152,9 +152,9 @@ def figure(curves: Mapping[str, Mapping[str, Curve]]) -> Figure | None:
     return page
 
 
-def _draw_row(upper: Axes, lower: Axes, row: str, by_metric: Mapping[str, Curve]) -> None:
+def _draw_row(upper: Axes, lower: Axes, title: str, by_metric: Mapping[str, Curve]) -> None:
     runs = max(curve.n.max() for curve in by_metric.values())
-    upper.set_title(f"{_in_words(row)}\n{runs} run{'s' if runs > 1 else ''}", fontsize=8)
+    upper.set_title(f"{title}\n{runs} run{'s' if runs > 1 else ''}", fontsize=8)
     for axes, names in ((upper, (SCORE,)), (lower, LOSSES)):
         for name in names:
             if name in by_metric:
@@ -194,6 +194,6 @@ def _legend() -> list[Artist]:
     ]
 
 
-def _in_words(row: str) -> str:
+def _in_words(row: str, channels_of: RowChannels) -> str:
     """`rd_event-shuffled_labels` -> `dose + event MRI, control: shuffled labels`; on lines of their own."""
-    return row_name(row).replace(", control: ", "\ncontrol: ")
+    return row_name(row, channels_of).replace(", control: ", "\ncontrol: ")

@@ -116,7 +116,7 @@ def read_one_model(runs: "Sequence[FinishedRun]", folds: Folds) -> Grid:
 
 def _require_place(run: "FinishedRun", folds: Folds) -> None:
     """A run's folder says the row, fold and seed that its run.json says."""
-    from ricenet.training.run_folder import parse_fold
+    from ricenet.training.run_record import parse_fold
 
     fold, seed = parse_fold(run.folder.name) or (None, None)
     if (run.folder.parent.name, fold) != (run.modalities, run.fold) or seed not in (None, run.seed):

@@ -21,7 +21,7 @@ from nibabel.affines import apply_affine, voxel_sizes
 from ricenet.cases.case_record import read_case_record
 from ricenet.cohort.ready_cases import ReadyCase
 from ricenet.display.figure_style import INTERVAL, LABEL_TEXT, STYLE, Look
-from ricenet.display.words import SHORT_NAMES, channels
+from ricenet.display.words import PAPERS_ONLY, SHORT_NAMES, RowChannels, row_name
 from ricenet.evaluation.summary import RowScores, SplitCounts, SummaryRecord
 from ricenet.paper import PAPER
 
@@ -38,7 +38,7 @@ PANELS = {
 }
 
 
-def results(summary: SummaryRecord) -> Figure:
+def results(summary: SummaryRecord, channels_of: RowChannels = PAPERS_ONLY) -> Figure:
     """Figure 2: bars of macro F1 per input combination, validation (striped) beside test (dotted), and the baselines.
 
     Bar and black error bar are the paper's: mean and standard deviation over folds; majority vote on the test split.
@@ -52,7 +52,8 @@ def results(summary: SummaryRecord) -> Figure:
             _draw_group(axes, position, name, found)
         if summary.baselines:
             axes.axvline(len(summary.sets) - 0.5, color="black", linewidth=0.8, linestyle=":")
-        axes.set_xticks(range(len(groups)), [_group_label(name, found, summary.n_folds) for name, found in groups])
+        labels = [_group_label(name, found, summary.n_folds, channels_of) for name, found in groups]
+        axes.set_xticks(range(len(groups)), labels)
         axes.set(xlim=(-0.6, len(groups) - 0.4), ylim=(0, 1.02), ylabel="macro F1", yticks=np.arange(0, 1.01, 0.2))
         axes.grid(axis="y", color="#dddddd", linewidth=0.6)
         axes.set_axisbelow(True)
@@ -107,8 +108,8 @@ def _legend(groups: Sequence[tuple[str, RowScores]]) -> list[Artist]:
     return handles
 
 
-def _group_label(name: str, found: RowScores, n_folds: int) -> str:
-    label = SHORT_NAMES.get(name) or channels(name).replace(" + ", " +\n")
+def _group_label(name: str, found: RowScores, n_folds: int, channels_of: RowChannels) -> str:
+    label = SHORT_NAMES.get(name) or row_name(name, channels_of).replace(" + ", " +\n")
     return label if found.folds_finished == n_folds else f"{label}\n({found.folds_finished} of {n_folds} folds)"
 
 

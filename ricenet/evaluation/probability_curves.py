@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from ricenet.display.figure_style import INTERVAL, STYLE, Look
-from ricenet.display.words import SHORT_NAMES, number, short_name, with_interval
+from ricenet.display.words import PAPERS_ONLY, SHORT_NAMES, RowChannels, number, short_name, with_interval
 from ricenet.evaluation.summary import RowScores, SummaryRecord
 from ricenet.paper import PAPER
 from ricenet.statistics.calibration import Calibration
@@ -46,27 +46,31 @@ def in_papers_order(sets: Mapping[str, OfSet]) -> dict[str, OfSet]:
     return {name: sets[name] for name in dict.fromkeys([*PAPER, *sets]) if name in sets}
 
 
-def roc_curves(summary: SummaryRecord) -> Figure:
+def roc_curves(summary: SummaryRecord, channels_of: RowChannels = PAPERS_ONLY) -> Figure:
     """ROC curves of the pooled out-of-fold probabilities, one panel a set and baseline, AUROC with its 95% interval."""
     handles: list[Artist] = [
         Line2D([], [], label="pooled out of fold", **OURS),
         Line2D([], [], label="chance", **GUIDE),
     ]
-    return _small_multiples(summary, _draw_roc, 1.6, handles)
+    return _small_multiples(summary, channels_of, _draw_roc, 1.6, handles)
 
 
-def calibration_curves(summary: SummaryRecord) -> Figure:
+def calibration_curves(summary: SummaryRecord, channels_of: RowChannels = PAPERS_ONLY) -> Figure:
     """Reliability diagrams of the pooled out-of-fold probabilities: share of rice in up to five bins, 95% intervals."""
     handles: list[Artist] = [
         Line2D([], [], marker="D", markersize=4, label="bin of cases, 95% interval", **OURS),
         Line2D([], [], label="perfect calibration", **GUIDE),
         Patch(label="where the cases lie", **CASES),
     ]
-    return _small_multiples(summary, _draw_calibration, 2.2, handles)
+    return _small_multiples(summary, channels_of, _draw_calibration, 2.2, handles)
 
 
 def _small_multiples(
-    summary: SummaryRecord, draw: Callable[[Axes, RowScores], str], height: float, handles: list[Artist]
+    summary: SummaryRecord,
+    channels_of: RowChannels,
+    draw: Callable[[Axes, RowScores], str],
+    height: float,
+    handles: list[Artist],
 ) -> Figure:
     """A panel a row of the results. draw: fills the axes with what was found and returns the numbers to print above.
 
@@ -85,23 +89,23 @@ def _small_multiples(
             axes.remove()
         for axes, (name, found) in zip(cells, panels.items(), strict=False):
             numbers = draw(axes, found)
-            add_heading(axes, name, numbers)
+            add_heading(axes, name, numbers, channels_of)
         figure.legend(
             handles=handles, loc="outside lower center", ncols=len(handles) if columns > 2 else 1, frameon=False
         )
     return figure
 
 
-def add_heading(axes: Axes, name: str, numbers: str) -> None:
+def add_heading(axes: Axes, name: str, numbers: str, channels_of: RowChannels = PAPERS_ONLY) -> None:
     """Above the axes, from their label's edge on: the row's name in bold, in two lines if long, and its numbers."""
     lines = numbers.count("\n") + 1
-    for text, up, weight in ((numbers, 4, "normal"), (_in_two_lines(name), 7 + LINE * lines, "bold")):
+    for text, up, weight in ((numbers, 4, "normal"), (_in_two_lines(name, channels_of), 7 + LINE * lines, "bold")):
         place: Look = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom"}
         axes.annotate(text, (0, 1), (-LABEL_WIDTH, up), fontsize=SMALL, fontweight=weight, **place)
 
 
-def _in_two_lines(name: str) -> str:
-    words = SHORT_NAMES.get(name) or short_name(name)
+def _in_two_lines(name: str, channels_of: RowChannels) -> str:
+    words = SHORT_NAMES.get(name) or short_name(name, channels_of)
     if "\n" in words or len(words) < 20 or " + " not in words:
         return words
     first, _, last = words.rpartition(" + ")
@@ -152,7 +156,7 @@ def _calibration_text(calibration: Calibration, n: int) -> str:
     return f"{brier}\nslope {slope}\nintercept {intercept}"
 
 
-def decision_curves(summary: SummaryRecord) -> Figure:
+def decision_curves(summary: SummaryRecord, channels_of: RowChannels = PAPERS_ONLY) -> Figure:
     """Net benefit over the threshold: all channels (or the last set there is), dose-volume baseline, treat all, none.
 
     The set is chosen by its place in the paper's order, never by its result.
@@ -169,7 +173,7 @@ def decision_curves(summary: SummaryRecord) -> Figure:
         if baseline is not None:
             other, label = baseline.decision_curve, f"{short_name('dose_volume')}, n = {baseline.n}"
             axes.plot(other.threshold, other.model, label=label, **DECISION_LINES["dose_volume"])
-        label = f"{short_name(name)}, n = {found.n}"
+        label = f"{short_name(name, channels_of)}, n = {found.n}"
         axes.plot(curve.threshold, curve.model, label=label, **DECISION_LINES["network"])
         top = max([*curve.model, *curve.all, *(baseline.decision_curve.model if baseline else [])])
         axes.set(xlim=(0, 1), ylim=(NET_BENEFIT_FLOOR, 1.1 * max(top, 0.1)), yticks=np.arange(-0.1, top + 0.05, 0.1))

@@ -5,9 +5,9 @@ Only what was declared beforehand is said to pass; no set is called the best of 
 
 from typing import TYPE_CHECKING
 
-from ricenet.display.words import channels, interval, number, p_in_words, signed
+from ricenet.display.words import in_words, interval, number, p_in_words, signed
 from ricenet.evaluation.results_table import missing_cells
-from ricenet.paper import PAPER
+from ricenet.paper import PAPER, PAPER_CHANNELS
 
 if TYPE_CHECKING:
     from ricenet.evaluation.summary import PowerStatement, SplitAccess, SummaryRecord
@@ -42,7 +42,7 @@ def _full_set(summary: "SummaryRecord") -> list[str]:
         return []
     published = PAPER[FULL]["validation"]
     sentence = (
-        f"With all three inputs ({channels(FULL)}) the models reach a pooled out-of-fold macro F1 of "
+        f"With all three inputs ({in_words(PAPER_CHANNELS[FULL])}) the models reach a pooled out-of-fold macro F1 of "
         f"{interval(full.oof_macro_f1, full.oof_interval)} over {full.n} cases, where chance gives "
         f"{number(full.chance.mean)} ({p_in_words(full.chance.p)}); the paper reports "
         f"{number(published)} as its mean over folds."
@@ -110,7 +110,7 @@ def _test(summary: "SummaryRecord") -> list[str]:
     if not full or full.test_vote_macro_f1 is None:
         return []
     return [
-        f"On the {full.n_test} held-out test cases the majority vote of {channels(FULL)} reaches "
+        f"On the {full.n_test} held-out test cases the majority vote of {in_words(PAPER_CHANNELS[FULL])} reaches "
         f"{interval(full.test_vote_macro_f1, full.test_interval)}. So few cases cannot rank the sets. "
         + looks(summary.test_access)
     ]

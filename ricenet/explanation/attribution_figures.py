@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from ricenet.display.figure_style import INTERVAL, STYLE
-from ricenet.display.words import CHANNEL_NAMES, short_name
+from ricenet.display.words import CHANNEL_NAMES, PAPERS_ONLY, RowChannels, short_name
 from ricenet.evaluation.paper_figures import VALIDATION
 from ricenet.evaluation.probability_curves import (
     COLUMNS,
@@ -57,7 +57,7 @@ ORDERS: dict[str, Look] = {
 AT_RANDOM: Look = {"linestyle": (0, (4, 2)), "linewidth": 1.1, "markerfacecolor": "white"}
 
 
-def draw_attribution(sets: Mapping[str, SetSummary]) -> Figure | None:
+def draw_attribution(sets: Mapping[str, SetSummary], channels_of: RowChannels = PAPERS_ONLY) -> Figure | None:
     """Where the maps of each modality set lie: a row a set in the paper's order, a column a region or a channel.
 
     Three panels, each left out where no set has its numbers: the absolute map's share by region, beside an even map's;
@@ -79,7 +79,7 @@ def draw_attribution(sets: Mapping[str, SetSummary]) -> Figure | None:
     panels = [panel for panel in panels if panel[1]]
     if not panels:
         return None
-    labels = {name: _row_label(name, summary.n) for name, summary in sets.items()}
+    labels = {name: _row_label(name, summary.n, channels_of) for name, summary in sets.items()}
     with mpl.rc_context(STYLE | {"font.size": SMALL}):
         heights = [0.36 * len(rows) + 0.9 for _, rows, _ in panels]
         figure = Figure(figsize=(PAGE_INCHES, sum(heights) + 0.5), layout="constrained")
@@ -91,9 +91,9 @@ def draw_attribution(sets: Mapping[str, SetSummary]) -> Figure | None:
     return figure
 
 
-def _row_label(name: str, n: int) -> str:
+def _row_label(name: str, n: int, channels_of: RowChannels) -> str:
     """In lines of at most 20 letters, broken between channels only."""
-    words = f"{short_name(name)}, n = {n}".replace(" MRI", "\xa0MRI").replace("n = ", "n\xa0=\xa0")
+    words = f"{short_name(name, channels_of)}, n = {n}".replace(" MRI", "\xa0MRI").replace("n = ", "n\xa0=\xa0")
     return textwrap.fill(words, 20, break_on_hyphens=False)
 
 
@@ -177,7 +177,7 @@ def _attribution_legend(sets: Mapping[str, SetSummary]) -> list[Any]:
     return handles
 
 
-def draw_curves(sets: Mapping[str, SetSummary]) -> Figure | None:
+def draw_curves(sets: Mapping[str, SetSummary], channels_of: RowChannels = PAPERS_ONLY) -> Figure | None:
     """Mean deletion and insertion curves, in the map's order and at random; a panel a set, in the paper's order.
 
     Args:
@@ -198,14 +198,14 @@ def draw_curves(sets: Mapping[str, SetSummary]) -> Figure | None:
         for axes in cells[len(curves) :]:
             axes.remove()
         for axes, (name, summary) in zip(cells, curves.items(), strict=False):
-            _draw_orders(axes, name, summary)
+            _draw_orders(axes, name, summary, channels_of)
         ncols = 4 if columns == COLUMNS else 2
         labels = cells[0].get_legend_handles_labels()
         figure.legend(*labels, loc="outside lower center", ncols=ncols, handlelength=3, frameon=False)
     return figure
 
 
-def _draw_orders(axes: Axes, name: str, summary: CurveSummary) -> None:
+def _draw_orders(axes: Axes, name: str, summary: CurveSummary, channels_of: RowChannels) -> None:
     orders = {
         "deletion": (summary.deletion, summary.deletion_random),
         "insertion": (summary.insertion, summary.insertion_random),
@@ -220,4 +220,4 @@ def _draw_orders(axes: Axes, name: str, summary: CurveSummary) -> None:
     axes.set(xlabel="share of the brain\nblanked or put back", ylabel="predicted class's probability")
     axes.spines[["top", "right"]].set_visible(False)
     better = f"deletion lower in {summary.n_deletion_better}\ninsertion higher in {summary.n_insertion_better}"
-    add_heading(axes, name, f"against random order, n = {summary.n}:\n{better}")
+    add_heading(axes, name, f"against random order, n = {summary.n}:\n{better}", channels_of)

@@ -15,6 +15,7 @@ from ricenet.explanation.attribution_figures import draw_attribution, draw_curve
 from ricenet.explanation.explained_case import Scene
 from ricenet.explanation.map_figures import draw_cohort
 from ricenet.explanation.map_record import RECORD, SUMMARY, VERSION, ExplanationSummary, OcclusionRecord, read_record
+from ricenet.training.run_record import channels_of_rows
 
 ReadScene = Callable[[str], Scene]
 
@@ -47,7 +48,9 @@ def write_summary(explanation: Path) -> None:
     if not sets:
         return
     ExplanationSummary(version=VERSION, sets=sets).write(explanation / SUMMARY)
-    for name, figure in {"attribution": draw_attribution(sets), "curves": draw_curves(sets)}.items():
+    channels_of = channels_of_rows(explanation.parent)
+    figures = {"attribution": draw_attribution(sets, channels_of), "curves": draw_curves(sets, channels_of)}
+    for name, figure in figures.items():
         if figure is None:
             (explanation / f"{name}.png").unlink(missing_ok=True)
         else:
@@ -77,7 +80,7 @@ def draw_mean(explanation: Path, modalities: str, read: ReadScene) -> None:
     n = len(records)
     frame = np.diag([*first.spacing_mm, 1.0])
     frame[:3, 3] = -first.spacing_mm * (np.array(shape) - 1) / 2  # no case's own: the middle of the grid is 0
-    title = f"{words.row_name(modalities)}: mean map of {n} case{'s' * (n > 1)}"
+    title = f"{words.row_name(modalities, channels_of_rows(explanation.parent))}: mean map of {n} case{'s' * (n > 1)}"
     figure = draw_cohort(mri / n, drop / n, dose_gy / n if n_with_dose == n else None, frame, n, title)
     save(figure, explanation / modalities / "cohort")
 

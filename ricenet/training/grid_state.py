@@ -16,8 +16,8 @@ from ricenet.command.records import Record
 from ricenet.command.schemas import METADATA_ONLY, SHUFFLED_LABELS
 from ricenet.errors import InvalidInput
 from ricenet.paper import PAPER, PAPER_CHANNELS, sets_of
-from ricenet.training.run_folder import run_folder, walk
-from ricenet.training.run_record import PROGRESS, RUN_JSON, EpochProgress, RunRecord
+from ricenet.training.run_folder import run_folder
+from ricenet.training.run_record import PROGRESS, RUN_JSON, EpochProgress, RunRecord, walk
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 

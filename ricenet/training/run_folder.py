@@ -9,7 +9,6 @@ lie side by side in fold<k>-seed<s>.
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from ricenet.cohort.folds import Folds
 from ricenet.command.atomic import file_hash, hold, replace_file
 from ricenet.errors import Incomplete, InvalidInput, WrongUsage
 from ricenet.training.predictions import BY_SET, PREDICTIONS
-from ricenet.training.run_record import PROGRESS, RUN_JSON, EpochProgress, RunRecord, read_run
+from ricenet.training.run_record import PROGRESS, RUN_JSON, EpochProgress, RunRecord, read_run, walk
 
 RESULTS = ("weights.safetensors", PREDICTIONS, "metrics.csv", RUN_JSON)
 # How a run is watched, and where it and its cases lie, does not change its result; the cases' hash is part of run.json.
@@ -29,7 +28,6 @@ WITHOUT_EFFECT = (
     "run", "cases", "logger", "trainer.progress", "data.workers", "data.cache", "checkpoint_every", "several_seeds",
 )  # fmt: skip
 ADDED_LATER = {"control": None}  # at these values a run is the one it was before the key was there
-FOLD_FOLDER = re.compile(r"fold(\d+)(?:-seed(\d+))?")
 PATIENCE_S = 30  # for a process that was killed a moment ago and still holds the folder
 
 
@@ -65,32 +63,6 @@ class FinishedRun:
 def run_folder(run: Path, modalities: str, fold: int, seed: int | None = None) -> Path:
     """Where one fold of one row lives inside a grid's folder; with `seed`, where that one of its several seeds does."""
     return run / modalities / (f"fold{fold}" if seed is None else f"fold{fold}-seed{seed}")
-
-
-@dataclass(frozen=True)
-class RunPlace:
-    """A run folder, begun or finished, and what its path says; `seed` is None in a name without one."""
-
-    folder: Path
-    row: str
-    fold: int
-    seed: int | None
-
-
-def walk(run: Path) -> list[RunPlace]:
-    """All run folders of the grid `run`, ordered by row, fold and seed."""
-    places = [
-        RunPlace(folder, folder.parent.name, *fold_and_seed)
-        for folder in run.glob("*/fold*")
-        if folder.is_dir() and (fold_and_seed := parse_fold(folder.name))
-    ]
-    return sorted(places, key=lambda place: (place.row, place.fold, -1 if place.seed is None else place.seed))
-
-
-def parse_fold(name: str) -> tuple[int, int | None] | None:
-    """Fold and seed of a run folder's name, the seed None where the name has none; None for any other name."""
-    found = FOLD_FOLDER.fullmatch(name)
-    return (int(found[1]), None if found[2] is None else int(found[2])) if found else None
 
 
 def place(run: Path, row: str, fold: int, seed: int, several_seeds: bool) -> Path:

@@ -1,14 +1,19 @@
-"""run.json and progress.json of a run folder: what a training is made with, how it stands, how far it is."""
+"""The run folders of a grid and what run.json and progress.json say of each: how it is made, how it stands, how far."""
 
 import json
+import re
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from ricenet.command.records import Record
+from ricenet.errors import InvalidInput
 
 RUN_JSON = "run.json"
 PROGRESS = "progress.json"
+FOLD_FOLDER = re.compile(r"fold(\d+)(?:-seed(\d+))?")
 Setting = str | int | float | bool | None
 
 
@@ -94,3 +99,38 @@ def read_run(folder: Path) -> RunRecord:
         InvalidInput: `record.missing` or `record.damaged`.
     """
     return RunRecord.read(folder / RUN_JSON, f"remove {folder.parent.name}/{folder.name} and train it again")
+
+
+@dataclass(frozen=True)
+class RunPlace:
+    """A run folder, begun or finished, and what its path says; `seed` is None in a name without one."""
+
+    folder: Path
+    row: str
+    fold: int
+    seed: int | None
+
+
+def walk(run: Path) -> list[RunPlace]:
+    """All run folders of the grid `run`, ordered by row, fold and seed."""
+    places = [
+        RunPlace(folder, folder.parent.name, *fold_and_seed)
+        for folder in run.glob("*/fold*")
+        if folder.is_dir() and (fold_and_seed := parse_fold(folder.name))
+    ]
+    return sorted(places, key=lambda place: (place.row, place.fold, -1 if place.seed is None else place.seed))
+
+
+def parse_fold(name: str) -> tuple[int, int | None] | None:
+    """Fold and seed of a run folder's name, the seed None where the name has none; None for any other name."""
+    parts = FOLD_FOLDER.fullmatch(name)
+    return (int(parts[1]), None if parts[2] is None else int(parts[2])) if parts else None
+
+
+def channels_of_rows(run: Path) -> dict[str, list[str]]:
+    """The channels that each row of the grid `run` is trained on; a damaged run.json is passed over."""
+    channels: dict[str, list[str]] = {}
+    for place in walk(run):
+        with suppress(InvalidInput):
+            channels[place.row] = RunRecord.read(place.folder / RUN_JSON).modalities.channels
+    return channels

@@ -1,11 +1,11 @@
 """Numbers, p-values, channels and rows in words."""
 
 from ricenet.display import words
+from ricenet.paper import PAPER
 
 
 def test_every_kind_of_row_has_a_name_in_words():
     assert words.row_name("rd_post") == "dose + post-OP MRI"
-    assert words.row_name("rd_event_flair") == "dose + event MRI + flair"
     assert words.row_name("modality_dropout") == "one model for all sets"
     assert words.row_name("rd_event-shuffled_labels") == "dose + event MRI, control: shuffled labels"
     assert words.row_name("metadata_only") == "site, scanner and the like in place of images"
@@ -42,3 +42,20 @@ def test_p_values_never_are_zero():
     assert words.p_value(0.001) == "0.001"
     assert words.p_in_words(0.0421) == "p = 0.042"
     assert words.percent(0.255) == "26%"
+
+
+def test_the_channels_of_a_set_are_those_of_its_runs_and_not_its_name():
+    channels_of = {"rd_t2_flair": ["rd", "t2_flair"], "rd_t2_flair-shuffled_labels": ["rd", "t2_flair"]}
+    assert words.row_name("rd_t2_flair", channels_of) == "dose + t2_flair"
+    assert words.row_name("rd_t2_flair-shuffled_labels", channels_of) == "dose + t2_flair, control: shuffled labels"
+    assert words.row_name("all-mine", {"all-mine": ["post", "event", "rd", "t2_flair"]}) == (
+        "dose + post-OP MRI + event MRI + t2_flair"
+    )
+    assert words.row_name("rd_t2_flair") == "rd_t2_flair"  # not known, so not guessed
+
+
+def test_the_papers_sets_are_named_without_a_run():
+    assert [words.row_name(name) for name in PAPER] == [
+        "event MRI", "post-OP MRI", "dose", "post-OP MRI + event MRI", "dose + post-OP MRI", "dose + event MRI",
+        "dose + post-OP MRI + event MRI",
+    ]  # fmt: skip

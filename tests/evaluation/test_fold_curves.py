@@ -157,3 +157,12 @@ def test_lines_differ_in_grey_and_in_dashes() -> None:
     lightness = {name: np.dot(to_rgb(style["color"]), [0.299, 0.587, 0.114]) for name, style in LINES.items()}
     assert abs(lightness["val/loss"] - lightness["train/loss"]) > 0.2
     assert LINES["val/loss"]["linestyle"] != LINES["train/loss"]["linestyle"]
+
+
+def test_a_set_is_titled_by_the_channels_of_its_runs(tmp_path: Path) -> None:
+    write_grid(tmp_path, ["rd_t2_flair"])
+    curves = read_curves(tmp_path)
+    titles = [
+        figure(curves, channels_of).axes[0].get_title() for channels_of in ({"rd_t2_flair": ["rd", "t2_flair"]}, {})
+    ]
+    assert [title.splitlines()[0] for title in titles] == ["dose + t2_flair", "rd_t2_flair"]

@@ -173,3 +173,11 @@ def test_same_figure_same_bytes_without_a_date(cases, tmp_path):
         assert not re.search(rb"20\d\d-\d\d-\d\d", first[f"{stem}.svg"])
         assert not {"Software", "Creation Time"} & set(Image.open(tmp_path / f"{stem}.png").info)
     assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_set_is_labelled_by_the_channels_of_its_runs():
+    given = summary({"rd_t2_flair": found(0.7)}, {})
+    drawn = " ".join(
+        text.get_text() for text in texts(paper_figures.results(given, {"rd_t2_flair": ["rd", "t2_flair"]}))
+    )
+    assert "dose +\nt2_flair" in drawn

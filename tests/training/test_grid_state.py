@@ -182,6 +182,7 @@ def test_a_further_channel_brings_its_set(tmp_path: Path, cases: Path) -> None:
     finished(run, cases, folds, "rd_t2_flair", ["rd", "t2_flair"])
     table, section = told(run, [*PAPER, "rd_t2_flair"])
     assert "16 runs: 16 done" in table
+    assert "rd_t2_flair dose + t2_flair ✓ done" in section
     assert section.count("done") == 16
     assert "python -m" not in section
     (run_folder(run, "rd_t2_flair", 1) / "DONE").unlink()

@@ -11,6 +11,7 @@ from helpers.run_records import run_record
 from ricenet.errors import Incomplete, InvalidInput, WrongUsage
 from ricenet.training import run_folder
 from ricenet.training.predictions import BY_SET, write_predictions, write_predictions_by_set
+from ricenet.training.run_record import parse_fold
 
 CONFIG: dict[str, Any] = {"epochs": 3, "run": ".", "trainer": {"progress": True}, "model": {"width": 4}}
 HASHES = {"folds_hash": "f", "case_hash": "c"}
@@ -89,7 +90,7 @@ def test_a_key_that_came_later_does_not_change_what_was_begun_before(folder: Pat
     ],
 )  # fmt: skip
 def test_the_name_of_a_run_folder_says_fold_and_seed(name: str, found: tuple[int, int | None] | None) -> None:
-    assert run_folder.parse_fold(name) == found
+    assert parse_fold(name) == found
     if found:
         assert run_folder.run_folder(Path("run"), "rd", *found) == Path("run/rd") / name
 

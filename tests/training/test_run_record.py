@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from helpers.run_records import run_record
+from helpers.run_records import run_record, write_begun_run
 
 from ricenet.errors import InvalidInput
-from ricenet.training.run_record import EpochProgress, RunRecord, read_run
+from ricenet.training.run_record import EpochProgress, RunRecord, channels_of_rows, read_run, walk
 
 NETWORK = """\
 {
@@ -98,3 +98,30 @@ def test_a_run_is_known_by_the_hashes_of_its_inputs() -> None:
 def test_progress_stays_one_line() -> None:
     progress = EpochProgress(epoch=3, epochs=800, seconds_per_epoch=1.25)
     assert progress.as_json() == '{"epoch": 3, "epochs": 800, "seconds_per_epoch": 1.25}\n'
+
+
+def test_run_folders_are_walked_in_the_order_of_row_fold_and_seed(tmp_path: Path) -> None:
+    names = ["rd/fold0", "rd/fold0-seed10", "rd/fold0-seed2", "rd/fold2", "rd/fold10", "post/fold1"]
+    for name in [*names, "rd/fold0_backup", "evaluation/folds", "explanation/rd/fold0", "rd/notes"]:
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "rd" / "fold3").touch()  # a file
+    places = walk(tmp_path)
+    assert [f"{place.row}/{place.folder.name}" for place in places] == [
+        "post/fold1", "rd/fold0", "rd/fold0-seed2", "rd/fold0-seed10", "rd/fold2", "rd/fold10",
+    ]  # fmt: skip
+    assert [(place.fold, place.seed) for place in places] == [
+        (1, None),
+        (0, None),
+        (0, 2),
+        (0, 10),
+        (2, None),
+        (10, None),
+    ]
+    assert walk(tmp_path / "missing") == []
+
+
+def test_the_channels_of_a_row_stand_in_its_runs(tmp_path: Path) -> None:
+    write_begun_run(tmp_path, "mine/fold0", modalities={"name": "mine", "channels": ["post", "t2_flair"]})
+    (write_begun_run(tmp_path, "mine/fold1") / "run.json").write_text("{")
+    write_begun_run(tmp_path, "rd/fold0")
+    assert channels_of_rows(tmp_path) == {"mine": ["post", "t2_flair"], "rd": ["rd"]}
