@@ -30,9 +30,9 @@ from torch import Tensor, nn
 
 from ricenet.occlusion.engines import prepare
 from ricenet.occlusion.folded_resnet import fold
-from ricenet.occlusion.incremental import Incremental
+from ricenet.occlusion.incremental import IncrementalEngine
 from ricenet.occlusion.receptive_windows import Boxes, Cubes, find_changes
-from ricenet.occlusion.sensitivity import Plan, drop_map, occlude, positions
+from ricenet.occlusion.sensitivity import OcclusionPlan, drop_map, occlude, positions
 
 CHANNELS, EDGE, STEP, BATCH = 3, 16, 8, 8
 CUBE, STRIDE = (EDGE,) * 3, (STEP,) * 3
@@ -151,7 +151,7 @@ def by_map(size: int, rounds: int) -> None:
 
 
 def made_map(network: nn.Module, volume: Tensor, cubes: Cubes) -> float:
-    plan = Plan(CUBE, STRIDE, batch_size=BATCH)
+    plan = OcclusionPlan(CUBE, STRIDE, batch_size=BATCH)
     start = WALL.read()
     answers = occlude([network], volume, torch.zeros_like(volume), {"all": range(CHANNELS)}, plan)["all"]
     drop_map(answers)
@@ -189,7 +189,7 @@ def cubes_at(volume: Tensor, corners: Any) -> Cubes:
     return find_changes((volume != 0).any(dim=0).numpy(), np.array(corners), CUBE)
 
 
-def sample(engine: Incremental, cubes: Cubes) -> np.ndarray:
+def sample(engine: IncrementalEngine, cubes: Cubes) -> np.ndarray:
     """Rows of whole batches as the engine forms them, at even steps from those with small windows to the largest.
 
     Batches of cubes picked one by one would have unequal windows, and 1.2 (96) to 1.4 times (224) the work.
@@ -217,7 +217,7 @@ def in_turn(works: dict[str, Callable[[int], Run]], rounds: int) -> tuple[dict[s
     return seconds, answers
 
 
-def by_ricenet(engine: Incremental, volume: Tensor, cubes: Cubes, clock: Clock, clean_s: float = 0.0) -> Run:
+def by_ricenet(engine: IncrementalEngine, volume: Tensor, cubes: Cubes, clock: Clock, clean_s: float = 0.0) -> Run:
     """`clean_s`: a position's share of the clean pass."""
     blank = torch.zeros_like(volume)
     seconds, found = timed(lambda: list(engine.logits(cubes, blank, range(CHANNELS), BATCH)), clock)

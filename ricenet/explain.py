@@ -28,7 +28,7 @@ from ricenet.errors import Incomplete, InvalidInput, WrongUsage, about
 if TYPE_CHECKING:
     from torch import nn
 
-    from ricenet.explanation.case_map import Member, Settings
+    from ricenet.explanation.case_map import ExplainSettings, FoldModel
     from ricenet.explanation.explained_case import Scene
     from ricenet.training.run_folder import FinishedRun
 
@@ -41,9 +41,9 @@ log = logging.getLogger(__name__)
 @stage("explain", ExplainConfig, private=True)
 def main(cfg: ExplainConfig) -> None:
     _check(cfg)
-    from ricenet.explanation.case_map import Settings
+    from ricenet.explanation.case_map import ExplainSettings
 
-    settings = Settings(
+    settings = ExplainSettings(
         cube_mm=cfg.cube_mm,
         stride_mm=cfg.stride_mm,
         refine_mm=cfg.refine_mm,
@@ -78,8 +78,8 @@ def _check(cfg: ExplainConfig) -> None:
         raise WrongUsage("masks should be a folder of <case_key>/lesion.nii.gz and cavity.nii.gz; there is none there")
 
 
-def explain(run: Path, modalities: str, wanted: Any, settings: "Settings") -> None:
-    """Explain the `wanted` cases (see select) by the models of one modality set of the grid `run`, and sum them up.
+def explain(run: Path, modalities: str, requested: Any, settings: "ExplainSettings") -> None:
+    """Explain the `requested` cases (see select) by the models of one modality set of the grid `run`, and sum them up.
 
     Raises:
         InvalidInput: nothing can be explained (see ricenet.training.run_folder.finished_folds,
@@ -94,8 +94,9 @@ def explain(run: Path, modalities: str, wanted: Any, settings: "Settings") -> No
     cases = cases_folder(run, runs)
     folds = read_folds(cases)
     finished = finished_folds(runs, modalities, cases, folds)
-    chosen = select(folds, wanted)
-    channels, by_key = next(iter(finished.values())).channels, {case.case_key: case for case in folds.cases}
+    chosen = select(folds, requested)
+    channels = next(iter(finished.values())).channels
+    by_key = {case.case_key: case for case in folds.cases}
 
     def scene(case_key: str) -> "Scene":
         return read_scene(cases, by_key[case_key], channels, settings.masks)
@@ -118,15 +119,16 @@ def _explain_each(
     finished: dict[int, "FinishedRun"],
     chosen: Sequence[ReadyCase],
     scene: Callable[[str], "Scene"],
-    settings: "Settings",
+    settings: "ExplainSettings",
 ) -> tuple[bool, list[str]]:
     """Explain each chosen case into `out`/<case_key>; returns whether any is new, and a line for each that failed."""
 
     @cache
-    def member(fold: int) -> "Member":
-        return load_member(finished[fold], cases, folds, settings)
+    def member(fold: int) -> "FoldModel":
+        return load_fold_model(finished[fold], cases, folds, settings)
 
-    changed, failed = False, []
+    changed = False
+    failed = []
     for number, case in enumerate(chosen, start=1):
         started = time.monotonic()
         label = f"{case.name} ({number} of {len(chosen)})"
@@ -147,21 +149,21 @@ def _explain_each(
     return changed, failed
 
 
-def load_member(run: "FinishedRun", cases: Path, folds: Folds, settings: "Settings") -> "Member":
+def load_fold_model(run: "FinishedRun", cases: Path, folds: Folds, settings: "ExplainSettings") -> "FoldModel":
     """One fold's network and, if asked for, its double with shuffled weights."""
     from ricenet.command.atomic import file_hash
-    from ricenet.explanation.case_map import Member
+    from ricenet.explanation.case_map import FoldModel
     from ricenet.occlusion.folded_resnet import fold
     from ricenet.training.network import load_network
 
     network = load_network(run.folder).to(settings.device)
     if fold(network) is None:
         log.warning(
-            "%s fold %d: %s is not answered incrementally; every cube takes a whole forward pass",
+            "%s fold %d: %s cannot be run incrementally; every cube takes a whole forward pass",
             run.modalities, run.fold, run.record.model["architecture"],
         )  # fmt: skip
     shuffled = _shuffled(network, run, cases, folds) if settings.randomised else None
-    return Member(run, file_hash(run.folder / "weights.safetensors"), network, shuffled)
+    return FoldModel(run, file_hash(run.folder / "weights.safetensors"), network, shuffled)
 
 
 def _shuffled(network: "nn.Module", run: "FinishedRun", cases: Path, folds: Folds) -> "nn.Module":
@@ -175,9 +177,14 @@ def _shuffled(network: "nn.Module", run: "FinishedRun", cases: Path, folds: Fold
 
 
 def explain_case(
-    out: Path, case_folder: Path, scene: "Scene", members: Sequence["Member"], settings: "Settings", label: str
+    out: Path,
+    case_folder: Path,
+    scene: "Scene",
+    members: Sequence["FoldModel"],
+    settings: "ExplainSettings",
+    label: str,
 ) -> bool:
-    """Write one case's maps, picture and numbers; False when they stand there already, made from the same.
+    """Write one case's maps, picture and numbers; False where they exist already, made from the same inputs.
 
     Raises:
         InvalidInput: a cube larger than the volume, or a prediction that is not finite.
@@ -190,13 +197,13 @@ def explain_case(
     fingerprint = _fingerprint(settings, members, case_folder, scene)
     if _recorded_fingerprint(out) == fingerprint:
         return False
-    found = map_case(scene, members, settings, fingerprint, label)
-    record = found.record
+    case_map = map_case(scene, members, settings, fingerprint, label)
+    record = case_map.record
     title = f"Case {record.case_key}: {record.label}, predicted {record.predicted} ({record.probability:.2f})"
     with replacing_folder(out) as temporary:
-        for name, drop in found.maps.items():
+        for name, drop in case_map.maps.items():
             write_volume(temporary / f"{name}.nii.gz", drop, scene.world_from_voxel)
-        picture = draw_case(scene, found.maps["occlusion"], title)
+        picture = draw_case(scene, case_map.maps["occlusion"], title)
         picture.savefig(temporary / "occlusion.png", dpi=150, metadata={"Software": None})
         record.write(temporary / RECORD)
     return True
@@ -211,7 +218,7 @@ def _device(accelerator: str, threads: int) -> str:
     return find_device(accelerator)
 
 
-def _fingerprint(settings: "Settings", members: Sequence["Member"], folder: Path, scene: "Scene") -> str:
+def _fingerprint(settings: "ExplainSettings", members: Sequence["FoldModel"], folder: Path, scene: "Scene") -> str:
     """Of everything that decides what explain_case writes."""
     from ricenet.command.atomic import file_hash
     from ricenet.explanation.map_record import VERSION
@@ -222,7 +229,7 @@ def _fingerprint(settings: "Settings", members: Sequence["Member"], folder: Path
     parts = {
         "version": VERSION,
         "settings": settings.recorded().model_dump(mode="json"),
-        "weights": [one.weights_hash for one in members],
+        "weights": [member.weights_hash for member in members],
         "inputs": [file_hash(path) for path in paths if path.is_file()],
         "prescription_gy": scene.prescription_gy,
     }

@@ -20,9 +20,9 @@ from ricenet.command.exits import EXIT_DONE, EXIT_INVALID_INPUT, EXIT_USAGE
 from ricenet.errors import Incomplete, InvalidInput, WrongUsage
 from ricenet.explain import _device, explain
 from ricenet.explanation.attribution import rank_agreement
-from ricenet.explanation.case_map import Settings
+from ricenet.explanation.case_map import ExplainSettings
 from ricenet.explanation.map_record import VERSION
-from ricenet.occlusion.sensitivity import Occlusion, Plan, drop_map, occlude
+from ricenet.occlusion.sensitivity import Occlusion, OcclusionPlan, drop_map, occlude
 from ricenet.training.network import load_network
 from ricenet.training.predictions import read_predictions
 from ricenet.training.run_folder import finished_folds, finished_runs
@@ -36,9 +36,9 @@ def grid(tmp_path: Path) -> tuple[Path, Folds]:
     return write_tiny_grid(tmp_path)
 
 
-def settings(**changed: Any) -> Settings:
+def settings(**changed: Any) -> ExplainSettings:
     """15 mm and 10 mm are 3 and 2 voxels of the tiny grid."""
-    return Settings(**{"cube_mm": 15, "stride_mm": 10, "randomised": False, **changed})
+    return ExplainSettings(**{"cube_mm": 15, "stride_mm": 10, "randomised": False, **changed})
 
 
 def command(run: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -63,7 +63,7 @@ def answered(run: Path, folds: Folds, key: str, members: list[int]) -> list[Occl
     case = next(case for case in folds.cases if case.case_key == key)
     volume = torch.from_numpy(load_case(run.parent / "cases", case, CHANNELS))
     networks = [load_network(run / NAME / f"fold{fold}") for fold in members]
-    blanked, plan = {"": range(len(CHANNELS))}, Plan((3, 3, 3), (2, 2, 2))
+    blanked, plan = {"": range(len(CHANNELS))}, OcclusionPlan((3, 3, 3), (2, 2, 2))
     return occlude(networks, volume, torch.zeros_like(volume), blanked, plan)[""]
 
 

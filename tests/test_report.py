@@ -19,7 +19,7 @@ from ricenet.command.schemas import ReportConfig, compose
 from ricenet.errors import InvalidInput
 from ricenet.evaluate import evaluate
 from ricenet.explain import explain
-from ricenet.explanation.case_map import Settings
+from ricenet.explanation.case_map import ExplainSettings
 from ricenet.report import write_report
 
 
@@ -29,7 +29,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run, folds = write_tiny_grid(tmp_path_factory.mktemp("grid"), ("rd_post_event", "post_event"))
     evaluate(run, plan(200))
     keys = [folds.validation(0)[0].case_key, folds.validation(1)[0].case_key, folds.test()[0].case_key]
-    explain(run, "rd_post_event", keys, Settings(15, 10))
+    explain(run, "rd_post_event", keys, ExplainSettings(15, 10))
     return run
 
 

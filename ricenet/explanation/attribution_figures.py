@@ -117,8 +117,8 @@ def _pointing(summary: SetSummary) -> dict[str, tuple[PointingSummary, PointingS
 
 def _draw_cells(part: SubFigure, rows: Rows, draw: DrawCell) -> None:
     """One panel: a row a set, a column for all that any set has, by COLUMN_NAMES; further channels last."""
-    there = dict.fromkeys(name for row in rows.values() for name in row)
-    columns = [name for name in dict.fromkeys([*COLUMN_NAMES, *there]) if name in there]
+    present = dict.fromkeys(name for row in rows.values() for name in row)
+    columns = [name for name in dict.fromkeys([*COLUMN_NAMES, *present]) if name in present]
     all_axes = part.subplots(1, len(columns), sharey=True, squeeze=False)[0]
     for name, axes in zip(columns, all_axes, strict=True):
         axes.set_title(COLUMN_NAMES.get(name, name), fontsize=SMALL)

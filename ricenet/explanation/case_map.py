@@ -1,4 +1,4 @@
-"""One case explained: its scene and the models' networks in; occlusion maps and the content of occlusion.json out."""
+"""Explain one case: its scene and the models' networks in; occlusion maps and the content of occlusion.json out."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from ricenet.explanation.map_record import (
     ShuffledNumbers,
 )
 from ricenet.explanation.regions import regions
-from ricenet.occlusion.sensitivity import Occlusion, Plan, drop_map, occlude, predicted_class
+from ricenet.occlusion.sensitivity import Occlusion, OcclusionPlan, drop_map, occlude, predicted_class
 from ricenet.training.run_folder import FinishedRun
 
 SIGN = "positive: blanking there lowers the probability of the predicted class, so the answer needs what is there"
@@ -32,7 +32,7 @@ Fill = float | str | Mapping[str, float]
 
 
 @dataclass(frozen=True)
-class Settings:
+class ExplainSettings:
     """The keys of conf/explain.yaml that concern a case; see there."""
 
     cube_mm: float
@@ -63,7 +63,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Member:
+class FoldModel:
     """One fold's network, trained, and with its weights shuffled where that is asked for."""
 
     run: FinishedRun
@@ -80,7 +80,9 @@ class CaseMap:
     record: OcclusionRecord
 
 
-def map_case(scene: Scene, members: Sequence[Member], settings: Settings, fingerprint: str, label: str) -> CaseMap:
+def map_case(
+    scene: Scene, members: Sequence[FoldModel], settings: ExplainSettings, fingerprint: str, label: str
+) -> CaseMap:
     """Explain one case by the mean probability of the members.
 
     Args:
@@ -98,11 +100,11 @@ def map_case(scene: Scene, members: Sequence[Member], settings: Settings, finger
     blanked = {"occlusion": whole}
     if settings.per_channel:
         blanked |= {f"occlusion_{name}": [index] for index, name in enumerate(channels)}
-    answers = occlude(networks, volume, reference, blanked, plan, f"{label} occlusion")
-    _require_finite(answers)
-    maps = {name: drop_map(each) for name, each in answers.items()}
-    known = regions(scene)
-    numbers = _numbers(scene, plan, maps["occlusion"], known)
+    occlusions = occlude(networks, volume, reference, blanked, plan, f"{label} occlusion")
+    _require_finite(occlusions)
+    maps = {name: drop_map(each) for name, each in occlusions.items()}
+    case_regions = regions(scene)
+    numbers = _numbers(scene, plan, maps["occlusion"], case_regions)
     alone = {name: maps[f"occlusion_{name}"] for name in channels if settings.per_channel}
     shuffled_numbers = None
     if settings.randomised:
@@ -110,7 +112,7 @@ def map_case(scene: Scene, members: Sequence[Member], settings: Settings, finger
         meaningless = occlude(shuffled, volume, reference, {"": whole}, plan, f"{label} shuffled weights")
         _require_finite(meaningless)
         maps["randomised"] = drop_map(meaningless[""])
-        shuffled_numbers = _shuffled(scene, plan, maps, known)
+        shuffled_numbers = _shuffled(scene, plan, maps, case_regions)
     curve_numbers = None
     if settings.curves:
         curve_numbers = curves(
@@ -118,11 +120,11 @@ def map_case(scene: Scene, members: Sequence[Member], settings: Settings, finger
             batch_size=plan.batch_size, progress=f"{label} curves",
         ).as_record()  # fmt: skip
     record = OcclusionRecord(
-        **_heading(scene, members, settings, plan, answers).model_dump(),
+        **_heading(scene, members, settings, plan, occlusions).model_dump(),
         **numbers.model_dump(exclude_unset=True),
-        per_channel={name: _numbers(scene, plan, drop, known) for name, drop in alone.items()},
+        per_channel={name: _numbers(scene, plan, drop, case_regions) for name, drop in alone.items()},
         channel_share=channel_shares(alone),
-        fold_agreement=_fold_agreement(answers["occlusion"], scene.brain),
+        fold_agreement=_fold_agreement(occlusions["occlusion"], scene.brain),
         randomised=shuffled_numbers,
         curves=curve_numbers,
         fingerprint=fingerprint,
@@ -154,7 +156,7 @@ def fill_reference(scene: Scene, channels: Sequence[str], fill: Fill, cube: Sequ
     return np.full_like(scene.volume, fill)
 
 
-def _plan(scene: Scene, settings: Settings) -> Plan:
+def _plan(scene: Scene, settings: ExplainSettings) -> OcclusionPlan:
     cube = scene.voxels(settings.cube_mm)
     if any(edge > size for edge, size in zip(cube, scene.volume.shape[1:], strict=True)):
         raise InvalidInput(
@@ -162,11 +164,11 @@ def _plan(scene: Scene, settings: Settings) -> Plan:
         )
     finest = None if settings.refine_mm is None else scene.voxels(settings.refine_mm)
     stride = scene.voxels(settings.stride_mm)
-    return Plan(cube, stride, finest, settings.batch_size, settings.precision, settings.memory_gb)
+    return OcclusionPlan(cube, stride, finest, settings.batch_size, settings.precision, settings.memory_gb)
 
 
-def _require_finite(answers: Mapping[str, Sequence[Occlusion]]) -> None:
-    if not all(np.isfinite(one.logits).all() for each in answers.values() for one in each):
+def _require_finite(occlusions: Mapping[str, Sequence[Occlusion]]) -> None:
+    if not all(np.isfinite(one.logits).all() for each in occlusions.values() for one in each):
         raise InvalidInput(
             "a model's prediction is not finite",
             "check the case's volume and the fold's training",
@@ -176,14 +178,14 @@ def _require_finite(answers: Mapping[str, Sequence[Occlusion]]) -> None:
 
 def _heading(
     scene: Scene,
-    members: Sequence[Member],
-    settings: Settings,
-    plan: Plan,
-    answers: Mapping[str, Sequence[Occlusion]],
+    members: Sequence[FoldModel],
+    settings: ExplainSettings,
+    plan: OcclusionPlan,
+    occlusions: Mapping[str, Sequence[Occlusion]],
 ) -> MapHeading:
-    first = answers["occlusion"][0]
-    predicted, probability = predicted_class(answers["occlusion"])
-    errors = [one.error for each in answers.values() for one in each if one.error is not None]
+    first = occlusions["occlusion"][0]
+    predicted, probability = predicted_class(occlusions["occlusion"])
+    errors = [one.error for each in occlusions.values() for one in each if one.error is not None]
     return MapHeading(
         version=VERSION,
         case_key=scene.case.case_key,
@@ -201,12 +203,12 @@ def _heading(
         cube_voxels=list(plan.cube),
         stride_voxels=list(plan.stride),
         positions=len(first.positions),
-        cubes_run=sum(one.passes for each in answers.values() for one in each),
+        cubes_run=sum(one.passes for each in occlusions.values() for one in each),
     )
 
 
-def _numbers(scene: Scene, plan: Plan, drop: np.ndarray, known: Mapping[str, np.ndarray]) -> MapNumbers:
-    return measure(drop, scene.world_from_voxel, plan.cube, scene.brain.astype(bool), known, scene.dose_gy)
+def _numbers(scene: Scene, plan: OcclusionPlan, drop: np.ndarray, case_regions: Mapping[str, np.ndarray]) -> MapNumbers:
+    return measure(drop, scene.world_from_voxel, plan.cube, scene.brain.astype(bool), case_regions, scene.dose_gy)
 
 
 def _fold_agreement(members: Sequence[Occlusion], brain: np.ndarray) -> float | None:
@@ -216,8 +218,8 @@ def _fold_agreement(members: Sequence[Occlusion], brain: np.ndarray) -> float | 
 
 
 def _shuffled(
-    scene: Scene, plan: Plan, maps: Mapping[str, np.ndarray], known: Mapping[str, np.ndarray]
+    scene: Scene, plan: OcclusionPlan, maps: Mapping[str, np.ndarray], case_regions: Mapping[str, np.ndarray]
 ) -> ShuffledNumbers:
-    numbers = _numbers(scene, plan, maps["randomised"], known)
+    numbers = _numbers(scene, plan, maps["randomised"], case_regions)
     similarity = rank_agreement([maps["occlusion"], maps["randomised"]], scene.brain.astype(bool))
     return ShuffledNumbers(drop_max=numbers.drop_max, pointing=numbers.pointing, similarity=similarity)

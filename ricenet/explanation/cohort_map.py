@@ -71,9 +71,9 @@ def draw_mean(explanation: Path, modalities: str, read: ReadScene) -> None:
     mri, drop, dose_gy, n_with_dose = np.zeros(shape), np.zeros(shape), np.zeros(shape), 0
     for record in records:
         scene = read(record.case_key)
-        found = nib.nifti1.load(explanation / modalities / record.case_key / "occlusion.nii.gz").get_fdata()
+        drop_of_case = nib.nifti1.load(explanation / modalities / record.case_key / "occlusion.nii.gz").get_fdata()
         mri += centred(np.where(scene.brain, scene.mri, 0), scene.brain)
-        drop += centred(found, scene.brain)
+        drop += centred(drop_of_case, scene.brain)
         if scene.dose_gy is not None:
             dose_gy += centred(scene.dose_gy, scene.brain)
             n_with_dose += 1

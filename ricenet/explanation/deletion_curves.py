@@ -1,4 +1,4 @@
-"""Does the answer hang on what a map ranks highest? Models, a volume and its map in; deletion and insertion curves out.
+"""Deletion and insertion curves: does the prediction depend on what an occlusion map ranks highest?
 
 After Petsiuk, Das and Saenko (RISE, BMVC 2018): the brain is taken away, or brought back, cell by cell in the map's
 order, and the probability of the predicted class is followed. A faithful map makes deletion fall and insertion rise
@@ -21,7 +21,7 @@ Voxels = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Curves:
+class PerturbationCurves:
     """Probability of the predicted class while the brain is taken away or brought back.
 
     Attributes:
@@ -68,7 +68,7 @@ def curves(
     seed: int = 0,
     batch_size: int = 8,
     progress: str | None = None,
-) -> Curves:
+) -> PerturbationCurves:
     """Deletion and insertion curves of one case, in the map's order and in random orders.
 
     The volume is cut into blocks of `cell` voxels; those with any brain in them are the cells, replaced whole. What
@@ -76,7 +76,7 @@ def curves(
 
     Args:
         models: in eval mode, on the volume's device; (B, C, X, Y, Z) float32 -> logits (B, K). Their mean probability
-            answers.
+            counts.
         volume: (C, X, Y, Z) float32. reference: the same shape, what takes the place of a cell.
         drop: (X, Y, Z), the map; a cell ranks by its mean over the cell's brain voxels, equal ones in grid order.
         brain: (X, Y, Z) bool.
@@ -98,11 +98,11 @@ def curves(
     kept = np.stack([_kept(order, fraction) for order in orders])  # (1 + R, 2, S+1, cells)
     kept[..., ~_differing(volume, reference, cell_of_voxel, n_cells)] = True  # they look the same either way
     distinct, place = np.unique(kept.reshape(-1, n_cells), axis=0, return_inverse=True)
-    answers = _answers(models, volume, reference, cell_of_voxel, distinct, batch_size, progress)
+    probabilities = _probabilities(models, volume, reference, cell_of_voxel, distinct, batch_size, progress)
     place = place.reshape(kept.shape[:-1])
     untouched = place[0, 0, 0]
-    probability = answers[place, answers[untouched].argmax()]
-    return Curves(fraction, *probability[0], *probability[1:].swapaxes(0, 1))
+    probability = probabilities[place, probabilities[untouched].argmax()]
+    return PerturbationCurves(fraction, *probability[0], *probability[1:].swapaxes(0, 1))
 
 
 def _number_cells(brain: np.ndarray, cell: Voxels) -> tuple[np.ndarray, int]:
@@ -137,7 +137,7 @@ def _differing(volume: Tensor, reference: Tensor, cell_of_voxel: np.ndarray, n_c
 
 
 @torch.inference_mode()
-def _answers(
+def _probabilities(
     models: Sequence[nn.Module],
     volume: Tensor,
     reference: Tensor,
@@ -147,14 +147,14 @@ def _answers(
     progress: str | None,
 ) -> np.ndarray:
     """(V, K) float64 mean probabilities of the models for the volumes of which the (V, cells) `kept` are shown."""
-    shown = torch.from_numpy(np.pad(kept, ((0, 0), (0, 1)), constant_values=True)).to(volume.device)
+    visible = torch.from_numpy(np.pad(kept, ((0, 0), (0, 1)), constant_values=True)).to(volume.device)
     place = torch.from_numpy(cell_of_voxel).to(volume.device)
     probabilities = []
     silent = True if progress is None else None  # None: tqdm itself stays silent where there is no terminal
     with tqdm(total=len(kept), desc=progress, unit="volume", disable=silent, leave=False) as bar:
-        for rows in shown.split(batch_size):
+        for rows in visible.split(batch_size):
             batch = torch.where(rows[:, place][:, None], volume, reference)
-            answers = torch.stack([model(batch).double().softmax(dim=1) for model in models])
-            probabilities.append(answers.mean(dim=0).cpu())
+            each = torch.stack([model(batch).double().softmax(dim=1) for model in models])
+            probabilities.append(each.mean(dim=0).cpu())
             bar.update(len(rows))
     return torch.cat(probabilities).numpy()

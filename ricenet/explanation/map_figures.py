@@ -35,7 +35,7 @@ CROSSHAIR: Look = {"color": "white", "linewidth": 0.8, "alpha": 0.85}
 DIMMED = 1.7  # times as wide a window of grey under the map
 DROP = (
     "drop in the probability of the predicted class when blanked there\n"
-    "(above 0, red to yellow: the answer needs what is there; below 0, blue: what is there speaks against it)"
+    "(above 0, red to yellow: the prediction needs what is there; below 0, blue: what is there speaks against it)"
 )
 NOTHING = "Nothing that was blanked lowers the probability; cut through the middle of the brain"
 UNREGISTERED = (
@@ -69,8 +69,8 @@ class Plane:
 
     def meets(self, contour: Contour) -> bool:
         _, _, volume, level = contour
-        shown = self.cut(volume)
-        return bool(shown.min() < level < shown.max())
+        values = self.cut(volume)
+        return bool(values.min() < level < values.max())
 
     def trace(self, axes: Axes, contour: Contour) -> None:
         _, look, volume, level = contour
@@ -135,8 +135,9 @@ def _draw_planes(
     rows: tuple[str, str],
     note: str = "",
 ) -> Figure:
-    found, box = bool(drop.max() > 0), _box(brain)
-    at = peak(drop) if found else tuple(box.mean(axis=1).astype(int).tolist())
+    lowers = bool(drop.max() > 0)
+    box = _box(brain)
+    at = peak(drop) if lowers else tuple(box.mean(axis=1).astype(int).tolist())
     planes = [Plane(axis, at, voxel_sizes(world_from_voxel)) for axis in (2, 1, 0)]
     fields = _fields_mm(box, planes)
     met = {one[0]: one for one in contours if any(plane.meets(one) for plane in planes)}
@@ -147,10 +148,10 @@ def _draw_planes(
             _draw_column(column, plane, mri, brain, drop, contours)
             column[0].set_title(_position(plane, world_from_voxel))
             for one in column:
-                _frame(one, plane, field, found)
+                _frame(one, plane, field, lowers)
         for one, name in zip(axes[:, 0], rows, strict=True):
             one.set_ylabel(name)
-        axes[1, 1].set_title(f"maximum of the map (crosshair): {drop.max():.2g}" if found else NOTHING)
+        axes[1, 1].set_title(f"maximum of the map (crosshair): {drop.max():.2g}" if lowers else NOTHING)
         _add_scale_bar(axes[0, 0])
         _add_colour_bar(figure, axes[1], drop)
         _add_legend(figure, list(met.values()), below)

@@ -79,7 +79,7 @@ class ShuffledNumbers(Record):
 
 
 class CurveNumbers(Record):
-    """Deletion and insertion curves (see ricenet.explanation.deletion_curves.Curves) and the areas below them."""
+    """Deletion and insertion curves (see PerturbationCurves), and the areas below them."""
 
     fraction: list[float]
     deletion: list[float]

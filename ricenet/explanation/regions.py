@@ -27,16 +27,16 @@ def regions(scene: "Scene") -> dict[str, np.ndarray]:
         What has no voxel in the brain, a band excepted, is not known.
     """
     brain = scene.brain.astype(bool)
-    found = {name: mask.astype(bool) & brain for name, mask in scene.truth.items()}
+    candidates = {name: mask.astype(bool) & brain for name, mask in scene.truth.items()}
     if scene.dose_gy is not None:
-        found["dose_edge"] = dose_edge(scene.dose_gy, scene.prescription_gy, scene.spacing_mm) & brain
-    if "lesion" not in found and scene.post is not None and scene.event is not None:
-        found["enhancement"] = enhancement(scene.post, scene.event, brain, scene.spacing_mm)
-    known = {name: mask for name, mask in found.items() if mask.any()}
-    if {"lesion", "dose_edge"} <= known.keys():
-        known["lesion_or_dose_edge"] = known["lesion"] | known["dose_edge"]
+        candidates["dose_edge"] = dose_edge(scene.dose_gy, scene.prescription_gy, scene.spacing_mm) & brain
+    if "lesion" not in candidates and scene.post is not None and scene.event is not None:
+        candidates["enhancement"] = enhancement(scene.post, scene.event, brain, scene.spacing_mm)
+    masks = {name: mask for name, mask in candidates.items() if mask.any()}
+    if {"lesion", "dose_edge"} <= masks.keys():
+        masks["lesion_or_dose_edge"] = masks["lesion"] | masks["dose_edge"]
     bands = {} if scene.dose_gy is None else dose_bands(scene.dose_gy, brain)
-    return bands | known
+    return bands | masks
 
 
 def dose_bands(dose_gy: np.ndarray, brain: np.ndarray) -> dict[str, np.ndarray]:

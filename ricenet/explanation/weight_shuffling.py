@@ -1,4 +1,4 @@
-"""Does a map need what the network has learnt? A trained network in, the same network with shuffled weights out.
+"""Shuffle a network's weights, to test whether its maps need what it has learnt.
 
 The model-parameter randomisation test (Adebayo et al., Sanity Checks for Saliency Maps, NeurIPS 2018): a map that looks
 the same without the training explains the volume, not the network. They draw the weights anew; here the entries of each

@@ -1,4 +1,4 @@
-"""Feature maps whose channels lie side by side in memory, as convolutions like them best: views, and boxes of them."""
+"""Feature maps in channels-last memory layout, the fastest for convolutions: views of them, and boxes cut from them."""
 
 import numpy as np
 import torch
@@ -23,12 +23,12 @@ def plain(x: Tensor) -> Tensor:
 
 
 def channels_last(weight: Tensor) -> Tensor:
-    """The same filters, laid out for maps like these."""
+    """Copy filters into channels-last layout."""
     return weight.contiguous(memory_format=torch.channels_last_3d)
 
 
 def boxed(part: Tensor, offset: np.ndarray, length: Voxels) -> Tensor:
-    """Each sample's part seen from a box: 0 where it does not reach, cut where it sticks out; a view where that does.
+    """Place each sample's part into a box: zeros where it does not reach, cut where it sticks out; a view if possible.
 
     Args:
         part: (B, x, y, z, C). offset: (B, 3) int64, where the parts start, counted from their box's corner.
@@ -50,7 +50,8 @@ def add(total: Tensor, part: Tensor, offset: np.ndarray) -> None:
     """
     rows = [slice(None)] if (offset == offset[0]).all() else [slice(row, row + 1) for row in range(len(offset))]
     for row, shift in zip(rows, offset.tolist(), strict=False):
-        into, of = [row], [row]
+        into = [row]
+        of = [row]
         for low, inner, outer in zip(shift, part.shape[1:4], total.shape[1:4], strict=True):
             start, stop = max(low, 0), min(low + inner, outer)
             into.append(slice(start, stop))

@@ -1,7 +1,7 @@
-"""What answers for a volume with cubes of it blanked: a model and its volume in, the engine that suits them out.
+"""Choose how a model is run on copies of a volume with cubes of it blanked.
 
-A ResNet is answered for incrementally (ricenet.occlusion.incremental), at a fraction of the work and to the same
-digits; any other network by a whole forward pass per cube.
+A 3D ResNet is run incrementally (ricenet.occlusion.incremental): a fraction of the work, the same logits to rounding.
+Any other network takes one whole forward pass per cube.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,17 +14,18 @@ from torch import Tensor, nn
 
 from ricenet.errors import WrongUsage
 from ricenet.occlusion.folded_resnet import fold
-from ricenet.occlusion.incremental import Incremental
+from ricenet.occlusion.incremental import IncrementalEngine
 from ricenet.occlusion.receptive_windows import Cubes
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-class Engine(Protocol):
-    """One model's answers for one volume with cubes of it blanked; see ricenet.occlusion.incremental.Incremental.
+class OcclusionEngine(Protocol):
+    """Computes one model's logits for one volume with cubes of it blanked; see IncrementalEngine.logits.
 
     Attributes:
         method: "incremental", or "plain" with a whole forward pass per cube.
+        baseline: (K,) float64 logits of the untouched volume.
     """
 
     method: str
@@ -35,13 +36,13 @@ class Engine(Protocol):
     ) -> Iterator[tuple[np.ndarray, Tensor]]: ...
 
 
-def prepare(model: nn.Module, volume: Tensor, precision: str = "fp32", memory_gb: float = 8.0) -> Engine:
-    """The fastest engine for this model, exact in fp32; the clean activations of `volume` are computed here.
+def prepare(model: nn.Module, volume: Tensor, precision: str = "fp32", memory_gb: float = 8.0) -> OcclusionEngine:
+    """Make the fastest engine for this model, exact in fp32; it runs the model once on the untouched `volume`.
 
     Args:
         model: in eval mode; (B, C, X, Y, Z) float32 -> logits (B, K), each row depending on its own volume only.
         volume: (C, X, Y, Z) float32, on the model's device.
-        precision, memory_gb: see ricenet.occlusion.sensitivity.Plan.
+        precision, memory_gb: see ricenet.occlusion.sensitivity.OcclusionPlan.
 
     Raises:
         ValueError: a model in which BatchNorm mixes the cubes of a batch: in training mode, or without its statistics;
@@ -53,25 +54,25 @@ def prepare(model: nn.Module, volume: Tensor, precision: str = "fp32", memory_gb
     if any(isinstance(layer, nn.BatchNorm3d) and not layer.track_running_stats for layer in layers):
         raise ValueError("a BatchNorm3d without running statistics mixes the cubes of a batch; train it with them")
     folded, dtype = fold(model), PRECISIONS[precision]
-    engine: Engine
+    engine: OcclusionEngine
     if folded is None:
-        engine = Plain(model, volume, dtype)
+        engine = PlainEngine(model, volume, dtype)
     else:
-        engine = Incremental(folded, volume, dtype, int(memory_gb * 1e9))
+        engine = IncrementalEngine(folded, volume, dtype, int(memory_gb * 1e9))
     if engine.baseline.ndim != 1 or len(engine.baseline) < 2:
         shape = (1, *engine.baseline.shape)
         raise ValueError(f"the model should return logits of shape (1, K), at least two classes, got shape {shape}")
     return engine
 
 
-class Plain:
-    """The same answers by a whole forward pass per cube, for networks whose layers look at the whole map."""
+class PlainEngine:
+    """Runs a whole forward pass per cube: for any network."""
 
     method = "plain"
 
     def __init__(self, model: nn.Module, volume: Tensor, dtype: torch.dtype) -> None:
         self._model, self._volume, self._dtype = model, volume, dtype
-        self.baseline = self._answer(volume[None])[0]
+        self.baseline = self._logits(volume[None])[0]
 
     def logits(
         self, cubes: Cubes, reference: Tensor, channels: Sequence[int], batch_size: int
@@ -82,16 +83,16 @@ class Plain:
             for volume, row in zip(batch, rows.tolist(), strict=True):
                 inside = (list(channels), *cubes.slices(row))
                 volume[inside] = reference[inside]
-            yield rows, self._answer(batch)
+            yield rows, self._logits(batch)
 
     @torch.inference_mode()
-    def _answer(self, batch: Tensor) -> Tensor:
+    def _logits(self, batch: Tensor) -> Tensor:
         with torch.autocast(batch.device.type, self._dtype, enabled=self._dtype != torch.float32):
             return self._model(batch).double()
 
 
 def find_device(accelerator: str) -> str:
-    """cuda or cpu for auto, cpu or gpu.
+    """Name torch's device ("cuda" or "cpu") for accelerator auto, cpu or gpu.
 
     Raises:
         WrongUsage: gpu, and there is none.
@@ -102,6 +103,6 @@ def find_device(accelerator: str) -> str:
 
 
 def exact_convolutions() -> AbstractContextManager[None]:
-    """TensorFloat-32, what a GPU's convolutions take for fp32 otherwise, keeps ten bits of each factor: not in here."""
-    now = torch.backends.cudnn
-    return now.flags(now.enabled, now.benchmark, now.benchmark_limit, now.deterministic, allow_tf32=False)
+    """Switch TensorFloat-32 off inside the block: a GPU's convolutions would keep only ten bits of each factor."""
+    cudnn = torch.backends.cudnn
+    return cudnn.flags(cudnn.enabled, cudnn.benchmark, cudnn.benchmark_limit, cudnn.deterministic, allow_tf32=False)

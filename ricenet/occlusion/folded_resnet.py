@@ -1,7 +1,7 @@
-"""A trained 3D ResNet as convolutions only: BatchNorm folded into the filters, as evaluation mode allows.
+"""Fold the BatchNorms of a trained 3D ResNet into its convolutions, as evaluation mode allows.
 
-ResNets of ricenet.training.network and MONAI's own are read: basic and bottleneck blocks, shortcuts of kind A and B, a
-first convolution of any size and stride, with or without the pool.
+Reads the ResNets of ricenet.training.network and of MONAI: basic and bottleneck blocks, shortcuts of type A and B, a
+first convolution of any size and stride, with or without the max-pool.
 """
 
 from dataclasses import dataclass

@@ -1,14 +1,14 @@
-"""Exact occlusion of a 3D ResNet at a fraction of its work: what a blanked cube changes is carried through the layers.
+"""Run a 3D ResNet on copies of a volume with a cube blanked, computing only what the cube changes.
 
-In evaluation mode a cube changes only a small window of each early activation. The volume's clean activations are
-computed once; for every cube only the *difference* to them travels on, in a window that grows with the receptive field.
-A convolution is linear, so difference in, difference out; at a ReLU, with p the clean value in front of it and d the
-difference,
+In evaluation mode a blanked cube changes only a small window of each early activation. So the activations of the
+untouched volume (the *clean* ones) are computed once. For each cube only the difference to them is computed, layer by
+layer, in a window that grows with the receptive field. A convolution is linear: it maps differences to differences. At
+a ReLU, with p the clean value in front of it and d the difference,
 
     relu(p + d) - relu(p) = max(d, -p) + min(p, 0),
 
-which loses no digits: answers agree with a plain forward pass to its own rounding, and in bfloat16 they err less than
-its answers would. At the end the difference of the mean over space joins the clean one, always in float64.
+which loses no digits: the logits agree with those of a plain forward pass to its own rounding, and in bfloat16 they err
+less than a plain pass would. At the end the difference of the mean over space is added to the clean mean, in float64.
 
 The idea is Krypton's (Nakandala et al., SIGMOD 2019; 2D, windows of activations instead of differences).
 """
@@ -26,15 +26,15 @@ from torch.nn import functional
 
 from ricenet.occlusion.channels_last import add, boxed, channels_last, first, last, plain
 from ricenet.occlusion.folded_resnet import Block, Convolution, FoldedResNet
-from ricenet.occlusion.incremental_stem import Stem
+from ricenet.occlusion.incremental_stem import IncrementalStem
 from ricenet.occlusion.receptive_windows import Boxes, Cubes, Voxels, Window
 from ricenet.occlusion.winograd import Scratch, Winograd
 
 WINOGRAD_CHANNELS = 64  # from which on it is the faster way to convolve on a CPU
 
 
-class Incremental:
-    """What a ResNet answers for one volume with cubes of it blanked.
+class IncrementalEngine:
+    """Computes a ResNet's logits for one volume with cubes of it blanked.
 
     Args:
         network: folded, on the volume's device.
@@ -56,7 +56,7 @@ class Incremental:
         x, y, z = volume.shape[1:]
         self._size: Voxels = (x, y, z)
         self._linear, store, scratch = network.linear, _Store(memory_bytes), Scratch()
-        self._stem = Stem(network.stem, network.pool, volume, dtype)
+        self._stem = IncrementalStem(network.stem, network.pool, volume, dtype)
         activation = self._stem.whole(torch.float32)
         self._stem_clean = store.keep(plain(activation if dtype == torch.float32 else self._stem.whole(dtype)))
         self._blocks = []
@@ -66,14 +66,14 @@ class Incremental:
         self._total = activation.double().sum((2, 3, 4))
         self._voxels = activation[0, 0].numel()
         self.cache_bytes, self.streamed_bytes = store.bytes, store.streamed_bytes
-        self.baseline = self._answer(torch.zeros_like(self._total))[0]
+        self.baseline = self._logits(torch.zeros_like(self._total))[0]
 
     def logits(
         self, cubes: Cubes, reference: Tensor, channels: Sequence[int], batch_size: int
     ) -> Iterator[tuple[np.ndarray, Tensor]]:
-        """Blank each of the cubes and answer, batch by batch: rows of `cubes`, and their (B, K) float64 logits.
+        """Blank each of the cubes; yield, batch by batch, rows of `cubes` and their (B, K) float64 logits.
 
-        On a CPU each of torch's threads answers batches of its own; until the last is answered torch itself has one.
+        On a CPU each of torch's threads runs batches of its own; until the last is done torch itself has one thread.
 
         Args:
             cubes: each changes at least one voxel.
@@ -86,17 +86,17 @@ class Incremental:
         batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
         @torch.inference_mode()
-        def answer(rows: np.ndarray) -> tuple[np.ndarray, Tensor]:
+        def run_batch(rows: np.ndarray) -> tuple[np.ndarray, Tensor]:
             difference, boxes = self._stem.occluded(cubes[rows], filler, channels)
             for sample, values in enumerate(last(difference)):
                 values.sub_(self._stem_clean[boxes.window.slices(sample)].to(values.device))
             for block in self._blocks:
                 difference, boxes = block(difference, boxes)
-            return rows, self._answer(difference.float().sum((2, 3, 4)).double())
+            return rows, self._logits(difference.float().sum((2, 3, 4)).double())
 
-        yield from map(answer, batches) if reference.is_cuda else _in_threads(answer, batches)
+        yield from map(run_batch, batches) if reference.is_cuda else _in_threads(run_batch, batches)
 
-    def _answer(self, difference: Tensor) -> Tensor:
+    def _logits(self, difference: Tensor) -> Tensor:
         mean = (self._total + difference) / self._voxels
         return functional.linear(mean, self._linear.weight.double(), self._linear.bias.double())
 
@@ -140,7 +140,7 @@ class _Store:
 
 
 def _on_disk(x: Tensor) -> Tensor:
-    """The same, mapped from a temporary file that has no name any more: it goes with the tensor, a kill included."""
+    """Map the tensor from a temporary file without a name: the file goes when the tensor does, or the process."""
     with tempfile.NamedTemporaryFile(prefix="ricenet-") as file:
         x.view(torch.uint8).numpy().tofile(file)  # a full disk is an OSError here; through the map it would kill
         file.flush()
@@ -190,37 +190,39 @@ class _Block:
     shortcut: _Layer | None
 
     def __call__(self, difference: Tensor, boxes: Boxes) -> tuple[Tensor, Boxes]:
-        inside, found = boxes, difference
+        inside = boxes
+        branch_difference = difference
         for layer in self.branch:
             outside = layer.spread(inside)
-            found = layer(found, inside.window, outside.window)
+            branch_difference = layer(branch_difference, inside.window, outside.window)
             if layer is self.branch[-1]:
-                self._add_shortcut(found, outside.window, difference, boxes)
-            layer.rectify(found, outside.window)
+                self._add_shortcut(branch_difference, outside.window, difference, boxes)
+            layer.rectify(branch_difference, outside.window)
             inside = outside
-        return found, inside
+        return branch_difference, inside
 
-    def _add_shortcut(self, found: Tensor, window: Window, difference: Tensor, boxes: Boxes) -> None:
+    def _add_shortcut(self, branch_difference: Tensor, window: Window, difference: Tensor, boxes: Boxes) -> None:
         if self.shortcut is not None:
             outside = self.shortcut.spread(boxes)
             difference = self.shortcut(difference, boxes.window, outside.window)
             boxes = outside
-        add(last(found), last(difference), boxes.window.start - window.start)
+        add(last(branch_difference), last(difference), boxes.window.start - window.start)
 
 
 def _prepare(
     block: Block, activation: Tensor, dtype: torch.dtype, store: _Store, scratch: Scratch
 ) -> tuple[_Block, Tensor]:
     """The block for differences, and its clean output; (1, C, X, Y, Z) float32 in and out."""
-    layers, found = [], activation
+    layers = []
+    output = activation
     for conv in block.branch:
-        front = _convolve(conv, found)
+        front = _convolve(conv, output)
         if conv is block.branch[-1]:
             front += activation if block.shortcut is None else _convolve(block.shortcut, activation)
         layers.append(_Layer(conv, store.keep(plain(-front.to(dtype))), dtype, scratch))
-        found = front.relu_()
+        output = front.relu_()
     shortcut = None if block.shortcut is None else _Layer(block.shortcut, None, dtype, scratch)
-    return _Block(tuple(layers), shortcut), found
+    return _Block(tuple(layers), shortcut), output
 
 
 def _convolve(conv: Convolution, x: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
-"""The head of a ResNet for occluded cubes: what conv1, ReLU and pool answer anew in the window that a cube can change.
+"""Run the stem of a ResNet (conv1, ReLU, max-pool) only in the window that a blanked cube can change.
 
-It is the one place where activations are computed and not differences: a difference does not pass the pool, which looks
-at whole neighbourhoods, and conv1's clean output would take more memory than all the rest (2.9 GB at 224^3).
+Here, unlike in the layers behind it, whole activations are computed and not differences: the maximum of a pool's
+neighbourhood does not follow from differences alone, and keeping conv1's clean output would take more memory than all
+other layers together (2.9 GB at 224^3).
 """
 
 from collections.abc import Sequence
@@ -19,12 +20,12 @@ _POOL = (3, 2, 1)  # kernel, step, padding
 _SLAB = 4  # planes of the output that `whole` makes at a time, so that conv1's output is never whole
 
 
-class Stem:
+class IncrementalStem:
     """relu(conv1), max-pooled where `pool`, of one volume and of copies of it with a cube blanked.
 
     Args:
         volume: (C, X, Y, Z) float32.
-        dtype: in which cubes are answered.
+        dtype: in which blanked cubes are run.
     """
 
     def __init__(self, conv: Convolution, pool: bool, volume: Tensor, dtype: torch.dtype) -> None:
@@ -39,7 +40,7 @@ class Stem:
         return boxes.spread(*_POOL) if self._pool else boxes
 
     def whole(self, dtype: torch.dtype) -> Tensor:
-        """(1, C, X, Y, Z), what it answers for the untouched volume."""
+        """(1, C, X, Y, Z), its output for the untouched volume."""
         x, y, z = output_size(self._conv_size, *_POOL) if self._pool else self._conv_size
         slabs = []
         for start in range(0, x, _SLAB):
@@ -48,7 +49,7 @@ class Stem:
         return torch.cat(slabs, dim=2)
 
     def occluded(self, cubes: Cubes, filler: Tensor, channels: Sequence[int]) -> tuple[Tensor, Boxes]:
-        """What it answers where blanking can change that: (B, C, *window) in the stem's dtype, and the boxes.
+        """Its output where blanking can change it: (B, C, *window) in the stem's dtype, and the boxes.
 
         Args:
             filler: (X, Y, Z, channels) float32, what goes into the cubes. channels: where it goes.
@@ -61,8 +62,8 @@ class Stem:
             low = cubes.corner[row] + self._margin - regions.start[row]
             begin, end = np.maximum(low, 0), np.minimum(low + cubes.edge, regions.length)
             x, y, z = (end - begin).tolist()
-            shown = filler[slices(cubes.corner[row] + begin - low, (x, y, z))]
-            patch[slices(begin, (x, y, z))][..., list(channels)] = shown
+            filling = filler[slices(cubes.corner[row] + begin - low, (x, y, z))]
+            patch[slices(begin, (x, y, z))][..., list(channels)] = filling
         return self._activate(patches, boxes.window, self._dtype), boxes
 
     def _seen(self, window: Window) -> Window:
@@ -79,17 +80,19 @@ class Stem:
         # One axis of the kernel becomes channels: 3 of them would leave a matrix unit idle.
         unfolded = patches.to(dtype).unfold(3, kernel, step).flatten(4)
         weight, bias = self._weight.to(dtype), self._conv.bias.to(dtype)
-        found = functional.conv3d(first(unfolded), weight, bias, (step, step, 1)).relu_()
+        activation = functional.conv3d(first(unfolded), weight, bias, (step, step, 1)).relu_()
         if not self._pool:
-            return found
-        for row, values in enumerate(last(found)):  # outside of its map conv1 is the pool's padding; 0 after a ReLU
+            return activation
+        for row, values in enumerate(
+            last(activation)
+        ):  # outside of its map conv1 is the pool's padding; 0 after a ReLU
             for axis, (low, size) in enumerate(zip(2 * window.start[row] - 1, self._conv_size, strict=True)):
                 beyond = int(low) + values.shape[axis] - size
                 if low < 0:
                     values.narrow(axis, 0, 1).zero_()
                 if beyond > 0:
                     values.narrow(axis, values.shape[axis] - beyond, beyond).zero_()
-        return functional.max_pool3d(found, 3, 2)
+        return functional.max_pool3d(activation, 3, 2)
 
 
 def _unfolded(weight: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Which voxels of a feature map can change when a box of the input does: integer arithmetic of receptive fields."""
+"""Receptive-field arithmetic: which voxels of a feature map can change when a box of the input does."""
 
 from dataclasses import dataclass
 from functools import cached_property

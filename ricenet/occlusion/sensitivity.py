@@ -1,9 +1,9 @@
-"""Occlusion sensitivity of a 3D classifier: models and a volume in, maps of what their answer hangs on out.
+"""Occlusion sensitivity of 3D classifiers: which regions of a volume their prediction depends on.
 
 A cube is blanked in all (or some) channels at once and slid over the volume. A voxel's value in the map is the mean,
-over the cubes that covered it, of the drop in probability of the class the models predict for the untouched volume:
-positive where the answer needs what it sees there, negative where what it sees there speaks against the answer.
-After Zeiler and Fergus (ECCV 2014). What answers for a blanked volume is in ricenet.occlusion.engines.
+over the cubes that covered it, of the drop in probability of the class that the models predict for the untouched
+volume: positive where the prediction needs what is there, negative where what is there speaks against it. After Zeiler
+and Fergus (ECCV 2014). How a model is run on blanked volumes: ricenet.occlusion.engines.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,21 +14,22 @@ import numpy as np
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ricenet.occlusion.engines import Engine, exact_convolutions, prepare
+from ricenet.occlusion.engines import OcclusionEngine, exact_convolutions, prepare
 from ricenet.occlusion.receptive_windows import Cubes, Voxels, find_changes, slices
 
-_HIGHEST = 8  # cubes around which a finer stride is tried
-_CHECKED = 16  # cubes that bf16 is compared with fp32 on
+_REFINED_CUBES = 8  # cubes around which a finer stride is tried
+_CHECKED_CUBES = 16  # cubes that bf16 is compared with fp32 on
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Which cubes are blanked, and how they are answered.
+class OcclusionPlan:
+    """Which cubes are blanked, and how the models are run.
 
     Attributes:
         cube, stride: in voxels along X, Y, Z.
-        finest: the stride is halved down to it, around the cubes that lower the probability most; None: it is not.
-            What all cubes of the first stride miss is not found by the finer ones either.
+        finest: the stride is halved down to it around the cubes that lower the probability most; None: it is not.
+            A region that every cube of the first stride misses is not found by the finer ones either.
+        batch_size: cubes at a time.
         precision: fp32 (exact) or bf16.
         memory_gb: what a model's clean activations may take in memory; beyond it they are streamed.
     """
@@ -43,15 +44,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class Occlusion:
-    """What one model answered for every place of the cube; enough to build the map without the model.
+    """One model's logits for every position of the cube: all that a map is built from.
 
     Attributes:
-        shape: (X, Y, Z) of the volume; `cube`: its edge lengths in voxels.
+        shape: (X, Y, Z) of the volume.
+        cube: edge lengths in voxels.
         baseline: (K,) float64 logits of the untouched volume.
         positions: (P, 3) int64 lower corners of the cubes, in voxels.
         logits: (P, K) float64 logits with that cube blanked.
-        passes: how many of the P were run; the others already equalled the fill, so their answer is the baseline's.
-        method: "incremental" or "plain", see Engine.
+        passes: how many of the P were run; in the others the volume equals the fill, so their logits are the baseline.
+        method: "incremental" or "plain", see OcclusionEngine.
         error: in bf16 the largest difference of a logit to fp32, on the untouched volume and 16 cubes of each stride;
             None in fp32.
     """
@@ -92,10 +94,10 @@ def occlude(
     volume: Tensor,
     reference: Tensor,
     blanked: Mapping[str, Sequence[int]],
-    plan: Plan,
+    plan: OcclusionPlan,
     progress: str | None = None,
 ) -> dict[str, list[Occlusion]]:
-    """What each model answers with the cube blanked at every position, one model in memory after the other.
+    """Run each model with the cube blanked at every position, one model in memory after the other.
 
     Args:
         models, volume: see prepare; all models for the same volume.
@@ -116,19 +118,19 @@ def occlude(
     cubes = {name: find_changes(changed[name], corners, plan.cube) for name in blanked}
     silent = True if progress is None else None  # None: tqdm itself stays silent where there is no terminal
     with tqdm(desc=progress, unit="cube", disable=silent, leave=False, total=0) as bar, exact_convolutions():
-        answers = _answer_each(models, volume, reference, blanked, cubes, plan, bar)
+        occlusions = _run_models(models, volume, reference, blanked, cubes, plan, bar)
         for stride in _finer_strides(plan):
             cubes = {
-                name: find_changes(changed[name], _around_the_highest(answers[name], stride), plan.cube)
+                name: find_changes(changed[name], _around_the_highest(occlusions[name], stride), plan.cube)
                 for name in blanked
             }
-            more = _answer_each(models, volume, reference, blanked, cubes, plan, bar)
-            answers = {name: list(map(_joined, answers[name], more[name])) for name in blanked}
-    return answers
+            more = _run_models(models, volume, reference, blanked, cubes, plan, bar)
+            occlusions = {name: list(map(_joined, occlusions[name], more[name])) for name in blanked}
+    return occlusions
 
 
 def run_cubes(
-    engine: Engine,
+    engine: OcclusionEngine,
     cubes: Cubes,
     volume: Tensor,
     reference: Tensor,
@@ -184,40 +186,45 @@ def drop_map(members: Sequence[Occlusion], chosen: int | None = None) -> np.ndar
     return (total / np.maximum(covered, 1)).astype(np.float32)
 
 
-def _answer_each(
+def _run_models(
     models: Sequence[nn.Module],
     volume: Tensor,
     reference: Tensor,
     blanked: Mapping[str, Sequence[int]],
     cubes: Mapping[str, Cubes],
-    plan: Plan,
+    plan: OcclusionPlan,
     bar: tqdm,
 ) -> dict[str, list[Occlusion]]:
     bar.total += len(models) * sum(int(_todo(each).sum()) for each in cubes.values())
-    answers: dict[str, list[Occlusion]] = {name: [] for name in blanked}
+    occlusions: dict[str, list[Occlusion]] = {name: [] for name in blanked}
     for model in models:
         engine = prepare(model, volume, plan.precision, plan.memory_gb)
         for name, channels in blanked.items():
-            answers[name].append(run_cubes(engine, cubes[name], volume, reference, channels, plan.batch_size, bar))
+            occlusions[name].append(run_cubes(engine, cubes[name], volume, reference, channels, plan.batch_size, bar))
         del engine  # its activations make room for those of fp32, or of the next model
         if plan.precision != "fp32":
             exact = prepare(model, volume, "fp32", plan.memory_gb)
             for name, channels in blanked.items():
-                error = _error(exact, answers[name][-1], cubes[name], reference, channels, plan.batch_size)
-                answers[name][-1] = replace(answers[name][-1], error=error)
+                error = _error(exact, occlusions[name][-1], cubes[name], reference, channels, plan.batch_size)
+                occlusions[name][-1] = replace(occlusions[name][-1], error=error)
             del exact
-    return answers
+    return occlusions
 
 
 def _error(
-    exact: Engine, answer: Occlusion, cubes: Cubes, reference: Tensor, channels: Sequence[int], batch_size: int
+    exact: OcclusionEngine,
+    occlusion: Occlusion,
+    cubes: Cubes,
+    reference: Tensor,
+    channels: Sequence[int],
+    batch_size: int,
 ) -> float:
     """The largest difference of a logit, on cubes spread over those that were run and on the untouched volume."""
     todo = np.flatnonzero(_todo(cubes))
-    some = todo[np.unique(np.linspace(0, len(todo) - 1, _CHECKED).round().astype(int))] if len(todo) else todo
-    worst = float(np.abs(exact.baseline.cpu().numpy() - answer.baseline).max())
-    for rows, found in exact.logits(cubes[some], reference, channels, batch_size):
-        worst = max(worst, float(np.abs(found.cpu().numpy() - answer.logits[some[rows]]).max()))
+    some = todo[np.unique(np.linspace(0, len(todo) - 1, _CHECKED_CUBES).round().astype(int))] if len(todo) else todo
+    worst = float(np.abs(exact.baseline.cpu().numpy() - occlusion.baseline).max())
+    for rows, logits in exact.logits(cubes[some], reference, channels, batch_size):
+        worst = max(worst, float(np.abs(logits.cpu().numpy() - occlusion.logits[some[rows]]).max()))
     return worst
 
 
@@ -225,7 +232,7 @@ def _todo(cubes: Cubes) -> np.ndarray:
     return cubes.length[:, 0] > 0
 
 
-def _finer_strides(plan: Plan) -> Iterator[Voxels]:
+def _finer_strides(plan: OcclusionPlan) -> Iterator[Voxels]:
     """The strides below the plan's, each half of the one before, down to its finest."""
     stride = plan.stride
     while plan.finest is not None and any(step > end for step, end in zip(stride, plan.finest, strict=True)):
@@ -235,13 +242,13 @@ def _finer_strides(plan: Plan) -> Iterator[Voxels]:
 
 
 def _around_the_highest(members: Sequence[Occlusion], stride: Voxels) -> np.ndarray:
-    """(Q, 3) corners one stride away from the cubes with the largest drops, along any axes; those not answered yet."""
+    """(Q, 3) corners one stride away from the cubes with the largest drops, along any axes; those not run yet."""
     first = members[0]
-    highest = first.positions[np.argsort(-drops(members), kind="stable")[:_HIGHEST]]
+    highest = first.positions[np.argsort(-drops(members), kind="stable")[:_REFINED_CUBES]]
     steps = np.array(list(product((-1, 0, 1), repeat=3))) * stride
     corners = np.clip(highest[:, None] + steps, 0, np.array(first.shape) - first.cube).reshape(-1, 3)
-    known = set(map(tuple, first.positions.tolist()))
-    new = [corner for corner in map(tuple, np.unique(corners, axis=0).tolist()) if corner not in known]
+    earlier = set(map(tuple, first.positions.tolist()))
+    new = [corner for corner in map(tuple, np.unique(corners, axis=0).tolist()) if corner not in earlier]
     return np.array(new, dtype=np.int64).reshape(-1, 3)
 
 

@@ -1,12 +1,13 @@
-"""3^3 convolutions of differences with a third of the multiplications: Winograd's F(2, 3), transposed.
+"""3^3 convolutions with a third of the multiplications: the transposed form of Winograd's F(2, 3).
 
-Differences are 0 outside of their window, so tiles need no halo: 2^3 voxels go in, the 4^3 values they reach come out,
-and where tiles' values overlap they add up. Along each axis, with (a, b) a tile and (f, g, h) the flipped filter,
+The input is cut into tiles of 2^3 voxels. Each tile contributes to the 4^3 output voxels around it, and overlapping
+contributions are added. Nothing lies outside the input's window (differences are 0 there), so tiles need no halo. Along
+each axis, with (a, b) a tile and (f, g, h) the flipped filter,
 
     a f,  a g + b f,  a h + b g,  b h   come from   a f,  (a + b)(f + g + h)/2,  (a - b)(f - g + h)/2,  b h:
 
-4 products in place of 6, and 64 in place of 216 in three dimensions, each a matrix product over channels. The sums
-before and behind them are matrix products too, with few rows: as fast as memory is.
+4 products instead of 6, in three dimensions 64 instead of 216, each a matrix product over channels. The sums before and
+after them are matrix products with few rows, too: as fast as memory is.
 
 After Lavin and Gray (Fast Algorithms for Convolutional Neural Networks, CVPR 2016), who overlap the tiles going in.
 """
@@ -23,7 +24,7 @@ _TILES = 216  # at a time, but whole samples: 2 x 28 MB of products at 512 chann
 
 
 class Scratch(threading.local):
-    """Memory that a thread's calls use again: fresh pages would cost as much as the sums that fill them."""
+    """Buffers that a thread reuses between calls: fresh memory would cost as much as the sums that fill it."""
 
     def __init__(self) -> None:
         self._held: dict[str, Tensor] = {}
@@ -82,11 +83,12 @@ class Winograd:
             shape = list(values.shape)
             shape[axis], shape[axis + 4], count = 2, shape[axis + 4] + 1, shape[axis + 4]
             total = out if axis == 2 else self._scratch.take("products" if axis == 0 else "factors", *shape)
-            own, onward = values.narrow(axis, 0, 2), values.narrow(axis, 2, 2)
+            near = values.narrow(axis, 0, 2)
+            onward = values.narrow(axis, 2, 2)
             tile = axis + 4
-            total.narrow(tile, 0, 1).copy_(own.narrow(tile, 0, 1))
+            total.narrow(tile, 0, 1).copy_(near.narrow(tile, 0, 1))
             both = total.narrow(tile, 1, count - 1)
-            torch.add(own.narrow(tile, 1, count - 1), onward.narrow(tile, 0, count - 1), out=both)
+            torch.add(near.narrow(tile, 1, count - 1), onward.narrow(tile, 0, count - 1), out=both)
             total.narrow(tile, count, 1).copy_(onward.narrow(tile, count - 1, 1))
             values = total
 

@@ -23,7 +23,7 @@ from ricenet.explanation.attribution import measure
 from ricenet.explanation.case_map import SIGN
 from ricenet.explanation.regions import dose_bands
 from ricenet.images.volume import Voxels
-from ricenet.occlusion.sensitivity import Plan, drop_map, occlude
+from ricenet.occlusion.sensitivity import OcclusionPlan, drop_map, occlude
 from ricenet.prediction import training_range
 from ricenet.prediction.ensemble import Ensemble, MapSettings, PredictionSettings, probabilities, summarise
 from ricenet.prediction.model_folder import Model
@@ -223,7 +223,7 @@ def _occlusion(
     spacing_mm = prepared.record.spacing_mm
     edge, step = (max(1, round(length / spacing_mm)) for length in (settings.cube_mm, settings.stride_mm))
     finest = None if settings.refine_mm is None else (max(1, round(settings.refine_mm / spacing_mm)),) * 3
-    plan = Plan((edge,) * 3, (step,) * 3, finest, settings.batch_size, settings.precision, settings.memory_gb)
+    plan = OcclusionPlan((edge,) * 3, (step,) * 3, finest, settings.batch_size, settings.precision, settings.memory_gb)
     blanked = {"all": range(len(volume))}
     maps = occlude(ensemble.networks, volume, torch.zeros_like(volume), blanked, plan, f"{label} occlusion")["all"]
     drop = drop_map(maps)

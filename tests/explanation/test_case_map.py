@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 
 from ricenet.cohort.ready_cases import ReadyCase
 from ricenet.errors import WrongUsage
-from ricenet.explanation.case_map import Settings, fill_reference
+from ricenet.explanation.case_map import ExplainSettings, fill_reference
 from ricenet.explanation.explained_case import Scene
 
 SHAPE, CUBE = (9, 12, 10), (4, 6, 2)
@@ -46,7 +46,7 @@ def test_what_is_no_fill_is_refused(fill: object, words: str) -> None:
 
 
 def test_recorded_is_what_decides_the_map() -> None:
-    plain = Settings(16, 8)
+    plain = ExplainSettings(16, 8)
     assert plain.recorded() == replace(plain, batch_size=1, device="cuda", memory_gb=1).recorded()
     for changed in ({"cube_mm": 15}, {"refine_mm": 2.0}, {"fill": "blur"}, {"precision": "bf16"}, {"curves": True}):
         assert replace(plain, **changed).recorded() != plain.recorded()

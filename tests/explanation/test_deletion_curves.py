@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ricenet.explanation.deletion_curves import Curves, curves
+from ricenet.explanation.deletion_curves import PerturbationCurves, curves
 from ricenet.explanation.map_record import CurveNumbers
 from ricenet.training.network import build_network
 
@@ -47,7 +47,9 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def of_row(model: Linear, drop: np.ndarray, brain: Sequence[float] = (1, 1, 1, 1), **settings: int) -> Curves:
+def of_row(
+    model: Linear, drop: np.ndarray, brain: Sequence[float] = (1, 1, 1, 1), **settings: int
+) -> PerturbationCurves:
     """Curves of four voxels in a row, all 1, against 0; each a cell of its own."""
     volume = torch.ones(1, 4, 1, 1)
     mask = row(*brain).astype(bool)
@@ -181,7 +183,7 @@ def test_seed_decides_the_random_orders_and_batch_size_nothing() -> None:
     volume, drop = noise(2, *SHAPE), noise(*SHAPE, seed=1).numpy()
     before = volume.clone()
 
-    def run(seed: int, batch_size: int) -> Curves:
+    def run(seed: int, batch_size: int) -> PerturbationCurves:
         reference, brain = torch.zeros_like(volume), np.ones(SHAPE, dtype=bool)
         return curves(networks, volume, reference, drop, brain, (3, 3, 3), 5, 2, seed, batch_size)
 

@@ -7,9 +7,9 @@ from helpers.trained import blanked_logits, noise, normalised_by, require_exact,
 from monai.networks.nets import DenseNet
 from torch import nn
 
-from ricenet.occlusion.engines import Plain, prepare
+from ricenet.occlusion.engines import PlainEngine, prepare
 from ricenet.occlusion.receptive_windows import find_changes
-from ricenet.occlusion.sensitivity import Plan, occlude, positions
+from ricenet.occlusion.sensitivity import OcclusionPlan, occlude, positions
 
 
 def test_networks_that_look_at_the_whole_map_are_answered_plainly() -> None:
@@ -36,7 +36,7 @@ def test_densenet_is_answered_plainly() -> None:
 
 def require_plain(network: nn.Module, batch_size: int) -> None:
     volume, reference = 3 * noise(2, 17, 16, 18), noise(2, 17, 16, 18, seed=1)
-    plan = Plan((7, 7, 7), (5, 9, 6), batch_size=batch_size)
+    plan = OcclusionPlan((7, 7, 7), (5, 9, 6), batch_size=batch_size)
     (found,) = occlude([network], volume, reference, {"": [1]}, plan)[""]
     expected = blanked_logits(network, volume, found.positions, plan.cube, reference, [1]).numpy()
     assert found.method == "plain"
@@ -49,7 +49,7 @@ def test_both_engines_take_the_same_cubes_and_answer_the_same() -> None:
     volume, reference = 3 * noise(2, 17, 16, 18), noise(2, 17, 16, 18, seed=1)
     cubes = find_changes(np.ones((17, 16, 18), bool), positions((17, 16, 18), (7, 7, 7), (5, 9, 6)), (7, 7, 7))
     found = []
-    for engine in (Plain(resnet, volume, torch.float32), prepare(resnet, volume)):
+    for engine in (PlainEngine(resnet, volume, torch.float32), prepare(resnet, volume)):
         logits = torch.zeros(len(cubes.corner), 2, dtype=torch.double)
         for rows, some in engine.logits(cubes, reference, [1], 5):
             logits[rows] = some

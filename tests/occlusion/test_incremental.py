@@ -1,4 +1,4 @@
-"""Incremental answers against a whole forward pass of the network itself for every cube."""
+"""Incremental logits against a whole forward pass of the network itself for every cube."""
 
 import tempfile
 from itertools import product
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ricenet.occlusion import incremental
 from ricenet.occlusion.folded_resnet import fold
-from ricenet.occlusion.incremental import Incremental
+from ricenet.occlusion.incremental import IncrementalEngine
 from ricenet.occlusion.receptive_windows import find_changes
 
 EXACT = 1e-4  # of the range of the logits; a forward pass's own rounding is about 1e-6
@@ -24,14 +24,14 @@ PLENTY = 1 << 40
 
 def engine_of(
     network: nn.Module, volume: Tensor, memory_bytes: int = PLENTY, dtype: torch.dtype = torch.float32
-) -> Incremental:
+) -> IncrementalEngine:
     folded = fold(network)
     assert folded is not None
-    return Incremental(folded, volume, dtype, memory_bytes)
+    return IncrementalEngine(folded, volume, dtype, memory_bytes)
 
 
 def answers(
-    engine: Incremental,
+    engine: IncrementalEngine,
     corner: np.ndarray,
     edge: tuple[int, int, int],
     reference: Tensor,
@@ -119,7 +119,7 @@ def pair(channels: int, size: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
 
 def require_exact_at_the_borders(
     network: nn.Module, size: tuple[int, int, int], edge: tuple[int, int, int], channels: int = 2
-) -> Incremental:
+) -> IncrementalEngine:
     volume, reference = pair(channels, size)
     engine, corner, every = engine_of(network, volume), borders(size, edge), list(range(channels))
     expected = blanked_logits(network, volume, corner, edge, reference, every)
@@ -128,7 +128,7 @@ def require_exact_at_the_borders(
     return engine
 
 
-def winograds(engine: Incremental) -> int:
+def winograds(engine: IncrementalEngine) -> int:
     return sum(layer._winograd is not None for block in engine._blocks for layer in block.branch)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ricenet.occlusion.folded_resnet import Convolution
-from ricenet.occlusion.incremental_stem import Stem
+from ricenet.occlusion.incremental_stem import IncrementalStem
 from ricenet.occlusion.receptive_windows import find_changes
 
 OUT = 5
@@ -24,8 +24,8 @@ class Case:
     volume: Tensor
     reference: Tensor
 
-    def stem(self, dtype: torch.dtype = torch.float32) -> Stem:
-        return Stem(self.conv, self.pool, self.volume, dtype)
+    def stem(self, dtype: torch.dtype = torch.float32) -> IncrementalStem:
+        return IncrementalStem(self.conv, self.pool, self.volume, dtype)
 
     def whole(self, volume: Tensor) -> Tensor:
         """(1, C, X, Y, Z) of any volume, without the class under test."""

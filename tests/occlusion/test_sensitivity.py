@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from monai.visualize import OcclusionSensitivity
 from torch import Tensor, nn
 
-from ricenet.occlusion.engines import Plain, prepare
-from ricenet.occlusion.sensitivity import Occlusion, Plan, drop_map, drops, occlude, positions, predicted_class
+from ricenet.occlusion.engines import PlainEngine, prepare
+from ricenet.occlusion.sensitivity import Occlusion, OcclusionPlan, drop_map, drops, occlude, positions, predicted_class
 
 LESION = (slice(8, 12), slice(4, 8), slice(6, 10))
-COARSE = Plan(cube=(4, 4, 4), stride=(2, 2, 2))
+COARSE = OcclusionPlan(cube=(4, 4, 4), stride=(2, 2, 2))
 BOTH = {"both": [0, 1]}
 
 
@@ -95,7 +95,7 @@ def test_map_points_at_the_planted_lesion(planted: nn.Module) -> None:
 
 def test_map_equals_monai(resnet: nn.Module) -> None:
     volume = noise(2, 21, 16, 19) * 3  # 21 and 19 are no multiple of the stride: the flush end differs from the grid
-    plan = Plan((6, 6, 6), (3, 3, 3), batch_size=5)
+    plan = OcclusionPlan((6, 6, 6), (3, 3, 3), batch_size=5)
     ours = occlude([resnet], volume, torch.full_like(volume, 0.5), BOTH, plan)["both"]
     monai = OcclusionSensitivity(
         resnet, mask_size=6, n_batch=5, mode=0.5, overlap=0.5, activate=lambda y: y.softmax(1), verbose=False
@@ -111,7 +111,7 @@ def test_map_equals_monai(resnet: nn.Module) -> None:
 def test_map_equals_captum(resnet: nn.Module, channels: list[int]) -> None:
     """All channels under one window, and a window a channel; its windows come without the flush end."""
     volume, reference = 3 * noise(2, 19, 16, 22), noise(2, 19, 16, 22, seed=1)
-    ours = occlude([resnet], volume, reference, {"some": channels}, Plan((7, 7, 7), (4, 3, 5)))["some"]
+    ours = occlude([resnet], volume, reference, {"some": channels}, OcclusionPlan((7, 7, 7), (4, 3, 5)))["some"]
     chosen, _ = predicted_class(ours)
     depth = len(channels)
     found = captum.attr.Occlusion(lambda x: resnet(x).softmax(1)).attribute(
@@ -130,7 +130,7 @@ def test_answers_are_the_networks_for_each_channel_and_model(resnet: nn.Module, 
     reference = torch.where(noise(17, 16, 15, seed=1) < 0.5, volume, noise(2, 17, 16, 15, seed=2))
     models = [resnet, trained(conv1_size=3, conv1_stride=2)]
     blanked = {"both": [0, 1], "first": [0], "second": [1]}
-    plan = Plan((7, 8, 9), (5, 4, 3), batch_size=batch_size)
+    plan = OcclusionPlan((7, 8, 9), (5, 4, 3), batch_size=batch_size)
     found = occlude(models, volume, reference, blanked, plan)
     corners = positions((17, 16, 15), plan.cube, plan.stride)
     for (name, channels), (row, model) in product(blanked.items(), enumerate(models)):
@@ -166,7 +166,7 @@ def test_background_is_skipped_and_answers_the_baseline(planted: PlantedLesion, 
     assert (nothing.logits == nothing.baseline).all()
     volume = torch.zeros(2, 16, 16, 16)
     volume[:, 4:9, 4:9, 4:9] = 3 * noise(2, 5, 5, 5) + 1
-    plan = Plan((4, 4, 4), (4, 4, 4), batch_size=1)
+    plan = OcclusionPlan((4, 4, 4), (4, 4, 4), batch_size=1)
     (skipping,) = occlude([resnet], volume, torch.zeros_like(volume), BOTH, plan)["both"]
     assert skipping.passes == 8
     expected = blanked_logits(resnet, volume, skipping.positions, plan.cube, torch.zeros_like(volume), [0, 1]).numpy()
@@ -185,7 +185,7 @@ def test_inputs_are_left_alone_and_training_mode_refused(planted: PlantedLesion,
 
 def test_cube_that_does_not_fit_is_refused_before_any_model_runs(planted: PlantedLesion) -> None:
     with pytest.raises(ValueError, match="expected 1 <= cube <= volume"):
-        occlude([planted], noise(2, 18, 16, 17), noise(2, 18, 16, 17), BOTH, Plan((4, 17, 4), (2, 2, 2)))
+        occlude([planted], noise(2, 18, 16, 17), noise(2, 18, 16, 17), BOTH, OcclusionPlan((4, 17, 4), (2, 2, 2)))
     assert planted.volumes == 0
 
 
@@ -211,7 +211,7 @@ def refined_by_hand(volume: Tensor, reference: Tensor, channels: list[int]) -> d
 
 def test_refinement_goes_around_the_highest_cubes_down_to_the_finest_stride(planted: PlantedLesion) -> None:
     volume, reference = noise(2, 18, 16, 17) + 0.5, noise(2, 18, 16, 17, seed=1) / 4
-    plan = Plan((5, 5, 5), (8, 8, 8), finest=(1, 3, 8))
+    plan = OcclusionPlan((5, 5, 5), (8, 8, 8), finest=(1, 3, 8))
     found = occlude([planted], volume, reference, BOTH | {"other": [1]}, plan)
     assert planted.volumes == 4 + sum(one.passes for (one,) in found.values()), "the baseline anew for each stride"
     (one,), (other,) = found["both"], found["other"]
@@ -229,7 +229,7 @@ def test_refinement_goes_around_the_highest_cubes_down_to_the_finest_stride(plan
 def test_refinement_of_several_models_visits_the_same_cubes_for_each(resnet: nn.Module) -> None:
     volume = 3 * noise(2, 20, 18, 16)
     models = [resnet, trained(architecture="resnet10")]
-    plan = Plan((7, 7, 7), (6, 6, 6), finest=(3, 3, 3))
+    plan = OcclusionPlan((7, 7, 7), (6, 6, 6), finest=(3, 3, 3))
     both = occlude(models, volume, torch.zeros_like(volume), BOTH, plan)["both"]
     np.testing.assert_array_equal(both[0].positions, both[1].positions)
     coarse = len(positions((20, 18, 16), plan.cube, plan.stride))
@@ -242,7 +242,7 @@ def test_refinement_of_several_models_visits_the_same_cubes_for_each(resnet: nn.
 def test_bfloat16_says_how_far_off_it_is(resnet: nn.Module) -> None:
     """Of 12 cubes all are compared, and the untouched volume."""
     volume, reference = 3 * noise(2, 17, 16, 18), noise(2, 17, 16, 18, seed=1)
-    plan = Plan((7, 7, 7), (5, 9, 11), precision="bf16")
+    plan = OcclusionPlan((7, 7, 7), (5, 9, 11), precision="bf16")
     for model in (resnet, normalised_by(nn.InstanceNorm3d(8, affine=True))):
         (found,) = occlude([model], volume, reference, BOTH, plan)["both"]
         assert len(found.positions) == 12
@@ -259,7 +259,7 @@ def test_bfloat16_says_how_far_off_it_is(resnet: nn.Module) -> None:
 
 def test_of_many_cubes_bfloat16_is_checked_on_some(resnet: nn.Module) -> None:
     volume = 3 * noise(2, 17, 16, 18)
-    plan = Plan((7, 7, 7), (3, 3, 3), finest=(2, 2, 2), precision="bf16")
+    plan = OcclusionPlan((7, 7, 7), (3, 3, 3), finest=(2, 2, 2), precision="bf16")
     (found,) = occlude([resnet], volume, torch.zeros_like(volume), BOTH, plan)["both"]
     expected = blanked_logits(resnet, volume, found.positions, plan.cube, torch.zeros_like(volume), [0, 1]).numpy()
     errors = np.abs(found.logits - expected).max(axis=1)
@@ -272,7 +272,7 @@ def test_bfloat16_is_checked_on_the_cubes_of_finer_strides(resnet: nn.Module) ->
     """What differs from the reference lies between the coarse cubes, so none of these is run."""
     volume, reference = 3 * noise(2, 21, 18, 16), 3 * noise(2, 21, 18, 16)
     reference[:, 8:13] = 0
-    plan = Plan((7, 7, 7), (14, 11, 9), precision="bf16")
+    plan = OcclusionPlan((7, 7, 7), (14, 11, 9), precision="bf16")
     (coarse,) = occlude([resnet], volume, reference, BOTH, plan)["both"]
     assert (coarse.passes, coarse.error) == (0, 0)
     (fine,) = occlude([resnet], volume, reference, BOTH, replace(plan, finest=(7, 11, 9)))["both"]
@@ -289,7 +289,7 @@ class Witness(PlantedLesion):
 
     def forward(self, x: Tensor) -> Tensor:
         if len(x) == 1:  # the baseline, while the next model is prepared
-            Witness.most = max(Witness.most, sum(isinstance(one, Plain) for one in gc.get_objects()))
+            Witness.most = max(Witness.most, sum(isinstance(one, PlainEngine) for one in gc.get_objects()))
         return super().forward(x)
 
 
@@ -298,7 +298,7 @@ def test_one_models_activations_are_in_memory_at_a_time(precision: str) -> None:
     gc.collect()
     Witness.most = 0
     volume = noise(2, 18, 16, 17)
-    plan = Plan((8, 8, 8), (8, 8, 8), finest=(4, 4, 4), precision=precision)
+    plan = OcclusionPlan((8, 8, 8), (8, 8, 8), finest=(4, 4, 4), precision=precision)
     occlude([Witness().eval() for _ in range(3)], volume, torch.zeros_like(volume), BOTH, plan)
     assert Witness.most == 1
 
@@ -306,7 +306,7 @@ def test_one_models_activations_are_in_memory_at_a_time(precision: str) -> None:
 @pytest.mark.parametrize("memory_gb", [0.0, 1e-5, 8.0])
 def test_memory_changes_no_answer(resnet: nn.Module, memory_gb: float) -> None:
     volume = 3 * noise(2, 17, 16, 18)
-    plan = Plan((7, 7, 7), (5, 9, 6))
+    plan = OcclusionPlan((7, 7, 7), (5, 9, 6))
     expected, found = (
         occlude([resnet], volume, torch.zeros_like(volume), BOTH, given)["both"][0]
         for given in (plan, replace(plan, memory_gb=memory_gb))
@@ -320,7 +320,7 @@ def test_memory_changes_no_answer(resnet: nn.Module, memory_gb: float) -> None:
 def test_a_plans_memory_reaches_the_engine(resnet: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there is no folder for temporary files, only what fits in memory is answered."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
-    volume, plan = noise(2, 17, 16, 18), Plan((7, 7, 7), (10, 10, 10))
+    volume, plan = noise(2, 17, 16, 18), OcclusionPlan((7, 7, 7), (10, 10, 10))
     occlude([resnet], volume, torch.zeros_like(volume), BOTH, plan)
     with pytest.raises(FileNotFoundError):
         occlude([resnet], volume, torch.zeros_like(volume), BOTH, replace(plan, memory_gb=0.0))
@@ -330,7 +330,7 @@ def test_a_plans_memory_reaches_the_engine(resnet: nn.Module, tmp_path: Path, mo
 @pytest.mark.parametrize("memory_gb", [0.0, 8.0])
 def test_a_gpu_answers_like_a_cpu(resnet: nn.Module, memory_gb: float) -> None:
     volume, reference = 3 * noise(2, 17, 16, 18), noise(2, 17, 16, 18, seed=1)
-    plan = Plan((7, 7, 7), (5, 9, 6), finest=(3, 9, 6), memory_gb=memory_gb)
+    plan = OcclusionPlan((7, 7, 7), (5, 9, 6), finest=(3, 9, 6), memory_gb=memory_gb)
     model = copy.deepcopy(resnet).cuda()
     (found,) = occlude([model], volume.cuda(), reference.cuda(), BOTH, plan)["both"]
     require_exact(found.logits, blanked_logits(resnet, volume, found.positions, plan.cube, reference, [0, 1]).numpy())
@@ -350,7 +350,7 @@ class Slow(PlantedLesion):
 def test_progress_counts_cubes_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """16 cubes, 8 a model, and those of the finer stride."""
     volume, models = noise(2, 18, 16, 17) + 0.5, [Slow().eval(), Slow().eval()]
-    plan = Plan((8, 8, 8), (10, 8, 9), finest=(5, 8, 9))
+    plan = OcclusionPlan((8, 8, 8), (10, 8, 9), finest=(5, 8, 9))
     for stream, label, shown in ((Terminal(), "case 7", True), (Terminal(), None, False), (io.StringIO(), "x", False)):
         monkeypatch.setattr(sys, "stderr", stream)
         cubes = sum(one.passes for one in occlude(models, volume, torch.zeros_like(volume), BOTH, plan, label)["both"])
