@@ -3,6 +3,8 @@
 import importlib
 import sys
 
+from ricenet import __version__
+
 STAGES = {
     "phantom": "write a synthetic cohort with known truth",
     "ingest": "a delivery of DICOM or NIfTI and a label table -> cohort folder",
@@ -19,18 +21,29 @@ STAGES = {
 
 
 def main() -> None:
-    """Print the stages, or hand the rest of the command line to one of them."""
+    """Print the stages or the version, or hand the rest of the command line to a stage."""
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
         print("usage: ricenet STAGE [key=value ...]      (ricenet STAGE --help shows its keys)\n")
         print("\n".join(f"  {stage:<12}{purpose}" for stage, purpose in STAGES.items()))
         print("\nResearch use only: not a medical device.")
         return
+    if arguments[0] == "--version":
+        print(f"ricenet {__version__}")
+        return
     if arguments[0] not in STAGES:
-        print(f"ricenet: no stage named {arguments[0]!r}. Available: {', '.join(STAGES)}", file=sys.stderr)
+        print(_unknown(arguments[0]), file=sys.stderr)
         sys.exit(2)
     sys.argv[:2] = [f"ricenet {arguments[0]}"]
     importlib.import_module(f"ricenet.{arguments[0]}").main()
+
+
+def _unknown(stage: str) -> str:
+    from difflib import get_close_matches
+
+    similar = get_close_matches(stage.lower(), STAGES, n=1)
+    guess = f"; did you mean {similar[0]}?" if similar else "."
+    return f"ricenet: no stage named {stage!r}{guess} Available: {', '.join(STAGES)}"
 
 
 if __name__ == "__main__":

@@ -3,7 +3,10 @@
 import subprocess
 import sys
 
-from ricenet.__main__ import STAGES
+import pytest
+
+import ricenet
+from ricenet.__main__ import STAGES, main
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -22,11 +25,33 @@ def test_help_loads_nothing_heavy() -> None:
     assert not {"hydra", "numpy", "torch"} & set(result.stdout.splitlines()[-1].split())
 
 
-def test_unknown_stage_names_the_known_ones() -> None:
-    result = run("trian")
-    assert result.returncode == 2
-    assert "'trian'" in result.stderr
-    assert "train" in result.stderr
+@pytest.mark.parametrize(
+    ("typed", "guess"),
+    [
+        ("trian", "; did you mean train?"),
+        ("Predict", "; did you mean predict?"),
+        ("evalute", "; did you mean evaluate?"),
+        ("xyz", "."),
+        ("--verbose", "."),
+    ],
+)
+def test_an_unknown_stage_names_the_nearest_and_all(
+    typed: str, guess: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["ricenet", typed])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", f"ricenet: no stage named {typed!r}{guess} Available: {', '.join(STAGES)}\n")
+
+
+def test_the_version_is_that_of_the_package(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["ricenet", "--version"])
+    main()
+    assert capsys.readouterr().out == f"ricenet {ricenet.__version__}\n"
 
 
 def test_arguments_reach_the_stage() -> None:
