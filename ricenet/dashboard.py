@@ -67,6 +67,7 @@ def write_tensorboard(run: Path) -> Path:
         raise InvalidInput(
             "no run in this folder has finished an epoch",
             "run= is the folder of a whole grid, outputs/<name>; train first: python -m ricenet.train cases=DIR ...",
+            code="run.no_epoch",
         )
     target = run / TENSORBOARD
     with partial_folder(run, TENSORBOARD) as folder:
@@ -81,7 +82,9 @@ def _write_events(folder: Path, by_metric: "Mapping[str, Curve]") -> None:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ModuleNotFoundError as error:
-        raise InvalidInput("to=tensorboard needs TensorBoard", "pip install tensorboard") from error
+        raise InvalidInput(
+            "to=tensorboard needs TensorBoard", "pip install tensorboard", code="package.missing"
+        ) from error
 
     # purge_step: a TensorBoard that is open drops the points of the file before instead of drawing both.
     with SummaryWriter(folder, purge_step=0) as writer:
@@ -112,10 +115,14 @@ def save_workspace(entity: str, project: str, row: str | None) -> str:
         workspace = build_workspace(entity, project, row)
         wandb.Api()
     except ModuleNotFoundError as error:
-        raise InvalidInput("to=wandb needs wandb-workspaces", "pip install wandb-workspaces") from error
+        raise InvalidInput(
+            "to=wandb needs wandb-workspaces", "pip install wandb-workspaces", code="package.missing"
+        ) from error
     except wandb.errors.UsageError as error:
         raise InvalidInput(
-            "no W&B key here", "run wandb login, or take to=tensorboard, or read the same curves in the report page"
+            "no W&B key here",
+            "run wandb login, or take to=tensorboard, or read the same curves in the report page",
+            code="wandb.key",
         ) from error
     workspace.save()
     return workspace.url

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 
 class WrongUsage(Exception):
@@ -49,12 +50,12 @@ class InvalidInput(_Located):
         code: stable name of the rule that is broken, `group.rule`; what `verify` reports it under.
     """
 
-    def __init__(self, message: str, hint: str = "", code: str = "input.invalid"):
+    def __init__(self, message: str, hint: str = "", *, code: str):
         super().__init__(message, hint)
         self.code = code
 
     def __reduce__(self) -> tuple[object, ...]:  # it crosses process borders with all its fields
-        return type(self), (self.message, self.hint, self.code), self.__dict__
+        return partial(type(self), code=self.code), (self.message, self.hint), self.__dict__
 
 
 class Incomplete(_Located):

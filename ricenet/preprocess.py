@@ -234,7 +234,7 @@ def _check_folds(output: Path, tasks: list[Task], folds: int, seed: int, keep: b
             write_folds(folder, folds, seed)
         except InvalidInput as error:
             hint = "or give folds=0 for cases that only a finished model will see"
-            raise InvalidInput(str(error), hint, error.code) from None
+            raise InvalidInput(str(error), hint, code=error.code) from None
 
 
 def _tasks(cases: list[Case], settings: "Settings") -> list[Task]:

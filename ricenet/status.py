@@ -28,6 +28,7 @@ def main(cfg: StatusConfig) -> None:
         raise InvalidInput(
             "no run in this folder",
             "run= is the folder of a whole grid, outputs/<name>; train first: python -m ricenet.train cases=DIR ...",
+            code="run.missing",
         )
     print("\n".join([as_text(cells), *_how_to_go_on(cells)]))
 

@@ -157,7 +157,11 @@ def _hash_of(weights: str | None) -> str | None:
     if weights is None:
         return None
     if not Path(weights).is_file():
-        raise InvalidInput("model.pretrained: there is no such file", "download MedicalNet's weights and name the .pth")
+        raise InvalidInput(
+            "model.pretrained: there is no such file",
+            "download MedicalNet's weights and name the .pth",
+            code="pretrained.missing",
+        )
     return file_hash(Path(weights))
 
 

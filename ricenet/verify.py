@@ -64,7 +64,7 @@ def main(cfg: VerifyConfig) -> None:
     wrong = {found.case for found in findings if found.severity == "error"}
     if wrong:
         named = "; ".join(sorted(wrong))
-        raise InvalidInput(f"errors in {named}", "verify.html in the out folder lists them all", "cohort.findings")
+        raise InvalidInput(f"errors in {named}", "verify.html in the out folder lists them all", code="cohort.findings")
 
 
 def verify_cohort(

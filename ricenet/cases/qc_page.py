@@ -176,9 +176,15 @@ def qc_view(cases: Path, pictures: int | None) -> dict[str, Any]:
     """
     table = _read(cases / "qc.csv")
     if table is None:
-        raise InvalidInput("no qc.csv in the folder given as qc=; give a cases folder written by ricenet.preprocess")
+        raise InvalidInput(
+            "no qc.csv in the folder given as qc=",
+            "give a cases folder written by ricenet.preprocess",
+            code="qc.missing",
+        )
     if any(row.get("case_key") is None for row in table):
-        raise InvalidInput("qc.csv: expected the column case_key", "run ricenet.preprocess again, which writes it")
+        raise InvalidInput(
+            "qc.csv: expected the column case_key", "run ricenet.preprocess again, which writes it", code="qc.damaged"
+        )
     found = _folders(cases, table)
     columns, rows = judge(table)
     drawable = [row.case_key for row in rows if row.case_key in found and (found[row.case_key][0] / "qc.png").is_file()]

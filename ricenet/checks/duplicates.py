@@ -61,8 +61,9 @@ def find_duplicates(traces: Sequence[Traces]) -> list[Finding]:
     for role in roles:
         for mine, first, what in _shared(traces, role, ["rd"] if role == "rd" else mri):
             pairs.add(frozenset((mine.case.row, first.case.row)))
-            code, name = ("patient.same_dose", "dose") if role == "rd" else ("patient.same_image", f"{role} image")
-            message = f"its {name} is {what} one of another patient's, {first.case.name}"
+            code = "patient.same_dose" if role == "rd" else "patient.same_image"
+            image = "dose" if role == "rd" else f"{role} image"
+            message = f"its {image} is {what} one of another patient's, {first.case.name}"
             findings.append(Finding(code, mine.case.name, message, HINT, "error", role))
     for trace in traces:
         for one, other in combinations(mri, 2):

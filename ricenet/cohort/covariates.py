@@ -123,7 +123,9 @@ def excluded(folder: Path) -> dict[str, int] | None:
         try:
             return {row["reason"]: int(row["cases"]) for row in csv.DictReader(stream)}
         except (KeyError, TypeError, ValueError):
-            raise InvalidInput("excluded.csv: expected reason,cases with whole numbers of cases", AGAIN) from None
+            raise InvalidInput(
+                "excluded.csv: expected reason,cases with whole numbers of cases", AGAIN, code="excluded.damaged"
+            ) from None
 
 
 def write_excluded(folder: Path, reasons: Mapping[str, int], failed: Iterable[str] = ()) -> None:

@@ -43,13 +43,17 @@ def read_cases(folder: Path) -> list[ReadyCase]:
     table = folder / "cases.csv"
     if not table.is_file():
         raise InvalidInput(
-            "no cases.csv in the cases folder; run python -m ricenet.preprocess cohort=... cases=... first"
+            "no cases.csv in the cases folder",
+            "run python -m ricenet.preprocess cohort=... cases=... first",
+            code="cases.missing",
         )
     with table.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     unknown = [f"case {row['case_key']}: label {row['label']!r}" for row in rows if row["label"] not in LABELS]
     if unknown:
-        raise InvalidInput(f"cases.csv: expected labels {' or '.join(LABELS)}, got {'; '.join(unknown)}")
+        raise InvalidInput(
+            f"cases.csv: expected labels {' or '.join(LABELS)}, got {'; '.join(unknown)}", code="label.unknown"
+        )
     return [
         ReadyCase(row["case_key"], row["patient_key"], LABELS.index(row["label"]), row["split"], row["folder"])
         for row in rows

@@ -44,5 +44,6 @@ def shuffled(folds: Folds, seed: int) -> Folds:
         raise InvalidInput(
             f"control={SHUFFLED_LABELS}: seed={seed} leaves every label as it was",
             "choose another seed; a fold needs patients of both classes with the same number of cases",
+            code="control.unchanged",
         )
     return replace(folds, cases=cases)

@@ -90,19 +90,25 @@ def inspect_cohort(root: Path, further: Sequence[str] = ()) -> tuple[list[Case],
     table = root / "cohort.csv"
     if not table.is_file():
         raise InvalidInput(
-            f"no cohort.csv in the cohort folder; expected a table with the columns {', '.join(COLUMNS)}"
+            f"no cohort.csv in the cohort folder; expected a table with the columns {', '.join(COLUMNS)}",
+            code="table.missing",
         )
     try:
         text = table.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise InvalidInput("cohort.csv is not UTF-8 text; save it as UTF-8 (in Excel: CSV UTF-8)") from None
+        raise InvalidInput(
+            "cohort.csv is not UTF-8 text", "save it as UTF-8 (in Excel: CSV UTF-8)", code="table.encoding"
+        ) from None
     reader = csv.DictReader(io.StringIO(text))
     missing = {"patient_id", "label", "split", "post", "event"} - set(reader.fieldnames or ())
     if missing:
-        raise InvalidInput(f"cohort.csv has no column {', '.join(sorted(missing))}; expected {', '.join(COLUMNS)}")
+        raise InvalidInput(
+            f"cohort.csv has no column {', '.join(sorted(missing))}; expected {', '.join(COLUMNS)}",
+            code="table.columns",
+        )
     rows = [(number, row) for number, row in enumerate(reader, start=2) if not row.get("excluded_because")]
     if not rows:
-        raise InvalidInput("cohort.csv holds no case that is not excluded; nothing to do")
+        raise InvalidInput("cohort.csv holds no case that is not excluded; nothing to do", code="table.empty")
     key = read_key(root / KEY_FILE)
     findings: list[Finding] = []
     channels = (*MODALITIES, *further)

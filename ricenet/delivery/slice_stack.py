@@ -162,7 +162,9 @@ def _check_orientation(planes: Sequence[Plane]) -> None:
         got = "directions of rows and columns that are not at right angles"
     else:
         return
-    raise InvalidInput(f"expected slices that their headers place in space, got {got}", EXPORT, "series.orientation")
+    raise InvalidInput(
+        f"expected slices that their headers place in space, got {got}", EXPORT, code="series.orientation"
+    )
 
 
 def _orthonormal(plane: Plane) -> bool:

@@ -75,7 +75,7 @@ def read_volume(path: Path | str) -> Volume:
 
 def _parse(path: Path) -> nib.Nifti1Image:
     if not path.is_file():
-        raise InvalidInput("expected a file, got none", "correct its path", "file.missing")
+        raise InvalidInput("expected a file, got none", "correct its path", code="file.missing")
     with path.open("rb") as stream:
         plain = _unpacked(stream)
         head = plain.read(540)
@@ -83,12 +83,14 @@ def _parse(path: Path) -> nib.Nifti1Image:
         size = _expected_bytes(_header(image_class, head))
         available = path.stat().st_size * (DEFLATE_MAX_RATIO if isinstance(plain, gzip.GzipFile) else 1)
         if size > available:
-            raise InvalidInput(f"its header announces {size:,} bytes, it cannot hold them", EXPORT_AGAIN, "file.size")
+            raise InvalidInput(
+                f"its header announces {size:,} bytes, it cannot hold them", EXPORT_AGAIN, code="file.size"
+            )
         # One byte more than expected: reaching the end of the stream is what makes gzip check its CRC.
         content = head + plain.read(size - len(head) + 1)
     if len(content) != size:
         got = "more" if len(content) > size else f"{len(content):,}"
-        raise InvalidInput(f"expected {size:,} bytes from its header, got {got}", EXPORT_AGAIN, "file.size")
+        raise InvalidInput(f"expected {size:,} bytes from its header, got {got}", EXPORT_AGAIN, code="file.size")
     return image_class.from_stream(io.BytesIO(content))
 
 
@@ -108,7 +110,7 @@ def _image_class(head: bytes) -> type[nib.Nifti1Image]:
         if image_class and magic in (head[344:347], head[4:7]):
             return image_class
     raise InvalidInput(
-        "expected a single-file NIfTI (.nii or .nii.gz), got something else", "convert it", "file.format"
+        "expected a single-file NIfTI (.nii or .nii.gz), got something else", "convert it", code="file.format"
     )
 
 
@@ -118,7 +120,7 @@ def _expected_bytes(header: nib.Nifti1Header) -> int:
         raise InvalidInput(
             f"expected one 3D volume, got shape {shape}",
             "choose or split off one volume",
-            "image.dimensions",
+            code="image.dimensions",
         )
     voxels = shape[0] * shape[1] * shape[2]
     if min(shape[:3]) < MIN_VOXELS_PER_AXIS or voxels > MAX_VOXELS:
@@ -131,17 +133,19 @@ def _expected_bytes(header: nib.Nifti1Header) -> int:
     dtype, offset = header.get_data_dtype(), header.get_data_offset()
     if dtype.kind not in "iuf":
         raise InvalidInput(
-            f"expected real numbers, got data type {dtype}", "store one scalar per voxel", "image.data_type"
+            f"expected real numbers, got data type {dtype}", "store one scalar per voxel", code="image.data_type"
         )
     if not 0 < offset < MAX_HEADER_BYTES:
-        raise InvalidInput(f"expected voxels within its first 16 MB, got offset {offset}", EXPORT_AGAIN, "file.offset")
+        raise InvalidInput(
+            f"expected voxels within its first 16 MB, got offset {offset}", EXPORT_AGAIN, code="file.offset"
+        )
     return offset + voxels * dtype.itemsize
 
 
 def _checked_affine(image: nib.Nifti1Image) -> Affine:
     if not (image.header["qform_code"] > 0 or image.header["sform_code"] > 0):
         raise InvalidInput(
-            "expected a qform or sform that places it in space, got neither", EXPORT_AGAIN, "affine.missing"
+            "expected a qform or sform that places it in space, got neither", EXPORT_AGAIN, code="affine.missing"
         )
     affine = np.asarray(image.affine, dtype=np.float64)
     axes = affine[:3, :3]
@@ -150,13 +154,15 @@ def _checked_affine(image: nib.Nifti1Image) -> Affine:
         cosines = (axes / spacing).T @ (axes / spacing) - np.eye(3)
     if not (np.isfinite(affine).all() and spacing.min() >= MIN_SPACING_MM and spacing.max() <= MAX_SPACING_MM):
         limits, got = f"{MIN_SPACING_MM}-{MAX_SPACING_MM} mm", " x ".join(f"{size:.3g}" for size in spacing)
-        raise InvalidInput(f"expected voxels of {limits}, got {got} mm in its affine", EXPORT_AGAIN, "affine.spacing")
+        raise InvalidInput(
+            f"expected voxels of {limits}, got {got} mm in its affine", EXPORT_AGAIN, code="affine.spacing"
+        )
     if abs(cosines).max() > MAX_SHEAR:
         angle = np.degrees(np.arccos(min(1.0, abs(cosines).max())))
         raise InvalidInput(
             f"expected axes at right angles, got {angle:.1f} degrees (sheared)",
             "resample it",
-            "affine.sheared",
+            code="affine.sheared",
         )
     return affine
 
@@ -173,7 +179,7 @@ def _check_voxels(voxels: Voxels) -> None:
         raise InvalidInput(
             f"expected an image, got {voxels.flat[0]:g} everywhere (constant)",
             EXPORT_AGAIN,
-            "image.constant",
+            code="image.constant",
         )
 
 

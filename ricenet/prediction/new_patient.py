@@ -64,7 +64,7 @@ class Unusable(InvalidInput):
     """
 
     def __init__(self, problem: InvalidInput, case: Case, record: SelectionRecord) -> None:
-        super().__init__(problem.located, problem.hint, problem.code)
+        super().__init__(problem.located, problem.hint, code=problem.code)
         self.without_images = case
         self.record = record
 

@@ -75,6 +75,7 @@ def read_metadata(cases: Path, folds: Folds) -> Metadata:
             f"control={METADATA_ONLY}: nothing is known of the cases besides their images: {COVARIATES} has none of "
             f"{', '.join(LEVELS)}, and no case.json has one of {', '.join(NUMBERS)} under qc",
             "name columns of cohort.csv in covariates= of ricenet.preprocess and run it again",
+            code="metadata.missing",
         )
     return metadata
 

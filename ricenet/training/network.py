@@ -151,7 +151,9 @@ def load_network(folder: Path) -> nn.Module:
     except (OSError, RuntimeError, SafetensorError) as error:
         run = f"{record.modalities.name} fold {record.fold}"
         raise InvalidInput(
-            f"run {run}: weights.safetensors cannot be used ({str(error).splitlines()[0]}); train it again"
+            f"run {run}: weights.safetensors cannot be used ({str(error).splitlines()[0]})",
+            "train it again",
+            code="run.weights",
         ) from error
     return network.eval()
 
@@ -175,6 +177,7 @@ def load_pretrained(network: nn.Module, path: Path) -> None:
         raise InvalidInput(
             f"model.pretrained lacks {len(missing)} of {len(wanted)} tensors of the network (first: {missing[0]})",
             "it is of another depth, or not MedicalNet's",
+            code="pretrained.other_network",
         )
     first, seen = theirs["conv1.weight"], wanted["conv1.weight"].shape[1]
     if first.shape[1] == 1:
@@ -185,6 +188,7 @@ def load_pretrained(network: nn.Module, path: Path) -> None:
             raise InvalidInput(
                 f"model.pretrained: {name} should have shape {ours}, got {got}",
                 "it is of another architecture",
+                code="pretrained.other_network",
             )
     network.load_state_dict({name: theirs.get(name, tensor) for name, tensor in wanted.items()}, strict=False)
 
@@ -194,9 +198,13 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         held = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise InvalidInput(
-            "model.pretrained holds more than tensors, which could run code when it is read; get the weights elsewhere"
+            "model.pretrained holds more than tensors, which could run code when it is read",
+            "get the weights elsewhere",
+            code="pretrained.pickle",
         ) from None
     except (RuntimeError, EOFError, SafetensorError) as error:
-        raise InvalidInput(f"model.pretrained cannot be read ({type(error).__name__})", "fetch it again") from None
+        raise InvalidInput(
+            f"model.pretrained cannot be read ({type(error).__name__})", "fetch it again", code="pretrained.damaged"
+        ) from None
     tensors: Any = held.get("state_dict", held)
     return {name: tensor for name, tensor in tensors.items() if isinstance(tensor, Tensor)}

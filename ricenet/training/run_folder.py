@@ -191,8 +191,9 @@ def is_done(folder: Path) -> bool:
     for name, digest in json.loads((folder / "DONE").read_text()).items():
         if not (folder / name).is_file() or file_hash(folder / name) != digest:
             raise InvalidInput(
-                f"run {folder.parent.name} {folder.name}: {name} is not what was written when it finished; "
-                "remove the folder and train again"
+                f"run {folder.parent.name} {folder.name}: {name} is not what was written when it finished",
+                "remove the folder and train again",
+                code="run.changed",
             )
     return True
 
@@ -216,7 +217,11 @@ def finished_runs(run: Path) -> list[FinishedRun]:
     """
     finished = [FinishedRun(place.folder, read_run(place.folder)) for place in walk(run) if is_done(place.folder)]
     if not finished:
-        raise InvalidInput("no finished run in this folder; train first: python -m ricenet.train cases=... name=...")
+        raise InvalidInput(
+            "no finished run in this folder",
+            "train first: python -m ricenet.train cases=... name=...",
+            code="run.missing",
+        )
     return sorted(finished, key=lambda run: (run.modalities, run.fold, run.seed, run.folder.name))
 
 
@@ -229,11 +234,17 @@ def cases_folder(run: Path, finished: Sequence[FinishedRun]) -> Path:
     relative = {one.record.cases for one in finished}
     if len(relative) > 1:
         raise InvalidInput(
-            "runs of this grid were trained on different cases folders; keep one grid to one cases folder"
+            "runs of this grid were trained on different cases folders",
+            "keep one grid to one cases folder",
+            code="run.cases_differ",
         )
     folder = run / relative.pop()
     if not (folder / "cases.csv").is_file():
-        raise InvalidInput("the cases folder of this grid has been moved or removed; put it back where it was")
+        raise InvalidInput(
+            "the cases folder of this grid has been moved or removed",
+            "put it back where it was",
+            code="run.cases_missing",
+        )
     return folder
 
 
@@ -259,7 +270,9 @@ def require_same_inputs(runs: Sequence[FinishedRun], cases: Path, folds: Folds) 
             if then != now:
                 raise InvalidInput(
                     f"run {run.modalities}/{run.folder.name}: trained on cases or folds with {key} {then[:12]}, the "
-                    f"cases folder now has {now[:12]}; restore the cases folder as it was, or train the run again"
+                    f"cases folder now has {now[:12]}",
+                    "restore the cases folder as it was, or train the run again",
+                    code="run.cases_changed",
                 )
 
 
@@ -274,8 +287,9 @@ def finished_folds(runs: Sequence[FinishedRun], modalities: str, cases: Path, fo
     if not mine:
         have = ", ".join(sorted({one.modalities for one in runs}))
         raise InvalidInput(
-            f"no finished fold of modalities={modalities} in the run folder (finished: {have}); "
-            f"train it with python -m ricenet.train +modalities={modalities} fold=0"
+            f"no finished fold of modalities={modalities} in the run folder (finished: {have})",
+            f"train it with python -m ricenet.train +modalities={modalities} fold=0",
+            code="run.missing",
         )
     require_same_inputs(list(mine.values()), cases, folds)
     return mine

@@ -92,7 +92,9 @@ def test_the_planning_image_is_in_the_frame_of_the_dose_and_a_ct_goes_first():
 
 
 def test_a_broken_series_is_refused_by_name_and_not_replaced():
-    broken = series(1, problem=InvalidInput("expected a slice every 1 mm, got 3 missing", "export again", "series.gap"))
+    broken = series(
+        1, problem=InvalidInput("expected a slice every 1 mm, got 3 missing", "export again", code="series.gap")
+    )
     with pytest.raises(InvalidInput, match="post: expected a slice every 1 mm") as caught:
         pick("post", [broken, series(2, -40)])
     assert caught.value.code == "series.gap"

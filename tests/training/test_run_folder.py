@@ -145,7 +145,10 @@ def test_of_several_seeds_the_lowest_stands_for_a_fold_and_a_control_for_none(tm
     [
         (SystemExit(143), ("interrupted", "")),
         (KeyboardInterrupt(), ("interrupted", "")),
-        (InvalidInput("the loss is nan on the cases aa"), ("failed", "the loss is nan on the cases aa")),
+        (
+            InvalidInput("the loss is nan on the cases aa", code="loss.not_finite"),
+            ("failed", "the loss is nan on the cases aa"),
+        ),
         (ValueError("line one\nline two"), ("failed", "line one")),
     ],
 )
