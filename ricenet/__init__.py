@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from ricenet.errors import InvalidInput
     from ricenet.images.volume import Volume, read_volume
     from ricenet.occlusion.occlusion_map import occlusion_map
-    from ricenet.statistics.notebook import calibrate, compare, macro_f1
+    from ricenet.prediction.predictor import load_model, predict_case
+    from ricenet.statistics.checked_arrays import calibrate, compare, macro_f1
 
 __version__ = "0.1.0"
 
@@ -25,8 +26,10 @@ __all__ = [
     "combine_doses",
     "compare",
     "load_cases",
+    "load_model",
     "macro_f1",
     "occlusion_map",
+    "predict_case",
     "read_dose",
     "read_volume",
 ]
@@ -41,12 +44,14 @@ LABELS = ("recurrence", "rice")
 _MODULES = {
     "InvalidInput": "ricenet.errors",
     "Volume": "ricenet.images.volume",
-    "calibrate": "ricenet.statistics.notebook",
+    "calibrate": "ricenet.statistics.checked_arrays",
     "combine_doses": "ricenet.delivery.treatment",
-    "compare": "ricenet.statistics.notebook",
+    "compare": "ricenet.statistics.checked_arrays",
     "load_cases": "ricenet.cases.case_reader",
-    "macro_f1": "ricenet.statistics.notebook",
+    "load_model": "ricenet.prediction.predictor",
+    "macro_f1": "ricenet.statistics.checked_arrays",
     "occlusion_map": "ricenet.occlusion.occlusion_map",
+    "predict_case": "ricenet.prediction.predictor",
     "read_dose": "ricenet.delivery.rtdose",
     "read_volume": "ricenet.images.volume",
 }

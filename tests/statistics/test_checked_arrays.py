@@ -6,7 +6,7 @@ from scipy.special import expit, logit
 from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 
-from ricenet.statistics.notebook import calibrate, compare, macro_f1
+from ricenet.statistics.checked_arrays import calibrate, compare, macro_f1
 
 RICE, RECURRENCE = 1, 0
 TWELVE = np.array([RECURRENCE] * 7 + [RICE] * 5)
