@@ -1,11 +1,11 @@
-"""A new patient through a trained grid: DICOM or NIfTI in; probability, its uncertainty, a map and a page out.
+"""Predict a new patient with a trained grid: DICOM or NIfTI in; probability, its uncertainty, a map and a page out.
 
 python -m ricenet.predict export=DIR run=outputs/demo             once: the grid becomes a portable model folder
 python -m ricenet.predict model=DIR patient=DIR out=DIR           <out>/<case_key>/page.html, prediction.json, maps
 python -m ricenet.predict model=DIR cohort=DIR out=DIR            every row of a cohort.csv, and predictions.csv
 
-What is not fit for an answer gets its findings and no probability, exit code 3 (4 where others of a cohort are fit).
-Given again, the command goes on: an answer to the same images, model and settings stands.
+A case that does not fit the model gets findings and no probability, exit code 3 (4 where others of a cohort fit).
+Run the same command again after an interruption: a prediction of the same images, model and settings is kept.
 Outputs carry pseudonyms: a patient is called by a digest of the images. Research use only.
 """
 
@@ -89,30 +89,30 @@ def main(cfg: PredictConfig) -> None:
 
 
 def _check(cfg: PredictConfig) -> None:
-    """Refuse values that no later step could make sense of, before anything heavy is loaded."""
+    """Validate the keys before anything heavy is loaded."""
     exporting = {"export": cfg.export, "run": cfg.run}
-    answering = {"model": cfg.model_folder, "out": cfg.out}
+    predicting = {"model": cfg.model_folder, "out": cfg.out}
     of_patient = {name: getattr(cfg, name) for name in ONE_PATIENT}
     if any(exporting.values()):
-        wanted, unwanted = exporting, {**answering, "patient": cfg.patient, "cohort": cfg.cohort, **of_patient}
+        required, excluded = exporting, {**predicting, "patient": cfg.patient, "cohort": cfg.cohort, **of_patient}
     elif (cfg.patient is None) == (cfg.cohort is None):
         raise WrongUsage("expected export=DIR run=DIR, or model=DIR out=DIR and one of patient=DIR and cohort=DIR")
     else:
-        wanted, unwanted = answering, of_patient if cfg.patient is None else {}
-    missing, idle = _named(wanted, given=False), _named(unwanted, given=True)
+        required, excluded = predicting, of_patient if cfg.patient is None else {}
+    missing, idle = _named(required, given=False), _named(excluded, given=True)
     if missing or idle:
         raise WrongUsage(
-            f"beside {_named(wanted, given=True)} expected {missing or 'nothing else'}, got {idle or 'none'}"
+            f"beside {_named(required, given=True)} expected {missing or 'nothing else'}, got {idle or 'none'}"
         )
     if cfg.dicom and not cfg.occlusion:
-        raise WrongUsage("dicom=true writes the occlusion map as DICOM, and occlusion=false makes none; drop one")
+        raise WrongUsage("dicom=true writes the occlusion map as DICOM, and occlusion=false makes none; leave one out")
     for name in POSITIVE:
         value = getattr(cfg, name)
         if value is not None and value <= 0:
             raise WrongUsage(f"{name} should be above 0, got {value:g}")
     for name, allowed in CHOICES.items():
         if getattr(cfg, name) not in allowed:
-            listed = ", ".join("null" if one is None else one for one in allowed)
+            listed = ", ".join("null" if choice is None else choice for choice in allowed)
             raise WrongUsage(f"{name} should be one of {listed}, got {getattr(cfg, name)!r}")
 
 
@@ -196,7 +196,7 @@ def predict_cohort(cohort: Path, ensemble: "Ensemble", settings: "PredictionSett
     """Predict every row of `cohort`/cohort.csv that is not excluded, and write `out`/predictions.csv.
 
     Raises:
-        InvalidInput: no case is fit. Incomplete: some are not.
+        InvalidInput: no case fits the model. Incomplete: some do not.
     """
     from ricenet.prediction.prediction_folder import write_prediction
 
@@ -216,10 +216,10 @@ def predict_cohort(cohort: Path, ensemble: "Ensemble", settings: "PredictionSett
     unfit = [prediction for prediction in predictions.values() if not prediction.fit]
     if len(unfit) == len(cases):
         raise InvalidInput(_not_fit(unfit), code="patient.unfit")
-    said = [f"{len(unfit)} of {len(cases)} cases are not fit", _not_fit(unfit)] if unfit else []
-    said += [f"{len(failed)} of {len(cases)} cases failed", *failed] if failed else []
-    if said:
-        raise Incomplete("\n".join([*said, "the others are answered"]))
+    lines = [f"{len(unfit)} of {len(cases)} cases do not fit the model", _not_fit(unfit)] if unfit else []
+    lines += [f"{len(failed)} of {len(cases)} cases failed", *failed] if failed else []
+    if lines:
+        raise Incomplete("\n".join([*lines, "the others are predicted"]))
 
 
 def _cases(cohort: Path, model: "Model") -> "list[Case]":
@@ -227,9 +227,9 @@ def _cases(cohort: Path, model: "Model") -> "list[Case]":
     from ricenet.cohort.table import inspect_cohort
 
     cases, findings = inspect_cohort(cohort, model.further)
-    wrong = [str(found) for found in findings if found.code not in NOT_NEEDED]
-    if wrong:
-        raise InvalidInput("\n".join(wrong), code="table.findings")
+    problems = [str(finding) for finding in findings if finding.code not in NOT_NEEDED]
+    if problems:
+        raise InvalidInput("\n".join(problems), code="table.findings")
     return cases
 
 
@@ -237,7 +237,7 @@ def in_words(prediction: "PredictionRecord | UnfitRecord") -> str:
     """One line for the terminal."""
     key = prediction.case_key
     if prediction.fit is False:
-        return f"case {key}: not fit, no probability: <out>/{key}/page.html"
+        return f"case {key}: no prediction, it does not fit the model: <out>/{key}/page.html"
     folds, calibrated = prediction.folds, prediction.calibrated
     text = f"case {key}: P(RICE) {prediction.probability:.2f}, folds {min(folds):.2f} to {max(folds):.2f}"
     if calibrated is not None:
@@ -254,7 +254,7 @@ def _not_fit(unfit: "Sequence[UnfitRecord]") -> str:
         for finding in case.findings
         if finding.severity == "error"
     ]
-    return "not fit for an answer, no probability is given:\n" + "\n".join(lines)
+    return "no prediction was made. Follow the advice next to each finding:\n" + "\n".join(lines)
 
 
 def _with_code(finding: "FindingRecord") -> str:

@@ -332,7 +332,7 @@ def test_without_webgl_the_picture_and_a_sentence_stay(playwright: Any, pages: P
 
 
 def test_a_page_without_an_answer_is_still_and_whole(unfit: Opened) -> None:
-    assert "c0123456789ab: no answer" in unfit.page.inner_text("h1")
+    assert "c0123456789ab: no prediction" in unfit.page.inner_text("h1")
     assert unfit.page.locator("script, canvas, input, button").count() == 0
     assert unfit.asked == [unfit.page.url]
     assert unfit.said == []

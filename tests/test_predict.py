@@ -96,7 +96,7 @@ def test_a_table_of_patients_one_of_them_not_fit(
     shutil.rmtree(cohort / "2")
     spoilt(cohort / "1", cohort / "2", "rd", lambda dose: Volume(dose.voxels * 100, dose.world_from_voxel))
     write_table(cohort, ["1", "2"])
-    with pytest.raises(Incomplete, match="1 of 2 cases are not fit"):
+    with pytest.raises(Incomplete, match="1 of 2 cases do not fit"):
         predict_cohort(cohort, *load(model), tmp_path / "out")
     rows = list(csv.DictReader((tmp_path / "out" / "predictions.csv").open()))
     assert [row["fit"] for row in rows] == ["True", "False"]
@@ -108,15 +108,15 @@ def test_a_table_of_patients_one_of_them_not_fit(
     assert EVIL not in "".join(path.read_text() for path in (tmp_path / "out").rglob("*.*") if path.suffix != ".gz")
     assert "img src" not in capsys.readouterr().out
     write_table(cohort, ["2"])
-    with pytest.raises(InvalidInput, match="not fit for an answer"):
+    with pytest.raises(InvalidInput, match="no prediction was made"):
         predict_cohort(cohort, *load(model), tmp_path / "out2")
 
 
 @pytest.mark.slow
-def test_an_event_mri_of_another_person_is_no_answer(model: Path, patients: Path, tmp_path: Path) -> None:
+def test_an_event_mri_of_another_person_is_no_prediction(model: Path, patients: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(patients / "1", tmp_path / "patient")
     shutil.copy(patients / "2" / "event.nii.gz", folder)
-    with pytest.raises(InvalidInput, match="no probability is given") as refused:
+    with pytest.raises(InvalidInput, match="no prediction was made") as refused:
         predict_patient(folder, PatientDetails(), read_intake_settings(None, dose=True), *load(model), tmp_path / "out")
     assert "patient.two_people" in str(refused.value) or "geometry.flip_doubtful" in str(refused.value)
     (found,) = (tmp_path / "out").glob("*/prediction.json")
@@ -124,7 +124,7 @@ def test_an_event_mri_of_another_person_is_no_answer(model: Path, patients: Path
 
 
 @pytest.mark.slow
-def test_without_a_dose_there_is_no_answer(model: Path, patients: Path, tmp_path: Path) -> None:
+def test_without_a_dose_there_is_no_prediction(model: Path, patients: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(patients / "1", tmp_path / "patient")
     (folder / "rd.nii.gz").unlink()
     with pytest.raises(InvalidInput, match=r"channel\.missing\] rd the model needs a rd image"):
@@ -177,7 +177,7 @@ def test_dicom_goes_all_the_way_and_no_header_comes_out(
     said = capsys.readouterr()
     assert EVIL not in said.out + said.err
     series = taken["images"]["post"]["series"]
-    with pytest.raises(InvalidInput, match="no probability is given"):  # the same series twice
+    with pytest.raises(InvalidInput, match="no prediction was made"):  # the same series twice
         predict_patient(hospital, PatientDetails(choice={"event": series}), rules, *load(model, *keys), out)
     unfit = json.loads((folder / "prediction.json").read_text())
     assert [one["code"] for one in unfit["findings"]] == ["role.same_series"]

@@ -1,4 +1,4 @@
-"""What the page of a new patient shows of its images: a sampled case and its map in; layers and a picture out."""
+"""Prepare the images of a new patient's page: a sampled case and its map in; layers and a picture out."""
 
 import io
 
@@ -12,47 +12,47 @@ from ricenet.explanation.explained_case import Scene
 from ricenet.prediction.prediction_record import PredictionRecord
 
 TITLES = {"post": "Post-OP MRI", "event": "Event MRI", "rd": "Radiotherapy dose"}
-ENHANCED = 0.3  # of the window of grey is left for what is brighter than the brain, so that both can be seen
+ENHANCEMENT_SHARE = 0.3  # of the window of grey is left for what is brighter than the brain, so that both can be seen
 
 
-def layers(shown: Prepared, drop: np.ndarray | None) -> list[Layer]:
-    """What the viewer shows, of the brain alone: with the skull a face could be drawn from the page.
+def layers(view: Prepared, drop: np.ndarray | None) -> list[Layer]:
+    """Make the layers of the viewer, of the brain alone: with the skull a face could be drawn from the page.
 
     Args:
-        shown: the case on the page's grid.
+        view: the case on the page's grid.
         drop: (X, Y, Z) on the same grid, or None.
     """
-    brain = shown.brain
+    brain = view.brain
     stack = []
-    for role, image in shown.view.items():
+    for role, image in view.view.items():
         inside = np.where(brain, image, 0).astype(np.float32)
         if role == "rd":
             stack.append(Layer("rd", TITLES[role], inside, "dose", 0.0, float(inside.max()), "Gy"))
         else:
             low, high = np.percentile(image[brain], (0.5, 98))
-            high += ENHANCED * (high - low)
+            high += ENHANCEMENT_SHARE * (high - low)
             stack.append(Layer(role, TITLES.get(role, role), inside, "mri", float(low), float(high), ""))
     if drop is not None:
-        most = float(np.abs(drop).max()) or 1.0  # a window needs a width
-        stack.append(Layer("occlusion", "Occlusion map", drop, "map", -most, most, "probability"))
+        largest = float(np.abs(drop).max()) or 1.0  # a window needs a width
+        stack.append(Layer("occlusion", "Occlusion map", drop, "map", -largest, largest, "probability"))
     return stack
 
 
-def draw_picture(case: Case, shown: Prepared, drop: np.ndarray | None, prediction: PredictionRecord) -> bytes:
+def draw_picture(case: Case, view: Prepared, drop: np.ndarray | None, prediction: PredictionRecord) -> bytes:
     """A PNG of the map over the event MRI; of the volumes alone where there is no map. Arguments as of `layers`."""
     from ricenet.cases import qc_picture
     from ricenet.explanation.map_figures import draw_case
 
-    masked = {role: np.where(shown.brain, image, 0) for role, image in shown.view.items()}
+    masked = {role: np.where(view.brain, image, 0) for role, image in view.view.items()}
     stream = io.BytesIO()
     if drop is None:
-        qc_picture.draw_case(stream, masked, shown.brain, case.key)
+        qc_picture.draw_case(stream, masked, view.brain, case.key)
         return stream.getvalue()
     scene = Scene(
         case=ReadyCase(case.key, case.patient_key, case.label, case.split, ""),
-        volume=shown.volume,
-        world_from_voxel=shown.record.affine,
-        brain=shown.brain,
+        volume=view.volume,
+        world_from_voxel=view.record.affine,
+        brain=view.brain,
         dose_gy=masked.get("rd"),
         truth={},
         mri=masked["event"],

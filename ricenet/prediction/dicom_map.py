@@ -1,7 +1,7 @@
 """The occlusion map of one case as a DICOM Parametric Map, for viewers that open no NIfTI: a map in; one file out.
 
 What it shows is occlusion.nii.gz: the same float32 values at the same places. Of the patient it says the pseudonym, and
-it refers to no image of the hospital. The same answer gives the same bytes: its UIDs are hashes, its date is none.
+it refers to no image of the hospital. The same prediction gives the same bytes: its UIDs are hashes, its date is none.
 
 Does not: fuse with the hospital's images by itself (its frame of reference has a UID of its own); compress, which the
 standard has no codec for with floats.
@@ -35,16 +35,16 @@ SCHEME = "99RICENET"  # 99: of codes that no registry knows
 QUANTITY = Code("PROBABILITY_DROP", SCHEME, "drop of the probability")
 NO_UNIT = Code("1", "UCUM", "no units")
 # The standard demands when the content was made. The real time would tell when somebody was examined, roughly, and make
-# two files of one answer; this one nobody takes for real.
+# two files of one prediction; this one nobody takes for real.
 NO_DATE, NO_TIME = "19000101", "000000"
 SLICES_ROWS_COLUMNS = "FPL"  # towards which each index grows: axial slices as a radiologist reads them
 
 
 def require_highdicom() -> None:
-    """To be called before the first case.
+    """Check that highdicom is installed; call it before the first case.
 
     Raises:
-        WrongUsage: the package is not there.
+        WrongUsage: it is not.
     """
     if importlib.util.find_spec("highdicom") is None:
         raise WrongUsage("the occlusion map as DICOM needs highdicom: pip install highdicom")
@@ -87,11 +87,11 @@ def write_parametric_map(
 
 def _uids(drop: Voxels, world_from_voxel: Affine, case_key: str, model_digest: str) -> dict[str, UID]:
     """By attribute. A study is a case and a model; a UID below it stands for one map only, whatever the settings."""
-    answer = [case_key, model_digest]
-    grid = [*answer, world_from_voxel.astype("<f8").tobytes().hex()]
+    study = [case_key, model_digest]
+    grid = [*study, world_from_voxel.astype("<f8").tobytes().hex()]
     content = [*grid, str(drop.shape), hashlib.sha256(drop.astype("<f4").tobytes()).hexdigest()]
     sources = {
-        "StudyInstanceUID": answer,
+        "StudyInstanceUID": study,
         "FrameOfReferenceUID": grid,
         "SeriesInstanceUID": content,
         "SOPInstanceUID": content,
@@ -134,7 +134,7 @@ def _parametric_map(
     from highdicom.coding_schemes import CodingSchemeIdentificationItem
     from highdicom.pm import ParametricMap
 
-    most = float(np.abs(volume.array).max()) or 1.0  # a window needs a width
+    largest = float(np.abs(volume.array).max()) or 1.0  # a window needs a width
     return ParametricMap(
         source_images=[source],
         pixel_array=volume,
@@ -149,7 +149,7 @@ def _parametric_map(
         contains_recognizable_visual_features=False,
         real_world_value_mappings=[_mapping(predicted)],
         # The plain LINEAR is not allowed a width below 1.
-        voi_lut_transformations=[VOILUTTransformation(0.0, 2 * most, voi_lut_function="LINEAR_EXACT")],
+        voi_lut_transformations=[VOILUTTransformation(0.0, 2 * largest, voi_lut_function="LINEAR_EXACT")],
         content_description=TITLE,
         content_label="OCCLUSION",
         content_qualification="RESEARCH",
@@ -172,7 +172,7 @@ def _mapping(predicted: str) -> "RealWorldValueMapping":
 
 def _describe(image: Dataset, predicted: str, model_name: str, model_digest: str) -> None:
     image.ImageComments = (
-        f"{RESEARCH}. Not for diagnosis or treatment. A voxel says by how much the probability of the answer, "
+        f"{RESEARCH}. Not for diagnosis or treatment. A voxel says by how much the probability of the prediction, "
         f"{predicted}, drops when a cube around it is blanked in all channels. Sign: {SIGN}. Zero: no difference, or "
         "never blanked. Frame: that of occlusion.nii.gz."
     )

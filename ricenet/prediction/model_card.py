@@ -1,4 +1,4 @@
-"""The model card of an exported model: model.json and evaluation.json in; Markdown out.
+"""Write the model card of an exported model: model.json and evaluation.json in; Markdown out.
 
 Its questions are those of Mitchell et al. 2019, Model Cards for Model Reporting (arXiv 1810.03993). What comes from
 files is escaped; the text stands in modelcard.md.j2.
@@ -47,6 +47,6 @@ def model_card(model: ModelRecord, evaluation: Mapping[str, object]) -> str:
         brain=BRAIN[model.preprocessing.brain],
         scale_gy=DOSE_SCALE_GY,
         draws=DRAWS,
-        ranges=[(describe(name), found) for name, found in model.ranges.items()],
+        ranges=[(describe(name), measured) for name, measured in model.ranges.items()],
         interval=interval,
     )

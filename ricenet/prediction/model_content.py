@@ -1,7 +1,7 @@
 """Describe a trained set for its model folder: finished runs, their cases and their evaluation in; model.json out.
 
-Nothing of a single patient, no path and no name of a machine stands in it. The ranges hold the lowest and the highest
-value of the training cohort, of no case that could be named.
+It holds nothing of a single patient, no path and no name of a machine. The ranges hold the lowest and the highest value
+of the training cohort, of no case that could be named.
 """
 
 import json
@@ -33,10 +33,11 @@ from ricenet.training.network import network_settings
 from ricenet.training.run_folder import FinishedRun, cases_folder, finished_folds, finished_runs
 
 PHANTOM_SOURCE = "ricenet.phantom"
+SETTING_NAMES = tuple(field.name for field in fields(Settings))
 PACKAGES = ("ricenet", "commit", "torch", "lightning", "monai", "numpy", "python")
 NOT_OF_THE_MODEL = ("run", "cases", "logger", "name", "fold")
 # A subgroup of fewer patients, and the ROC curve with its corner a patient, would speak of single ones.
-FEWEST_IN_A_SUBGROUP = 10
+MIN_SUBGROUP_PATIENTS = 10
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class Trained:
     cases: Path
     folds: Folds
     finished: dict[int, FinishedRun]
-    answers: dict[int, FoldProbabilities]
+    probabilities: dict[int, FoldProbabilities]
 
     @property
     def first(self) -> FinishedRun:
@@ -71,12 +72,15 @@ def read_trained(run: Path, modalities: str) -> Trained:
         InvalidInput: no fold is finished, folds differ in the network, or as runs.finished_folds and grid.read_grid.
     """
     runs = finished_runs(run)
-    if any(one.modalities == modalities and one.control is not None for one in runs):
-        raise WrongUsage(f"modalities={modalities} is a leakage control: it answers no question; export a set's model")
+    if any(run.modalities == modalities and run.control is not None for run in runs):
+        raise WrongUsage(
+            f"modalities={modalities} is a leakage control: it is no model of a set; export a modality set"
+        )
     cases = cases_folder(run, runs)
     folds = read_folds(cases)
     finished = dict(sorted(finished_folds(runs, modalities, cases, folds).items()))
-    answers = read_grid([one for one in runs if one.modalities == modalities], cases, folds)[modalities]
+    of_set = [run for run in runs if run.modalities == modalities]
+    probabilities = read_grid(of_set, cases, folds)[modalities]
     _require_one_network(modalities, finished)
     missing = [str(fold) for fold in range(folds.n_folds) if fold not in finished]
     if missing:
@@ -84,11 +88,11 @@ def read_trained(run: Path, modalities: str) -> Trained:
             "%s: fold %s is not finished; the model is made of the other %d",
             modalities, ", ".join(missing), len(finished),
         )  # fmt: skip
-    return Trained(modalities, run, cases, folds, finished, answers)
+    return Trained(modalities, run, cases, folds, finished, probabilities)
 
 
 def _require_one_network(name: str, finished: Mapping[int, FinishedRun]) -> None:
-    settings = {json.dumps(network_settings(one.record.model), sort_keys=True) for one in finished.values()}
+    settings = {json.dumps(network_settings(run.record.model), sort_keys=True) for run in finished.values()}
     if len(settings) > 1:
         raise InvalidInput(
             f"{name}: expected folds of one network, got {' and '.join(sorted(settings))}",
@@ -132,16 +136,16 @@ def describe_model(trained: Trained, row: RowScores) -> ModelRecord:
             auroc=row.oof.auroc,
             auroc_interval=row.oof_intervals.auroc,
             n=row.n,
-            seeds=max(len(fold.seeds) for fold in trained.answers.values()),
+            seeds=max(len(fold.seeds) for fold in trained.probabilities.values()),
         ),
         versions={name: record.versions.get(name) for name in PACKAGES} | {"preprocessing": made_by},
     )
 
 
 def _calibration(trained: Trained) -> Recalibration:
-    """Fitted to the answers of the very weights that are exported, of several seeds those of the lowest."""
-    cases = out_of_fold(trained.folds, trained.answers)
-    probabilities = np.concatenate([found.validation[0] for found in trained.answers.values()])
+    """Fitted to the predictions of the very weights that are exported, of several seeds those of the lowest."""
+    cases = out_of_fold(trained.folds, trained.probabilities)
+    probabilities = np.concatenate([fold.validation[0] for fold in trained.probabilities.values()])
     return fit_recalibration(labels_of(cases), probabilities, patients_of(cases))
 
 
@@ -153,38 +157,39 @@ def measure_case(cases: Path, case: ReadyCase, channels: Sequence[str]) -> dict[
 
 
 def read_preprocessing(cases: Path, table: Sequence[ReadyCase]) -> tuple[Settings, bool, int | None]:
-    """How all cases were made: the settings; whether the phantom drew them; the version of
-    the preprocessing, None with the phantom.
+    """Find out how all cases were made.
 
-    What a case folder does not say, because nothing hung on it, is as in conf/preprocess.yaml. `device` and
+    Settings that a case folder leaves out, because they decided nothing, are as in conf/preprocess.yaml. `device` and
     `brain_software` are those of the machine that made the cases.
+
+    Returns:
+        The settings; whether the phantom drew the cases; the version of the preprocessing, None with the phantom.
 
     Raises:
         InvalidInput: the cases were made in different ways, or it is not known how.
     """
     records = {case.case_key: read_case_record(cases, case) for case in table}
     made = {key: json.dumps([of.parameters, of.version], sort_keys=True) for key, of in records.items()}
-    first, differs = table[0].case_key, [key for key in made if made[key] != made[table[0].case_key]]
+    first = table[0].case_key
+    differs = [key for key in made if made[key] != made[first]]
     if differs:
         raise InvalidInput(
             f"case {differs[0]}: expected the preprocessing of case {first}, {made[first]}, got {made[differs[0]]}",
-            "preprocess all cases with one version and the same parameters, and train again",
+            "preprocess all cases with one version and the same parameters, then train again",
             code="model.preprocessing",
         )
     parameters = dict(records[first].parameters)
     made_by = records[first].version
     if not parameters:
         raise InvalidInput(
-            "the case folders do not say how they were made", "preprocess and train again", code="model.preprocessing"
+            "the case folders do not say how they were made",
+            "preprocess the cases again, then train",
+            code="model.preprocessing",
         )
     drawn = parameters.pop("source", None) == PHANTOM_SOURCE
-    return Settings(**_default_settings() | parameters), drawn, None if drawn else made_by
-
-
-def _default_settings() -> dict[str, Any]:
-    """Of conf/preprocess.yaml. Read without Hydra, which composes no second config while a stage runs."""
-    defaults = defaults_of("preprocess")
-    return {field.name: defaults[field.name] for field in fields(Settings) if field.name in defaults}
+    # The defaults are read without Hydra, which composes no second config while a stage runs.
+    defaults = {name: value for name, value in defaults_of("preprocess").items() if name in SETTING_NAMES}
+    return Settings(**defaults | parameters), drawn, None if drawn else made_by
 
 
 def evaluated_row(trained: Trained) -> RowScores:
@@ -197,7 +202,7 @@ def evaluated_row(trained: Trained) -> RowScores:
 
     summary = read_summary(trained.run)
     row = summary.sets.get(trained.name) if summary else None
-    pooled = pool(trained.folds, trained.answers)
+    pooled = pool(trained.folds, trained.probabilities)
     brier = float(np.mean((pooled.probabilities - pooled.labels) ** 2))
     if (
         summary is None
@@ -206,7 +211,7 @@ def evaluated_row(trained: Trained) -> RowScores:
         or row.n != len(pooled.labels)
         or not isclose(row.calibration.brier, brier, rel_tol=1e-9)
     ):
-        what = "no evaluation" if row is None else "an evaluation of other predictions than those that are there now"
+        what = "no evaluation" if row is None else "an evaluation of other predictions than the runs hold now"
         raise InvalidInput(
             f"{trained.name}: expected the evaluation of this grid beside its runs, got {what}",
             "run python -m ricenet.evaluate run=..., then export again",
@@ -217,21 +222,21 @@ def evaluated_row(trained: Trained) -> RowScores:
 
 def public_row(row: RowScores) -> dict[str, Any]:
     """The content of evaluation.json: the row without what speaks of single patients."""
-    subgroups = [level for level in row.subgroups if level.n_patients >= FEWEST_IN_A_SUBGROUP]
+    subgroups = [level for level in row.subgroups if level.n_patients >= MIN_SUBGROUP_PATIENTS]
     public = row.model_copy(update={"subgroups": tuple(subgroups)})
     return public.model_dump(mode="json", exclude_unset=True, exclude={"roc"})
 
 
 def training_config(folder: Path) -> dict[str, Any]:
-    """A run's config.yaml without what hangs on the place it was trained in: no path, no grid, no logger, no fold."""
+    """Read a run's config.yaml without what depends on where it was trained: no path, grid, logger or fold."""
     config = yaml.safe_load((folder / "config.yaml").read_text()) or {}
     return _without_paths({name: value for name, value in config.items() if name not in NOT_OF_THE_MODEL})
 
 
 def _without_paths(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _without_paths(of) for name, of in value.items() if not _is_path(of)}
-    return [_without_paths(one) for one in value if not _is_path(one)] if isinstance(value, list) else value
+        return {name: _without_paths(item) for name, item in value.items() if not _is_path(item)}
+    return [_without_paths(item) for item in value if not _is_path(item)] if isinstance(value, list) else value
 
 
 def _is_path(value: Any) -> bool:

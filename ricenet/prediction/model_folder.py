@@ -1,10 +1,10 @@
-"""A trained set of a grid as a folder that travels: a run folder in, a model folder out; and read back, checked.
+"""Export a trained set of a grid as a portable model folder, and read one, verified.
 
 <out>/ is a bundle in MONAI's layout (ricenet.prediction.monai_bundle): model.json, config.yaml, evaluation.json,
 docs/README.md (the model card), configs/metadata.json, configs/inference.json, models/fold<k>.safetensors, LICENSE and,
 last, manifest.sha256, which `sha256sum -c` reads. Nothing in it is a pickle, names a patient or a path.
 
-A manifest tells damage, not intent: who can change a file can write the manifest anew. So everything is read as
+A manifest detects damage, not tampering: who can change a file can write the manifest anew. So everything is read as
 untrusted, and no file of the folder can run code here. MONAI's ConfigParser, in contrast, runs inference.json.
 """
 
@@ -37,7 +37,7 @@ LAYOUT = re.compile(
     r"model\.json|config\.yaml|evaluation\.json|LICENSE|docs/README\.md|configs/(metadata|inference)\.json"
     r"|models/fold\d{1,3}\.safetensors"
 )
-LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
+MANIFEST_LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 DTYPES = {torch.float32: "F32", torch.int64: "I64"}
 
 
@@ -97,7 +97,7 @@ def export_model(run: Path, modalities: str, out: Path) -> None:
 
 def _require_empty(out: Path) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise WrongUsage("export: expected a new or an empty folder, it holds something; choose another, or empty it")
+        raise WrongUsage("export= should be a new or an empty folder, it holds files; choose another, or empty it")
 
 
 def _weights(fold: int) -> str:
@@ -110,8 +110,8 @@ def _as_json(content: Mapping[str, Any]) -> str:
 
 def _licence() -> dict[str, str]:
     """Of ricenet's code, as far as it is installed with its licence."""
-    found = [path for path in files("ricenet") or [] if path.name == "LICENSE"]
-    return {"LICENSE": found[0].read_text()} if found else {}
+    licences = [path for path in files("ricenet") or [] if path.name == "LICENSE"]
+    return {"LICENSE": licences[0].read_text()} if licences else {}
 
 
 def _write(path: Path, text: str) -> None:
@@ -132,7 +132,7 @@ def _to_disk(path: Path) -> None:
 
 
 def read_model(folder: Path) -> Model:
-    """Read a model folder. No file of it is looked into before all are the ones that its manifest lists.
+    """Read a model folder; no file is opened before all are verified against the manifest.
 
     Raises:
         InvalidInput: naming the file that is changed, missing, not listed or not of this layout, a link, or whose
@@ -147,7 +147,9 @@ def read_model(folder: Path) -> Model:
     weights = {name for name in listed if name.startswith("models/")}
     if weights != set(map(_weights, record.folds)):
         named = ", ".join(map(str, record.folds))
-        raise broken("folds", f"{MODEL_JSON} names folds {named}, there are {', '.join(sorted(weights))}", COPY_AGAIN)
+        raise broken(
+            "folds", f"{MODEL_JSON} names folds {named}, the folder has {', '.join(sorted(weights))}", COPY_AGAIN
+        )
     _require_weights(folder, record)
     return Model(folder, record, digest)
 
@@ -156,19 +158,21 @@ def _read_manifest(folder: Path) -> tuple[str, dict[str, str]]:
     """SHA-256 of the manifest; and name -> SHA-256 of each file that it lists."""
     path = folder / MANIFEST
     if path.is_symlink() or not path.is_file():
-        raise broken("manifest", f"there is no {MANIFEST}, so it is none, or not all of one", COPY_AGAIN)
+        raise broken(
+            "manifest", f"{MANIFEST} is missing, so the folder is no model folder, or an incomplete one", COPY_AGAIN
+        )
     if path.stat().st_size > MAX_BYTES:
-        raise broken("manifest", f"{MANIFEST} is too large to be one", COPY_AGAIN)
+        raise broken("manifest", f"{MANIFEST} is larger than {MAX_BYTES:,} bytes", COPY_AGAIN)
     raw, listed = path.read_bytes(), dict[str, str]()
     for number, line in enumerate(raw.decode(errors="replace").splitlines(), start=1):
-        found = LINE.fullmatch(line)
-        if found is None or found[2] in listed:
+        match = MANIFEST_LINE.fullmatch(line)
+        if match is None or match[2] in listed:
             raise broken(
                 "manifest", f"line {number} of {MANIFEST} is not a new SHA-256, two spaces and a file", COPY_AGAIN
             )
-        if not LAYOUT.fullmatch(found[2]):
-            raise broken("unknown", f"{found[2]!r} of {MANIFEST} is no file of a model folder", COPY_AGAIN)
-        listed[found[2]] = found[1]
+        if not LAYOUT.fullmatch(match[2]):
+            raise broken("unknown", f"{match[2]!r} in {MANIFEST} is no file of a model folder", COPY_AGAIN)
+        listed[match[2]] = match[1]
     if MODEL_JSON not in listed:
         raise broken("manifest", f"{MANIFEST} does not list {MODEL_JSON}", COPY_AGAIN)
     return hashlib.sha256(raw).hexdigest(), listed
@@ -176,17 +180,17 @@ def _read_manifest(folder: Path) -> tuple[str, dict[str, str]]:
 
 def _require_nothing_else(folder: Path, listed: Mapping[str, str]) -> None:
     """Just the listed files, as plain files: no link, and nothing that another program might read."""
-    there = set()
+    present = set()
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_symlink():
-            raise broken("link", f"{name!r} is a link", "put the file itself there")
+            raise broken("link", f"{name!r} is a link", "replace it by the file itself")
         if path.is_dir():
             continue
         if not path.is_file() or name not in {*listed, MANIFEST}:
-            raise broken("unknown", f"{name!r} does not stand in {MANIFEST}", "remove it, it is not part of the model")
-        there.add(name)
-    missing = sorted(listed.keys() - there)
+            raise broken("unknown", f"{name!r} is not listed in {MANIFEST}", "remove it, it is not part of the model")
+        present.add(name)
+    missing = sorted(listed.keys() - present)
     if missing:
         raise broken("missing", f"{missing[0]} is missing", COPY_AGAIN)
 
@@ -198,16 +202,16 @@ def _require_weights(folder: Path, record: ModelRecord) -> None:
             network = record.network.build(len(record.channels))
     except (WrongUsage, ValueError, TypeError, RuntimeError, ZeroDivisionError) as error:
         raise broken("network", f"{MODEL_JSON} describes no network ({type(error).__name__})", COPY_AGAIN) from None
-    wanted = {name: (list(one.shape), DTYPES[one.dtype]) for name, one in network.state_dict().items()}
+    expected = {name: (list(value.shape), DTYPES[value.dtype]) for name, value in network.state_dict().items()}
     for name in map(_weights, record.folds):
         try:
             with safe_open(folder / name, "pt") as stored:
                 slices = {key: stored.get_slice(key) for key in stored.keys()}  # noqa: SIM118  # no dictionary
-                found = {key: (one.get_shape(), one.get_dtype()) for key, one in slices.items()}
+                tensors = {key: (part.get_shape(), part.get_dtype()) for key, part in slices.items()}
         except (OSError, SafetensorError):
-            raise broken("weights", f"{name} is no file of safetensors", COPY_AGAIN) from None
-        if found != wanted:
-            differ = sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
+            raise broken("weights", f"{name} is no safetensors file", COPY_AGAIN) from None
+        if tensors != expected:
+            differ = sorted(key for key in tensors.keys() | expected.keys() if tensors.get(key) != expected.get(key))
             raise broken(
                 "weights", f"{name} does not fit the network of {MODEL_JSON} (first: {differ[0]!r})", COPY_AGAIN
             )

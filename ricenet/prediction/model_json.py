@@ -50,7 +50,7 @@ def broken(rule: str, message: str, hint: str) -> InvalidInput:
 
 def _distinct(values: tuple[Item, ...]) -> tuple[Item, ...]:
     if len(set(values)) < len(values):
-        raise ValueError("an item stands there twice")
+        raise ValueError("an item is repeated")
     return values
 
 
@@ -202,7 +202,11 @@ def _refusal(name: str, error: ValidationError, hint: str) -> InvalidInput:
     versions = [fault["input"] for fault in faults if fault["loc"] in ((), ("version",))]
     if versions:
         got = versions[0] if isinstance(versions[0], int) else "none"
-        return broken("version", f"{name} should have version {VERSION}, got {got}", "is there a newer ricenet?")
+        return broken(
+            "version",
+            f"{name} should have version {VERSION}, got {got}",
+            "use the version of ricenet that exported it, or a newer one",
+        )
     keys = list(dict.fromkeys(_key(fault["loc"]) for fault in faults))
     named = ", ".join(keys[:MAX_NAMED_KEYS])
     return broken("content", f"{name}: {named} is not what ricenet writes ({faults[0]['msg']})", hint)

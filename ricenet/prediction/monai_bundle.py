@@ -1,4 +1,4 @@
-"""A model folder as MONAI sees it: what model.json says in; configs/metadata.json and configs/inference.json out.
+"""Describe a model folder as a MONAI bundle: model.json in; configs/metadata.json and configs/inference.json out.
 
 MONAI's own classes alone stand in inference.json, so MONAI reads it where ricenet is not installed. One thing of the
 bundle specification is not kept: there is no models/model.pt. It would be a pickle, and of one network; ours are
@@ -33,8 +33,8 @@ def metadata(model: ModelRecord) -> dict[str, Any]:
     """configs/metadata.json of a model.json, following MONAI's bundle specification and its schema."""
     inputs = " + ".join(map(channel_name, model.channels))
     description = (
-        f"3D classifiers of {inputs} volumes, one a fold of a cross-validation; their mean probability is the answer. "
-        "docs/README.md is the model card."
+        f"3D classifiers of {inputs} volumes, one a fold of a cross-validation; their mean probability is the "
+        "prediction. docs/README.md is the model card."
     )
     return {
         "schema": SCHEMA,

@@ -1,8 +1,8 @@
-"""One new patient: a folder of NIfTI or DICOM in; a case whose files the pipeline can read, out. Nothing is labelled.
+"""Find the images of one new patient: a folder of NIfTI or DICOM in; a case that the pipeline can read, out.
 
 NIfTI: post.nii.gz, event.nii.gz, rd.nii.gz (Gy), and where there are any planning.nii.gz, brain_mask.nii.gz and the
 model's further channels. DICOM: any layout, one patient; rules and dates choose as in ricenet.ingest.
-The case is called by a digest of its files or, of DICOM, of its series' UIDs: the same images, the same name.
+The case key is a digest of its files or, for DICOM, of its series' UIDs: the same images, the same key.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from ricenet.errors import InvalidInput, WrongUsage
 ROLES = (*MODALITIES, "planning", "brain_mask")
 SERIES_KEY = b"ricenet.predict"  # a series is called the same in every run, so that post_series=... can name it
 SUBJECT = "patient"
-DAYS = ("post_day", "event_day")  # by which the order of the two is checked
+DAY_COLUMNS = ("post_day", "event_day")  # by which the order of the two is checked
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def _from_dicom(folder: Path, details: PatientDetails, settings: Settings, scrat
         raise InvalidInput(
             f"expected NIfTI ({', '.join(f'{role}.nii.gz' for role in ROLES[:3])}) or the DICOM files of one patient "
             f"in the patient folder, got the DICOM files of {len(patients) or 'none'}",
-            "give the folder of one patient",
+            "choose the folder of one patient",
             code="patient.missing" if not patients else "patient.several",
         )
     (files,) = patients.values()
@@ -163,14 +163,14 @@ def _from_dicom(folder: Path, details: PatientDetails, settings: Settings, scrat
         radiotherapy_start=details.radiotherapy_start, fractions=details.fractions,
         prescription_gy=details.prescription_gy, choice=details.choice,
     )  # fmt: skip
-    uids = "\0".join(sorted(one.uid for one in files.series))
+    uids = "\0".join(sorted(series.uid for series in files.series))
     taken = from_dicom(label, files, SUBJECT, settings, SERIES_KEY, scratch)
     if taken.problem is not None:
         raise Unusable(taken.problem, _case(uids, {}), taken.record)
     paths = {name.removesuffix(".nii.gz"): scratch / name for name in write_volumes(taken.volumes, scratch)}
     columns = taken.columns
     assert columns is not None  # there is no problem
-    days = {name: str(day) for name in DAYS if (day := getattr(columns, name)) is not None}
+    days = {name: str(day) for name in DAY_COLUMNS if (day := getattr(columns, name)) is not None}
     case = _case(uids, paths, columns.fractions, columns.prescription_gy)
     return Delivered(replace(case, extra=days), taken.record)
 

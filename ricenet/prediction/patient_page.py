@@ -1,10 +1,11 @@
 """The page of one patient: prediction.json and the case's images in, one HTML file out that opens offline.
 
-Without an answer (`fit` false) the page says why and what to do, and holds no probability.
+Without a prediction (`fit` false) the page says why and what to do, and holds no probability.
 """
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ PICTURES = {  # by whether there is a map: what a picture shows, and its caption
 }
 FINDINGS = ("findings", "Findings")
 SECTIONS = (
-    ("answer", "Answer"),
+    ("answer", "Prediction"),
     ("worth", "What the model is worth"),
     ("images", "Images"),
     ("measures", "Training range"),
@@ -62,7 +63,7 @@ def write_page(
     """Write `path` in one step; below 8 MB, for which the viewer's images are halved in resolution if they must be.
 
     Args:
-        prediction: as prediction.json; where `fit` is false, layers and picture are not shown.
+        prediction: where `fit` is false, layers and picture are left out.
         layers: what the viewer shows; None for a page without a viewer and without any script.
         world_from_voxel: (4, 4) of the layers' grid, RAS+, mm.
         brain: (X, Y, Z) on that grid.
@@ -73,18 +74,18 @@ def write_page(
         replace_file(path, _render(prediction, sections=(FINDINGS, *last)))
         return
     words = PICTURES[prediction.occlusion is not None]
-    shown = None if picture is None else Picture(jpeg(io.BytesIO(picture)), *words)
+    drawing = None if picture is None else Picture(jpeg(io.BytesIO(picture)), *words)
     code = [] if layers is None else scripts()
-    budget = PAGE_BYTES - TEXT_BYTES - sum(map(len, code)) - (0 if shown is None else len(shown.source))
+    budget = PAGE_BYTES - TEXT_BYTES - sum(map(len, code)) - (0 if drawing is None else len(drawing.source))
     content = _render(
         prediction,
         code,
         sections=(FINDINGS, *SECTIONS, *last),
-        answer=answer(prediction),
+        sentences=prediction_sentences(prediction),
         worth=worth(prediction.model),
         dots=dot_plot(prediction),
         view=None if layers is None else build_view(layers, world_from_voxel, brain, budget),
-        picture=shown,
+        picture=drawing,
         regions=_regions(prediction.occlusion),
     )
     replace_file(path, content)
@@ -93,7 +94,7 @@ def write_page(
 def _render(prediction: PredictionRecord | UnfitRecord, code: Sequence[str] = (), **view: Any) -> str:
     filters = (number, percent, reading, three_digits, channel_name, region_name, quantity)
     view["taken"] = _taken(prediction.delivery)
-    return render("prediction.html.j2", {one.__name__: one for one in filters}, code, p=prediction, **view)
+    return render("prediction.html.j2", {each.__name__: each for each in filters}, code, p=prediction, **view)
 
 
 def _taken(delivery: SelectionRecord | None) -> dict[str, str]:
@@ -102,8 +103,8 @@ def _taken(delivery: SelectionRecord | None) -> dict[str, str]:
     return {image.series: f"{channel_name(role)}: {image.reason}" for role, image in images.items()}
 
 
-def answer(prediction: PredictionRecord) -> list[str]:
-    """How likely, in one sentence; then how the models agree, and what speaks against taking the answer at its word."""
+def prediction_sentences(prediction: PredictionRecord) -> list[str]:
+    """How likely, in one sentence; then how far the models agree, and what speaks against trusting the prediction."""
     calibrated, mean, folds = prediction.calibrated, prediction.probability, prediction.folds
     name = LABEL_NAMES[prediction.predicted]
     votes = prediction.votes[prediction.predicted]
@@ -116,9 +117,9 @@ def answer(prediction: PredictionRecord) -> list[str]:
         first = (
             f"The probability that the lesion is radiation-induced (RICE) is "
             f"{interval(calibrated.probability, calibrated.interval)}, calibrated on {calibrated.n} "
-            "out-of-fold answers of the training cohort."
+            "out-of-fold predictions of the training cohort."
         )
-    models = f"The models answer {name}: their mean is {number(mean)}"
+    models = f"The models predict {name}: their mean is {number(mean)}"
     if len(folds) > 1:
         models += (
             f", {votes} of {len(folds)} vote for it, and they range from {number(min(folds))} to {number(max(folds))} "
@@ -129,33 +130,34 @@ def answer(prediction: PredictionRecord) -> list[str]:
 
 def _doubts(calibrated: CalibratedProbability | None, mean: float) -> list[str]:
     if calibrated is None:
-        return ["The out-of-fold answers do not allow a calibration: the models may be far too sure of themselves."]
+        return ["The out-of-fold predictions do not allow a calibration: the models may be far too sure of themselves."]
     doubts = []
     if (calibrated.probability > 0.5) != (mean > 0.5):
         doubts.append(
             "The calibrated probability and the models' mean lie on different sides of one half: calibration reverses "
-            "the models' answer, so the case is undecided."
+            "the models' prediction, so the case is undecided."
         )
     low, high = calibrated.interval
     if low <= 0.5 <= high:
         doubts.append("The interval includes one half: the models do not settle this case.")
     doubts.append(
         "The interval is that of the calibration curve at this value, not of this patient; the curve was fitted to "
-        "single models' answers, and this patient has the mean of all."
+        "single models' predictions, and this patient has the mean of all."
     )
     return doubts
 
 
 def worth(model: CitedModel) -> list[str]:
-    """What cross-validation says of the models that answered."""
-    cohort, found = model.cohort, model.evaluation
+    """What cross-validation says of the models."""
+    cohort = model.cohort
+    evaluation = model.evaluation
     sentences = [
         f"Out of fold, over {cohort.cases} cases of {cohort.patients} patients ({cohort.recurrence} "
         f"recurrence, {cohort.rice} RICE), the models reach a macro F1 of "
-        f"{interval(found.oof_macro_f1, found.oof_interval)} and an AUROC of "
-        f"{interval(found.auroc, found.auroc_interval)}."
+        f"{interval(evaluation.oof_macro_f1, evaluation.oof_interval)} and an AUROC of "
+        f"{interval(evaluation.auroc, evaluation.auroc_interval)}."
     ]
-    if found.auroc_interval and found.auroc_interval[0] <= 0.5:
+    if evaluation.auroc_interval and evaluation.auroc_interval[0] <= 0.5:
         sentences.append("The interval of the AUROC reaches 0.5: it is not shown that they are better than chance.")
     sentences.append(
         "These are numbers of one cohort's patients; elsewhere, with other scanners and other treatment, expect worse."
@@ -163,24 +165,42 @@ def worth(model: CitedModel) -> list[str]:
     return sentences
 
 
-def dot_plot(prediction: PredictionRecord) -> dict[str, Any]:
-    """What the drawing of the probabilities says in words; places in it are probabilities times 400."""
-    folds, calibrated = prediction.folds, prediction.calibrated
+@dataclass(frozen=True)
+class DotPlot:
+    """The drawing of the probabilities; `text`: what it shows, in words."""
+
+    text: str
+    folds: tuple[float, ...]
+    mean: float
+    calibrated: CalibratedProbability | None
+
+
+def dot_plot(prediction: PredictionRecord) -> DotPlot:
+    """What the drawing shows; places in it are probabilities times 400."""
+    folds = prediction.folds
+    calibrated = prediction.calibrated
     text = (
         f"Probability of RICE on a scale from 0 to 1. The {len(folds)} models: {', '.join(map(number, folds))}; their "
         f"mean: {number(prediction.probability)}"
     )
     if calibrated is not None:
         text += f"; calibrated: {interval(calibrated.probability, calibrated.interval)}"
-    return {"text": text + ".", "folds": folds, "mean": prediction.probability, "calibrated": calibrated}
+    return DotPlot(text + ".", folds, prediction.probability, calibrated)
 
 
-def _regions(occlusion: CaseMapNumbers | None) -> list[dict[str, Any]]:
-    """The shares of the map by region, beside what a map spread evenly over the brain would have there."""
+@dataclass(frozen=True)
+class RegionShare:
+    """A region's share of the map, and of the brain, which a map spread evenly would have there."""
+
+    name: str
+    map: float | None
+    brain: float | None
+
+
+def _regions(occlusion: CaseMapNumbers | None) -> list[RegionShare]:
     if occlusion is None:
         return []
-    brain = occlusion.brain_share
-    return [{"name": name, "map": share, "brain": brain.get(name)} for name, share in occlusion.map_share.items()]
+    return [RegionShare(name, share, occlusion.brain_share.get(name)) for name, share in occlusion.map_share.items()]
 
 
 def reading(value: float, decimals: int) -> str:

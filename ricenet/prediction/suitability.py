@@ -1,7 +1,7 @@
-"""May a model answer for this patient? A case, and what its images show, in; findings out, errors first.
+"""Check whether a case fits a model: a case, and what its images show, in; findings out, errors first.
 
-The checks are those of ricenet.verify, and one more. Of a cohort a doubt is a warning that somebody looks into; for a
-single patient nobody may, so some doubts are errors here: no probability is given.
+The checks are those of ricenet.verify, and one more. In a cohort a doubt is a warning that somebody looks into; for
+a single patient perhaps nobody does, so some doubts are errors here: no prediction is made.
 """
 
 from collections.abc import Collection, Sequence
@@ -18,19 +18,19 @@ from ricenet.checks.image_checks import finding
 from ricenet.cohort.table import Case
 from ricenet.errors import Finding, InvalidInput
 
-STRICT = ("geometry.flip_doubtful", "dose.coverage_estimated")
+STRICT_CODES = ("geometry.flip_doubtful", "dose.coverage_estimated")
 SEVERITIES = ("error", "warning", "info")
 # Of the folds of a cortex, which are no two people's: structures of about this width, this far from the brain's edge.
 FINEST_MM, COARSEST_MM, RIM_MM = 1.5, 4.0, 6.0
-FAINT = 1e-3
-DARKEST, BRIGHTEST = 2, 98  # percentiles of the brain: vessels, enhancement and cavity would outweigh all folds
+MIN_RELATIVE_STRENGTH = 1e-3
+CLIP_PERCENTILES = 2, 98  # of the brain: vessels, enhancement and cavity would outweigh all folds
 # Correlation of these details after registration. One person: .93 and more in one contrast, .53 to .57 between T1 and
 # T1c. Two people: .03 to .32 (10 pairs of phantoms, which share a template), .04 to .23 (15 of two real ones).
 ONE_PERSON_FROM, SURELY_FROM = 0.42, 0.6
 
 
 def examine_patient(case: Case, channels: Collection[str]) -> list[Finding]:
-    """What can be said of the files before anything is registered, errors first.
+    """Check the files before anything is registered; errors come first.
 
     Args:
         channels: what the model needs.
@@ -40,7 +40,7 @@ def examine_patient(case: Case, channels: Collection[str]) -> list[Finding]:
         Finding(
             "channel.missing",
             case.name,
-            f"the model needs a {role} image, there is none",
+            f"the model needs a {role} image, none was given",
             f"add {role}.nii.gz to the patient folder (post, event and rd: or their DICOM); nothing is filled in",
             channel=role,
         )
@@ -52,16 +52,16 @@ def examine_patient(case: Case, channels: Collection[str]) -> list[Finding]:
 
 
 def check_one_person(case: Case, prepared: Prepared) -> list[Finding]:
-    """Whether post and event show the same brain, on a grid fine enough to show its folds."""
+    """Check that post and event show the same brain, on a grid fine enough to show its folds."""
     spacing_mm, view = prepared.record.spacing_mm, prepared.view
     alike = likeness(view["post"], view["event"], prepared.brain, spacing_mm)
     if alike >= SURELY_FROM:
         return []
     message = f"the folds of the brain in post and event correlate by {alike:.2f}, expected at least {SURELY_FROM:g}"
     if alike >= ONE_PERSON_FROM:
-        hint = "two different contrasts, or much motion? check that both are T1 with contrast, of this patient"
+        hint = "check that both are T1 with contrast agent of this patient, and look for motion"
         return [Finding("patient.doubtful", case.name, message, hint, "warning")]
-    hint = "as those of two people do, or the registration failed: check that both images are of this patient"
+    hint = "two people correlate so little, or the registration failed: check that both images are of this patient"
     return [Finding("patient.two_people", case.name, message, hint)]
 
 
@@ -86,11 +86,11 @@ def likeness(post: NDArray, event: NDArray, brain: NDArray[np.bool_], spacing_mm
 def _details(image: NDArray, brain: NDArray[np.bool_], spacing_mm: float) -> NDArray:
     """What is between FINEST_MM and COARSEST_MM wide, over its local standard deviation."""
     values = image[brain]
-    clipped = np.clip(image, *np.percentile(values, (DARKEST, BRIGHTEST)))
+    clipped = np.clip(image, *np.percentile(values, CLIP_PERCENTILES))
     fine, coarse = (_mean_about(clipped, brain, width / spacing_mm) for width in (FINEST_MM, COARSEST_MM))
     band = fine - coarse
     strength = np.sqrt(_mean_about(band**2, brain, COARSEST_MM / spacing_mm))
-    return band / np.maximum(strength, FAINT * strength[brain].max())
+    return band / np.maximum(strength, MIN_RELATIVE_STRENGTH * strength[brain].max())
 
 
 def _mean_about(image: NDArray, brain: NDArray[np.bool_], width: float) -> NDArray:
@@ -115,5 +115,5 @@ def is_fit(findings: Sequence[Finding]) -> bool:
     return all(each.severity != "error" for each in findings)
 
 
-def _strict(found: Finding) -> Finding:
-    return replace(found, severity="error") if found.code in STRICT else found
+def _strict(finding: Finding) -> Finding:
+    return replace(finding, severity="error") if finding.code in STRICT_CODES else finding

@@ -1,4 +1,4 @@
-"""Is a new patient like those a model was trained on? A model-ready case in; a few numbers beside their range out.
+"""Compare a case with a model's training cohort: a model-ready case in; a few measures beside their range out.
 
 Each number stands for a way in which a case can be unlike the training cohort without breaking a rule:
 - dose_max_gy: another prescription, a boost, another unit. dose_mean_gy: another irradiated volume.
@@ -27,14 +27,14 @@ from ricenet.errors import Finding
 from ricenet.prediction.model_json import MeasureRange
 from ricenet.prediction.prediction_record import MeasureInRange
 
-MARGIN = 0.05  # of the range's width on both sides
+MARGIN_SHARE = 0.05  # of the range's width on both sides
 DIGITS = 4
-COARSE = 64  # voxels along the longest side, where depth in the brain is looked at
+MAX_DEPTH_VOXELS = 64  # voxels along the longest side, where depth in the brain is looked at
 FROM_QC = ("similarity", "rotation_degrees", "translation_mm")  # of event and post; say nothing without the event
 
 
 @dataclass(frozen=True)
-class Meaning:
+class MeasureMeaning:
     """How people read a measure; `hint`: what to look at where it is outside."""
 
     title: str
@@ -48,12 +48,12 @@ _MET = "look at the pictures of both images: did the registration succeed?"
 _BRAIN = "look at the brain mask: is it the whole brain, and only that?"
 _SHAPE = "is it a T1w with contrast agent, as in training? then look at the brain mask"
 MEANINGS = {
-    "dose_max_gy": Meaning("Dose maximum", "Gy", "rd", _DOSE),
-    "dose_mean_gy": Meaning("Mean dose to the brain", "Gy", "rd", _DOSE),
-    "brain_ml": Meaning("Brain volume", "ml", "", _BRAIN),
-    "similarity": Meaning("Similarity of post-OP and event MRI", "", "event", _MET),
-    "rotation_degrees": Meaning("Rotation from post-OP to event MRI", "degrees", "event", _MET),
-    "translation_mm": Meaning("Shift from post-OP to event MRI", "mm", "event", _MET),
+    "dose_max_gy": MeasureMeaning("Dose maximum", "Gy", "rd", _DOSE),
+    "dose_mean_gy": MeasureMeaning("Mean dose to the brain", "Gy", "rd", _DOSE),
+    "brain_ml": MeasureMeaning("Brain volume", "ml", "", _BRAIN),
+    "similarity": MeasureMeaning("Similarity of post-OP and event MRI", "", "event", _MET),
+    "rotation_degrees": MeasureMeaning("Rotation from post-OP to event MRI", "degrees", "event", _MET),
+    "translation_mm": MeasureMeaning("Shift from post-OP to event MRI", "mm", "event", _MET),
 }
 SHAPES = {
     "rim": ("rim minus core", "SD"),
@@ -80,29 +80,29 @@ def measure(
         dose_scale_gy: None where the dose is not in Gy: z-scored, it has no measure.
     """
     inside = np.asarray(brain, dtype=bool)
-    found = {"brain_ml": qc["brain_ml"]} if "brain_ml" in qc else {}
+    measures = {"brain_ml": qc["brain_ml"]} if "brain_ml" in qc else {}
     if "event" in channels:
-        found |= {name: qc[name] for name in FROM_QC if name in qc}
+        measures |= {name: qc[name] for name in FROM_QC if name in qc}
     for channel, image in zip(channels, volume, strict=True):
         if channel != "rd":
-            found |= _shape(channel, image, inside)
+            measures |= _shape(channel, image, inside)
         elif dose_scale_gy is not None:
-            found["dose_max_gy"] = image.max() * dose_scale_gy
-            found["dose_mean_gy"] = image[inside].mean(dtype=np.float64) * dose_scale_gy
-    return {name: round(float(value), DIGITS) for name, value in found.items()}
+            measures["dose_max_gy"] = image.max() * dose_scale_gy
+            measures["dose_mean_gy"] = image[inside].mean(dtype=np.float64) * dose_scale_gy
+    return {name: round(float(value), DIGITS) for name, value in measures.items()}
 
 
 def _shape(channel: str, image: np.ndarray, brain: np.ndarray) -> dict[str, float]:
     values = image[brain].astype(np.float64)
     p1, p99 = np.percentile(values, (1, 99))
     asymmetry = float(skew(values)) if values.std() > 0 else 0.0
-    found = {"rim": _rim(image, brain), "skewness": asymmetry, "p1": p1, "p99": p99}
-    return {f"{channel}_{kind}": value for kind, value in found.items()}
+    measures = {"rim": _rim(image, brain), "skewness": asymmetry, "p1": p1, "p99": p99}
+    return {f"{channel}_{kind}": value for kind, value in measures.items()}
 
 
 def _rim(image: np.ndarray, brain: np.ndarray) -> float:
     """Mean of the half of the brain that is nearer to its surface, minus that of the other."""
-    step = max(1, max(brain.shape) // COARSE)
+    step = max(1, max(brain.shape) // MAX_DEPTH_VOXELS)
     image, brain = (array[::step, ::step, ::step] for array in (image, brain))
     depth = distance_transform_edt(np.pad(brain, 1))[1:-1, 1:-1, 1:-1]
     deep = brain & (depth > np.median(depth[brain]))
@@ -126,7 +126,7 @@ def compare(measures: Mapping[str, float], ranges: Mapping[str, MeasureRange]) -
 
 def _in_range(name: str, value: float, of_training: MeasureRange) -> MeasureInRange:
     low, high = of_training.low, of_training.high
-    margin = MARGIN * (high - low)
+    margin = MARGIN_SHARE * (high - low)
     meaning = describe(name)
     return MeasureInRange(
         name=name,
@@ -149,16 +149,16 @@ def _warning(row: MeasureInRange, case: str) -> Finding:
     unit = f" {meaning.unit}" if meaning.unit else ""
     message = (
         f"{meaning.title} is {row.value:.4g}{unit}, in the training cohort it was {row.low:.4g} to "
-        f"{row.high:.4g}{unit}: the model has seen no such case"
+        f"{row.high:.4g}{unit}: no training case was like this"
     )
     return Finding(f"range.{row.name}", case, message, meaning.hint, "warning", meaning.channel)
 
 
-def describe(name: str) -> Meaning:
+def describe(name: str) -> MeasureMeaning:
     """How people read the measure `name`."""
     if name in MEANINGS:
         return MEANINGS[name]
     channel, _, kind = name.rpartition("_")
     title, unit = SHAPES[kind]
     spoken = channel_name(channel)
-    return Meaning(f"{spoken[:1].upper()}{spoken[1:]}: {title}", unit, channel, _SHAPE)
+    return MeasureMeaning(f"{spoken[:1].upper()}{spoken[1:]}: {title}", unit, channel, _SHAPE)

@@ -1,4 +1,4 @@
-"""An ensemble's answer against networks whose probabilities are known, and a table made by hand."""
+"""An ensemble's prediction against networks whose probabilities are known, and a table made by hand."""
 
 import math
 
@@ -11,7 +11,7 @@ from ricenet.prediction.ensemble import probabilities, summarise
 
 
 class Fixed(nn.Module):
-    """Answers with the log odds `odds` of RICE, plus what the volume sums to; other numbers while it is trained."""
+    """Predicts with the log odds `odds` of RICE, plus what the volume sums to; other numbers while it is trained."""
 
     def __init__(self, odds: float) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ def test_probabilities_are_the_logistic_of_the_log_odds() -> None:
     assert found == pytest.approx([1 / (1 + math.exp(-odds - 0.5)) for odds in (-1.0, 0.0, 2.0)], abs=1e-6)
 
 
-def test_an_answer_that_is_no_number_is_none() -> None:
+def test_a_probability_that_is_no_number_is_refused() -> None:
     with pytest.raises(InvalidInput, match="not finite"):
         probabilities([Fixed(math.nan).eval()], torch.zeros(1, 2, 2, 2))
 

@@ -1,4 +1,4 @@
-"""The page of one patient: every number is the file's, doubts are said, text is never markup, and no answer is none."""
+"""The page of one patient: every number is the file's, doubts are said, text is never markup, a refusal has no number."""
 
 import base64
 import hashlib
@@ -14,7 +14,15 @@ from helpers import prediction_sample as sample
 from helpers.html_page import Page
 
 from ricenet.display.viewer import Layer
-from ricenet.prediction.patient_page import PAGE_BYTES, answer, quantity, region_name, three_digits, worth, write_page
+from ricenet.prediction.patient_page import (
+    PAGE_BYTES,
+    prediction_sentences,
+    quantity,
+    region_name,
+    three_digits,
+    worth,
+    write_page,
+)
 from ricenet.prediction.prediction_record import CitedModel, PredictionRecord, UnfitRecord
 
 EVIL = "<img src=x onerror=alert(1)>"
@@ -31,7 +39,7 @@ def test_numbers_of_the_page_are_those_of_the_file(tmp_path: Path) -> None:
     page = page_of(tmp_path, sample.prediction())
     for section, told in {
         "findings": "the dose maximum lies above the training range range.dose_max_gy check the dose's unit",
-        "answer": "0.44 (95% 0.28 to 0.61), calibrated on 80 out-of-fold answers",
+        "answer": "0.44 (95% 0.28 to 0.61), calibrated on 80 out-of-fold predictions",
         "worth": "0.58 (95% 0.47 to 0.68) and an AUROC of 0.63 (95% 0.52 to 0.75)",
         "measures": "Dose maximum 71.4 60.1 to 69.0 Gy outside Brain volume 1872 1203 to 1960 ml yes",
         "map": "0.30 at x, y, z = −12, 4, 30 mm largest rise 0.05 cube, stride 16.0 mm, 8.00 mm",
@@ -89,21 +97,21 @@ def test_a_model_of_phantoms_says_so_before_anything_else(tmp_path: Path) -> Non
         (None, ["do not allow a calibration"]),
     ],
 )
-def test_what_speaks_against_an_answer_is_said(calibrated: Any, said: list[str]) -> None:
-    sentences = answer(sample.prediction(calibrated=calibrated))[2:]
+def test_what_speaks_against_a_prediction_is_said(calibrated: Any, said: list[str]) -> None:
+    sentences = prediction_sentences(sample.prediction(calibrated=calibrated))[2:]
     assert len(sentences) == len(said)
     assert all(word in sentence for word, sentence in zip(said, sentences, strict=True))
 
 
 def test_an_uncalibrated_mean_is_not_called_a_probability_of_the_patient() -> None:
-    first = answer(sample.prediction(calibrated=None))[0]
+    first = prediction_sentences(sample.prediction(calibrated=None))[0]
     assert "0.71" in first
     assert "not calibrated" in first
 
 
 def test_one_model_has_no_spread() -> None:
     alone = sample.prediction(folds=[0.71], spread=None, votes={"recurrence": 0, "rice": 1})
-    assert answer(alone)[1] == "The models answer radiation-induced (RICE): their mean is 0.71."
+    assert prediction_sentences(alone)[1] == "The models predict radiation-induced (RICE): their mean is 0.71."
 
 
 def test_models_that_may_be_no_better_than_chance_are_said_to_be() -> None:
@@ -208,7 +216,7 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
     assert "None was made" in page.sections["map"]
     assert "nothing was compared" in page.sections["measures"]
     assert "no proof that all is well" in page.sections["findings"]
-    assert "None were asked for" in page.sections["images"]
+    assert "None were requested" in page.sections["images"]
 
 
 def test_the_page_is_the_same_each_time(tmp_path: Path) -> None:
