@@ -1,4 +1,4 @@
-"""The page of one patient: every number is the file's, doubts are said, text is never markup, a refusal has no number."""
+"""The page of one patient: numbers are the file's, doubts are said, text is never markup, a refusal has no number."""
 
 import base64
 import hashlib
