@@ -1,8 +1,8 @@
-"""How a grid stands: the folder of a grid in, each fold of each modality set in one table out.
+"""The state of a grid: the folder of a grid in, each fold of each modality set in one table out.
 
 Run: python -m ricenet.status run=outputs/demo
 
-It reads a few small files of every run folder, so it may be asked at any time, while the grid is being trained too.
+It reads a few small files of every run folder, so it can be run at any time, also while the grid is being trained.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,9 @@ def _how_to_go_on(cells: "Sequence[Cell]") -> list[str]:
     failed = [cell for cell in cells if cell.state == "failed"]
     lines = ["failed:", *(f"  {cell.name} fold {cell.fold}: {cell.message}" for cell in failed)] if failed else []
     if any(cell.state in ("failed", "killed", "interrupted") for cell in cells):
-        lines.append("To go on, give the same train command again: what is done is skipped, what was begun is resumed.")
+        lines.append(
+            "To continue, run the same train command again: finished runs are skipped, interrupted ones are resumed."
+        )
     return lines
 
 

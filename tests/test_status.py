@@ -63,7 +63,7 @@ def test_every_state_is_told(tmp_path: Path) -> None:
         "the other 4: about 6 h 30 min one after the other (8.6 s an epoch is the median of 3 run(s))",
         "failed:",
         "  rd fold 2: rd fold2: the disk is full",
-        "To go on, give the same train command again: what is done is skipped, what was begun is resumed.",
+        "To continue, run the same train command again: finished runs are skipped, interrupted ones are resumed.",
     ]
 
 

@@ -66,15 +66,16 @@ def run_folder(run: Path, modalities: str, fold: int, seed: int | None = None) -
 
 
 def place(run: Path, row: str, fold: int, seed: int, several_seeds: bool) -> Path:
-    """The folder of a training, fold<k> or fold<k>-seed<s>; the other of the two where this seed was begun there.
+    """The folder that a training writes to: fold<k> or fold<k>-seed<s>, or the other one if this seed began there.
 
     So no seed of a fold is trained twice when more seeds are added to a grid later.
     """
-    plain, apart = run_folder(run, row, fold), run_folder(run, row, fold, seed)
+    plain = run_folder(run, row, fold)
+    with_seed = run_folder(run, row, fold, seed)
     if several_seeds:
         path = plain / "identity.json"
-        return plain if path.is_file() and json.loads(path.read_text()).get("seed") == seed else apart
-    return apart if (apart / "identity.json").is_file() else plain
+        return plain if path.is_file() and json.loads(path.read_text()).get("seed") == seed else with_seed
+    return with_seed if (with_seed / "identity.json").is_file() else plain
 
 
 def identity(config: Mapping[str, object], inputs: Mapping[str, str]) -> dict[str, object]:
@@ -115,7 +116,7 @@ def is_finished(folder: Path, run_identity: Mapping[str, object]) -> bool:
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Be the only process that trains into `folder`; its run.json then tells how that ended, if it did not finish.
+    """Hold an exclusive lock on `folder`; where the training does not finish, its run.json then says how it ended.
 
     Raises:
         InvalidInput: another process does, and goes on doing so for PATIENCE_S.
@@ -153,7 +154,7 @@ def begin(folder: Path, config: Mapping[str, object], run_identity: Mapping[str,
 
 @contextmanager
 def writing(folder: Path, what: str) -> Iterator[None]:
-    """Turn a disk that is full or read-only into a run that stopped, with what was there kept.
+    """Turn a full or read-only disk into an interrupted run, whose finished work is kept.
 
     Raises:
         Incomplete: naming the run and the system's reason.
@@ -163,12 +164,12 @@ def writing(folder: Path, what: str) -> Iterator[None]:
     except OSError as error:
         raise Incomplete(
             f"{folder.parent.name} {folder.name}: {what} cannot be written ({error.strerror}); what was there is kept: "
-            "make room, or the folder writable, and give the same command again"
+            "free disk space or fix the permissions, then run the same command again"
         ) from error
 
 
 def keep(folder: Path, name: str, text: str) -> None:
-    """Write one of a run's small files, old or new as a whole; raises as `writing`."""
+    """Write one of a run's small files atomically; raises as `writing`."""
     with writing(folder, name):
         replace_file(folder / name, text)
 
@@ -282,14 +283,14 @@ def finished_folds(runs: Sequence[FinishedRun], modalities: str, cases: Path, fo
     Raises:
         InvalidInput: none is finished, or one was trained on other cases or folds than the cases folder holds now.
     """
-    by_seed = sorted((one for one in runs if one.modalities == modalities), key=lambda one: one.seed, reverse=True)
-    mine = {one.fold: one for one in by_seed}  # the last one stays
-    if not mine:
-        have = ", ".join(sorted({one.modalities for one in runs}))
+    by_seed = sorted((run for run in runs if run.modalities == modalities), key=lambda run: run.seed, reverse=True)
+    finished = {run.fold: run for run in by_seed}  # the last one stays
+    if not finished:
+        have = ", ".join(sorted({run.modalities for run in runs}))
         raise InvalidInput(
             f"no finished fold of modalities={modalities} in the run folder (finished: {have})",
             f"train it with python -m ricenet.train +modalities={modalities} fold=0",
             code="run.missing",
         )
-    require_same_inputs(list(mine.values()), cases, folds)
-    return mine
+    require_same_inputs(list(finished.values()), cases, folds)
+    return finished
