@@ -9,10 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from ricenet import LABELS
 from ricenet.cases.case_record import read_case_record
@@ -20,6 +16,7 @@ from ricenet.cohort.folds import Folds
 from ricenet.cohort.ready_cases import ReadyCase
 from ricenet.errors import InvalidInput
 from ricenet.evaluation.grid import FoldProbabilities, labels_of
+from ricenet.training.metadata_only import balanced_regression, fill_missing
 
 BRAIN_SHARE_AT_GY = (20, 30, 40, 50, 60)
 DOSE_NUMBERS = ("max_gy", "mean_gy", *(f"v{gy}" for gy in BRAIN_SHARE_AT_GY))
@@ -47,11 +44,7 @@ def regression(folds: Folds, numbers: np.ndarray) -> dict[int, FoldProbabilities
     by_fold = {}
     for fold in range(folds.n_folds):
         training, validation = folds.training(fold), folds.validation(fold)
-        model = make_pipeline(
-            SimpleImputer(add_indicator=True, keep_empty_features=True),
-            StandardScaler(),
-            LogisticRegression(class_weight="balanced", max_iter=1000),
-        )
+        model = balanced_regression(fill_missing())
         model.fit([row[case.case_key] for case in training], labels_of(training))
         rice = model.predict_proba([row[case.case_key] for case in [*validation, *folds.test()]])[None, :, 1]
         by_fold[fold] = FoldProbabilities(rice[:, : len(validation)], rice[:, len(validation) :])

@@ -25,6 +25,8 @@ from ricenet.training.predictions import PREDICTIONS, write_predictions
 from ricenet.training.run_folder import keep, writing
 
 if TYPE_CHECKING:
+    from sklearn.base import TransformerMixin
+    from sklearn.impute import SimpleImputer
     from sklearn.pipeline import Pipeline
 
 # Of covariates.csv: where, on what and by whom a case was imaged, treated and labelled.
@@ -100,6 +102,22 @@ class Regression:
     log_odds: Callable[[Sequence[ReadyCase]], np.ndarray]
 
 
+def fill_missing() -> "SimpleImputer":
+    """A number that is not given (nan) becomes the mean of the training cases, and that it is not given a feature."""
+    from sklearn.impute import SimpleImputer
+
+    return SimpleImputer(add_indicator=True, keep_empty_features=True)
+
+
+def balanced_regression(features: "TransformerMixin") -> "Pipeline":
+    """Logistic regression on standardised `features`, both classes weighing the same."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(features, StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000))
+
+
 def fit_regression(metadata: Metadata, training: Sequence[ReadyCase]) -> Regression:
     """Logistic regression on standardised metadata, both classes weighing the same.
 
@@ -107,10 +125,7 @@ def fit_regression(metadata: Metadata, training: Sequence[ReadyCase]) -> Regress
     cases, and that it is not given a feature of its own.
     """
     from sklearn.compose import make_column_transformer
-    from sklearn.impute import SimpleImputer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+    from sklearn.preprocessing import OneHotEncoder
 
     def table(cases: Sequence[ReadyCase]) -> np.ndarray:
         rows = [
@@ -123,10 +138,10 @@ def fit_regression(metadata: Metadata, training: Sequence[ReadyCase]) -> Regress
     n_levels, n = len(metadata.levels), len(metadata.columns)
     features = make_column_transformer(
         (OneHotEncoder(handle_unknown="ignore", sparse_output=False), list(range(n_levels))),
-        (SimpleImputer(add_indicator=True, keep_empty_features=True), list(range(n_levels, n))),
+        (fill_missing(), list(range(n_levels, n))),
         verbose_feature_names_out=False,
     )
-    pipeline = make_pipeline(features, StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000))
+    pipeline = balanced_regression(features)
     pipeline.fit(table(training), [case.label for case in training])
     names = features.get_feature_names_out(metadata.columns).tolist()
     return Regression(names, pipeline, lambda cases: pipeline.decision_function(table(cases)))
