@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     )
     from ricenet.training.run_folder import FinishedRun
 
-FEWEST_DRAWS = 99
+MIN_DRAWS = 99
 BASELINES = ("majority_class", "dose_volume", "clinical")
 ABOVE_CHANCE_P = 0.05
 
@@ -53,7 +53,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Plan:
+class EvaluationPlan:
     """What is evaluated, decided before any result is seen; the fields are the keys of conf/evaluate.yaml."""
 
     bootstrap_draws: int
@@ -67,7 +67,7 @@ class Plan:
 @stage("evaluate", EvaluateConfig)
 def main(cfg: EvaluateConfig) -> None:
     run = Path(cfg.run)
-    plan = Plan(cfg.bootstrap_draws, cfg.seed, cfg.test, cfg.contrasts, cfg.subgroups, cfg.clinical)
+    plan = EvaluationPlan(cfg.bootstrap_draws, cfg.seed, cfg.test, cfg.contrasts, cfg.subgroups, cfg.clinical)
     summary = evaluate(run, plan)
     if summary.missing:
         log.warning("the grid is not finished: %s", missing_cells(summary))
@@ -75,16 +75,16 @@ def main(cfg: EvaluateConfig) -> None:
     print(f"\nsummary.json, tables and figures (png, svg): {run / 'evaluation'}; for your paper: {run / 'checklists'}")
 
 
-def evaluate(run: Path, plan: Plan) -> "SummaryRecord":
+def evaluate(run: Path, plan: EvaluationPlan) -> "SummaryRecord":
     """Evaluate the finished runs of the grid `run`, write `run`/evaluation and /checklists and return the summary.
 
     Raises:
         WrongUsage: fewer draws than an interval needs, or a contrast of unknown rows.
         InvalidInput: no finished run, or a run that does not fit the folds of the cases folder.
     """
-    if plan.bootstrap_draws < FEWEST_DRAWS:
+    if plan.bootstrap_draws < MIN_DRAWS:
         raise WrongUsage(
-            f"bootstrap_draws={plan.bootstrap_draws}: a 95% interval needs at least {FEWEST_DRAWS}, better the default"
+            f"bootstrap_draws={plan.bootstrap_draws}: a 95% interval needs at least {MIN_DRAWS}, better the default"
         )
     from ricenet.evaluation import scores
     from ricenet.evaluation.checklists import write_checklists
@@ -104,12 +104,14 @@ def evaluate(run: Path, plan: Plan) -> "SummaryRecord":
     replace_file(folder / "subgroups.csv", rows_as_csv(_subgroup_rows(summary)))
     replace_file(folder / "table.csv", as_csv(summary))
     _draw(run, cases, folds, summary, folder)
-    write_checklists(summary, [one.record for one in runs], run / "checklists")
+    write_checklists(summary, [finished.record for finished in runs], run / "checklists")
     summary.write(run / SUMMARY)
     return summary
 
 
-def summarise(cases: Path, folds: Folds, grid: Grid, runs: "Sequence[FinishedRun]", plan: Plan) -> "SummaryRecord":
+def summarise(
+    cases: Path, folds: Folds, grid: Grid, runs: "Sequence[FinishedRun]", plan: EvaluationPlan
+) -> "SummaryRecord":
     """All numbers of the finished `runs` of a grid.
 
     Args:
@@ -128,15 +130,15 @@ def summarise(cases: Path, folds: Folds, grid: Grid, runs: "Sequence[FinishedRun
     pairs = [(ours, theirs) for ours, theirs in declared if f"{ours} - {theirs}" not in untestable]
     compared = contrasts.compare(folds, rows, [name for name in grid if name in PAPER], pairs, how)
     expected = possible if grid.keys() & PAPER.keys() else []  # a grid of other rows owes none of the paper's sets
-    wanted = [(name, fold) for name in dict.fromkeys([*expected, *grid]) for fold in range(folds.n_folds)]
+    cells = [(name, fold) for name in dict.fromkeys([*expected, *grid]) for fold in range(folds.n_folds)]
     summary = SummaryRecord(
         version=SUMMARY_VERSION,
         cohort=_cohort(cases, folds),
         n_folds=folds.n_folds,
         folds_hash=folds.hash,
         bootstrap=BootstrapSettings(draws=plan.bootstrap_draws, seed=plan.seed, confidence=0.95),
-        cells=len(wanted),
-        missing=[f"{name}/fold{fold}" for name, fold in wanted if fold not in grid.get(name, {})],
+        cells=len(cells),
+        missing=[f"{name}/fold{fold}" for name, fold in cells if fold not in grid.get(name, {})],
         sets=_score_sets(cases, folds, grid, covariates, plan),
         paper=PAPER,
         declared=compared.declared,
@@ -144,7 +146,7 @@ def summarise(cases: Path, folds: Folds, grid: Grid, runs: "Sequence[FinishedRun
         omnibus=compared.omnibus,
         power=compared.power,
         baselines={name: scores.score(folds, by_fold, how, plan.test) for name, by_fold in trivial.items()},
-        notes=[*_notes(grid, folds, plan), *notes, *_notes_on_runs([one for one in runs if one.control is None])],
+        notes=[*_notes(grid, folds, plan), *notes, *_notes_on_runs([run for run in runs if run.control is None])],
         one_model={
             name: scores.score(folds, by_fold, how, plan.test) for name, by_fold in read_one_model(runs, folds).items()
         },
@@ -162,7 +164,7 @@ def _cohort(cases: Path, folds: Folds) -> "CohortCounts":
 
 
 def _score_sets(
-    cases: Path, folds: Folds, grid: Grid, covariates: Covariates | None, plan: Plan
+    cases: Path, folds: Folds, grid: Grid, covariates: Covariates | None, plan: EvaluationPlan
 ) -> "dict[str, RowScores]":
     """Each row of the grid with its subgroups and, on a phantom, the score of the Bayes-optimal decision."""
     from ricenet.evaluation import baselines, scores
@@ -186,20 +188,21 @@ def baseline_probabilities(
     """The baselines that this cohort allows, in the same folds; and a note on each that it does not."""
     from ricenet.evaluation import baselines
 
-    found, notes = {"majority_class": baselines.larger_class(folds)}, []
+    trivial = {"majority_class": baselines.larger_class(folds)}
+    notes = []
     numbers = baselines.dose_numbers(cases, folds.cases)
     if numbers is None:
         notes.append("no dose-volume baseline: the cases hold no dose in Gy")
     else:
-        found["dose_volume"] = baselines.regression(folds, numbers)
-    known = covariates.numbers if covariates else {}
-    values, used = baselines.clinical_numbers(folds.cases, known, clinical)
+        trivial["dose_volume"] = baselines.regression(folds, numbers)
+    covariate_numbers = covariates.numbers if covariates else {}
+    values, used = baselines.clinical_numbers(folds.cases, covariate_numbers, clinical)
     if used:
-        found["clinical"] = baselines.regression(folds, values)
+        trivial["clinical"] = baselines.regression(folds, values)
         notes.append(f"the clinical baseline reads {', '.join(used)}")
     else:
         notes.append(f"no clinical baseline: the cohort has no numbers in {', '.join(clinical) or 'clinical=[]'}")
-    return found, notes
+    return trivial, notes
 
 
 def _possible_sets(cases: Path, folds: Folds) -> list[str]:
@@ -225,13 +228,13 @@ def _control(control: Control, how: "Resampling") -> "ControlScores":
     )
 
 
-def _test_access(cases: Path, folds: Folds, runs: "Sequence[FinishedRun]", plan: Plan) -> "SplitAccess":
+def _test_access(cases: Path, folds: Folds, runs: "Sequence[FinishedRun]", plan: EvaluationPlan) -> "SplitAccess":
     from ricenet.evaluation.summary import SplitAccess
     from ricenet.evaluation.test_split_log import count_access
 
     if not plan.test or not folds.test():
         return SplitAccess(looked=False, count=None)
-    contents = [(one.folder / PREDICTIONS).read_bytes() for one in runs if one.control is None]
+    contents = [(run.folder / PREDICTIONS).read_bytes() for run in runs if run.control is None]
     return SplitAccess(looked=True, count=count_access(cases, contents))
 
 
@@ -243,9 +246,9 @@ def _draw(run: Path, cases: Path, folds: Folds, summary: "SummaryRecord", folder
 
     channels_of = channels_of_rows(run)
 
-    shown = next(case for case in folds.cases if LABELS[case.label] == "rice")
+    rice_case = next(case for case in folds.cases if LABELS[case.label] == "rice")
     drawn = {
-        "figure1": paper_figures.patient(cases, shown),
+        "figure1": paper_figures.patient(cases, rice_case),
         "figure2": paper_figures.results(summary, channels_of),
         "differences": contrast_figures.differences(summary, channels_of),
         "confusion": contrast_figures.confusion_matrices(summary, channels_of),
@@ -284,7 +287,7 @@ def _bayes_macro_f1(cases: Sequence[ReadyCase], decisions: dict[str, int]) -> fl
     return metrics.macro_f1(labels_of(cases), np.array([decisions[case.case_key] for case in cases]))
 
 
-def _notes(grid: Grid, folds: Folds, plan: Plan) -> list[str]:
+def _notes(grid: Grid, folds: Folds, plan: EvaluationPlan) -> list[str]:
     notes = []
     if len({tuple(by_fold) for by_fold in grid.values()}) > 1:
         notes.append("the sets cover different patients: compare them through `contrasts`, over common patients, only")

@@ -1,4 +1,4 @@
-"""One page about one grid: the files of a run folder in, <run>/report.html out. Run: python -m ricenet.report run=DIR
+"""Write one page about one grid: a run folder in, <run>/report.html out. Run: python -m ricenet.report run=DIR
 
 With qc=DIR and no run=, the page about a cases folder once more: <qc>/qc.html (ricenet.cases.qc_page).
 
@@ -44,11 +44,11 @@ SECTIONS = (
     ("checklists", "Checklists"),
     ("provenance", "Provenance"),
 )
-OF_EVALUATION = ("errors", "epochs")  # sections that are not there without one
+EVALUATION_SECTIONS = ("errors", "epochs")  # absent without an evaluation
 FILTERS = (
     words.number, words.percent, words.signed, words.p_value, sentences.looks, sentences.reach, map_sentences.points_at,
 )  # fmt: skip
-PICTURES = 24  # a section, where nothing else is said
+MAX_PICTURES = 24  # of a section, unless the user says otherwise
 FIGURES = {
     "figure1": "Figure 1: one axial slice of each image of one case; above each stands which image it is.",
     "figure2": "Figure 2: macro F1 per input combination, validation beside test.",
@@ -67,7 +67,7 @@ def main(cfg: ReportConfig) -> None:
         raise WrongUsage(f"pictures should be at least 0, got {cfg.pictures}")
     qc = None if cfg.qc is None else Path(cfg.qc)
     if cfg.run is not None:
-        page = write_report(Path(cfg.run), qc, PICTURES if cfg.pictures is None else cfg.pictures)
+        page = write_report(Path(cfg.run), qc, MAX_PICTURES if cfg.pictures is None else cfg.pictures)
     elif qc is not None:
         content = qc_page.page(qc, cfg.pictures)
         with hold(qc):
@@ -103,11 +103,13 @@ def write_report(run: Path, qc: Path | None, pictures: int) -> Path:
 
     evaluation = read_summary(run)
     page = run / "report.html"
+    filters = {function.__name__: function for function in FILTERS}
     content = render(
         "report.html.j2",
-        {one.__name__: one for one in FILTERS} | {"row_name": partial(words.row_name, channels_of=_channels_of(cells))},
+        filters | {"row_name": partial(words.row_name, channels_of=_channels_of(cells))},
+        | {"row_name": partial(words.row_name, channels_of=_channels_of(cells))},
         labels=LABELS,
-        sections=[one for one in SECTIONS if evaluation is not None or one[0] not in OF_EVALUATION],
+        sections=[section for section in SECTIONS if evaluation is not None or section[0] not in EVALUATION_SECTIONS],
         control_names=words.CONTROLS,
         name=run.resolve().name,
         run=f"outputs/{run.resolve().name}",  # as in a command; the page may be passed on, so no path of this machine

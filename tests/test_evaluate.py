@@ -12,7 +12,7 @@ from sklearn.metrics import f1_score
 from ricenet.cohort.shuffled_labels import shuffled
 from ricenet.command.schemas import EvaluateConfig, compose
 from ricenet.errors import InvalidInput, WrongUsage
-from ricenet.evaluate import Plan, evaluate
+from ricenet.evaluate import EvaluationPlan, evaluate
 from ricenet.evaluation.results_table import as_text
 from ricenet.evaluation.sentences import headline
 from ricenet.evaluation.summary import SummaryRecord, read_summary
@@ -27,7 +27,7 @@ def macro(pairs):
     return f1_score(labels, decisions, average="macro", labels=[0, 1], zero_division=0)
 
 
-def evaluated(run: Path, of: Plan) -> dict:
+def evaluated(run: Path, of: EvaluationPlan) -> dict:
     """The content of summary.json, which `evaluate` writes and returns."""
     returned = evaluate(run, of)
     path = run / "evaluation/summary.json"

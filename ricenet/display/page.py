@@ -1,4 +1,4 @@
-"""The shell of our HTML pages: a template and what it shows in, one self-contained page out.
+"""Render our HTML pages: a template and its content in, one self-contained page out.
 
 A page carries its style, its pictures and, if it has any, its scripts inside, asks no address for anything, runs no
 other script and escapes whatever comes from a file. Templates extend page.html.j2.
@@ -42,7 +42,11 @@ def render(template: str, filters: Mapping[str, Callable[..., str]], scripts: Se
     environment.filters |= filters
     style = (folder / "report.css").read_text()
     return environment.get_template(template).render(
-        style=style, style_hash=_hash(style), scripts=scripts, script_hashes=[_hash(one) for one in scripts], **view
+        style=style,
+        style_hash=_hash(style),
+        scripts=scripts,
+        script_hashes=[_hash(script) for script in scripts],
+        **view,
     )
 
 

@@ -1,4 +1,4 @@
-"""What a page's viewer shows: layers on one grid in; one small NIfTI file each, in text, and what the script needs out.
+"""Prepare a page's viewer: layers on one grid in; a small NIfTI file each, as text, and what the script needs out.
 
 Layers are cut to the brain's box, halved in resolution until they fit the page, stored in 8 bits with a slope, so that
 the script shows true values under the crosshair to the step that was stored. viewer.html.j2 and viewer.js show them.
@@ -9,7 +9,7 @@ import gzip
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -59,6 +59,32 @@ class Stored:
     masked: bool
 
 
+class PackedLayer(NamedTuple):
+    """A layer as the page's script reads it.
+
+    Attributes:
+        decimals: shown of a value.
+        masked: the value that stands for a voxel outside the brain; None where there is none.
+        base64: a .nii.gz; `contours`: that of its isodoses, of a dose.
+    """
+
+    name: str
+    title: str
+    kind: str
+    unit: str
+    low: float
+    high: float
+    decimals: int
+    masked: float | None
+    base64: str
+    contours: str | None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the files in the page."""
+        return len(self.base64) + len(self.contours or "")
+
+
 def scripts() -> list[str]:
     """The scripts of a page with a viewer, in the order in which they run."""
     return [LIBRARY.read_text(encoding="utf-8"), SCRIPT.read_text(encoding="utf-8")]
@@ -79,16 +105,17 @@ def build_view(layers: Sequence[Layer], world_from_voxel: Affine, brain: Mask, b
         starts, the map's maximum, else the dose's, else the brain's middle; the colours.
     """
     maxima = {layer.name: _maximum_mm(layer, world_from_voxel, brain) for layer in layers}
-    factor, packed = 1, _pack(layers, world_from_voxel, brain, 1)
-    while sum(len(one["base64"]) + len(one["contours"] or "") for one in packed) > budget:
+    factor = 1
+    packed = _pack(layers, world_from_voxel, brain, factor)
+    while sum(layer.size for layer in packed) > budget:
         factor *= 2
         packed = _pack(layers, world_from_voxel, brain, factor)
     mri = [layer.name for layer in layers if layer.kind == "mri"]
     order = {"map": 0, "dose": 1, "mri": 2}
-    marked = [maxima[layer.name] for layer in sorted(layers, key=lambda one: order[one.kind])]
+    marked = [maxima[layer.name] for layer in sorted(layers, key=lambda layer: order[layer.kind])]
     middle = apply_affine(world_from_voxel, np.argwhere(brain).mean(axis=0)).round(1).tolist()
     return {
-        "layers": [one | {"maximum_mm": maxima[one["name"]]} for one in packed],
+        "layers": [layer._asdict() | {"maximum_mm": maxima[layer.name]} for layer in packed],
         "spacing_mm": (factor * voxel_sizes(world_from_voxel)).round(3).tolist(),
         "factor": factor,
         "base": "event" if "event" in mri else mri[0],
@@ -107,26 +134,26 @@ def _maximum_mm(layer: Layer, world_from_voxel: Affine, brain: Mask) -> list[flo
     return apply_affine(world_from_voxel, peak(voxels)).round(3).tolist()
 
 
-def _pack(layers: Sequence[Layer], world_from_voxel: Affine, brain: Mask, factor: int) -> list[dict[str, Any]]:
+def _pack(layers: Sequence[Layer], world_from_voxel: Affine, brain: Mask, factor: int) -> list[PackedLayer]:
     box = _box(brain, voxel_sizes(world_from_voxel))
-    grid = world_from_voxel @ _shift([one.start for one in box]) @ _coarser(factor)
+    grid = world_from_voxel @ _shift([part.start for part in box]) @ _coarser(factor)
     inside = brain[box]
     return [_packed(layer, store(layer, inside, layer.voxels[box], factor), grid) for layer in layers]
 
 
-def _packed(layer: Layer, stored: Stored, world_from_voxel: Affine) -> dict[str, Any]:
-    return {
-        "name": layer.name,
-        "title": layer.title,
-        "kind": layer.kind,
-        "unit": layer.unit,
-        "low": layer.low,
-        "high": layer.high,
-        "decimals": max(0, int(np.floor(-np.log10(stored.slope)))),  # no digit that the step does not carry
-        "masked": stored.intercept if stored.masked else None,
-        "base64": _in_text(stored, world_from_voxel),
-        "contours": _in_text(isodoses(stored), world_from_voxel) if layer.kind == "dose" else None,
-    }
+def _packed(layer: Layer, stored: Stored, world_from_voxel: Affine) -> PackedLayer:
+    return PackedLayer(
+        name=layer.name,
+        title=layer.title,
+        kind=layer.kind,
+        unit=layer.unit,
+        low=layer.low,
+        high=layer.high,
+        decimals=max(0, int(np.floor(-np.log10(stored.slope)))),  # no digit that the step does not carry
+        masked=stored.intercept if stored.masked else None,
+        base64=_in_text(stored, world_from_voxel),
+        contours=_in_text(isodoses(stored), world_from_voxel) if layer.kind == "dose" else None,
+    )
 
 
 def _in_text(stored: Stored, world_from_voxel: Affine) -> str:
@@ -135,8 +162,10 @@ def _in_text(stored: Stored, world_from_voxel: Affine) -> str:
 
 def _box(brain: Mask, spacing_mm: NDArray) -> tuple[slice, ...]:
     """The brain's box and a margin, as far as the grid reaches."""
-    found, margin = np.argwhere(brain), np.ceil(MARGIN_MM / spacing_mm).astype(int)
-    first, last = np.maximum(found.min(axis=0) - margin, 0), found.max(axis=0) + 1 + margin
+    inside = np.argwhere(brain)
+    margin = np.ceil(MARGIN_MM / spacing_mm).astype(int)
+    first = np.maximum(inside.min(axis=0) - margin, 0)
+    last = inside.max(axis=0) + 1 + margin
     return tuple(map(slice, first.tolist(), np.minimum(last, brain.shape).tolist()))
 
 

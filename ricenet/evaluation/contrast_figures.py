@@ -22,8 +22,11 @@ from ricenet.evaluation.probability_curves import (
 from ricenet.evaluation.summary import Confusion, Contrast, OmnibusTest, SummaryRecord
 
 BAND: Look = {"color": "#e0e0e0", "linewidth": 0}
-# left ends, in widths of the columns of text
-DIFFERENCE, PAIRS, HOLM_P, VERDICT = 0.0, 0.42, 0.705, 0.87
+# Left ends of the columns of text, in widths of all of them.
+DIFFERENCE = 0.0
+PAIRS = 0.42
+HOLM_P = 0.705
+VERDICT = 0.87
 HEADINGS = {
     DIFFERENCE: "difference\n[95% interval]",
     PAIRS: "only one right\nfirst : second",
@@ -48,9 +51,9 @@ def differences(summary: SummaryRecord, channels_of: RowChannels = PAPERS_ONLY) 
         if smallest is not None:
             axes.axvspan(-smallest, smallest, **BAND)
         axes.axvline(0, color="black", linewidth=0.8)
-        for row, found in enumerate(contrasts.values()):
-            _draw_difference(axes, row, found)
-            _write_difference(text, row, found)
+        for row, contrast in enumerate(contrasts.values()):
+            _draw_difference(axes, row, contrast)
+            _write_difference(text, row, contrast)
         axes.set_yticks(range(len(contrasts)), [_contrast_in_words(name, channels_of) for name in contrasts])
         axes.set(xlabel="difference in macro F1, first minus second", ylim=(len(contrasts) - 0.5, -0.5))
         axes.set_xlim(_symmetric_limits(contrasts.values(), smallest))
@@ -67,10 +70,10 @@ def _contrast_in_words(name: str, channels_of: RowChannels) -> str:
     return f"{short_name(ours, channels_of)}\nminus {short_name(theirs, channels_of)}"
 
 
-def _draw_difference(axes: Axes, row: int, found: Contrast) -> None:
-    value = found.difference
-    axes.hlines(row, *found.interval, color=INTERVAL, linewidth=1.6)
-    axes.plot(value, row, **_marker(found.passed))
+def _draw_difference(axes: Axes, row: int, contrast: Contrast) -> None:
+    value = contrast.difference
+    axes.hlines(row, *contrast.interval, color=INTERVAL, linewidth=1.6)
+    axes.plot(value, row, **_marker(contrast.passed))
 
 
 def _marker(passed: bool) -> Look:
@@ -78,13 +81,13 @@ def _marker(passed: bool) -> Look:
     return {"marker": "D", "markersize": 6, "markeredgecolor": INTERVAL, "markerfacecolor": face, "color": INTERVAL}
 
 
-def _write_difference(text: Axes, row: int, found: Contrast) -> None:
-    pairs, p = found.mcnemar, found.p_holm
+def _write_difference(text: Axes, row: int, contrast: Contrast) -> None:
+    pairs, p = contrast.mcnemar, contrast.p_holm
     words = {
-        DIFFERENCE: with_interval(found.difference, found.interval, "+"),
-        PAIRS: f"{pairs.only_ours} : {pairs.only_theirs} of {found.n}",
+        DIFFERENCE: with_interval(contrast.difference, contrast.interval, "+"),
+        PAIRS: f"{pairs.only_ours} : {pairs.only_theirs} of {contrast.n}",
         HOLM_P: "<0.001" if p < 0.001 else f"{p:.3f}",
-        VERDICT: "yes" if found.passed else "no",
+        VERDICT: "yes" if contrast.passed else "no",
     }
     for x, word in words.items():
         text.text(x, row, word, va="center")
@@ -99,7 +102,7 @@ def _set_text_column(text: Axes, rows: int) -> None:
 
 
 def _symmetric_limits(contrasts: Iterable[Contrast], smallest: float | None) -> tuple[float, float]:
-    ends = [abs(end) for one in contrasts for end in (one.difference, *one.interval)]
+    ends = [abs(end) for contrast in contrasts for end in (contrast.difference, *contrast.interval)]
     reach = 1.08 * max(*ends, smallest or 0.0, 0.05)
     return -reach, reach
 
@@ -131,9 +134,11 @@ def confusion_matrices(summary: SummaryRecord, channels_of: RowChannels = PAPERS
     """
     sets = in_papers_order(summary.sets)
     blocks = {
-        "Cross-validation: every case predicted once, out of fold": {n: f.oof_confusion for n, f in sets.items()},
+        "Cross-validation: every case predicted once, out of fold": {
+            name: scores.oof_confusion for name, scores in sets.items()
+        },
         "Test split: majority vote of the fold models": {
-            name: found.test_confusion for name, found in sets.items() if found.test_confusion is not None
+            name: scores.test_confusion for name, scores in sets.items() if scores.test_confusion is not None
         },
     }
     blocks = {title: matrices for title, matrices in blocks.items() if matrices}

@@ -103,7 +103,7 @@ def _omnibus(folds: Folds, rows: Grid, sets: Sequence[str]) -> OmnibusTest | Non
     if not common:
         return None
     pooled = [pool(folds, _only(rows[name], common)) for name in sets]
-    right = np.stack([one.decisions == one.labels for one in pooled], axis=1)
+    right = np.stack([predicted.decisions == predicted.labels for predicted in pooled], axis=1)
     test = comparison.cochrans_q(right, pooled[0].patients)
     return OmnibusTest(q=test.q, df=test.df, p=test.p, sets=list(sets), folds=common, n=len(right))
 

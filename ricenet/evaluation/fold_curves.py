@@ -70,12 +70,12 @@ def read_curves(run: Path) -> dict[str, dict[str, Curve]]:
     Raises:
         InvalidInput: a metrics.csv that is not a table of numbers; names the run.
     """
-    found: dict[str, list[dict[str, dict[int, float]]]] = {}
+    runs_of: dict[str, list[dict[str, dict[int, float]]]] = {}
     for place in walk(run):
         path = place.folder / "metrics.csv"
         if path.is_file() and place.row != METADATA_ONLY:
-            found.setdefault(place.row, []).append(_read_metrics(path))
-    curves = {row: _curves(found[row]) for row in sorted(found, key=_place)}
+            runs_of.setdefault(place.row, []).append(_read_metrics(path))
+    curves = {row: _curves(runs_of[row]) for row in sorted(runs_of, key=_place)}
     return {row: by_metric for row, by_metric in curves.items() if by_metric}
 
 

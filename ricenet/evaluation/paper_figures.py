@@ -48,11 +48,11 @@ def results(summary: SummaryRecord, channels_of: RowChannels = PAPERS_ONLY) -> F
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(max(7.0, 1.15 * len(groups) + 1.2), 4.8), layout="constrained")
         axes = figure.subplots()
-        for position, (name, found) in enumerate(groups):
-            _draw_group(axes, position, name, found)
+        for position, (name, scores) in enumerate(groups):
+            _draw_group(axes, position, name, scores)
         if summary.baselines:
             axes.axvline(len(summary.sets) - 0.5, color="black", linewidth=0.8, linestyle=":")
-        labels = [_group_label(name, found, summary.n_folds, channels_of) for name, found in groups]
+        labels = [_group_label(name, scores, summary.n_folds, channels_of) for name, scores in groups]
         axes.set_xticks(range(len(groups)), labels)
         axes.set(xlim=(-0.6, len(groups) - 0.4), ylim=(0, 1.02), ylabel="macro F1", yticks=np.arange(0, 1.01, 0.2))
         axes.grid(axis="y", color="#dddddd", linewidth=0.6)
@@ -67,19 +67,19 @@ def results(summary: SummaryRecord, channels_of: RowChannels = PAPERS_ONLY) -> F
     return figure
 
 
-def _draw_group(axes: Axes, position: int, name: str, found: RowScores) -> None:
+def _draw_group(axes: Axes, position: int, name: str, scores: RowScores) -> None:
     paper = PAPER.get(name, {"validation": None, "test": None})
     left, right = position - WIDTH / 2, position + WIDTH / 2
-    sd = found.folds_sd or 0.0
-    axes.bar(left, found.folds_mean, WIDTH, **VALIDATION)
-    axes.errorbar(left - 0.09, found.folds_mean, yerr=sd, color="black", capsize=3, linewidth=1.2)
-    _draw_estimate(axes, left + 0.09, found.oof_macro_f1, found.oof_interval)
+    sd = scores.folds_sd or 0.0
+    axes.bar(left, scores.folds_mean, WIDTH, **VALIDATION)
+    axes.errorbar(left - 0.09, scores.folds_mean, yerr=sd, color="black", capsize=3, linewidth=1.2)
+    _draw_estimate(axes, left + 0.09, scores.oof_macro_f1, scores.oof_interval)
     _draw_paper(axes, left - 0.09, paper["validation"])
-    if found.bayes_macro_f1 is not None:
-        axes.hlines(found.bayes_macro_f1, left - WIDTH / 2, left + WIDTH / 2, color="black", linewidth=2.2)
-    if found.test_vote_macro_f1 is not None and found.test_interval is not None:
-        axes.bar(right, found.test_vote_macro_f1, WIDTH, **TEST)
-        _draw_estimate(axes, right + 0.09, found.test_vote_macro_f1, found.test_interval)
+    if scores.bayes_macro_f1 is not None:
+        axes.hlines(scores.bayes_macro_f1, left - WIDTH / 2, left + WIDTH / 2, color="black", linewidth=2.2)
+    if scores.test_vote_macro_f1 is not None and scores.test_interval is not None:
+        axes.bar(right, scores.test_vote_macro_f1, WIDTH, **TEST)
+        _draw_estimate(axes, right + 0.09, scores.test_vote_macro_f1, scores.test_interval)
         _draw_paper(axes, right - 0.09, paper["test"])
 
 
@@ -101,16 +101,16 @@ def _legend(groups: Sequence[tuple[str, RowScores]]) -> list[Artist]:
         estimate,
         Line2D([], [], color="black", marker="o", markerfacecolor="white", linestyle="", label="the paper's value"),
     ]
-    if any(found.n_test for _, found in groups):
+    if any(scores.n_test for _, scores in groups):
         handles.insert(1, Patch(label="test: majority vote of the fold models", **TEST))
-    if any(found.bayes_macro_f1 is not None for _, found in groups):
+    if any(scores.bayes_macro_f1 is not None for _, scores in groups):
         handles.append(Line2D([], [], color="black", linewidth=2.2, label="Bayes-optimal decision, same cases"))
     return handles
 
 
-def _group_label(name: str, found: RowScores, n_folds: int, channels_of: RowChannels) -> str:
+def _group_label(name: str, scores: RowScores, n_folds: int, channels_of: RowChannels) -> str:
     label = SHORT_NAMES.get(name) or row_name(name, channels_of).replace(" + ", " +\n")
-    return label if found.folds_finished == n_folds else f"{label}\n({found.folds_finished} of {n_folds} folds)"
+    return label if scores.folds_finished == n_folds else f"{label}\n({scores.folds_finished} of {n_folds} folds)"
 
 
 def _cohort_text(count: SplitCounts) -> str:

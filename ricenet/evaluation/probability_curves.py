@@ -20,7 +20,7 @@ from ricenet.evaluation.summary import RowScores, SummaryRecord
 from ricenet.paper import PAPER
 from ricenet.statistics.calibration import Calibration
 
-PAGE_INCHES = 7.33  # 1100 pixels
+PAGE_INCHES = 7.33  # width of a page, 1100 pixels
 COLUMNS = 4
 SMALL = 7.5  # points, as the next two
 LINE = 1.2 * SMALL
@@ -29,7 +29,8 @@ WITHOUT_CURVE = ("majority_class",)  # its probabilities are all the same
 GUIDE: Look = {"color": "#8a8a8a", "linewidth": 1.0, "linestyle": (0, (4, 3))}
 OURS: Look = {"color": INTERVAL, "linewidth": 1.6}
 CASES: Look = {"facecolor": "#c9c9c9", "edgecolor": "#8a8a8a", "linewidth": 0.5}
-HISTOGRAM_FLOOR, HISTOGRAM_HEIGHT = -0.38, 0.28
+HISTOGRAM_FLOOR = -0.38
+HISTOGRAM_HEIGHT = 0.28
 SHARES = {0: "0", 0.5: "0.5", 1: "1"}
 NET_BENEFIT_FLOOR = -0.15
 OfSet = TypeVar("OfSet")
@@ -72,13 +73,13 @@ def _small_multiples(
     height: float,
     handles: list[Artist],
 ) -> Figure:
-    """A panel a row of the results. draw: fills the axes with what was found and returns the numbers to print above.
+    """A panel a row of the results. draw: fills the axes with a row's scores and returns the numbers to print above.
 
     Args:
         height: of a panel's axes and labels in inches, without the lines of text above.
     """
     panels = in_papers_order(summary.sets) | summary.baselines
-    panels = {name: found for name, found in panels.items() if name not in WITHOUT_CURVE}
+    panels = {name: scores for name, scores in panels.items() if name not in WITHOUT_CURVE}
     columns = min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
     with mpl.rc_context(STYLE | {"font.size": SMALL}):
@@ -87,8 +88,8 @@ def _small_multiples(
         cells = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes in cells[len(panels) :]:
             axes.remove()
-        for axes, (name, found) in zip(cells, panels.items(), strict=False):
-            numbers = draw(axes, found)
+        for axes, (name, scores) in zip(cells, panels.items(), strict=False):
+            numbers = draw(axes, scores)
             add_heading(axes, name, numbers, channels_of)
         figure.legend(
             handles=handles, loc="outside lower center", ncols=len(handles) if columns > 2 else 1, frameon=False
@@ -121,20 +122,20 @@ def _set_shares(axes: Axes, x_label: str, y_label: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _draw_roc(axes: Axes, found: RowScores) -> str:
+def _draw_roc(axes: Axes, scores: RowScores) -> str:
     axes.plot([0, 1], [0, 1], **GUIDE)
-    axes.plot(found.roc.fpr, found.roc.tpr, **OURS)
+    axes.plot(scores.roc.fpr, scores.roc.tpr, **OURS)
     _set_shares(axes, "1 − specificity", "sensitivity for RICE")
-    interval = found.oof_intervals.auroc
+    interval = scores.oof_intervals.auroc
     none = "" if interval else ", no interval"
-    return f"AUROC {with_interval(found.oof.auroc, interval)}{none}\nn = {found.n}"
+    return f"AUROC {with_interval(scores.oof.auroc, interval)}{none}\nn = {scores.n}"
 
 
-def _draw_calibration(axes: Axes, found: RowScores) -> str:
-    calibration = found.calibration
+def _draw_calibration(axes: Axes, scores: RowScores) -> str:
+    calibration = scores.calibration
     axes.plot([0, 1], [0, 1], **GUIDE)
     x, y, intervals = zip(
-        *((one.mean_probability, one.observed, one.interval) for one in calibration.bins), strict=True
+        *((group.mean_probability, group.observed, group.interval) for group in calibration.bins), strict=True
     )
     axes.vlines(x, *zip(*intervals, strict=True), **OURS)
     axes.plot(x, y, color=INTERVAL, linewidth=0.8, marker="D", markersize=3.5)
@@ -144,7 +145,7 @@ def _draw_calibration(axes: Axes, found: RowScores) -> str:
     axes.bar(middles, heights, 1 / len(counts), bottom=HISTOGRAM_FLOOR, **CASES)
     _set_shares(axes, "probability of RICE", "observed share of RICE")
     axes.set_ylim(HISTOGRAM_FLOOR, 1.04)
-    return _calibration_text(calibration, found.n)
+    return _calibration_text(calibration, scores.n)
 
 
 def _calibration_text(calibration: Calibration, n: int) -> str:
@@ -163,8 +164,9 @@ def decision_curves(summary: SummaryRecord, channels_of: RowChannels = PAPERS_ON
     """
     sets = in_papers_order(summary.sets)
     name = "rd_post_event" if "rd_post_event" in sets else list(sets)[-1]
-    found, baseline = sets[name], summary.baselines.get("dose_volume")
-    curve = found.decision_curve
+    scores = sets[name]
+    baseline = summary.baselines.get("dose_volume")
+    curve = scores.decision_curve
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(PAGE_INCHES, 4.0), layout="constrained")
         axes = figure.subplots()
@@ -173,7 +175,7 @@ def decision_curves(summary: SummaryRecord, channels_of: RowChannels = PAPERS_ON
         if baseline is not None:
             other, label = baseline.decision_curve, f"{short_name('dose_volume')}, n = {baseline.n}"
             axes.plot(other.threshold, other.model, label=label, **DECISION_LINES["dose_volume"])
-        label = f"{short_name(name, channels_of)}, n = {found.n}"
+        label = f"{short_name(name, channels_of)}, n = {scores.n}"
         axes.plot(curve.threshold, curve.model, label=label, **DECISION_LINES["network"])
         top = max([*curve.model, *curve.all, *(baseline.decision_curve.model if baseline else [])])
         axes.set(xlim=(0, 1), ylim=(NET_BENEFIT_FLOOR, 1.1 * max(top, 0.1)), yticks=np.arange(-0.1, top + 0.05, 0.1))

@@ -32,7 +32,7 @@ def _unfinished(summary: "SummaryRecord") -> list[str]:
         return []
     return [
         f"Not finished: {len(summary.missing)} of {summary.cells} cells of the grid are missing "
-        f"({missing_cells(summary)}). Every number below is of what is there."
+        f"({missing_cells(summary)}). Every number below is of the finished ones."
     ]
 
 
@@ -61,11 +61,12 @@ def _contrasts(summary: "SummaryRecord") -> list[str]:
     if not declared:
         return untestable(summary) or ["No contrast of this study's sets was declared, so no two sets are compared."]
     sentences = [
-        f"{pair.replace(' - ', ' minus ')}: {signed(one.difference)} macro F1 (95% {signed(one.interval[0])} to "
-        f"{signed(one.interval[1])}) over {one.n} common cases; this declared contrast passes "
-        f"(Holm-adjusted {p_in_words(one.p_holm)})."
-        for pair, one in contrasts.items()
-        if one.passed
+        f"{pair.replace(' - ', ' minus ')}: {signed(contrast.difference)} macro F1 (95% "
+        f"{signed(contrast.interval[0])} to {signed(contrast.interval[1])}) over {contrast.n} common cases; this "
+        "declared contrast passes "
+        f"(Holm-adjusted {p_in_words(contrast.p_holm)})."
+        for pair, contrast in contrasts.items()
+        if contrast.passed
     ]
     others = len(contrasts) - len(sentences)
     absent = len(declared) - len(contrasts)
@@ -129,14 +130,14 @@ def looks(access: "SplitAccess") -> str:
 def _controls(summary: "SummaryRecord") -> list[str]:
     if not summary.controls:
         return ["No leakage control was run (control=shuffled_labels, control=metadata_only)."]
-    above = [one for one in summary.controls if one.above_chance]
+    above = [control for control in summary.controls if control.above_chance]
     if not above:
         return [f"{len(summary.controls)} leakage control(s) stay at chance."]
     return [
-        f"Leakage control {one.row} (seed {one.seed}) is above chance: "
-        f"{interval(one.oof_macro_f1, one.oof_interval)}, {p_in_words(one.chance.p)}. "
+        f"Leakage control {control.row} (seed {control.seed}) is above chance: "
+        f"{interval(control.oof_macro_f1, control.oof_interval)}, {p_in_words(control.chance.p)}. "
         "Find out why before any other number is believed."
-        for one in above
+        for control in above
     ]
 
 

@@ -1,4 +1,4 @@
-"""How often the test split was looked at: the runs that are scored on it in, the count so far out.
+"""Count how often the test split was looked at: the runs that are scored on it in, the count so far out.
 
 test_access.csv of a cases folder has one row per different group of models that was ever scored on its test split, by
 whatever grid: their digest and number. The same models again show nothing new and count once. Each look at a few test
@@ -16,7 +16,7 @@ TABLE = "test_access.csv"
 
 
 def count_access(cases: Path, predictions: Sequence[bytes]) -> int | None:
-    """Note that models with these predictions are scored on the test split of `cases`; how many groups were so far.
+    """Log that models with these predictions are scored on the test split of `cases`, and count the groups so far.
 
     Args:
         predictions: the contents of every run's predictions.csv.
@@ -25,16 +25,16 @@ def count_access(cases: Path, predictions: Sequence[bytes]) -> int | None:
         None where the cases folder cannot be written to, so that nobody counts.
     """
     digests = sorted(hashlib.sha256(content).hexdigest() for content in predictions)
-    mine = hashlib.sha256("".join(digests).encode()).hexdigest()
+    digest = hashlib.sha256("".join(digests).encode()).hexdigest()
     try:
         with (cases / TABLE).open("a+", newline="") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)  # released with the file
             stream.seek(0)
             seen = {row[0] for row in csv.reader(stream) if len(row) == 2}
-            if mine not in seen:
-                csv.writer(stream, lineterminator="\n").writerow((mine, len(predictions)))
+            if digest not in seen:
+                csv.writer(stream, lineterminator="\n").writerow((digest, len(predictions)))
                 stream.flush()
                 os.fsync(stream.fileno())
     except OSError:
         return None
-    return len(seen | {mine})
+    return len(seen | {digest})

@@ -1,4 +1,4 @@
-"""What a score would be if the labels said nothing: labels, decisions and patients in, the null distribution out.
+"""The score that chance would give: macro-F1 of the same decisions with labels permuted between patients.
 
 Arrays are (n,) as in ricenet.statistics.metrics.
 """

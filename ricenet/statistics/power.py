@@ -1,4 +1,4 @@
-"""What a cohort could not have shown: numbers of patients and true accuracies in, sizes and probabilities out.
+"""Power: which differences a cohort of given size can show, and how often chance shows one.
 
 Accuracies and discordances are shares of patients, one case each; discordance: the share that two models predict
 differently.
@@ -66,6 +66,6 @@ def best_of(models: int, patients: int, accuracy: float, correlation: float, dra
     for start in range(0, draws, batch):
         now = min(batch, draws - start)
         shared = np.sqrt(correlation) * rng.standard_normal((now, 1, patients))
-        own = np.sqrt(1 - correlation) * rng.standard_normal((now, models, patients))
-        best.append((shared + own < below).mean(axis=2).max(axis=1))
+        individual = np.sqrt(1 - correlation) * rng.standard_normal((now, models, patients))
+        best.append((shared + individual < below).mean(axis=2).max(axis=1))
     return np.concatenate(best)

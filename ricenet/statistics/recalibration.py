@@ -1,4 +1,4 @@
-"""A probability on the scale of what was observed: out-of-fold predictions in; a curve with its uncertainty out.
+"""Recalibrate probabilities: out-of-fold predictions in; a curve with its uncertainty out.
 
 Logistic recalibration: log odds of rice = intercept + slope * logit(probability), fitted by maximum likelihood
 (Cox 1958, Biometrika 45:562; Van Calster et al. 2019, BMC Medicine 17:230).
@@ -62,18 +62,18 @@ def fit_recalibration(
         ranking that is worse than chance, or more than MOST_LEFT_OUT of the resamples without a maximum.
     """
     labels, logits = np.asarray(labels), _logit(probabilities)
-    found = _fit(labels, logits, np.ones(len(labels)))
-    if found is None:
+    fitted = _fit(labels, logits, np.ones(len(labels)))
+    if fitted is None:
         return Recalibration(None, "the out-of-fold predictions allow no fit: one class, or one probability parts them")
-    if found[1] <= 0:
+    if fitted[1] <= 0:
         return Recalibration(None, "the out-of-fold predictions rank the classes no better than chance")
     drawn = _draw(labels, logits, patients, seed)
     kept = tuple((round(pair[0], 6), round(pair[1], 6)) for pair in drawn if pair is not None)
     if DRAWS - len(kept) > MOST_LEFT_OUT * DRAWS:
         return Recalibration(None, f"{DRAWS - len(kept)} of {DRAWS} resamples allow no fit: too few cases")
     curve = RecalibrationCurve(
-        intercept=found[0],
-        slope=found[1],
+        intercept=fitted[0],
+        slope=fitted[1],
         draws=kept,
         left_out=DRAWS - len(kept),
         n=len(labels),

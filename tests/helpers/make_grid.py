@@ -13,7 +13,7 @@ from ricenet.cases.case_record import CaseRecord
 from ricenet.cohort.folds import Folds, write_folds
 from ricenet.cohort.ready_cases import ReadyCase, write_cases
 from ricenet.command.schemas import EvaluateConfig, compose
-from ricenet.evaluate import Plan
+from ricenet.evaluate import EvaluationPlan
 from ricenet.paper import PAPER
 from ricenet.training import predictions, run_folder
 from ricenet.training.run_record import RunRecord
@@ -22,11 +22,11 @@ SIZE, SPACING_MM = 12, 10.0
 CAVITY, LESION = (slice(3, 6), slice(3, 6), 4), (slice(6, 9), slice(5, 8), 7)
 
 
-def plan(draws: int, seed: int = 0, **changes: object) -> Plan:
+def plan(draws: int, seed: int = 0, **changes: object) -> EvaluationPlan:
     """The committed plan of the evaluation, with fewer draws."""
     cfg = compose("evaluate", EvaluateConfig, ["run=x"])
     settings = {"test": cfg.test, "contrasts": cfg.contrasts, "subgroups": cfg.subgroups, "clinical": cfg.clinical}
-    return Plan(bootstrap_draws=draws, seed=seed, **(settings | changes))
+    return EvaluationPlan(bootstrap_draws=draws, seed=seed, **(settings | changes))
 
 
 def make_cases(counts: dict[str, tuple[int, int]], events_per_patient: int = 1) -> list[ReadyCase]:
