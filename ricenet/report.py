@@ -107,7 +107,6 @@ def write_report(run: Path, qc: Path | None, pictures: int) -> Path:
     content = render(
         "report.html.j2",
         filters | {"row_name": partial(words.row_name, channels_of=_channels_of(cells))},
-        | {"row_name": partial(words.row_name, channels_of=_channels_of(cells))},
         labels=LABELS,
         sections=[section for section in SECTIONS if evaluation is not None or section[0] not in EVALUATION_SECTIONS],
         control_names=words.CONTROLS,

@@ -15,7 +15,7 @@ VIEW = {
     "sections": [("summary", "Summary")],
     "classes": ("recurrence", "rice"),
     "codes": [],
-    "labels": [],
+    "label_tables": [],
     "pictures": [],
     "n_cases": 0,
     "findings": [],
@@ -27,7 +27,7 @@ VIEW = {
 
 
 def page(**view) -> str:
-    return render("verify.html.j2", {}, **{**VIEW, **view})
+    return render("verify.html.j2", {"p_value": str}, **{**VIEW, **view})
 
 
 def test_what_comes_from_files_is_escaped() -> None:
@@ -48,7 +48,9 @@ def test_the_policy_allows_this_style_and_nothing_from_outside() -> None:
 
 def test_a_name_that_the_template_misses_is_an_error() -> None:
     with pytest.raises(UndefinedError, match="versions"):
-        render("verify.html.j2", {}, **{name: value for name, value in VIEW.items() if name != "versions"})
+        render(
+            "verify.html.j2", {"p_value": str}, **{name: value for name, value in VIEW.items() if name != "versions"}
+        )
 
 
 def test_a_picture_is_made_small_and_keeps_its_shape() -> None:
