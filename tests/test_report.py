@@ -51,7 +51,9 @@ def test_numbers_of_the_page_are_those_of_the_files(run: Path) -> None:
         assert f" {found['n']} {found['oof_macro_f1']:.2f} [{low:.2f}, {high:.2f}] " in row[:100]
     assert "0.80" in page.sections["results"], "the paper's value for all three inputs"
     contrast = summary["contrasts"]["rd_post_event - post_event"]
-    assert f"{contrast['difference']:+.2f}".replace("-", "−") in page.sections["results"]
+    difference = contrast["difference"]
+    shown = f"{difference:+.2f}".replace("-", "−") if round(difference, 2) else "0.00"
+    assert f"rd_post_event − post_event {contrast['n']} {shown} " in page.sections["results"]
     told = "2 of 11 contrasts that were declared beforehand do not pass, 9 cannot be computed yet"
     assert told in page.sections["headline"]
     assert "4 of 14 trainings" in page.sections["headline"]
