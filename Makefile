@@ -13,7 +13,7 @@ PARALLEL := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 GRID := '+modalities=glob(*)' 'fold=range(5)'
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo cases test test-fast test-extended test-all lint format types smoke ablation bench niivue clean
+.PHONY: help install demo cases test test-fast test-extended test-all lint format types smoke ablation bench niivue findings clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -103,6 +103,9 @@ bench: .venv/.bench  ## ours against its peers, interleaved: one JSON each under
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python -m ricenet.phantom out=$(OUT)/bench-raw format=nifti patients=2 spacing_mm=1 seed=21
 	$(BIN)/python benchmarks/preprocess.py $(OUT)/bench-raw rounds=1
+
+findings: install  ## write docs/findings.md anew from the source
+	PYTHONPATH=tests $(BIN)/python -m helpers.finding_codes
 
 niivue:  ## fetch the pinned viewer of the pages again and check it (npm; its files are committed)
 	sh ricenet/display/niivue/fetch.sh

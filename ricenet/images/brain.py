@@ -209,7 +209,7 @@ def _quietly(command: list[Any]) -> int:
 
 def _from_user(head: Volume, user_mask: Volume | None) -> Mask:
     if user_mask is None:
-        hint = "fill that column or use brain=hdbet"
+        hint = "give one, or use brain=hdbet"
         raise InvalidInput("brain=mask needs a brain_mask file", hint, code="brain.mask_missing")
     shape, apart = user_mask.voxels.shape, _apart_mm(head, user_mask.voxels.shape, user_mask.world_from_voxel)
     if apart > SAME_GRID_MM:

@@ -28,20 +28,21 @@ def check_dose(dose: Volume, prescription_gy: float | None, fractions: int | Non
             that does not fit the prescription.
     """
     lowest, highest = float(dose.voxels.min()), float(dose.voxels.max())
+    maximum = f"expected a maximum dose of {MAX_GY[0]:g}-{MAX_GY[1]:g} Gy, got {highest:.4g}"
     if lowest < -NEGATIVE_GY:
         message = f"expected a dose of at least 0 Gy, got {lowest:.3g}"
         raise InvalidInput(message, "resample it linearly", code="dose.negative")
     if highest > MIN_CGY:
-        raise _maximum(highest, "is it in cGy? then divide it by 100", "dose.cgy")
+        raise InvalidInput(maximum, "is it in cGy? then divide it by 100", code="dose.cgy")
     if highest > MAX_GY[1]:
-        raise _maximum(highest, "plans that replace one another summed, or another unit?", "dose.too_high")
+        raise InvalidInput(maximum, "plans that replace one another summed, or another unit?", code="dose.too_high")
     if prescription_gy and fractions and fractions > 1:
         per_fraction = prescription_gy / fractions
         if abs(highest / per_fraction - 1) <= MAX_OVER_PRESCRIPTION[1] - 1:
             hint = f"it looks like one of {fractions} fractions: multiply it by {fractions}"
-            raise _maximum(highest, hint, "dose.one_fraction")
+            raise InvalidInput(maximum, hint, code="dose.one_fraction")
     if highest < MAX_GY[0]:
-        raise _maximum(highest, "one fraction, or relative? give the whole treatment in Gy", "dose.too_low")
+        raise InvalidInput(maximum, "one fraction, or relative? give the whole treatment in Gy", code="dose.too_low")
     if prescription_gy and not MAX_OVER_PRESCRIPTION[0] <= highest / prescription_gy <= MAX_OVER_PRESCRIPTION[1]:
         low, high = (share * prescription_gy for share in MAX_OVER_PRESCRIPTION)
         raise InvalidInput(
@@ -51,11 +52,6 @@ def check_dose(dose: Volume, prescription_gy: float | None, fractions: int | Non
             code="dose.not_as_prescribed",
         )
     return replace(dose, voxels=np.maximum(dose.voxels, 0))
-
-
-def _maximum(highest: float, hint: str, code: str) -> InvalidInput:
-    low, high = MAX_GY
-    return InvalidInput(f"expected a maximum dose of {low:g}-{high:g} Gy, got {highest:.4g}", hint, code=code)
 
 
 def check_coverage(share: float) -> None:

@@ -1,0 +1,283 @@
+"""docs/findings.md from the source: every code of InvalidInput, Finding and Ended in ricenet/, read by its syntax tree.
+
+Run: make findings. A code is a literal, a local name or a choice of literals, or the argument of one of HELPERS.
+"""
+
+import ast
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from textwrap import wrap
+
+import ricenet
+
+PACKAGE = Path(ricenet.__file__).parent
+PAGE = PACKAGE.parent / "docs" / "findings.md"
+REFUSED = "refused"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Where a call has its code, message, hint and severity: place among the positional arguments.
+
+    Attributes:
+        prefixes: what stands before the code that is given.
+    """
+
+    code: int
+    message: int
+    hint: int
+    severity: int | None = None
+    default_severity: str = REFUSED
+    prefixes: tuple[str, ...] = ("",)
+
+
+KINDS = {
+    "InvalidInput": Signature(code=99, message=0, hint=1),
+    "Finding": Signature(code=0, message=2, hint=3, severity=4, default_severity="error"),
+    "Ended": Signature(code=2, message=3, hint=99, default_severity="failed"),
+}
+# Functions that make one of these of a code: by module, or "" for all, and name.
+HELPERS = {
+    ("cohort/table.py", "report"): Signature(code=0, message=1, hint=2, default_severity="error"),
+    ("delivery/rtdose.py", "refusal"): Signature(code=0, message=1, hint=2, prefixes=("rtdose.",)),
+    ("delivery/rtplan.py", "refusal"): Signature(code=0, message=1, hint=2, prefixes=("rtplan.",)),
+    ("delivery/rtobject.py", "refusal"): Signature(code=0, message=1, hint=2, prefixes=("rtdose.", "rtplan.")),
+    ("delivery/courses.py", "refusal"): Signature(code=0, message=1, hint=2, prefixes=("treatment.",)),
+    ("delivery/treatment.py", "refusal"): Signature(code=0, message=1, hint=2, prefixes=("treatment.",)),
+    ("", "broken"): Signature(code=0, message=1, hint=2, prefixes=("model.",)),
+}
+# Inside of these the code is an argument; their calls are read instead.
+INSIDE_HELPERS = {"report", "refusal", "broken"}
+CODE = re.compile(r"[a-z0-9_]+\.[a-z0-9_{}]+")
+
+
+@dataclass(frozen=True, order=True)
+class Entry:
+    """One place that reports a code."""
+
+    code: str
+    severity: str
+    message: str
+    hint: str
+    module: str
+
+
+@dataclass(frozen=True)
+class Unresolved(Exception):
+    """A code that cannot be read from the source."""
+
+    place: str
+
+
+@cache
+def entries() -> list[Entry]:
+    """Every code with what is said at each of its places, sorted.
+
+    Raises:
+        Unresolved: a code that is no literal.
+    """
+    found: set[Entry] = set()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        found.update(module_entries(path))
+    return sorted(found)
+
+
+def module_entries(path: Path) -> Iterator[Entry]:
+    """The entries of one module."""
+    module = path.relative_to(PACKAGE).as_posix() if path.is_relative_to(PACKAGE) else path.name
+    tree = ast.parse(path.read_text())
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        name = _name(call.func)
+        signature = KINDS.get(name) or HELPERS.get((module, name)) or HELPERS.get(("", name))
+        around = [each for each in functions if each.lineno <= call.lineno <= (each.end_lineno or 0)]
+        if signature is None or (name in KINDS and any(each.name in INSIDE_HELPERS for each in around)):
+            continue
+        yield from _entries_of(call, signature, _Names(around, constants(module)), module)
+
+
+def _entries_of(call: ast.Call, signature: Signature, names: "_Names", module: str) -> Iterator[Entry]:
+    given = _argument(call, "code", signature.code) or _argument(call, "rule", signature.code)
+    if given is None:
+        if _name(call.func) == "Ended":
+            return  # it ended well
+        raise Unresolved(f"{module}:{call.lineno}")
+    if isinstance(given, ast.Attribute) and given.attr == "code":
+        return  # passes on what another place reports
+    message = names.text(_argument(call, "message", signature.message))
+    hint = names.text(_argument(call, "hint", signature.hint))
+    severity = signature.default_severity
+    if signature.severity is not None:
+        severity = names.text(_argument(call, "severity", signature.severity)) or severity
+    for code in names.choices(given):
+        for prefix in signature.prefixes:
+            if not CODE.fullmatch(prefix + code):
+                raise Unresolved(f"{module}:{call.lineno}: {prefix}{code}")
+            yield Entry(prefix + code, severity, message, hint, module.removesuffix(".py"))
+
+
+def _argument(call: ast.Call, name: str, place: int) -> ast.expr | None:
+    named = [keyword.value for keyword in call.keywords if keyword.arg == name]
+    return named[0] if named else call.args[place] if place < len(call.args) else None
+
+
+def _name(function: ast.expr) -> str:
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+
+
+@dataclass(frozen=True)
+class _Names:
+    """What local names and constants stand for at a place."""
+
+    functions: list[ast.FunctionDef]
+    constants: Mapping[str, object]
+
+    def choices(self, node: ast.expr) -> list[str]:
+        """The texts that an expression can be."""
+        if isinstance(node, ast.IfExp):
+            return self.choices(node.body) + self.choices(node.orelse)
+        if isinstance(node, ast.Name) and (values := self._assigned(node.id)):
+            return list(dict.fromkeys(choice for value in values for choice in self.choices(value)))
+        return [self.text(node)]
+
+    def text(self, node: ast.expr | None) -> str:
+        """An expression as text, with what is filled in as {names}."""
+        if node is None:
+            return ""
+        if isinstance(node, ast.Constant):
+            return str(node.value)
+        if isinstance(node, ast.JoinedStr):
+            return "".join(map(self._part, node.values))
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+            return self.text(node.left) + self.text(node.right)
+        if isinstance(node, ast.IfExp):
+            return " / ".join(filter(None, dict.fromkeys(self.choices(node))))
+        if isinstance(node, ast.Name):
+            if node.id in self.constants:
+                return str(self.constants[node.id])
+            if values := self._assigned(node.id):
+                return " / ".join(dict.fromkeys(map(self.text, values)))
+        return f"{{{_readable(node)}}}"
+
+    def _part(self, node: ast.expr) -> str:
+        if not isinstance(node, ast.FormattedValue):
+            return self.text(node)
+        value = node.value
+        if isinstance(value, ast.Name) and value.id in self.constants:
+            format_spec = self.text(node.format_spec) if node.format_spec else ""
+            return format(self.constants[value.id], format_spec)
+        if isinstance(value, ast.Name | ast.IfExp):
+            return self.text(value)
+        return f"{{{_readable(value)}}}"
+
+    def _assigned(self, name: str) -> list[ast.expr]:
+        """The texts that a function gives to a local name; nothing where one of them is no text."""
+        values = [
+            value
+            for function in self.functions[-1:]
+            for node in ast.walk(function)
+            if isinstance(node, ast.Assign)
+            for target in node.targets
+            for value in _given_to(target, node.value, name)
+        ]
+        return values if all(isinstance(value, ast.Constant | ast.JoinedStr | ast.IfExp) for value in values) else []
+
+
+def _given_to(target: ast.expr, value: ast.expr, name: str) -> list[ast.expr]:
+    if isinstance(target, ast.Name) and target.id == name:
+        return [value]
+    if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+        pairs = zip(target.elts, value.elts, strict=False)
+        return [each for part, given in pairs for each in _given_to(part, given, name)]
+    return []
+
+
+def _readable(node: ast.expr) -> str:
+    """A short name for an expression: its last attribute or variable."""
+    if isinstance(node, ast.Call):
+        function = _name(node.func)
+        if function == "join" and node.args:
+            return _readable(node.args[0])
+        if function == "len" and node.args:
+            return f"number of {_readable(node.args[0])}"
+        return _readable(node.args[0]) if node.args else _readable(node.func)
+    if isinstance(node, ast.Attribute):
+        return node.attr.replace("_", " ").lower()
+    if isinstance(node, ast.Name):
+        return node.id.replace("_", " ").lower()
+    if isinstance(node, ast.Subscript):
+        key = node.slice.value if isinstance(node.slice, ast.Constant) else None
+        return key.replace("_", " ") if isinstance(key, str) else _readable(node.value)
+    if isinstance(node, ast.GeneratorExp | ast.ListComp | ast.SetComp):
+        return _readable(node.generators[0].iter)
+    if isinstance(node, ast.BinOp):
+        return _readable(node.left)
+    if isinstance(node, ast.BoolOp):
+        return _readable(node.values[0])
+    if isinstance(node, ast.IfExp):
+        return _readable(node.body)
+    if isinstance(node, ast.Constant):
+        return str(node.value).strip() or "value"
+    return "value"
+
+
+@cache
+def constants(module: str) -> dict[str, object]:
+    """The text and number constants that a module defines or imports from another of ours."""
+    path = PACKAGE / module
+    if not path.is_file():
+        return {}
+    found: dict[str, object] = {}
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
+            found |= {target.id: node.value.value for target in node.targets if isinstance(target, ast.Name)}
+        elif isinstance(node, ast.Assign):
+            names = [each.id for target in node.targets for each in ast.walk(target) if isinstance(each, ast.Name)]
+            for name in names:
+                values = _given_to(node.targets[0], node.value, name)
+                found.update((name, value.value) for value in values if isinstance(value, ast.Constant))
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ricenet."):
+            source = constants(f"{node.module.replace('.', '/').removeprefix('ricenet/')}.py")
+            found |= {name.name: source[name.name] for name in node.names if name.name in source}
+    return {name: value for name, value in found.items() if isinstance(value, str | int | float)}
+
+
+def page() -> str:
+    """The text of docs/findings.md."""
+    groups: dict[str, list[Entry]] = defaultdict(list)
+    for entry in entries():
+        groups[entry.code.partition(".")[0]].append(entry)
+    lines = [
+        "# Findings and refusals",
+        "",
+        "Every code that ricenet reports, generated from the source by `make findings`. What a message",
+        "fills in stands in {braces}; alternatives are parted by a slash.",
+        "",
+        "- *refused*: the command ends with exit code 3, or preprocessing lists the case in failed.csv.",
+        "- *error*, *warning*, *info*: a finding of `verify` or `predict`.",
+        "- *failed*: the process of one case ended otherwise.",
+        "",
+        *wrap(", ".join(f"[{group}](#{group})" for group in sorted(groups)), 100, break_on_hyphens=False),
+    ]
+    for group, members in sorted(groups.items()):
+        lines += ["", f"## {group}", "", "| code | kind | what is wrong | what to do | module |"]
+        lines += ["| --- | --- | --- | --- | --- |"]
+        lines += [
+            f"| `{entry.code}` | {entry.severity} | {_cell(entry.message)} | {_cell(entry.hint)} | {entry.module} |"
+            for entry in members
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
+    sys.stdout.write(f"{PAGE.name}: {len({entry.code for entry in entries()})} codes\n")
