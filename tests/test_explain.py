@@ -16,11 +16,13 @@ from helpers.tiny_grid import ORIGIN_MM, SHAPE, SPACING_MM, write_tiny_cases, wr
 
 from ricenet.cases.case_reader import load_case
 from ricenet.cohort.folds import Folds
+from ricenet.cohort.ready_cases import ReadyCase
 from ricenet.command.exits import EXIT_DONE, EXIT_INVALID_INPUT, EXIT_USAGE
 from ricenet.errors import Incomplete, InvalidInput, WrongUsage
-from ricenet.explain import _device, explain
+from ricenet.explain import _device, explain, explain_case, load_fold_model
 from ricenet.explanation.attribution import rank_agreement
-from ricenet.explanation.case_map import ExplainSettings
+from ricenet.explanation.case_map import CaseMap, ExplainSettings, FoldModel, map_case
+from ricenet.explanation.explained_case import Scene, read_scene
 from ricenet.explanation.map_record import VERSION
 from ricenet.occlusion.sensitivity import Occlusion, OcclusionPlan, drop_map, occlude
 from ricenet.training.network import load_network
@@ -71,6 +73,29 @@ def expected_map(run: Path, folds: Folds, key: str, members: list[int]) -> np.nd
     return drop_map(answered(run, folds, key, members))
 
 
+def first_case(grid: tuple[Path, Folds], asked: ExplainSettings) -> tuple[ReadyCase, Scene, FoldModel]:
+    """The first case of fold 0, and the model that explains it."""
+    run, folds = grid
+    case, cases = folds.validation(0)[0], run.parent / "cases"
+    model = load_fold_model(finished_folds(finished_runs(run), NAME, cases, folds)[0], cases, folds, asked)
+    return case, read_scene(cases, case, CHANNELS, asked.masks), model
+
+
+def explain_alone(grid: tuple[Path, Folds], **changed: Any) -> None:
+    """Explain the first case of fold 0 as the command does, without summary and pictures of the cohort."""
+    asked = settings(**changed)
+    case, scene, model = first_case(grid, asked)
+    out = grid[0] / "explanation" / NAME / case.case_key
+    explain_case(out, grid[0].parent / "cases" / case.folder, scene, [model], asked, case.name)
+
+
+def mapped(grid: tuple[Path, Folds], **changed: Any) -> CaseMap:
+    """The maps and numbers of the first case of fold 0, without any picture."""
+    asked = settings(**changed)
+    case, scene, model = first_case(grid, asked)
+    return map_case(scene, [model], asked, "0" * 64, case.name)
+
+
 def test_every_case_is_explained_by_models_that_did_not_see_it(grid: tuple[Path, Folds]) -> None:
     run, folds = grid
     explain(run, NAME, "all", settings())
@@ -111,14 +136,22 @@ def test_every_case_is_explained_by_models_that_did_not_see_it(grid: tuple[Path,
 
 def test_what_did_not_change_is_kept_and_what_did_is_made_again(grid: tuple[Path, Folds]) -> None:
     run, folds = grid
-    key = folds.validation(0)[0].case_key
-    folder = run / "explanation" / NAME / key
+    case = folds.validation(0)[0]
+    folder = run / "explanation" / NAME / case.case_key
+    explain(run, NAME, case.case_key, settings())
+    made = (folder / "occlusion.json").stat().st_mtime_ns
+    cohort = run / "explanation" / NAME / "cohort.png"
+    drawn = cohort.stat().st_mtime_ns
+    explain(run, NAME, case.case_key, settings())
+    assert (folder / "occlusion.json").stat().st_mtime_ns == made, "the command keeps what is the same"
+    assert cohort.stat().st_mtime_ns == drawn
 
     def explained_at(**changed: Any) -> int:
-        explain(run, NAME, key, settings(**changed))
+        explain_alone(grid, **changed)
         return (folder / "occlusion.json").stat().st_mtime_ns
 
     first = explained_at()
+    assert first == made
     pictures = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert explained_at() == first
     assert explained_at(batch_size=3) == first, "the batch size decides the speed, not the map"
@@ -183,43 +216,32 @@ def test_shuffled_weights_perturbation_and_agreement_of_folds(grid: tuple[Path, 
 def test_a_mask_counts_as_the_lesion_and_changes_the_record(grid: tuple[Path, Folds]) -> None:
     run, folds = grid
     case = folds.validation(0)[0]
-    explain(run, NAME, case.case_key, settings())
+    explain_alone(grid)
     affine = read_map(run, case.case_key).affine
     brain = np.load(run.parent / "cases" / case.folder / "brain.npy")
     folder = run.parent / "masks" / case.case_key
     folder.mkdir(parents=True)
     nibabel.save(nibabel.Nifti1Image(brain.astype(np.uint8), affine), folder / "lesion.nii.gz")
-    explain(run, NAME, case.case_key, settings(masks=run.parent / "masks"))
+    explain_alone(grid, masks=run.parent / "masks")
     assert record_of(run, case.case_key)["brain_share"]["lesion"] == 1.0
     assert str(folder) not in json.dumps(record_of(run, case.case_key))
 
 
 def test_fills_give_other_maps(grid: tuple[Path, Folds]) -> None:
-    run, folds = grid
-    key = folds.validation(0)[0].case_key
-    maps = []
-    for fill in (0.0, 0.7, "blur", {"rd": 0.7}):
-        explain(run, NAME, key, settings(fill=fill))
-        maps.append(read_map(run, key).get_fdata())
+    maps = [mapped(grid, fill=fill).maps["occlusion"] for fill in (0.0, 0.7, "blur", {"rd": 0.7})]
     assert all(np.abs(one - other).max() > 1e-4 for one, other in itertools.combinations(maps, 2))
     with pytest.raises(WrongUsage, match="among post, event, rd, got flair"):
-        explain(run, NAME, key, settings(fill={"flair": 1.0}))
+        explain(grid[0], NAME, grid[1].validation(0)[0].case_key, settings(fill={"flair": 1.0}))
 
 
 def test_refinement_adds_cubes_and_bf16_says_its_error(grid: tuple[Path, Folds]) -> None:
-    run, folds = grid
-    key = folds.validation(0)[0].case_key
-    explain(run, NAME, key, settings())
-    coarse, exact = record_of(run, key), read_map(run, key).get_fdata()
-    assert (coarse["method"], coarse["logit_error"]) == ("incremental, fp32", None)
-    explain(run, NAME, key, settings(precision="bf16"))
-    record, rough = record_of(run, key), read_map(run, key).get_fdata()
-    assert 0 < record["logit_error"] < 0.1
-    assert 0 < np.abs(rough - exact).max() < record["logit_error"]
-    explain(run, NAME, key, settings(refine_mm=5))
-    fine = record_of(run, key)
-    assert fine["positions"] > coarse["positions"]
-    assert fine["drop_max"] != coarse["drop_max"]
+    exact, rough, fine = (mapped(grid, **changed) for changed in ({}, {"precision": "bf16"}, {"refine_mm": 5}))
+    assert (exact.record.method, exact.record.logit_error) == ("incremental, fp32", None)
+    assert 0 < rough.record.logit_error < 0.1
+    difference = np.abs(rough.maps["occlusion"] - exact.maps["occlusion"]).max()
+    assert 0 < difference < rough.record.logit_error
+    assert fine.record.positions > exact.record.positions
+    assert fine.record.drop_max != exact.record.drop_max
 
 
 def test_records_of_another_version_are_left_out_and_made_again(
