@@ -31,7 +31,7 @@ from ricenet.errors import Incomplete, InvalidInput, WrongUsage
 
 if TYPE_CHECKING:
     from ricenet.delivery.ingest_record import CaseIngestRecord, UnusedRecord
-    from ricenet.delivery.intake import Intake, Settings
+    from ricenet.delivery.intake import Intake, IntakeSettings
     from ricenet.delivery.public_cohorts import Entry
     from ricenet.delivery.series import PatientFiles
 
@@ -39,26 +39,34 @@ log = logging.getLogger(__name__)
 LAYOUTS = ("dicom", "lumiere", "cfb_gbm")
 MORE_COLUMNS = ("post_day", "event_day", "scanner_post", "scanner_event")
 RECORD = "ingest.json"
-LIMIT_MINUTES, MEMORY_GB = 30.0, 8.0  # of one case
+LIMIT_MINUTES = 30.0  # of one case
+MEMORY_GB = 8.0  # of one case
 INGEST_VERSION = 1  # part of every case's digest: raise it when the same delivery gives other volumes
 
 
 @dataclass(frozen=True)
 class Keys:
-    """`secret` makes the pseudonyms and lies beside the label table; `cohort` is what read_cohort uses, one way from
-    it: who holds the cohort folder cannot get back.
-    """
+    """The keys of the pseudonyms; `secret`, from which both are made, lies beside the label table."""
 
     secret: bytes
 
     @property
     def cohort(self) -> bytes:
+        """The key that read_cohort uses; a hash, so that nobody gets from the cohort folder to the secret."""
         return hashlib.blake2b(b"cohort", key=self.secret, digest_size=32).digest()
 
 
 @dataclass(frozen=True)
 class Task:
-    """One labelled event. `files`: a DICOM patient; `entry`: a case of a NIfTI cohort; one of them, or none found."""
+    """One labelled event and what the delivery holds of it.
+
+    Attributes:
+        label: its row of the label table.
+        patient, event: pseudonyms.
+        key: pseudonym of the case.
+        files: of a DICOM delivery; None where there is no file of the patient.
+        entry: of a NIfTI cohort.
+    """
 
     label: LabelRow
     patient: str
@@ -101,7 +109,7 @@ def ingest(
     rows: list[LabelRow],
     out: Path,
     layout: str,
-    settings: "Settings",
+    settings: "IntakeSettings",
     keys: Keys,
     *,
     keep: list[str],
@@ -126,25 +134,27 @@ def ingest(
     if not delivery.is_dir():
         raise InvalidInput("the delivery folder does not exist", "correct delivery=", code="delivery.missing")
     tasks, unused = _find(delivery, rows, layout, keys)
-    wanted = [task for task in tasks if not task.excluded_because]
+    requested = [task for task in tasks if not task.excluded_because]
     out.mkdir(parents=True, exist_ok=True)
     with hold(out):
         write_key(out / KEY_FILE, keys.cohort)
-        records = _take_all_in(wanted, out, settings, keys, jobs)
+        records = _take_all_in(requested, out, settings, keys, jobs)
         _write_tables(out, [_row(task, records.get(task.key), keep) for task in tasks], records, unused, keep)
         _remove_others(out, set(records))
-    problems = [problem for task in wanted if (problem := records[task.key].problem) is not None]
-    log.info("%d cases ready, %d excluded by the label table", len(wanted) - len(problems), len(tasks) - len(wanted))
+    problems = [problem for task in requested if (problem := records[task.key].problem) is not None]
+    log.info(
+        "%d cases ready, %d excluded by the label table", len(requested) - len(problems), len(tasks) - len(requested)
+    )
     if problems:
         lines = "\n".join(f"  [{problem.code}] {problem.message}; {problem.hint}" for problem in problems)
         raise Incomplete(
-            f"{len(problems)} of {len(wanted)} cases cannot be used as they are; the others are in. They stand in "
+            f"{len(problems)} of {len(requested)} cases cannot be used as they are; the others are in. They stand in "
             f"cohort.csv with the reason, and <case>/{RECORD} lists what there was to choose from:\n{lines}"
         )
 
 
 def _find(delivery: Path, rows: list[LabelRow], layout: str, keys: Keys) -> tuple[list[Task], "UnusedRecord"]:
-    """What there is for each row, and counts of what the delivery holds besides."""
+    """Match the delivery with the label rows, and count what is left over."""
     from ricenet.delivery.ingest_record import UnusedRecord
 
     if layout != "dicom":
@@ -167,11 +177,11 @@ def _task(label: LabelRow, keys: Keys, files: "PatientFiles | None" = None, entr
     return Task(label, patient, event, case_key(keys.cohort, patient, event), files, entry)
 
 
-def _digest(task: Task, settings: "Settings", keys: Keys) -> str:
-    """Of all that decides the case: label row, rules, and size and time of change of every file."""
+def _digest(task: Task, settings: "IntakeSettings", keys: Keys) -> str:
+    """Hash all that decides the case: label row, rules, and size and time of change of every file."""
     paths: list[Path] = []
     if task.files is not None:
-        paths = [*(path for one in task.files.series for path in one.files), *task.files.doses, *task.files.plans]
+        paths = [*(path for series in task.files.series for path in series.files), *task.files.doses, *task.files.plans]
     elif task.entry is not None:
         paths = [*task.entry.images.values(), *([task.entry.brain_mask] if task.entry.brain_mask else [])]
     stamps = sorted((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths)
@@ -180,9 +190,9 @@ def _digest(task: Task, settings: "Settings", keys: Keys) -> str:
 
 
 def _take_all_in(
-    tasks: list[Task], out: Path, settings: "Settings", keys: Keys, jobs: int
+    tasks: list[Task], out: Path, settings: "IntakeSettings", keys: Keys, jobs: int
 ) -> "dict[str, CaseIngestRecord]":
-    """The record of every case by its key: from this run or, where nothing changed, from an earlier one."""
+    """Ingest every case whose delivery changed; return the records of all by case key."""
     from tqdm import tqdm
 
     from ricenet.delivery.ingest_record import CaseIngestRecord, ProblemRecord
@@ -220,8 +230,8 @@ def _finished(folder: Path, digest: str) -> "CaseIngestRecord | None":
     return record if record.digest == digest and record.problem is None else None
 
 
-def take_in(task: Task, digest: str, out: Path, settings: "Settings", keys: Keys) -> "CaseIngestRecord":
-    """Write the folder of one case, complete or not at all; returns its record, which says so if it has a problem."""
+def take_in(task: Task, digest: str, out: Path, settings: "IntakeSettings", keys: Keys) -> "CaseIngestRecord":
+    """Write the folder of one case atomically; its record, which is returned, says so if it has a problem."""
     from ricenet.delivery.ingest_record import CaseIngestRecord, ProblemRecord
     from ricenet.delivery.intake import write_volumes
 
@@ -240,7 +250,7 @@ def take_in(task: Task, digest: str, out: Path, settings: "Settings", keys: Keys
     return record
 
 
-def _read(task: Task, settings: "Settings", keys: Keys, scratch: Path) -> "Intake":
+def _read(task: Task, settings: "IntakeSettings", keys: Keys, scratch: Path) -> "Intake":
     from ricenet.delivery.intake import Intake, from_dicom, from_nifti
 
     if task.entry is not None:
@@ -304,12 +314,12 @@ def _write_tables(
 
 
 def _remove_others(out: Path, keys: set[str]) -> None:
-    """Who left the label table, or was excluded, leaves the cohort folder: consent can be withdrawn."""
+    """Remove the folders of cases that left the label table or were excluded: consent can be withdrawn."""
     others = [path.parent for path in out.glob(f"c*/{RECORD}") if path.parent.name not in keys]
     for folder in others:
         remove_folder(folder)
     if others:
-        log.info("%d case folders removed that the label table no longer asks for", len(others))
+        log.info("removed %d case folders that the label table no longer lists", len(others))
 
 
 if __name__ == "__main__":

@@ -105,7 +105,7 @@ def _check_same(out: Path, record: "PhantomRecord") -> None:
         )
     existing = PhantomRecord.read(out / MARKER, "choose another folder or remove it")
     changed = [
-        f"{name}: {then} there, {now} asked"
+        f"{name}: {then} in the folder, {now} requested"
         for (name, then), (_, now) in zip(existing, record, strict=True)
         if then != now
     ]
@@ -115,7 +115,7 @@ def _check_same(out: Path, record: "PhantomRecord") -> None:
             "choose another folder",
             code="out.changed",
         )
-    print(f"{record.patients} phantom patients are there already: {out}")
+    print(f"{record.patients} phantom patients exist already: {out}")
 
 
 def _write_ready_cohort(out: Path, draws: "list[Draw]", key: bytes, jobs: int, record: "PhantomRecord") -> None:

@@ -24,7 +24,7 @@ from ricenet.errors import Incomplete, InvalidInput, WrongUsage
 
 if TYPE_CHECKING:
     from ricenet.cohort.table import Case
-    from ricenet.delivery.intake import Settings as IntakeSettings
+    from ricenet.delivery.intake import IntakeSettings
     from ricenet.prediction.ensemble import Ensemble, PredictionSettings
     from ricenet.prediction.model_folder import Model
     from ricenet.prediction.new_patient import PatientDetails

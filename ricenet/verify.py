@@ -1,4 +1,4 @@
-"""Look a cohort over without changing it: cohort.csv and its images in, verify.json and verify.html out.
+"""Check a cohort without changing it: cohort.csv and its images in, verify.json and verify.html out.
 
 Run: python -m ricenet.verify cohort=DIR. Every case is read in a process of its own and every finding is reported, none
 stops the others. Exit code 3 where there is an error, 0 otherwise. The one thing made in the cohort folder is the key
@@ -61,9 +61,9 @@ def main(cfg: VerifyConfig) -> None:
         print(f"{severity} {code}: {count}")
     print(f"{len(findings)} findings")
     print("written: verify.json and verify.html in the out folder")
-    wrong = {found.case for found in findings if found.severity == "error"}
-    if wrong:
-        named = "; ".join(sorted(wrong))
+    faulty = {finding.case for finding in findings if finding.severity == "error"}
+    if faulty:
+        named = "; ".join(sorted(faulty))
         raise InvalidInput(f"errors in {named}", "verify.html in the out folder lists them all", code="cohort.findings")
 
 
@@ -109,9 +109,10 @@ def verify_cohort(
     traces = [each.traces for each in examined]
     findings += find_duplicates(traces)
     findings += check_manifest(cohort, _files(examined))
-    tables, excluded = label_tables(cases), count_excluded(cohort)
+    tables = label_tables(cases)
+    excluded = count_excluded(cohort)
     findings += check_tables(tables) + check_class_sizes(cases)
-    findings.sort(key=lambda found: (SEVERITIES.index(found.severity), found.code, found.case, found.channel))
+    findings.sort(key=lambda finding: (SEVERITIES.index(finding.severity), finding.code, finding.case, finding.channel))
     out.mkdir(parents=True, exist_ok=True)
     record = _record(findings, cases, examined, tables, excluded)
     record.write(out / "verify.json")
@@ -122,12 +123,12 @@ def verify_cohort(
 
 def count_codes(findings: Sequence[Finding]) -> list[tuple[str, str, int]]:
     """(severity, code, how many), errors first."""
-    counts = Counter((SEVERITIES.index(found.severity), found.code) for found in findings)
+    counts = Counter((SEVERITIES.index(finding.severity), finding.code) for finding in findings)
     return [(SEVERITIES[severity], code, count) for (severity, code), count in sorted(counts.items())]
 
 
 def _readable(case: Case, cohort: Path) -> Case:
-    """The case without the files that are missing or lie elsewhere: the table's findings name those."""
+    """Leave out the files that are missing or lie elsewhere: the findings about the table name those."""
     root = cohort.resolve()
 
     def good(path: Path | None) -> Path | None:
@@ -143,7 +144,8 @@ def _examine_all(
     """Every case that could be examined, in the table's order; and a finding for each process that ended otherwise."""
     from ricenet.checks.case_checks import examine
 
-    done, failed = {}, []
+    done: dict[str, Examined] = {}
+    failed = []
     for name, end in _run_all("examine", examine, tasks, limits):
         if end.kind == "done":
             done[name] = end.value
@@ -156,14 +158,14 @@ def _draw_all(cases: dict[str, tuple[Case]], limits: Limits) -> list[Picture]:
     from ricenet.checks.case_checks import draw
 
     drawn = dict(_run_all("draw", draw, cases, limits))
-    shown = []
+    pictures = []
     for name in cases:
         if drawn[name].kind != "done":
             log.warning("no picture of %s", drawn[name])
         elif drawn[name].value:
             alt = "Axial, coronal and sagittal slices of the MRIs and the dose, each in its own frame"
-            shown.append(Picture(jpeg(io.BytesIO(drawn[name].value)), alt, name))
-    return shown
+            pictures.append(Picture(jpeg(io.BytesIO(drawn[name].value)), alt, name))
+    return pictures
 
 
 def _run_all(
@@ -187,7 +189,7 @@ def _to_draw(
     findings: Sequence[Finding], tasks: Mapping[str, tuple[Case, Path | None, bool]], pictures: int
 ) -> dict[str, tuple[Case]]:
     """The cases with findings first, then others."""
-    named = [found.case for found in findings if found.case in tasks]
+    named = [finding.case for finding in findings if finding.case in tasks]
     return {name: tasks[name][:1] for name in list(dict.fromkeys([*named, *tasks]))[:pictures]}
 
 
@@ -203,7 +205,7 @@ def _record(
     of_row = {each.traces.case.row: each for each in examined}
     return VerifyRecord(
         findings=findings,
-        counts={severity: sum(found.severity == severity for found in findings) for severity in SEVERITIES},
+        counts={severity: sum(finding.severity == severity for finding in findings) for severity in SEVERITIES},
         cases=[
             VerifiedCase(
                 case_key=case.key,

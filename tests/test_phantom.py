@@ -155,7 +155,7 @@ def test_another_cohort_in_the_folder_is_refused(phantom_cases: Path, tmp_path: 
     assert run(f"out={out}", *same).returncode == 0
     refused = run(f"out={out}", *same, "seed=1")
     assert refused.returncode == 3
-    assert "seed: 0 there, 1 asked" in refused.stderr
+    assert "seed: 0 in the folder, 1 requested" in refused.stderr
 
 
 def test_unknown_format_is_a_usage_error(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""One case of a cohort, examined in a process of its own: its files in; findings, facts, traces and a picture out."""
+"""Check the files of one case, and draw them: a Case in; findings, facts, fingerprints and a picture out."""
 
 import io
 from collections.abc import Mapping
@@ -53,8 +53,8 @@ def examine(case: Case, ready: Path | None, flip: bool) -> Examined:
             findings += image_checks.check_intensity(images[role], case.name, role)
     if "rd" in images:
         findings += image_checks.check_dose(images["rd"], case)
-    wrong = {found.channel for found in findings if found.severity == "error" and found.code.startswith("role.looks")}
-    images = {role: image for role, image in images.items() if role not in wrong}
+    swapped = {each.channel for each in findings if each.severity == "error" and each.code.startswith("role.looks")}
+    images = {role: image for role, image in images.items() if role not in swapped}
     facts = CaseFacts(images={role: _facts(image) for role, image in images.items()})
     record = _record(ready, files, case, findings)
     if "rd" in images and (measured := _dose_share(images, files, record)) is not None:
@@ -113,8 +113,8 @@ def _dose_share(
     planned_on_post = files.get("planning", files.get("post")) == files.get("post")
     if planned_on_post and "brain_mask" in images:
         return image_checks.dose_share_of_mask(images["rd"], images["brain_mask"]), True
-    shown = images.get("post" if planned_on_post else "planning")
-    return None if shown is None else (image_checks.dose_share_of_head(images["rd"], shown), False)
+    planned = images.get("post" if planned_on_post else "planning")
+    return None if planned is None else (image_checks.dose_share_of_head(images["rd"], planned), False)
 
 
 def _thumbnail(ready: Path | None, record: CaseRecord | None) -> NDArray[np.float32] | None:

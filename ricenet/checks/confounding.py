@@ -1,4 +1,4 @@
-"""What the label hangs together with besides the tumour: the rows of a cohort in; counts and a screening out.
+"""Screen for confounders: columns of the cohort table that are associated with the label.
 
 A network may learn the scanner in place of the disease where one class was scanned on another machine. The values of
 these columns may be a hospital's or a header's text, so they are called A, B, ... with the first row that has them.
@@ -32,18 +32,18 @@ def label_tables(cases: Sequence[Case]) -> list[LabelTable]:
 
 
 def check_tables(tables: Sequence[LabelTable]) -> list[Finding]:
-    """A screening, not a proof: many columns are tried, and the cases of one patient count as if independent."""
+    """Report tables with p < MAX_P. Screening, no proof: all columns are tried, cases count as if independent."""
     findings = []
     for table in tables:
         if table.p is not None and table.p < MAX_P:
-            message = f"the label hangs together with {table.column} (p = {table.p:.2g}, screening)"
+            message = f"the label is associated with {table.column} (p = {table.p:.2g}, screening)"
             hint = "a network may learn that in place of the disease: balance the classes, or test within each value"
             findings.append(Finding("table.confounded", COHORT, message, hint, "warning"))
     return findings
 
 
 def check_class_sizes(cases: Sequence[Case]) -> list[Finding]:
-    """Classes of so few patients that no estimate will mean much."""
+    """Report classes of so few patients that no estimate will mean much."""
     findings = []
     for number, label in enumerate(LABELS):
         patients = len({case.patient_key for case in cases if case.label == number})
@@ -56,9 +56,9 @@ def check_class_sizes(cases: Sequence[Case]) -> list[Finding]:
 def count_excluded(root: Path) -> dict[str, int]:
     """Rows of `root`/cohort.csv with a reason in excluded_because, by reason; free text is only counted."""
     with (root / "cohort.csv").open(encoding="utf-8-sig", newline="") as stream:
-        given = [text.strip() for row in csv.DictReader(stream) if (text := row.get("excluded_because"))]
-    shown = (reason if REASON.fullmatch(reason) else "in words (see cohort.csv)" for reason in given)
-    return dict(sorted(Counter(shown).items()))
+        reasons = [text.strip() for row in csv.DictReader(stream) if (text := row.get("excluded_because"))]
+    named = (reason if REASON.fullmatch(reason) else "in words (see cohort.csv)" for reason in reasons)
+    return dict(sorted(Counter(named).items()))
 
 
 def _table(column: str, cases: Sequence[Case]) -> LabelTable | None:

@@ -1,4 +1,4 @@
-"""One patient under two ids, which would stand in training and in validation: what was read of each case in, pairs out.
+"""Find one patient under two ids, who would be in training and in validation: fingerprints of cases in, pairs out.
 
 Found: the same bytes; the same voxels in another file; and after preprocessing the same brain with other noise.
 Not found: the same patient scanned in another position of the head.
@@ -18,8 +18,10 @@ from ricenet.cohort.table import Case
 from ricenet.errors import Finding
 from ricenet.images.volume import Affine, Mask, Volume, Voxels
 
-SHAPE, SPACING_MM = (48, 48, 48), 4.0
-FINEST_MM, COARSEST_MM = 8.0, 16.0  # width of the details that a thumbnail keeps
+SHAPE = (48, 48, 48)
+SPACING_MM = 4.0
+FINEST_MM = 8.0  # width of the details that a thumbnail keeps
+COARSEST_MM = 16.0
 # Correlation of thumbnails. 12 phantoms, which share one template: .47 and less between two of them; .97 and more
 # between two scans of one with other noise, .83 where the second brain mask is moved by 3 mm.
 SAME_ABOVE = 0.75
@@ -29,7 +31,13 @@ HINT = "give both rows the same patient_id, or correct the path"
 
 @dataclass(frozen=True)
 class Traces:
-    """What tells a case's images again: SHA-256 of files and of voxels by role, a thumbnail of the post-OP brain."""
+    """Fingerprints by which a case's images are recognised.
+
+    Attributes:
+        files: SHA-256 of each file by role.
+        voxels: voxel_hash by role.
+        thumbnail: of the post-OP brain; None where the case was not preprocessed.
+    """
 
     case: Case
     files: Mapping[str, str]
@@ -54,27 +62,28 @@ def thumbnail(post: NDArray, brain: Mask, world_from_voxel: Affine) -> Voxels:
 
 
 def find_duplicates(traces: Sequence[Traces]) -> list[Finding]:
-    """Every image that is another patient's too, or its own case's other MRI, and every brain that looks the same."""
-    findings, pairs = [], set[frozenset[int]]()
+    """Report images that are another patient's too or their own case's other MRI, and brains that look the same."""
+    findings = []
+    pairs = set[frozenset[int]]()
     roles = [role for role in in_order(role for trace in traces for role in trace.files) if role not in NO_CHANNEL]
     mri = [role for role in roles if role != "rd"]
     for role in roles:
-        for mine, first, what in _shared(traces, role, ["rd"] if role == "rd" else mri):
-            pairs.add(frozenset((mine.case.row, first.case.row)))
+        for trace, first, what in _shared(traces, role, ["rd"] if role == "rd" else mri):
+            pairs.add(frozenset((trace.case.row, first.case.row)))
             code = "patient.same_dose" if role == "rd" else "patient.same_image"
             image = "dose" if role == "rd" else f"{role} image"
             message = f"its {image} is {what} one of another patient's, {first.case.name}"
-            findings.append(Finding(code, mine.case.name, message, HINT, "error", role))
+            findings.append(Finding(code, trace.case.name, message, HINT, "error", role))
     for trace in traces:
-        for one, other in combinations(mri, 2):
-            if _is_one_image(trace, one, other):
-                message = f"its {one} and {other} image are the same"
+        for first_role, second_role in combinations(mri, 2):
+            if _is_one_image(trace, first_role, second_role):
+                message = f"its {first_role} and {second_role} image are the same"
                 findings.append(Finding("image.same", trace.case.name, message, "correct one path"))
     return findings + _near_duplicates(traces, pairs)
 
 
-def _is_one_image(trace: Traces, one: str, other: str) -> bool:
-    return any(hashes.get(one, 0) == hashes.get(other, 1) for hashes in (trace.files, trace.voxels))
+def _is_one_image(trace: Traces, first: str, second: str) -> bool:
+    return any(hashes.get(first, 0) == hashes.get(second, 1) for hashes in (trace.files, trace.voxels))
 
 
 def _shared(traces: Sequence[Traces], role: str, roles: Sequence[str]) -> list[tuple[Traces, Traces, str]]:
@@ -85,25 +94,25 @@ def _shared(traces: Sequence[Traces], role: str, roles: Sequence[str]) -> list[t
             for each in roles:
                 if each in hashes:
                     first.setdefault(hashes[each], trace)
-    found = []
+    shared = []
     for trace in traces:
         for hashes, what in ((trace.files, "byte for byte"), (trace.voxels, "voxel for voxel")):
             other = first.get(hashes.get(role, ""), trace)
             if other.case.patient_key != trace.case.patient_key:
-                found.append((trace, other, what))
+                shared.append((trace, other, what))
                 break
-    return found
+    return shared
 
 
-def _near_duplicates(traces: Sequence[Traces], known: set[frozenset[int]]) -> list[Finding]:
-    shown = [trace for trace in traces if trace.thumbnail is not None]
-    if len(shown) < 2:
+def _near_duplicates(traces: Sequence[Traces], reported: set[frozenset[int]]) -> list[Finding]:
+    preprocessed = [trace for trace in traces if trace.thumbnail is not None]
+    if len(preprocessed) < 2:
         return []
-    details = np.stack([trace.thumbnail.ravel() for trace in shown if trace.thumbnail is not None])
+    details = np.stack([trace.thumbnail.ravel() for trace in preprocessed if trace.thumbnail is not None])
     alike = np.argwhere(np.triu(details @ details.T, 1) > SAME_ABOVE)
     findings = []
-    for first, second in ((shown[i].case, shown[j].case) for i, j in alike):
-        if first.patient_key != second.patient_key and frozenset((first.row, second.row)) not in known:
+    for first, second in ((preprocessed[i].case, preprocessed[j].case) for i, j in alike):
+        if first.patient_key != second.patient_key and frozenset((first.row, second.row)) not in reported:
             message = f"after preprocessing its post-OP brain looks like another patient's, {first.name}"
             findings.append(Finding("patient.near_duplicate", second.name, message, f"one patient? {HINT}", "warning"))
     return findings

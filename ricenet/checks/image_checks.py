@@ -1,4 +1,4 @@
-"""What is wrong with an image, before anything is trained on it: a checked Volume in, findings out.
+"""Check the geometry and the intensities of an image before anything is trained on it: a Volume in, findings out.
 
 Every threshold was set between what phantoms and real images show and what the fault shows; see beside each.
 """
@@ -16,7 +16,8 @@ from ricenet.images.volume import Volume, covered, isotropic
 
 MRI = ("post", "event")
 COHORT = "cohort"  # how findings call what belongs to no case
-MAX_SPACING_MM, MIN_FIELD_OF_VIEW_MM = 6.0, 120.0
+MAX_SPACING_MM = 6.0
+MIN_FIELD_OF_VIEW_MM = 120.0
 MAX_FRAMES_APART_MM = 1.0
 MIN_DISTINCT = 16
 CT_BELOW, CT_SHARE = -500.0, 0.01
@@ -160,8 +161,8 @@ def check_days(extra: dict[str, str], case: str) -> list[Finding]:
         try:
             post, event = (int(text) if unit == "day" else date.fromisoformat(text).toordinal() for text in texts)
         except ValueError:
-            wanted = "whole numbers" if unit == "day" else "dates as YYYY-MM-DD"
-            message = f"expected {wanted} in post_{unit} and event_{unit}, got something else"
+            form = "whole numbers" if unit == "day" else "dates as YYYY-MM-DD"
+            message = f"expected {form} in post_{unit} and event_{unit}, got something else"
             return [Finding("table.day", case, message, "correct cohort.csv", "warning")]
         if post > event:
             message = f"its post-OP MRI was taken {post - event} days after its event MRI"

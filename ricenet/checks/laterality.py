@@ -1,4 +1,4 @@
-"""Left and right: the two MRIs of a patient in; whether one of them is mirrored, out.
+"""Find out whether one of a patient's two MRIs is mirrored left to right.
 
 No header can tell: a wrong affine is as valid as a right one. But no head is its own mirror image, least of all one
 with a resection cavity: the event MRI fits the post-OP MRI better as it is than mirrored, or it is mirrored.

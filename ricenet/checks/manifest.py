@@ -1,4 +1,4 @@
-"""manifest.sha256 of a cohort folder: what `sha256sum` wrote when the files were good, compared with what is there now.
+"""Compare the files of a cohort folder with manifest.sha256, which `sha256sum` wrote when they were good.
 
 ricenet.ingest writes one; for other cohorts: cd COHORT && find . -name '*.nii*' | xargs sha256sum > manifest.sha256
 """
@@ -24,7 +24,8 @@ def check_manifest(root: Path, files: Mapping[Path, tuple[Case, str, str]]) -> l
     """
     if not (root / MANIFEST).is_file():
         return []
-    findings, listed = [], set()
+    findings = []
+    listed = set()
     for number, line in enumerate((root / MANIFEST).read_text("utf-8", errors="replace").splitlines(), start=1):
         where = f"line {number} of {MANIFEST}"
         match = LINE.fullmatch(line)
@@ -41,10 +42,10 @@ def check_manifest(root: Path, files: Mapping[Path, tuple[Case, str, str]]) -> l
             findings.append(Finding("manifest.missing", name, message, "restore it from its source", channel=role))
         elif (now or file_hash(path)) != match[1]:
             message = f"the file of {where} has changed since the manifest was written"
-            hint = "restore it; where the change is meant, write its line again with sha256sum"
+            hint = "restore it; if the change is intended, write its line again with sha256sum"
             findings.append(Finding("manifest.changed", name, message, hint, channel=role))
     for case, role, _ in (files[path] for path in files.keys() - listed):
         message = f"its {role} file does not stand in {MANIFEST}"
         hint = "add its line with sha256sum, so that a change will be seen"
         findings.append(Finding("manifest.unlisted", case.name, message, hint, "warning", role))
-    return sorted(findings, key=lambda found: (found.case, found.channel))
+    return sorted(findings, key=lambda finding: (finding.case, finding.channel))

@@ -1,4 +1,4 @@
-"""Which doses deliver which plan: every RTDOSE and RTPLAN of a patient in, one course for each plan out.
+"""Find out which doses deliver which plan: every RTDOSE and RTPLAN of a patient in, one course for each plan out.
 
 By DoseSummationType (DICOM PS3.3 table C.8-39): PLAN and MULTI_PLAN are whole; FRACTION and BEAM are the whole delivery
 of a fraction group or of some beams and count where together they make the plan whole; a *_SESSION is one session and
@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from ricenet.delivery.ingest_record import DoseRecord, RejectedDose
 from ricenet.delivery.rtdose import DoseGrid
-from ricenet.delivery.rtplan import Plan
+from ricenet.delivery.rtplan import RtPlan
 from ricenet.errors import InvalidInput
 
 WHOLE = ("MULTI_PLAN", "PLAN")
@@ -39,7 +39,7 @@ class PatientDoses:
     fractions, prescription_gy: of the whole treatment, as the label table says; they stand in for a sole plan's.
     """
 
-    plans: dict[str, Plan]
+    plans: dict[str, RtPlan]
     plan_number: dict[str, int]
     doses: dict[int, DoseGrid]
     fractions: int | None
@@ -66,7 +66,7 @@ class PatientDoses:
 
 def number_objects(
     doses: Sequence[DoseGrid],
-    plans: Sequence[Plan],
+    plans: Sequence[RtPlan],
     fractions: int | None,
     prescription_gy: float | None,
 ) -> PatientDoses:
@@ -75,14 +75,14 @@ def number_objects(
     Raises:
         InvalidInput: two plans have one SOP Instance UID and differ.
     """
-    known: dict[str, Plan] = {}
+    by_uid: dict[str, RtPlan] = {}
     for plan in plans:
-        if known.setdefault(plan.sop_instance, plan) != plan:
+        if by_uid.setdefault(plan.sop_instance, plan) != plan:
             message = "two RTPLANs have one SOP Instance UID and differ"
             raise InvalidInput(message, "keep the right one", code="treatment.uid_conflict")
-    uids = sorted({*known, *(uid for dose in doses for uid in dose.plans)})
+    uids = sorted({*by_uid, *(uid for dose in doses for uid in dose.plans)})
     return PatientDoses(
-        known,
+        by_uid,
         {uid: number for number, uid in enumerate(uids, start=1)},
         dict(enumerate(sorted(doses, key=lambda dose: dose.sop_instance), start=1)),
         fractions,
@@ -107,9 +107,9 @@ def find_courses(patient: PatientDoses) -> list[Course]:
     held = {n: by for n, by in held.items() if n != by}
     doses = _without(patient, doses, {n: f"MULTI_PLAN dose {by} holds its plan" for n, by in held.items()})
     by_plans = {dose.plans: {n: d for n, d in doses.items() if d.plans == dose.plans} for dose in doses.values()}
-    found = [_course(patient, plans, own, sole=len(by_plans) == 1) for plans, own in by_plans.items()]
-    courses = [course for course in found if course is not None]
-    if not found or len(courses) < len(found):
+    attempts = [_course(patient, plans, group, sole=len(by_plans) == 1) for plans, group in by_plans.items()]
+    courses = [course for course in attempts if course is not None]
+    if not attempts or len(courses) < len(attempts):
         reasons = [f"dose {each.dose} ({each.summation}): {each.reason}" for each in patient.rejected]
         message = f"expected the whole dose of every plan, got {'; '.join(reasons) or 'no dose at all'}"
         raise patient.refusal("incomplete" if courses else "nothing_usable", message)
@@ -118,8 +118,8 @@ def find_courses(patient: PatientDoses) -> list[Course]:
 
 def sum_if_known(numbers: Iterable[Number | None]) -> Number | None:
     """The sum, or None where one of the numbers is unknown or there is none."""
-    known = list(numbers)
-    return sum(known) if known and None not in known else None  # type: ignore[arg-type]
+    terms = list(numbers)
+    return sum(terms) if terms and None not in terms else None  # type: ignore[arg-type]
 
 
 def _usable(patient: PatientDoses) -> dict[int, DoseGrid]:
@@ -162,36 +162,36 @@ def _unread(dose: DoseGrid) -> str:
 
 def _course(patient: PatientDoses, plans: tuple[str, ...], doses: dict[int, DoseGrid], sole: bool) -> Course | None:
     """The first set of one plan's doses that is whole; `sole`: no other plan has doses."""
-    known = [patient.plans.get(uid) for uid in plans]
-    plan = known[0] if known else None
+    delivered = [patient.plans.get(uid) for uid in plans]
+    plan = delivered[0] if delivered else None
     for summation in READ:
-        own = {number: dose for number, dose in doses.items() if dose.summation == summation}
-        missing = _missing(patient, summation, own, plan) if own else ""
+        matching = {number: dose for number, dose in doses.items() if dose.summation == summation}
+        missing = _missing(patient, summation, matching, plan) if matching else ""
         if missing:
-            doses = _without(patient, doses, dict.fromkeys(own, missing))
-        elif own:
-            reason = f"its plan is whole with {summation} dose {', '.join(map(str, own))}"
-            _without(patient, doses, {number: reason for number in doses if number not in own})
-            fractions = sum_if_known(one.fractions if one else None for one in known)
-            prescription_gy = sum_if_known(one.prescription_gy if one else None for one in known)
+            doses = _without(patient, doses, dict.fromkeys(matching, missing))
+        elif matching:
+            reason = f"its plan is whole with {summation} dose {', '.join(map(str, matching))}"
+            _without(patient, doses, {number: reason for number in doses if number not in matching})
+            fractions = sum_if_known(each.fractions if each else None for each in delivered)
+            prescription_gy = sum_if_known(each.prescription_gy if each else None for each in delivered)
             return Course(
                 plans,
-                own,
-                {number: _times(patient, number, plan, sole) for number in own},
+                matching,
+                {number: _times(patient, number, plan, sole) for number in matching},
                 (sole and patient.fractions) or fractions,
                 (sole and patient.prescription_gy) or prescription_gy,
             )
     return None
 
 
-def _missing(patient: PatientDoses, summation: str, doses: dict[int, DoseGrid], plan: Plan | None) -> str:
+def _missing(patient: PatientDoses, summation: str, doses: dict[int, DoseGrid], plan: RtPlan | None) -> str:
     """Why doses of one plan and one summation type are not the plan's whole dose; "" where they are.
 
     Raises:
         InvalidInput: two of them hold the same.
     """
     parts = [_parts(dose, plan) for dose in doses.values()]
-    held = Counter(part for own in parts for part in own)
+    held = Counter(part for of_dose in parts for part in of_dose)
     if max(held.values(), default=0) > 1:
         message = f"ambiguous: {summation} doses {', '.join(map(str, doses))} hold the same part of one plan and differ"
         raise patient.refusal("ambiguous", message, "keep the one that was treated")
@@ -200,19 +200,19 @@ def _missing(patient: PatientDoses, summation: str, doses: dict[int, DoseGrid], 
     if plan is None:
         alone = summation == "FRACTION_SESSION" and len(doses) == 1
         return "" if alone else "without its RTPLAN nobody knows whether it is the whole dose"
-    wanted: set[tuple[int, ...]] = {(number,) for number in plan.groups}
+    planned: set[tuple[int, ...]] = {(number,) for number in plan.groups}
     if summation.startswith("BEAM"):
-        wanted = {(number, beam) for number, group in plan.groups.items() for beam in group.beams}
+        planned = {(number, beam) for number, group in plan.groups.items() for beam in group.beams}
     what = "beams" if summation.startswith("BEAM") else "fraction groups"
     if not all(parts):
         return f"a {summation} dose of its plan does not say which {what} it holds"
-    if not wanted or held.keys() - wanted:
+    if not planned or held.keys() - planned:
         return f"its RTPLAN does not list the {what} that {summation} doses refer to"
-    absent = wanted - held.keys()
-    return f"{len(absent)} of its plan's {len(wanted)} {what} have no {summation} dose" if absent else ""
+    absent = planned - held.keys()
+    return f"{len(absent)} of its plan's {len(planned)} {what} have no {summation} dose" if absent else ""
 
 
-def _parts(dose: DoseGrid, plan: Plan | None) -> set[tuple[int, ...]]:
+def _parts(dose: DoseGrid, plan: RtPlan | None) -> set[tuple[int, ...]]:
     """What of its plan a dose holds: (fraction group, beam)s, (fraction group,)s, or () for all of it."""
     if dose.summation in WHOLE:
         return {()}
@@ -222,7 +222,7 @@ def _parts(dose: DoseGrid, plan: Plan | None) -> set[tuple[int, ...]]:
     return {(group,) for group in dose.fraction_groups or sole_group}
 
 
-def _times(patient: PatientDoses, number: int, plan: Plan | None, sole: bool) -> int:
+def _times(patient: PatientDoses, number: int, plan: RtPlan | None, sole: bool) -> int:
     """How often a dose counts: the planned sessions of its fraction group for a *_SESSION, else once."""
     dose = patient.doses[number]
     if not dose.summation.endswith("_SESSION"):

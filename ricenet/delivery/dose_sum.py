@@ -1,4 +1,4 @@
-"""Sums of dose grids that lie in one frame of reference: volumes in Gy in, one volume on a grid that covers all out."""
+"""Sum dose grids of one frame of reference: volumes in Gy in, one volume on a grid that covers all out."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -61,7 +61,7 @@ def _on_grid(volume: Volume, shape: tuple[int, int, int], world_from_voxel: Affi
     on_lattice = np.allclose(index[:3, :3], np.eye(3), rtol=0, atol=SAME_VOXEL / max(shape))
     if on_lattice and abs(index[:3, 3] + low).max() <= SAME_VOXEL:
         sizes = zip(low, volume.voxels.shape, shape, strict=True)
-        return np.pad(volume.voxels, [(at, size - at - own) for at, own, size in sizes])
+        return np.pad(volume.voxels, [(first, size - first - count) for first, count, size in sizes])
     # Rounding puts a face of the grid just outside it, where sampling gives 0: a border keeps the face's own dose.
     border = np.eye(4)
     border[:3, 3] = -1

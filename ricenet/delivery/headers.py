@@ -1,4 +1,4 @@
-"""Read the header of one file of a delivery: a path in; what delivery.series needs to sort it, or why it is no use.
+"""Read the header of one file of a delivery: what delivery.series needs to sort it, or why it is of no use.
 
 Pixels are not read. Nothing here prints, and pydicom's warnings, which quote headers, are switched off.
 """
@@ -30,7 +30,10 @@ KINDS = {
     uid.RTPlanStorage: "RTPLAN",
     uid.RTIonPlanStorage: "RTPLAN",
 }
-NOT_DICOM, DAMAGED, UNKNOWN, ANONYMOUS = "not DICOM", "damaged", "DICOM of an unknown class", "DICOM without PatientID"
+NOT_DICOM = "not DICOM"
+DAMAGED = "damaged"
+UNKNOWN = "DICOM of an unknown class"
+ANONYMOUS = "DICOM without PatientID"
 DATES = ("AcquisitionDate", "AcquisitionDateTime", "SeriesDate", "StudyDate")
 DESCRIPTIONS = ("SeriesDescription", "ProtocolName", "SequenceName", "PulseSequenceName")
 SCANNER = ("Manufacturer", "ManufacturerModelName", "MagneticFieldStrength")

@@ -1,4 +1,4 @@
-"""One case of a delivery: its label row, image series, doses and plans in; volumes and a record of every choice out.
+"""Take one case out of a delivery: label row, series, doses and plans in; volumes and a record of every choice out.
 
 The record (ricenet.delivery.ingest_record) says what was chosen, summed and rejected and why.
 """
@@ -27,7 +27,7 @@ from ricenet.delivery.roles import (
     series_key,
 )
 from ricenet.delivery.rtdose import read_dose
-from ricenet.delivery.rtplan import Plan, read_plan
+from ricenet.delivery.rtplan import RtPlan, read_plan
 from ricenet.delivery.series import PatientFiles, Series, read_series
 from ricenet.delivery.treatment import Treatment, combine_doses
 from ricenet.errors import InvalidInput, about
@@ -36,8 +36,16 @@ from ricenet.images.volume import Volume, read_volume, write_volume
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What decides the content of a case; the keys of conf/ingest.yaml."""
+class IntakeSettings:
+    """What decides the content of a case: the keys of conf/ingest.yaml.
+
+    Attributes:
+        rules: of the series' roles.
+        wording: how descriptions are read.
+        event_tolerance_days: around the event's date.
+        dose: whether a case must have one.
+        alpha_beta: Gy, of EQD2; None: physical dose.
+    """
 
     rules: tuple[RuleConfig, ...]
     wording: Wording
@@ -46,20 +54,20 @@ class Settings:
     alpha_beta: float | None
 
 
-def intake_settings(cfg: IntakeConfig, dose: bool) -> Settings:
+def intake_settings(cfg: IntakeConfig, dose: bool) -> IntakeSettings:
     """Turn the config into arguments.
 
     Args:
         dose: whether a case must have one.
 
     Raises:
-        WrongUsage: a rule or a pattern that cannot be meant.
+        WrongUsage: a rule or a pattern is invalid.
     """
     check_rules(cfg.rules)
     for name in ("contrast_in_description", "never"):
         check_pattern(name, getattr(cfg, name))
     wording = Wording(cfg.contrast_in_description, cfg.never)
-    return Settings(tuple(cfg.rules), wording, cfg.event_tolerance_days, dose, cfg.alpha_beta)
+    return IntakeSettings(tuple(cfg.rules), wording, cfg.event_tolerance_days, dose, cfg.alpha_beta)
 
 
 @dataclass(frozen=True)
@@ -75,7 +83,7 @@ class Intake:
     problem: InvalidInput | None = None
 
 
-def from_nifti(entry: Entry, subject: str, settings: Settings) -> Intake:
+def from_nifti(entry: Entry, subject: str, settings: IntakeSettings) -> Intake:
     """Read the images that a public cohort's layout names; a dose there is in Gy, in the frame of the post-OP MRI.
 
     Args:
@@ -112,7 +120,7 @@ def _read(path: Path, role: str) -> Volume:
 
 
 def from_dicom(
-    label: LabelRow, files: PatientFiles, subject: str, settings: Settings, key: bytes, scratch: Path
+    label: LabelRow, files: PatientFiles, subject: str, settings: IntakeSettings, key: bytes, scratch: Path
 ) -> Intake:
     """Choose the roles' series, convert them, and sum the dose of the whole treatment.
 
@@ -190,7 +198,7 @@ def describe_series(
     return records
 
 
-def _treatment(label: LabelRow, files: PatientFiles, plans: list[Plan], settings: Settings) -> Treatment:
+def _treatment(label: LabelRow, files: PatientFiles, plans: list[RtPlan], settings: IntakeSettings) -> Treatment:
     if not files.doses:
         raise _no_dose()
     return combine_doses(
@@ -211,13 +219,14 @@ def _no_dose() -> InvalidInput:
 
 
 def _timeline(
-    label: LabelRow, files: PatientFiles, plans: list[Plan], frame: str | None, settings: Settings
+    label: LabelRow, files: PatientFiles, plans: list[RtPlan], frame: str | None, settings: IntakeSettings
 ) -> Timeline:
     """Radiotherapy begins, for want of a better date, when it was planned: the plan's date, else its image's."""
     planned: list[date] = [plan.date for plan in plans if plan.date is not None]
-    imaged = [one.date for one in files.series if frame is not None and one.frame_of_reference == frame and one.date]
+    in_frame = [each for each in files.series if frame is not None and each.frame_of_reference == frame]
+    imaged = [series.date for series in in_frame if series.date is not None]
     start = label.radiotherapy_start or min(planned or imaged, default=None)
-    first = min((one.date for one in files.series if one.date is not None), default=None)
+    first = min((series.date for series in files.series if series.date is not None), default=None)
     return Timeline(label.post_date, label.event_date, start, first, settings.event_tolerance_days)
 
 
@@ -226,7 +235,7 @@ def _chosen(
     files: PatientFiles,
     times: Timeline,
     frame: str | None,
-    settings: Settings,
+    settings: IntakeSettings,
     key: bytes,
 ) -> dict[str, Choice]:
     """The series of post and event, and of the planning image where the dose does not lie in the post-OP MRI's frame.
@@ -254,7 +263,7 @@ def _chosen(
         )
     if frame is None or chosen["post"].series.frame_of_reference == frame:
         return chosen
-    if not any(one.frame_of_reference == frame for one in files.series):
+    if not any(series.frame_of_reference == frame for series in files.series):
         raise InvalidInput(
             "no image of the delivery lies in the dose's frame of reference",
             "deliver the planning CT or MR that the dose was calculated on",
@@ -271,7 +280,7 @@ def _chosen(
 
 
 def _scanner(series: Series, key: bytes) -> str:
-    """A pseudonym: enough to count labels by scanner."""
+    """Pseudonym of the scanner: enough to count labels by it."""
     return "m" + pseudonym(key, "\0".join(series.scanner))[1:] if any(series.scanner) else ""
 
 
@@ -280,7 +289,7 @@ def _record(
     chosen: dict[str, Choice],
     treatment: Treatment | None,
     times: Timeline,
-    settings: Settings,
+    settings: IntakeSettings,
     key: bytes,
 ) -> SelectionRecord:
     frame = None if treatment is None else treatment.frame_of_reference

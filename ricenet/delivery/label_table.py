@@ -1,4 +1,4 @@
-"""The label table of a delivery: CSV, TSV or semicolons in; one row for each event out, every problem named at once.
+"""Read the label table of a delivery: CSV, TSV or semicolons in; one row for each event out, all problems at once.
 
 A table has a line for each event, or one for each patient with columns for every event: `columns: {label_t1: ...,
 label_t2: ...}` makes the events t1 and t2 of every line, and an event whose own columns are all empty did not take
@@ -74,19 +74,20 @@ def read_labels(
 
     Raises:
         InvalidInput: no table that can be read, a column is missing, or any row has a problem; all are listed.
-        WrongUsage: `columns` or `label_map` cannot be meant as they are.
+        WrongUsage: `columns` or `label_map` is invalid.
     """
     _check_config(columns, label_map, keep)
     table = read_table(path, "label table")
     problems: list[str] = []
-    rows, seen = [], set()
+    rows = []
+    seen = set()
     layouts = _layouts(columns, table, keep)
     for number, cells in table.rows.items():
         if tuple(cells.values()) in seen:
             continue
         seen.add(tuple(cells.values()))
-        for event, (own, headers) in layouts.items():
-            if own and not any(cells[header] for header in own):
+        for event, (event_headers, headers) in layouts.items():
+            if event_headers and not any(cells[header] for header in event_headers):
                 continue
             named = {name: cells[header] for name, header in headers.items()}
             rows.append(_read_row(number, event, named, keep, label_map, label_source, problems))
@@ -134,8 +135,8 @@ def deal_test(rows: list[LabelRow], share: float, key: bytes) -> list[LabelRow]:
     for row in used:
         labels[row.patient_id].add(row.label)
     test: set[str] = set()
-    for stratum in {frozenset(found) for found in labels.values()}:
-        patients = [patient for patient, found in labels.items() if found == stratum]
+    for stratum in {frozenset(of_patient) for of_patient in labels.values()}:
+        patients = [patient for patient, of_patient in labels.items() if of_patient == stratum]
         test |= set(sorted(patients, key=lambda patient: _lot(patient, key))[: int(share * len(patients) + 0.5)])
     return [replace(row, split="test" if row.patient_id in test else "cv") for row in rows]
 
@@ -159,9 +160,9 @@ def _field_and_event(name: str) -> tuple[str, str] | None:
     """A key of `columns` taken apart: label_t1 is the label of event t1, label_source a field of its own."""
     if name in FIELDS:
         return name, ""
-    for known in sorted(FIELDS, key=len, reverse=True):
-        if name.startswith(f"{known}_"):
-            return known, name.removeprefix(f"{known}_")
+    for field_name in sorted(FIELDS, key=len, reverse=True):
+        if name.startswith(f"{field_name}_"):
+            return field_name, name.removeprefix(f"{field_name}_")
     return None
 
 
@@ -169,10 +170,11 @@ def _layouts(columns: dict[str, str], table: Table, keep: Sequence[str]) -> dict
     """For each event of a line (one, "", where a line is an event): its own headers; and field -> header, of all."""
     shared = {name: table.header(name) for name in (*FIELDS, *keep) if name not in columns and table.has(name)}
     events: dict[str, dict[str, str]] = {}
-    for name, wanted in columns.items():
-        known, event = (name, "") if name in keep else _field_and_event(name) or (name, "")
-        (events.setdefault(event, {}) if event else shared)[known] = table.header(wanted)
-    layouts = {event: (list(own.values()), shared | own) for event, own in events.items()} or {"": ([], shared)}
+    for name, header in columns.items():
+        field_name, event = (name, "") if name in keep else _field_and_event(name) or (name, "")
+        (events.setdefault(event, {}) if event else shared)[field_name] = table.header(header)
+    layouts = {event: (list(headers.values()), shared | headers) for event, headers in events.items()}
+    layouts = layouts or {"": ([], shared)}
     for _, headers in layouts.values():
         for needed in ("patient_id", "label"):
             if needed not in headers:
@@ -222,7 +224,7 @@ def _translate(text: str, label_map: dict[str, str], excluded: str, complain: Co
     if excluded:
         return "", excluded
     meaning = next((label for label in LABELS if fits(text, label)), None)
-    meaning = meaning or next((label_map[known] for known in label_map if fits(text, known)), None)
+    meaning = meaning or next((label_map[pattern] for pattern in label_map if fits(text, pattern)), None)
     if meaning is None:
         complain(f"label {text[:40]!r} is neither {' nor '.join(LABELS)}, nor does source.label_map say what it means")
         return "", ""
@@ -270,17 +272,18 @@ def _name_events(rows: list[LabelRow], problems: list[str]) -> list[LabelRow]:
 
 def _check_together(rows: list[LabelRow], problems: list[str]) -> None:
     """A patient's event stands in the table once, and all events of a patient are in one split."""
-    by_event, by_patient = defaultdict(list), defaultdict(list)
+    by_event = defaultdict(list)
+    by_patient = defaultdict(list)
     for row in rows:
         if row.patient_id and not row.excluded_because:
             by_patient[row.patient_id].append(row)
             for event in {row.event_id, str(row.event_date or row.event_id)}:
                 by_event[row.patient_id, event].append(row)
-    same = {_list_rows(found) for found in by_event.values() if len(found) > 1}
+    same = {_list_rows(same_event) for same_event in by_event.values() if len(same_event) > 1}
     problems += [f"{numbers}: the same event of the same patient" for numbers in sorted(same)]
-    for found in by_patient.values():
-        if len({row.split for row in found} - {""}) > 1:
-            problems.append(f"{_list_rows(found)}: one patient in both splits")
+    for of_patient in by_patient.values():
+        if len({row.split for row in of_patient} - {""}) > 1:
+            problems.append(f"{_list_rows(of_patient)}: one patient in both splits")
 
 
 def _list_rows(rows: list[LabelRow]) -> str:

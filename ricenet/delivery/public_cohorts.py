@@ -1,4 +1,4 @@
-"""The layouts of public NIfTI cohorts: a download and its label rows in; each labelled event with its images out.
+"""Read the layouts of public NIfTI cohorts: a download and its label rows in; each event with its images out.
 
 An event whose images are not all there is returned with the reason, never with another image in their place. Paths
 that leave the delivery (links) are refused. Days run on the cohort's own clock, 7 to a week: LUMIERE's week 0, the
@@ -70,8 +70,8 @@ def _lumiere_entry(delivery: Path, imaging: Path, row: LabelRow, operated: list[
         return _excluded(row)
     earlier = [scan for scan in operated if _week(scan) < _week(row.event_id)]
     scans = {"event": row.event_id} | ({"post": max(earlier, key=_week)} if earlier else {})
-    wanted = {role: imaging / row.patient_id / scan / "CT1.nii.gz" for role, scan in scans.items()}
-    images, reasons = _present(delivery, wanted)
+    paths = {role: imaging / row.patient_id / scan / "CT1.nii.gz" for role, scan in scans.items()}
+    images, reasons = _present(delivery, paths)
     if not earlier:
         reasons.append("post: no scan before the event is rated Post-Op")
     days = {role: 7 * _week(scan)[0] for role, scan in scans.items()}
@@ -87,12 +87,12 @@ def _week(scan: str) -> tuple[int, int]:
 
 def _scans_rated_post_op(ratings: Table) -> dict[str, list[str]]:
     patient, scan, rating = (ratings.header(name) for name in ("Patient", "Date", "Rating (*"))
-    found: dict[str, list[str]] = {}
+    scans: dict[str, list[str]] = {}
     for cells in ratings.rows.values():
         # "Post-Op/PD" is no state to compare with: the tumour has progressed already.
         if fits(cells[rating], "Post-Op") and re.fullmatch(LUMIERE_SCAN, cells[scan]):
-            found.setdefault(cells[patient], []).append(cells[scan])
-    return found
+            scans.setdefault(cells[patient], []).append(cells[scan])
+    return scans
 
 
 def cfb_gbm(delivery: Path, rows: list[LabelRow]) -> list[Entry]:
@@ -162,8 +162,8 @@ def _check_spelling(rows: Iterable[LabelRow]) -> None:
 
 def _cells(table: Table, *headers: str) -> list[dict[str, str]]:
     """The patient's number and the cells under `headers`, row by row of one of CFB-GBM's own tables."""
-    found = {name: table.header(name) for name in ("id_patient", *headers)}
-    return [{name: cells[header] for name, header in found.items()} for cells in table.rows.values()]
+    columns = {name: table.header(name) for name in ("id_patient", *headers)}
+    return [{name: cells[header] for name, header in columns.items()} for cells in table.rows.values()]
 
 
 def _check_ids(rows: Iterable[LabelRow], patterns: dict[str, str]) -> None:
@@ -183,13 +183,13 @@ def _excluded(row: LabelRow) -> Entry:
     return Entry(row, {}, None, None, None, row.excluded_because)
 
 
-def _present(delivery: Path, wanted: dict[str, Path]) -> tuple[dict[str, Path], list[str]]:
+def _present(delivery: Path, paths: dict[str, Path]) -> tuple[dict[str, Path], list[str]]:
     """The files by role that can be used, and the reasons why the event cannot.
 
     Without a dose or a brain mask an event is whole: whether the cohort needs them is not the layout's question.
     """
     images, reasons = {}, []
-    for role, path in wanted.items():
+    for role, path in paths.items():
         if path.is_file() and _inside(delivery, path):
             images[role] = path.absolute()
         elif path.is_file():
@@ -213,11 +213,11 @@ def _folder(delivery: Path, name: str) -> Path:
 
 def _own_table(delivery: Path, pattern: str) -> Table:
     """The one table of the cohort's own that fits `pattern`, in the delivery itself."""
-    found = [path for path in delivery.glob(pattern) if _inside(delivery, path)]
-    if len(found) != 1:
+    tables = [path for path in delivery.glob(pattern) if _inside(delivery, path)]
+    if len(tables) != 1:
         raise InvalidInput(
-            f"expected one table {pattern} in the delivery, got {len(found)}",
+            f"expected one table {pattern} in the delivery, got {len(tables)}",
             "put the cohort's own table beside its image folders, in one version, as a file and not a link",
             code="source.layout",
         )
-    return read_table(found[0], f"table {pattern}")
+    return read_table(tables[0], f"table {pattern}")

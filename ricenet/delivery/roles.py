@@ -1,4 +1,4 @@
-"""Which series of a patient is the post-OP MRI, the event MRI, the planning image: rules and dates in, choices out.
+"""Choose the post-OP MRI, the event MRI and the planning image among a patient's series, by rules and dates.
 
 The rules are a table in conf/ingest.yaml. For each role they are tried in order, and the first rule that any series
 fits decides; of the series that fit it, those of the day that its `when` asks for are left. One: it is chosen. More:
@@ -60,7 +60,7 @@ def series_key(series: Series, key: bytes) -> str:
 
 
 def check_rules(rules: Sequence[RuleConfig]) -> None:
-    """Find out before anything is read whether the rules can be meant.
+    """Validate the rules before any file is read.
 
     Raises:
         WrongUsage: an unknown role or `when`, or a pattern that is no regular expression.
@@ -116,20 +116,20 @@ def choose(
         InvalidInput: nothing fits, several do, the one that fits is no whole volume, or `named` is not there.
     """
     if named:
-        found = [one for one in series if series_key(one, key) == named]
-        if not found:
+        matching = [each for each in series if series_key(each, key) == named]
+        if not matching:
             raise InvalidInput(
                 f"{role}: {role}_series names series {named}, which this patient does not have",
                 "take one of those that ingest.json, or the page of ricenet.predict, lists",
                 code="role.unknown_series",
             )
-        return _intact(role, found, f"named as {role}_series", key)
-    known = {"post_date": times.post, "event_date": times.event}
-    mine = [(number, rule) for number, rule in enumerate(rules) if rule.role == role]
+        return _intact(role, matching, f"named as {role}_series", key)
+    dates = {"post_date": times.post, "event_date": times.event}
+    of_role = [(number, rule) for number, rule in enumerate(rules) if rule.role == role]
     # A date that the label table gives binds: no other day is taken instead.
-    dated = [(number, rule) for number, rule in mine if known.get(rule.when) is not None]
-    for number, rule in dated or mine:
-        fitting = [one for one in series if _fits(one, rule, frame, wording)]
+    dated = [(number, rule) for number, rule in of_role if dates.get(rule.when) is not None]
+    for number, rule in dated or of_role:
+        fitting = [each for each in series if _fits(each, rule, frame, wording)]
         left = _of_the_day(fitting, rule.when, times)
         if left:
             return _intact(role, left, f"rule {number}: {rule.when.replace('_', ' ')}", key)
@@ -160,7 +160,7 @@ def _of_the_day(series: list[Series], when: str, times: Timeline) -> list[Series
     anchor = {"post_date": times.post, "event_date": times.event}.get(when, times.radiotherapy)
     if anchor is None:
         return []
-    distance = {one.date: (one.date - anchor).days for one in series if one.date is not None}
+    distance = {each.date: (each.date - anchor).days for each in series if each.date is not None}
     if when == "before_radiotherapy":
         days = [max((d for d in distance if distance[d] <= 0), default=None)]
     elif when == "after_radiotherapy":
@@ -170,12 +170,12 @@ def _of_the_day(series: list[Series], when: str, times: Timeline) -> list[Series
         tolerance = times.event_tolerance_days if when == "event_date" else 0
         closest = min(map(abs, distance.values()), default=0)
         days = [d for d in distance if abs(distance[d]) == closest <= tolerance]
-    return [one for one in series if one.date is not None and one.date in days]
+    return [each for each in series if each.date is not None and each.date in days]
 
 
 def _intact(role: str, candidates: list[Series], reason: str, key: bytes) -> Choice:
     """The only candidate that is a whole volume."""
-    whole = [one for one in candidates if one.problem is None]
+    whole = [each for each in candidates if each.problem is None]
     if len(whole) == 1:
         broken = len(candidates) - 1
         return Choice(whole[0], tuple(candidates), reason + (f"; {broken} broken beside it" if broken else ""))
@@ -183,7 +183,7 @@ def _intact(role: str, candidates: list[Series], reason: str, key: bytes) -> Cho
         problem = candidates[0].problem
         assert problem is not None
         raise InvalidInput(f"{role}: {problem.message}", problem.hint, code=problem.code)
-    keys = ", ".join(sorted(series_key(one, key) for one in candidates))
+    keys = ", ".join(sorted(series_key(each, key) for each in candidates))
     raise InvalidInput(
         f"{role}: {len(candidates)} series fit equally ({reason}): {keys}",
         f"name one of them as {role}_series (a column of the label table, a key of ricenet.predict), or add a rule",
@@ -192,12 +192,12 @@ def _intact(role: str, candidates: list[Series], reason: str, key: bytes) -> Cho
 
 
 def _what_is_unknown(role: str, rules: Sequence[RuleConfig], times: Timeline, frame: str | None) -> str:
-    known = {
+    dates = {
         "post_date": times.post,
         "event_date": times.event,
         "before_radiotherapy": times.radiotherapy,
         "after_radiotherapy": times.radiotherapy,
         "same_frame": frame,
     }
-    lacking = sorted({rule.when for rule in rules if rule.role == role and known[rule.when] is None})
+    lacking = sorted({rule.when for rule in rules if rule.role == role and dates[rule.when] is None})
     return f" (not known here: {', '.join(name.replace('_', ' ') for name in lacking)})" if lacking else ""

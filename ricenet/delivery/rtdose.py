@@ -1,4 +1,4 @@
-"""RTDOSE: one dose grid of a treatment plan. A DICOM file in, a Volume in Gy and what the dose refers to out.
+"""Read RTDOSE files as dose grids in Gy, with the plans, fraction groups and beams that they refer to.
 
 Rules: DICOM PS3.3 C.8.8.3. Gy = stored value x DoseGridScaling; RescaleSlope is not used. Planes lie at
 GridFrameOffsetVector along the normal of ImageOrientationPatient. DICOM is LPS, the volume RAS+, both mm. Does not:

@@ -1,4 +1,4 @@
-"""RT objects of a delivery (RTDOSE, RTPLAN): a DICOM file in, its values, decoded and checked, out.
+"""Decode and check the values of RT objects (RTDOSE, RTPLAN).
 
 Messages name attributes and defined terms of the standard, never a value that a header holds: even a code string may
 have been misused for a name.

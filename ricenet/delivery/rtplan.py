@@ -1,4 +1,4 @@
-"""RTPLAN: what a radiotherapy plan says of fractions, beams, prescription and approval. A DICOM file in, a Plan out."""
+"""Read RTPLAN files: what a radiotherapy plan says of fractions, beams, prescription and approval."""
 
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -7,7 +7,7 @@ from pathlib import Path
 from ricenet.delivery.headers import quiet_pydicom
 from ricenet.delivery.rtobject import RTObject, read_object
 
-PLAN_CLASSES = ("1.2.840.10008.5.1.4.1.1.481.5", "1.2.840.10008.5.1.4.1.1.481.8")  # RT Plan, RT Ion Plan
+PLAN_CLASSES = ("1.2.840.10008.5.1.4.1.1.481.5", "1.2.840.10008.5.1.4.1.1.481.8")  # RT Plan, RT Ion RtPlan
 APPROVAL = ("APPROVED", "UNAPPROVED", "REJECTED")
 
 
@@ -20,7 +20,7 @@ class FractionGroup:
 
 
 @dataclass(frozen=True, repr=False)  # no repr: it would print a patient
-class Plan:
+class RtPlan:
     """One RTPLAN; `sop_instance` and `date` identify a patient and stay out of every output.
 
     groups: by Fraction Group Number. prescription_gy: the highest of its targets, None where it names none.
@@ -41,7 +41,7 @@ class Plan:
 
 
 @quiet_pydicom()
-def read_plan(path: Path | str) -> Plan:
+def read_plan(path: Path | str) -> RtPlan:
     """Read an RTPLAN (photons, electrons or ions).
 
     Args:
@@ -56,7 +56,7 @@ def read_plan(path: Path | str) -> Plan:
         for reference in plan.items("DoseReferenceSequence")
         if reference.term("DoseReferenceType", ("TARGET",)) == "TARGET"
     ]
-    return Plan(
+    return RtPlan(
         sop_instance=plan.text("SOPInstanceUID"),
         groups=_groups(plan),
         prescription_gy=max(targets_gy, default=0) or None,

@@ -1,4 +1,4 @@
-"""Find out what a delivery of DICOM holds, and read one of its image series: a folder in; series and Volumes out.
+"""Index a delivery of DICOM, and read its image series as Volumes.
 
 Nesting, file names and extensions mean nothing; headers decide. A series UID under which several images lie (a
 localizer beside a volume, echoes, magnitude and phase) is taken apart. Slice positions are checked here, dcm2niix
@@ -29,7 +29,9 @@ from ricenet.images.volume import Volume, read_volume
 
 THREADS = 8  # they wait for the disk
 CONVERSION_LIMIT_S = 300
-COPIED, OUTSIDE, SPECIAL = "identical copy", "link out of the folder", "no regular file"
+COPIED = "identical copy"
+OUTSIDE = "link out of the folder"
+SPECIAL = "no regular file"
 
 
 @dataclass(frozen=True, repr=False)  # no repr: it would print a patient
@@ -150,8 +152,8 @@ def _without_copies(headers: list[Header], skipped: Counter[str]) -> tuple[list[
 def _patient(headers: list[Header], contradictory: set[str]) -> PatientFiles:
     images = [header for header in headers if header.kind in ("MR", "CT")]
     doses, plans = ([h.path for h in headers if h.kind == kind] for kind in ("RTDOSE", "RTPLAN"))
-    series = [one for group in _grouped(images, "series_uid").values() for one in _series(group, contradictory)]
-    series.sort(key=lambda one: (one.number is None, one.number, one.uid))
+    series = [each for group in _grouped(images, "series_uid").values() for each in _series(group, contradictory)]
+    series.sort(key=lambda each: (each.number is None, each.number, each.uid))
     return PatientFiles(series, doses, plans, sum(header.damaged for header in headers))
 
 

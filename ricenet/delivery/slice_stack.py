@@ -1,4 +1,4 @@
-"""How the slices of a series lie: position, orientation and spacing from their headers in; one regular grid out.
+"""Find the regular grid of a series' slices from position, orientation and spacing in their headers.
 
 Converters only warn where a slice is missing; here a stack that is no regular grid is refused and the reason named.
 They also space all slices like the first two: a converted volume is placed anew, by all of its headers. Frame: DICOM's
@@ -16,7 +16,8 @@ from ricenet.errors import InvalidInput
 from ricenet.images.volume import Affine, Volume
 
 MIN_SLICES = 3
-STEP_TOLERANCE, STEP_TOLERANCE_MM = 0.01, 0.01  # of the step; scanners round positions to .01 mm
+STEP_TOLERANCE = 0.01  # of the step
+STEP_TOLERANCE_MM = 0.01  # scanners round positions to .01 mm
 COSINE_TOLERANCE = 1e-3
 CORNER_TOLERANCE_MM = 0.01
 MAX_SHEAR = 1e-3  # a gantry tilt is degrees, rounded directions stay below
@@ -55,10 +56,10 @@ class Stack:
     scatter_mm: float
 
 
-def _close(one: tuple[float, ...] | None, other: tuple[float, ...] | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return max(abs(a - b) for a, b in zip(one, other, strict=True)) <= COSINE_TOLERANCE
+def _close(first: tuple[float, ...] | None, other: tuple[float, ...] | None) -> bool:
+    if first is None or other is None:
+        return first is other
+    return max(abs(a - b) for a, b in zip(first, other, strict=True)) <= COSINE_TOLERANCE
 
 
 def slice_order(planes: Sequence[Plane]) -> list[int]:
@@ -79,7 +80,8 @@ def stack(planes: Sequence[Plane]) -> Stack:
     _check_orientation(planes)
     if len(planes) < MIN_SLICES:
         raise InvalidInput(f"expected {MIN_SLICES} slices or more, got {len(planes)}", EXPORT, code="series.few_slices")
-    normal, positions = _normal(planes[0]), _positions(planes)
+    normal = _normal(planes[0])
+    positions = _positions(planes)
     along = positions @ normal
     _check_steps(np.diff(along))
     extent = along[-1] - along[0]
@@ -173,7 +175,8 @@ def _orthonormal(plane: Plane) -> bool:
 
 
 def _check_steps(steps_mm: NDArray[np.float64]) -> None:
-    count, usual = len(steps_mm) + 1, float(np.median(steps_mm))
+    count = len(steps_mm) + 1
+    usual = float(np.median(steps_mm))
     repeated = int((steps_mm < STEP_TOLERANCE_MM).sum())
     if repeated:
         raise InvalidInput(

@@ -1,4 +1,4 @@
-"""The dose of a whole treatment: every RTDOSE and RTPLAN of a patient in, one cumulative dose in Gy and a record out.
+"""Sum the dose of a whole treatment: every RTDOSE and RTPLAN of a patient in, one cumulative dose in Gy out.
 
 The record numbers doses and plans in the order of their UIDs and holds no UID.
 """
@@ -10,7 +10,7 @@ from ricenet.delivery.courses import Course, PatientDoses, find_courses, number_
 from ricenet.delivery.dose_sum import add, eqd2
 from ricenet.delivery.ingest_record import RejectedDose, UsedDose
 from ricenet.delivery.rtdose import DoseGrid
-from ricenet.delivery.rtplan import Plan
+from ricenet.delivery.rtplan import RtPlan
 from ricenet.images.dose_limits import check_dose
 from ricenet.images.volume import Volume
 
@@ -34,7 +34,7 @@ class Treatment:
 
 def combine_doses(
     doses: Sequence[DoseGrid],
-    plans: Sequence[Plan] = (),
+    plans: Sequence[RtPlan] = (),
     *,
     fractions: int | None = None,
     prescription_gy: float | None = None,
@@ -107,7 +107,7 @@ def _flags(patient: PatientDoses, courses: Sequence[Course], alpha_beta: float |
         flags += [f"plan {patient.plan_number[uid]}: {text}" for text in _plan_flags(patient, uid, used, alpha_beta)]
     planned = sum_if_known(patient.plans[uid].fractions for uid in courses[0].plans if uid in patient.plans)
     if len(courses) == 1 and patient.fractions and planned not in (None, patient.fractions):
-        flags.append(f"told were {patient.fractions} fractions, the plan has {planned}")
+        flags.append(f"{patient.fractions} fractions were given, the plan has {planned}")
     return flags
 
 

@@ -19,10 +19,14 @@ Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
 
 FALL_OFF_MM = 4.0  # 80% to 20% of the dose over about 11 mm
-HOT_SPOT_EXCESS, HOT_SPOT_EDGE_MM = 0.22, 2.0
+HOT_SPOT_EXCESS = 0.22
+HOT_SPOT_EDGE_MM = 2.0
 # Dose inside the target, and scattered far from it: together 97% of the prescription.
-PLATEAU, BATH = 0.90, 0.07
-NODULE_BRIGHTNESS, RIM_BRIGHTNESS, RIM_MM = 2.0, 1.3, 3.5  # contrast enhancement, relative to white matter
+PLATEAU = 0.90
+BATH = 0.07
+NODULE_BRIGHTNESS = 2.0  # contrast enhancement, relative to white matter
+RIM_BRIGHTNESS = 1.3
+RIM_MM = 3.5
 EDGE_MM = 0.7  # half-width of every drawn border, so that borders are not aliased
 # From the brain's surface outwards (mm): CSF, inner table, marrow, outer table, skin fat; brightness of T1 relative to
 # white matter.

@@ -40,7 +40,9 @@ SHOWN_BY = {
     "rd": ({"hot_spot_mm": 1.0}, _REACH),
 }
 # Class counts of the paper: 48 + 32 for cross-validation, 7 + 5 held out; other cohort sizes keep these shares.
-CV_SHARE, RICE_SHARE, RICE_SHARE_TEST = 80 / 92, 32 / 80, 5 / 12
+CV_SHARE = 80 / 92
+RICE_SHARE = 32 / 80
+RICE_SHARE_TEST = 5 / 12
 
 
 @dataclass(frozen=True)
@@ -94,10 +96,10 @@ def bayes_llr(quantities: dict[str, float], modalities: tuple[str, ...]) -> floa
 @cache
 def _discriminant(modalities: tuple[str, ...]) -> NDArray[np.float64]:
     """Weights of the centred quantities in the log-likelihood ratio."""
-    shown = np.array([_row(function) for modality in modalities for function in SHOWN_BY[modality]])
+    functions = np.array([_row(function) for modality in modalities for function in SHOWN_BY[modality]])
     _, sds, shifts = map(np.array, zip(*QUANTITIES.values(), strict=True))
-    covariance = shown @ np.diag(sds**2) @ shown.T
-    return (shown @ (shifts * sds)) @ np.linalg.pinv(covariance) @ shown
+    covariance = functions @ np.diag(sds**2) @ functions.T
+    return (functions @ (shifts * sds)) @ np.linalg.pinv(covariance) @ functions
 
 
 def bayes_sensitivity(modalities: tuple[str, ...]) -> float:

@@ -18,7 +18,7 @@ from ricenet.cohort.table import Case
 from ricenet.command.atomic import file_hash
 from ricenet.command.schemas import IngestConfig, IntakeConfig, defaults_of, typed_config
 from ricenet.delivery.ingest_record import SelectionRecord
-from ricenet.delivery.intake import Settings, from_dicom, intake_settings, write_volumes
+from ricenet.delivery.intake import IntakeSettings, from_dicom, intake_settings, write_volumes
 from ricenet.delivery.label_table import LabelRow
 from ricenet.errors import InvalidInput, WrongUsage
 
@@ -70,7 +70,7 @@ class Unusable(InvalidInput):
 
 
 def find_patient(
-    folder: Path, details: PatientDetails, settings: Settings, scratch: Path, further: Sequence[str] = ()
+    folder: Path, details: PatientDetails, settings: IntakeSettings, scratch: Path, further: Sequence[str] = ()
 ) -> Delivered:
     """Find the images of one patient in `folder`.
 
@@ -105,7 +105,7 @@ def from_files(paths: Mapping[str, Path], details: PatientDetails, further: Sequ
     return Delivered(_case(identity, paths, details.fractions, details.prescription_gy, further), None)
 
 
-def read_intake_settings(site: Path | None, dose: bool) -> Settings:
+def read_intake_settings(site: Path | None, dose: bool) -> IntakeSettings:
     """The rules for DICOM: those of conf/ingest.yaml, and over them what a site's own file says.
 
     Args:
@@ -146,7 +146,7 @@ def _nifti(folder: Path, role: str) -> Path | None:
     return next((path for suffix in (".nii.gz", ".nii") if (path := folder / f"{role}{suffix}").is_file()), None)
 
 
-def _from_dicom(folder: Path, details: PatientDetails, settings: Settings, scratch: Path) -> Delivered:
+def _from_dicom(folder: Path, details: PatientDetails, settings: IntakeSettings, scratch: Path) -> Delivered:
     from ricenet.delivery.series import index_delivery
 
     patients = index_delivery(folder).patients

@@ -7,7 +7,7 @@ import pytest
 
 from ricenet.delivery.courses import Course, find_courses, number_objects, sum_if_known
 from ricenet.delivery.rtdose import DoseGrid
-from ricenet.delivery.rtplan import FractionGroup, Plan
+from ricenet.delivery.rtplan import FractionGroup, RtPlan
 from ricenet.errors import InvalidInput
 from ricenet.images.volume import Volume
 
@@ -18,9 +18,9 @@ def dose(name, summation="PLAN", plans=("plan",), groups=(), beams=(), content="
     return DoseGrid(name, content or name, "frame", summation, dose_type, plans, frozenset(groups), beams, volume)
 
 
-def plan(name="plan", groups=None, approval="APPROVED", prescription_gy=60.0) -> Plan:
+def plan(name="plan", groups=None, approval="APPROVED", prescription_gy=60.0) -> RtPlan:
     groups = {1: (30, (1, 2))} if groups is None else groups
-    return Plan(
+    return RtPlan(
         name,
         {g: FractionGroup(n, frozenset(beams)) for g, (n, beams) in groups.items()},
         prescription_gy,

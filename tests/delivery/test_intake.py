@@ -8,7 +8,7 @@ import pytest
 
 from ricenet import LABELS
 from ricenet.command.schemas import IngestConfig, compose
-from ricenet.delivery.intake import Intake, Settings, from_dicom, from_nifti
+from ricenet.delivery.intake import Intake, IntakeSettings, from_dicom, from_nifti
 from ricenet.delivery.label_table import LabelRow
 from ricenet.delivery.public_cohorts import Entry
 from ricenet.delivery.roles import Wording
@@ -21,7 +21,9 @@ from ricenet.phantoms.scanner import scan_patient
 
 SUBJECT, KEY, SPACING_MM = "case c1 (row 2 of the label table)", b"k" * 32, 4.5
 CFG = compose("ingest", IngestConfig, ["delivery=d", "labels=l", "out=o"])
-SETTINGS = Settings(tuple(CFG.rules), Wording(CFG.contrast_in_description, CFG.never), 3, dose=True, alpha_beta=None)
+SETTINGS = IntakeSettings(
+    tuple(CFG.rules), Wording(CFG.contrast_in_description, CFG.never), 3, dose=True, alpha_beta=None
+)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,7 @@ def delivered(tmp_path_factory) -> tuple[LabelRow, PatientFiles, np.ndarray]:
     return row, index_delivery(folder).patients[one.patient_id], dose_gy
 
 
-def take(row: LabelRow, files: PatientFiles, scratch: Path, settings: Settings = SETTINGS) -> Intake:
+def take(row: LabelRow, files: PatientFiles, scratch: Path, settings: IntakeSettings = SETTINGS) -> Intake:
     return from_dicom(row, files, SUBJECT, settings, KEY, scratch)
 
 

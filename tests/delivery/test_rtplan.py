@@ -4,11 +4,11 @@ import pytest
 from helpers.dicom_objects import rtplan, save, uid
 from pydicom.data import get_testdata_file
 
-from ricenet.delivery.rtplan import FractionGroup, Plan, read_plan
+from ricenet.delivery.rtplan import FractionGroup, RtPlan, read_plan
 from ricenet.errors import InvalidInput
 
 
-def read(dataset, folder) -> Plan:
+def read(dataset, folder) -> RtPlan:
     return read_plan(save(dataset, folder / "RP.anything"))
 
 

@@ -148,7 +148,7 @@ def test_eqd2_needs_fractions_of_each_plan(treat):
 def test_the_label_table_wins(treat):
     treatment = treat([rtdose(share(1))], [rtplan()], fractions=33, prescription_gy=59.4)
     assert (treatment.prescription_gy, treatment.fractions) == (59.4, 33)
-    assert treatment.flags == ["told were 33 fractions, the plan has 30"]
+    assert treatment.flags == ["33 fractions were given, the plan has 30"]
 
 
 @pytest.mark.parametrize(
