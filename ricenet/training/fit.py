@@ -31,14 +31,14 @@ from ricenet.training.checkpoint import (
 from ricenet.training.datamodule import DOSE, Augmenting, CasesDataModule
 from ricenet.training.lightning_module import RiceClassifier
 from ricenet.training.network import LeanResNet, build_network, load_pretrained, network_settings, require_size
-from ricenet.training.predictions import BY_SET, PREDICTIONS, write_predictions, write_predictions_by_set
+from ricenet.training.predictions import BY_SET, PREDICTIONS, PredictionRow, write_predictions, write_predictions_by_set
 from ricenet.training.trackers import finish_tracking, tracker
 
 log = logging.getLogger(__name__)
 
 
 def fit(cfg: TrainConfig, cases: Path, folds: Folds, folder: Path, owner: str, number: int) -> None:
-    """Train from the last epoch border, write the weights, and the answers for the validation and test cases.
+    """Train from the last epoch border, write the weights, and the predictions for the validation and test cases.
 
     Args:
         folder: the run folder, held by this process.
@@ -166,24 +166,24 @@ def _where(trainer: TrainerConfig, number: int) -> dict[str, Any]:
 
 
 def _predict(cfg: TrainConfig, model: RiceClassifier, data: CasesDataModule, folder: Path, number: int) -> None:
-    """Write the answers for the validation and test cases, of a model for all sets also those for each set."""
-    answers = _answers(cfg, model, data, number)
+    """Write the predictions for the validation and test cases, of a model for all sets also those for each set."""
+    predictions = _predictions(cfg, model, data, number)
     with run_folder.writing(folder, PREDICTIONS):
-        write_predictions(folder, answers)
+        write_predictions(folder, predictions)
     if not cfg.model.channel_dropout:
         return
     channels = cfg.modalities.channels
-    rows = []
+    rows: list[PredictionRow] = []
     for size in range(1, len(channels) + 1):
         for kept in combinations(range(len(channels)), size):
             model.present = kept
             name = "_".join(sorted((channels[index] for index in kept), key=lambda channel: channel != DOSE))
-            rows += [{"modalities": name, **row} for row in _answers(cfg, model, data, number)]
+            rows += [{**row, "modalities": name} for row in _predictions(cfg, model, data, number)]
     with run_folder.writing(folder, BY_SET):
         write_predictions_by_set(folder, rows)
 
 
-def _answers(cfg: TrainConfig, model: RiceClassifier, data: CasesDataModule, number: int) -> list[dict[str, Any]]:
+def _predictions(cfg: TrainConfig, model: RiceClassifier, data: CasesDataModule, number: int) -> list[PredictionRow]:
     trainer = lightning.Trainer(
         **_where(replace(cfg.trainer, devices=1), number), logger=False, enable_checkpointing=False,
         enable_model_summary=False, enable_progress_bar=False, deterministic="warn", plugins=[LightningEnvironment()],

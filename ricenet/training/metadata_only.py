@@ -21,7 +21,7 @@ from ricenet.cohort.ready_cases import ReadyCase
 from ricenet.command.atomic import file_hash, replace_file
 from ricenet.command.schemas import METADATA_ONLY
 from ricenet.errors import InvalidInput
-from ricenet.training.predictions import PREDICTIONS, write_predictions
+from ricenet.training.predictions import PREDICTIONS, PredictionRow, write_predictions
 from ricenet.training.run_folder import keep, writing
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def fit_regression(metadata: Metadata, training: Sequence[ReadyCase]) -> Regress
 def train_regression(metadata: Metadata, folds: Folds, fold: int, folder: Path) -> None:
     """Fit the regression of one fold; write weights.safetensors, metrics.csv and predictions.csv into its run folder.
 
-    The answers are laid out as a network's, with 0 for the logit of recurrence.
+    The predictions are laid out as a network's, with 0 for the logit of recurrence.
     """
     training, validation, test = folds.training(fold), folds.validation(fold), folds.test()
     regression = fit_regression(metadata, training)
@@ -158,9 +158,9 @@ def train_regression(metadata: Metadata, folds: Folds, fold: int, folder: Path) 
     with writing(folder, "weights.safetensors"):
         replace_file(folder / "weights.safetensors", _weights(regression))
     keep(folder, "metrics.csv", _metrics(regression, training, validation))
-    rows = []
+    rows: list[PredictionRow] = []
     for split, cases in (("val", validation), ("test", test)):
-        rows += _answers(split, cases, regression.log_odds(cases) if cases else np.empty(0))
+        rows += _predictions(split, cases, regression.log_odds(cases) if cases else np.empty(0))
     with writing(folder, PREDICTIONS):
         write_predictions(folder, rows)
 
@@ -186,18 +186,18 @@ def _metrics(regression: Regression, training: Sequence[ReadyCase], validation: 
     from ricenet.statistics import metrics
 
     seen, labels = ([case.label for case in cases] for cases in (training, validation))
-    fitted, answered = (expit(regression.log_odds(cases)) for cases in (training, validation))
+    fitted, predicted = (expit(regression.log_odds(cases)) for cases in (training, validation))
     row = {
         "epoch": 0,
         "train/loss": log_loss(seen, fitted, sample_weight=compute_sample_weight("balanced", seen)),
-        "val/auroc": metrics.describe(np.array(labels), answered).auroc,
-        "val/loss": log_loss(labels, answered, labels=[0, 1]),
-        "val/macro_f1": metrics.macro_f1(np.array(labels), metrics.decide(answered)),
+        "val/auroc": metrics.describe(np.array(labels), predicted).auroc,
+        "val/loss": log_loss(labels, predicted, labels=[0, 1]),
+        "val/macro_f1": metrics.macro_f1(np.array(labels), metrics.decide(predicted)),
     }
     return ",".join(row) + "\n" + ",".join(f"{value:.6g}" for value in row.values()) + "\n"
 
 
-def _answers(split: str, cases: Sequence[ReadyCase], log_odds: np.ndarray) -> list[dict[str, Any]]:
+def _predictions(split: str, cases: Sequence[ReadyCase], log_odds: np.ndarray) -> list[PredictionRow]:
     from scipy.special import expit
 
     return [
