@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ricenet import LABELS
-from ricenet.cases import qc_page
-from ricenet.cases.qc_page import agreed, qc_view
 from ricenet.command.atomic import hold, replace_file
 from ricenet.command.schemas import ReportConfig
 from ricenet.command.stage import stage
@@ -23,7 +21,6 @@ from ricenet.display import words
 from ricenet.display.page import figure, render
 from ricenet.errors import InvalidInput, WrongUsage
 from ricenet.evaluation import sentences
-from ricenet.explanation import map_sentences
 from ricenet.paper import PAPER
 
 if TYPE_CHECKING:
@@ -45,9 +42,6 @@ SECTIONS = (
     ("provenance", "Provenance"),
 )
 EVALUATION_SECTIONS = ("errors", "epochs")  # absent without an evaluation
-FILTERS = (
-    words.number, words.percent, words.signed, words.p_value, sentences.looks, sentences.reach, map_sentences.points_at,
-)  # fmt: skip
 MAX_PICTURES = 24  # of a section, unless the user says otherwise
 FIGURES = {
     "figure1": "Figure 1: one axial slice of each image of one case; above each stands which image it is.",
@@ -69,6 +63,8 @@ def main(cfg: ReportConfig) -> None:
     if cfg.run is not None:
         page = write_report(Path(cfg.run), qc, MAX_PICTURES if cfg.pictures is None else cfg.pictures)
     elif qc is not None:
+        from ricenet.cases import qc_page
+
         content = qc_page.page(qc, cfg.pictures)
         with hold(qc):
             page = qc_page.write_page(qc, content)
@@ -98,12 +94,17 @@ def write_report(run: Path, qc: Path | None, pictures: int) -> Path:
             "give the folder of a whole grid (outputs/<name>), or train one with python -m ricenet.train",
             code="grid.missing",
         )
+    from ricenet.cases.qc_page import qc_view
     from ricenet.evaluation.summary import read_summary
+    from ricenet.explanation.map_sentences import points_at
     from ricenet.explanation.report_section import occlusion_view
 
     evaluation = read_summary(run)
     page = run / "report.html"
-    filters = {function.__name__: function for function in FILTERS}
+    functions = (
+        words.number, words.percent, words.signed, words.p_value, sentences.looks, sentences.reach, points_at,
+    )  # fmt: skip
+    filters = {function.__name__: function for function in functions}
     content = render(
         "report.html.j2",
         filters | {"row_name": partial(words.row_name, channels_of=_channels_of(cells))},
@@ -218,6 +219,8 @@ def checklists_view(summary: "SummaryRecord", cells: "Sequence[Cell]") -> "list[
 
 def provenance(cells: "Sequence[Cell]", evaluation: "SummaryRecord | None") -> list[tuple[str, str]]:
     """What the finished runs were made with; where they differ, each value with the number of runs that have it."""
+    from ricenet.cases.qc_page import agreed
+
     records = _finished(cells)
     facts: dict[str, list[Any]] = {
         "seed": [record.seed for record in records],
