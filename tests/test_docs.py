@@ -1,0 +1,157 @@
+"""What README and docs say of the repository is there: links, files, modules, make targets, commands and their keys."""
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ricenet.__main__ import STAGES
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+SOURCES = sorted(
+    path
+    for folder in ("ricenet", "conf", "tests", "benchmarks")
+    for path in (ROOT / folder).rglob("*")
+    if path.suffix in (".py", ".yaml", ".j2") and "niivue" not in path.parts
+)
+LONGEST_LINE = 100
+FENCE = re.compile(r"^ *```.*?^ *```", re.S | re.M)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+OURS = re.compile(r"(?:ricenet|tests|docs|conf|benchmarks|\.ci|\.github)/[\w./-]*")
+CITED = re.compile(r"\b(?:tests|conf|benchmarks|docs|ricenet)/[\w/.]*\w\.(?:py|yaml|md|css|js)\b")
+COMMAND = re.compile(r"python -m ricenet\.(\w+)((?:[ \t]+(?!#)\S+|[ \t]*\\\n)*)")
+# Of the stages' command lines, beside their own keys: Hydra's, and the groups from which a default is chosen.
+SHARED_KEYS = {"hydra", "hydra/launcher", "experiment", "modalities", "source", "logger", "model", "trainer"}
+
+
+def prose(page: Path) -> str:
+    return FENCE.sub("", page.read_text())
+
+
+def anchors(page: Path) -> set[str]:
+    """As GitHub makes them of headings."""
+    headings = re.findall(r"^#+ (.*)$", prose(page), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def code(page: Path) -> Iterator[str]:
+    yield from re.findall(r"`([^`\n]+)`", prose(page))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_relative_link_and_anchor_resolves(name: str) -> None:
+    page, broken = ROOT / name, []
+    for link in LINK.findall(prose(page)):
+        target, _, anchor = link.partition("#")
+        if re.match(r"https?:", link):
+            continue
+        file = (page.parent / target) if target else page
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            broken.append(link)
+    assert not broken
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_file_named_in_backticks_exists(name: str) -> None:
+    files = {path.name for path in ROOT.rglob("*.py") if ".venv" not in path.parts}
+    missing = []
+    for text in code(ROOT / name):
+        if OURS.fullmatch(text) and not (ROOT / text).exists():
+            missing.append(text)
+        if re.fullmatch(r"\w+\.py", text) and text not in files:
+            missing.append(text)
+    assert not missing
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_prose_is_wrapped(name: str) -> None:
+    """Tables and code are as wide as they are; so is a link or a piece of code that is a line by itself."""
+    lines = [line for line in prose(ROOT / name).splitlines() if len(line) > LONGEST_LINE and not line.startswith("|")]
+    assert not [line for line in lines if not re.fullmatch(r"\s*(\[[^\]]*\]\([^)]*\)|`[^`]*`)\S*", line)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_make_target_exists(name: str) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    named = re.findall(r"(?:`|^)make ([a-z-]+)", (ROOT / name).read_text(), re.M)
+    assert set(named) <= targets
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_names_a_stage_and_keys_that_it_has(name: str) -> None:
+    unknown = []
+    for stage, rest in COMMAND.findall((ROOT / name).read_text()):
+        if stage not in STAGES:
+            unknown.append(stage)
+            continue
+        config = yaml.safe_load((ROOT / "conf" / f"{stage}.yaml").read_text())
+        groups = {group for entry in config["defaults"] if isinstance(entry, dict) for group in entry}
+        keys = set(config) | groups | SHARED_KEYS | ({"model"} if stage == "predict" else set())
+        for key in re.findall(r"(?<!\S)'?\+?([\w./]+)=", rest):
+            if key not in keys and key.split(".")[0] not in keys:
+                unknown.append(f"{stage} {key}")
+    assert not unknown
+
+
+def test_files_cited_in_the_sources_exist() -> None:
+    cited = {(file, path) for path in SOURCES for file in CITED.findall(path.read_text())}
+    assert not [f"{path.relative_to(ROOT)}: {file}" for file, path in cited if not (ROOT / file).is_file()]
+
+
+def test_every_module_named_anywhere_exists() -> None:
+    named = re.compile(r"\bricenet(?:\.[a-z]\w*)+(?:\.[A-Z]\w+)?")
+    dotted = {name: path for path in [*PAGES, *SOURCES] for name in named.findall(path.read_text())}
+    assert not [f"{path.relative_to(ROOT)}: {name}" for name, path in dotted.items() if not resolves(name.split("."))]
+
+
+def resolves(parts: list[str]) -> bool:
+    """Whether the longest part of a dotted name that is a module has the rest of it in its text."""
+    for length in range(len(parts), 0, -1):
+        place = ROOT.joinpath(*parts[:length])
+        for file in (place.with_suffix(".py"), place / "__init__.py"):
+            if file.is_file():
+                return all(part in file.read_text() for part in parts[length:])
+    return False
+
+
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        ("prediction", "is not the file that was exported"),
+        ("prediction", "is not listed in"),
+        ("prediction", "is a link"),
+        ("prediction", "is no safetensors file"),
+        ("prediction", "no prediction, it does not fit the model: <out>/"),
+        ("prediction", "no prediction was made. Follow the advice next to each finding:"),
+        ("prediction", "series fit equally"),
+        ("your_cohort", "series fit equally"),
+        ("your_cohort", "cases cannot be used as they are; the others are in."),
+        ("privacy", "RICENET_TRACEBACK=1 shows the rest"),
+        ("slurm", "an epoch is the median of"),
+    ],
+)
+def test_messages_are_quoted_as_they_are(page: str, words: str) -> None:
+    assert words in " ".join((ROOT / "docs" / f"{page}.md").read_text().split())
+    assert any(words in path.read_text() for path in (ROOT / "ricenet").rglob("*.py"))
+
+
+def test_the_layout_has_one_line_for_each_package() -> None:
+    (block,) = re.findall(r"^## Layout\n.*?^```\n(.*?)^```", (ROOT / "README.md").read_text(), re.S | re.M)
+    packages = {folder.parent.name for folder in (ROOT / "ricenet").glob("*/__init__.py")}
+    assert sorted(line.split("/")[0] for line in block.splitlines()) == sorted(packages)
+
+
+def test_the_layers_are_those_that_lint_checks() -> None:
+    (contract,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (block,) = re.findall(
+        r"^## Who may import whom\n.*?^```\n(.*?)^```", (ROOT / "docs" / "architecture.md").read_text(), re.S | re.M
+    )
+    commands, *layers = contract["layers"]
+    first, *lines = block.splitlines()
+    assert lines == layers
+    assert sorted(first.removeprefix("the commands: ").split()) == sorted(set(commands.split(" | ")) - {"__main__"})
