@@ -140,17 +140,17 @@ def _load(cfg: PredictConfig, model: "Model") -> "tuple[Ensemble, PredictionSett
     import torch
 
     from ricenet.occlusion.engines import find_device
-    from ricenet.prediction.ensemble import MapSettings, PredictionSettings, load_ensemble, preprocessing_settings
+    from ricenet.prediction.ensemble import OcclusionSettings, PredictionSettings, load_ensemble, preprocessing_settings
 
     device = find_device(cfg.accelerator)
     torch.set_num_threads(cfg.threads or len(os.sched_getaffinity(0)))
     hdbet2_env = None if cfg.hdbet2_env is None else Path(cfg.hdbet2_env).absolute()
     of_brain = "cpu" if cfg.accelerator == "cpu" else "auto"
     preprocessing = preprocessing_settings(model, cfg.brain, of_brain, hdbet2_env)
-    map_settings = MapSettings(
+    occlusion_settings = OcclusionSettings(
         cfg.cube_mm, cfg.stride_mm, cfg.refine_mm, cfg.precision, cfg.batch_size, cfg.memory_gb, cfg.dicom
     )
-    settings = PredictionSettings(preprocessing, map_settings if cfg.occlusion else None)
+    settings = PredictionSettings(preprocessing, occlusion_settings if cfg.occlusion else None)
     return load_ensemble(model, device), settings
 
 

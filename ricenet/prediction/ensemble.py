@@ -32,7 +32,7 @@ class Ensemble:
 
 
 @dataclass(frozen=True)
-class MapSettings:
+class OcclusionSettings:
     """How the occlusion map is made; the keys of conf/predict.yaml. `dicom`: also write it as DICOM."""
 
     cube_mm: float
@@ -49,7 +49,7 @@ class PredictionSettings:
     """How a case is preprocessed and explained; `occlusion`: None makes no occlusion map."""
 
     preprocessing: Settings
-    occlusion: MapSettings | None
+    occlusion: OcclusionSettings | None
 
 
 def load_ensemble(model: Model, device: str) -> Ensemble:

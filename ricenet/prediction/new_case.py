@@ -25,7 +25,7 @@ from ricenet.explanation.regions import dose_bands
 from ricenet.images.volume import Voxels
 from ricenet.occlusion.sensitivity import OcclusionPlan, drop_map, occlude
 from ricenet.prediction import training_range
-from ricenet.prediction.ensemble import Ensemble, MapSettings, PredictionSettings, probabilities, summarise
+from ricenet.prediction.ensemble import Ensemble, OcclusionSettings, PredictionSettings, probabilities, summarise
 from ricenet.prediction.model_folder import Model
 from ricenet.prediction.model_json import CrossValidation
 from ricenet.prediction.prediction_record import (
@@ -198,7 +198,7 @@ class _Numbers:
 
 
 def _numbers(
-    case: Case, ensemble: Ensemble, map_settings: MapSettings | None, prepared: Prepared, label: str
+    case: Case, ensemble: Ensemble, occlusion_settings: OcclusionSettings | None, prepared: Prepared, label: str
 ) -> _Numbers:
     model = ensemble.model.record
     log.info("case %s: predicting with %d networks", case.key, len(model.folds))
@@ -210,14 +210,14 @@ def _numbers(
         array, prepared.brain, model.channels, prepared.record.qc, prepared.record.dose_scale_gy
     )
     measures = training_range.compare(measured, model.ranges)
-    if map_settings is None:
+    if occlusion_settings is None:
         return _Numbers(summary, measures)
-    drop, occlusion = _occlusion(ensemble, map_settings, prepared, volume, label)
+    drop, occlusion = _occlusion(ensemble, occlusion_settings, prepared, volume, label)
     return _Numbers(summary, measures, occlusion, drop)
 
 
 def _occlusion(
-    ensemble: Ensemble, settings: MapSettings, prepared: Prepared, volume: torch.Tensor, label: str
+    ensemble: Ensemble, settings: OcclusionSettings, prepared: Prepared, volume: torch.Tensor, label: str
 ) -> tuple[Voxels, CaseMapNumbers]:
     """The map of the mean probability with all channels blanked by 0 at once, and its numbers."""
     spacing_mm = prepared.record.spacing_mm

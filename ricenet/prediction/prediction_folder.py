@@ -76,8 +76,8 @@ def write_unfit(
 def _question(case: Case, inputs: dict[str, str], ensemble: Ensemble, settings: PredictionSettings) -> str:
     """A digest of all that decides the prediction."""
     prepared = folder_name(case, inputs, settings.preprocessing)
-    map_settings = settings.occlusion and asdict(settings.occlusion)
-    deciding = [VERSION, prepared, ensemble.model.digest, ensemble.device, map_settings, package_versions()]
+    occlusion_settings = settings.occlusion and asdict(settings.occlusion)
+    deciding = [VERSION, prepared, ensemble.model.digest, ensemble.device, occlusion_settings, package_versions()]
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
 
 

@@ -20,7 +20,7 @@ from ricenet.command.schemas import defaults_of
 from ricenet.images.volume import Volume, read_volume, write_volume
 from ricenet.prediction.ensemble import (
     Ensemble,
-    MapSettings,
+    OcclusionSettings,
     PredictionSettings,
     load_ensemble,
     preprocessing_settings,
@@ -137,7 +137,7 @@ def predict_case(
     """
     device = "cpu" if model.device == "cpu" else "auto"
     settings = PredictionSettings(
-        preprocessing_settings(model.model, brain, device), _map_settings() if occlusion else None
+        preprocessing_settings(model.model, brain, device), _occlusion_settings() if occlusion else None
     )
     with tempfile.TemporaryDirectory(prefix="ricenet-") as scratch:
         try:
@@ -208,7 +208,7 @@ def _made(out: str | Path) -> Path:
     return folder
 
 
-def _map_settings() -> MapSettings:
+def _occlusion_settings() -> OcclusionSettings:
     keys = defaults_of("predict")
     names = ("cube_mm", "stride_mm", "refine_mm", "precision", "batch_size", "memory_gb")
-    return MapSettings(**{name: keys[name] for name in names})
+    return OcclusionSettings(**{name: keys[name] for name in names})

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from helpers.new_patient import write_model, write_nifti
 
-from ricenet.prediction.ensemble import Ensemble, MapSettings, PredictionSettings, load_ensemble
+from ricenet.prediction.ensemble import Ensemble, OcclusionSettings, PredictionSettings, load_ensemble
 from ricenet.prediction.model_folder import read_model
 
 
@@ -22,7 +22,9 @@ def ensemble(model_folder: Path) -> Ensemble:
 @pytest.fixture(scope="session")
 def settings(ensemble: Ensemble) -> PredictionSettings:
     """With an occlusion map of few cubes."""
-    coarse = MapSettings(cube_mm=36.0, stride_mm=36.0, refine_mm=None, precision="fp32", batch_size=8, memory_gb=1.0)
+    coarse = OcclusionSettings(
+        cube_mm=36.0, stride_mm=36.0, refine_mm=None, precision="fp32", batch_size=8, memory_gb=1.0
+    )
     return PredictionSettings(ensemble.model.record.preprocessing, coarse)
 
 
