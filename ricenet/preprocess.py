@@ -34,7 +34,7 @@ from ricenet.command.stage import stage
 from ricenet.errors import Incomplete, InvalidInput, WrongUsage
 
 if TYPE_CHECKING:
-    from ricenet.cases.alignment import Settings
+    from ricenet.cases.alignment import PreprocessingSettings
 
 log = logging.getLogger(__name__)
 CASE_FOLDER = re.compile("c[0-9a-f]{12}-[0-9a-f]{12}")  # what prune may remove
@@ -57,14 +57,16 @@ class Task:
 @stage("preprocess", PreprocessConfig, private=True)
 def main(cfg: PreprocessConfig) -> None:
     """Turn the config into arguments."""
-    from ricenet.cases.alignment import Settings
+    from ricenet.cases.alignment import PreprocessingSettings
     from ricenet.images.brain import check_backend
 
     _check_values(cfg)
     env = None if cfg.hdbet2_env is None else Path(cfg.hdbet2_env).absolute()
     cfg.device, software = check_backend(cfg.brain, cfg.device, env)
-    given = {field.name: getattr(cfg, field.name) for field in fields(Settings) if hasattr(cfg, field.name)}
-    settings = Settings(**{**given, "brain_software": software, "hdbet2_env": env and str(env)})
+    given = {
+        field.name: getattr(cfg, field.name) for field in fields(PreprocessingSettings) if hasattr(cfg, field.name)
+    }
+    settings = PreprocessingSettings(**{**given, "brain_software": software, "hdbet2_env": env and str(env)})
     jobs = fitting_jobs(cfg.memory_gb) if cfg.jobs is None else cfg.jobs
     preprocess_cohort(
         Path(cfg.cohort),
@@ -83,7 +85,7 @@ def main(cfg: PreprocessConfig) -> None:
 def preprocess_cohort(
     cohort: Path,
     output: Path,
-    settings: "Settings",
+    settings: "PreprocessingSettings",
     limits: Limits,
     *,
     folds: int,
@@ -172,9 +174,9 @@ def _write_what_is_known(
     """covariates.csv of the cases that are `done`, and excluded.csv; `failed`: the codes of the cases that are not."""
     from ricenet.checks.confounding import count_excluded
 
-    shown = write_covariates(output, [task.case for task in tasks], columns, done)
-    lacking = [name for name in columns if name not in shown]
-    log.info("covariates: %s; not in this cohort: %s", ", ".join(shown) or "none", ", ".join(lacking) or "none")
+    kept = write_covariates(output, [task.case for task in tasks], columns, done)
+    lacking = [name for name in columns if name not in kept]
+    log.info("covariates: %s; not in this cohort: %s", ", ".join(kept) or "none", ", ".join(lacking) or "none")
     write_excluded(output, count_excluded(cohort), failed)
 
 
@@ -208,9 +210,9 @@ def _check_shared_images(tasks: list[Task]) -> None:
     """The same image under two patients is one patient twice: a leak between folds."""
     owner: dict[str, Task] = {}
     for task in tasks:
-        for one, other in combinations(task.case.mri, 2):
-            if task.inputs[one] == task.inputs[other]:
-                message = f"{task.case.name}: its {one} and {other} image are the same file"
+        for first_role, second_role in combinations(task.case.mri, 2):
+            if task.inputs[first_role] == task.inputs[second_role]:
+                message = f"{task.case.name}: its {first_role} and {second_role} image are the same file"
                 raise InvalidInput(message, "correct one path", code="image.same")
         for role in task.case.mri:
             first = owner.setdefault(task.inputs[role], task)
@@ -223,7 +225,7 @@ def _check_shared_images(tasks: list[Task]) -> None:
 
 
 def _check_folds(output: Path, tasks: list[Task], folds: int, seed: int, keep: bool) -> None:
-    """Find out before hours of work whether the cases can be dealt into folds; `keep`: and fit earlier folds."""
+    """Check, before hours of work, that the cases can be dealt into folds; `keep`: and fit the earlier folds."""
     if folds == 0:
         return
     with partial_folder(output, "folds") as folder:
@@ -237,7 +239,7 @@ def _check_folds(output: Path, tasks: list[Task], folds: int, seed: int, keep: b
             raise InvalidInput(str(error), hint, code=error.code) from None
 
 
-def _tasks(cases: list[Case], settings: "Settings") -> list[Task]:
+def _tasks(cases: list[Case], settings: "PreprocessingSettings") -> list[Task]:
     """Read every input once, several at a time: disks and SHA-256 wait for each other otherwise."""
     from concurrent.futures import ThreadPoolExecutor
 
@@ -250,7 +252,7 @@ def _tasks(cases: list[Case], settings: "Settings") -> list[Task]:
         return [Task(case, sha, folder_name(case, sha, settings)) for case, sha in zip(cases, hashes, strict=True)]
 
 
-def _run_all(todo: list[Task], output: Path, settings: "Settings", limits: Limits) -> dict[str, Ended]:
+def _run_all(todo: list[Task], output: Path, settings: "PreprocessingSettings", limits: Limits) -> dict[str, Ended]:
     """Do the tasks and tell of each one as it ends."""
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
@@ -283,7 +285,7 @@ def _run_all(todo: list[Task], output: Path, settings: "Settings", limits: Limit
                 words = (len(ended), len(todo), key, end.kind, end.seconds, left)
                 log.info("%d of %d: case %s %s after %.0f s, about %s left", *words)
     except (SystemExit, KeyboardInterrupt):
-        log.warning("interrupted: finished cases are kept, the same command goes on with the others")
+        log.warning("interrupted: finished cases are kept, run the same command again for the others")
         raise
     return ended
 

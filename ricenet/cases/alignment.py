@@ -1,4 +1,4 @@
-"""One case's images brought into one frame: files in; images, the maps between their frames and the brain out.
+"""Register one case's images and extract the brain: images, the maps between their frames, and the brain mask.
 
 Nothing is sampled here. The 1 mm copies that registration and brain extraction see are thrown away.
 """
@@ -24,7 +24,7 @@ COPY_SPACING_MM = 1.0  # of what the registration sees, or the grid's spacing wh
 
 
 @dataclass(frozen=True)
-class Settings:
+class PreprocessingSettings:
     """What decides the content of a case folder; the keys of conf/preprocess.yaml.
 
     `device`: cpu or cuda; `brain_software`: the extractor's package and version; `hdbet2_env`: where it is installed.
@@ -72,7 +72,7 @@ class Aligned:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def align(case: Case, inputs: dict[str, str], settings: Settings) -> Aligned:
+def align(case: Case, inputs: dict[str, str], settings: PreprocessingSettings) -> Aligned:
     """Read, register, extract: what takes time, and does not depend on the grid but for its spacing.
 
     Raises:
@@ -104,7 +104,9 @@ def timed(seconds: dict[str, float], step: str) -> Iterator[None]:
     seconds[step] = round(time.perf_counter() - start, 2)
 
 
-def _world_maps(case: Case, images: dict[str, Volume], inputs: dict[str, str], settings: Settings) -> dict[str, Affine]:
+def _world_maps(
+    case: Case, images: dict[str, Volume], inputs: dict[str, str], settings: PreprocessingSettings
+) -> dict[str, Affine]:
     """For each channel, in their order: the world map from the reference's frame to the frame of that image."""
     scans = [role for role in (*case.mri, "planning") if role in images]
     copies = {role: isotropic(images[role], max(COPY_SPACING_MM, settings.spacing_mm)) for role in scans}
@@ -121,7 +123,7 @@ def _world_maps(case: Case, images: dict[str, Volume], inputs: dict[str, str], s
     return {role: maps[role] for role in in_order(maps)}
 
 
-def _brain(images: dict[str, Volume], maps: dict[str, Affine], settings: Settings) -> Volume:
+def _brain(images: dict[str, Volume], maps: dict[str, Affine], settings: PreprocessingSettings) -> Volume:
     """The brain as 0 and 1, in the reference's frame."""
     find = partial(
         brain.extract,

@@ -1,4 +1,4 @@
-"""One case: its images in, model-ready arrays out, and the folder on disk that holds them.
+"""Turn one case's images into model-ready arrays, and write them as a case folder.
 
 Every original image is interpolated once: grid voxel -> reference world -> the image's world -> its voxel.
 """
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ricenet import MODALITIES
-from ricenet.cases.alignment import COPY_SPACING_MM, Aligned, Settings, align, timed
+from ricenet.cases.alignment import COPY_SPACING_MM, Aligned, PreprocessingSettings, align, timed
 from ricenet.cases.case_record import CASE_FILE, CaseRecord
 from ricenet.cohort.table import Case
 from ricenet.command.atomic import file_hash, partial_folder, publish
@@ -45,13 +45,13 @@ def input_hashes(case: Case) -> dict[str, str]:
     return {role: file_hash(path) for role, path in case.files.items()}
 
 
-def folder_name(case: Case, inputs: dict[str, str], settings: Settings) -> str:
+def folder_name(case: Case, inputs: dict[str, str], settings: PreprocessingSettings) -> str:
     """Case key and a digest of all that decides the content, so that nothing stale is ever reused."""
     decides = [inputs, settings.deciding(), case.prescription_gy, case.fractions, PREPROCESSING_VERSION]
     return f"{case.key}-{hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]}"
 
 
-def prepare(case: Case, inputs: dict[str, str], settings: Settings) -> Prepared:
+def prepare(case: Case, inputs: dict[str, str], settings: PreprocessingSettings) -> Prepared:
     """Read, register, extract, sample, normalise one case.
 
     Raises:
@@ -60,7 +60,7 @@ def prepare(case: Case, inputs: dict[str, str], settings: Settings) -> Prepared:
     return sample(align(case, inputs, settings), settings)
 
 
-def sample(aligned: Aligned, settings: Settings) -> Prepared:
+def sample(aligned: Aligned, settings: PreprocessingSettings) -> Prepared:
     """The model-ready arrays on the grid of `settings`, and the record that stands beside them.
 
     On a grid that is coarser than an image a voxel is a mean, as in a scanner: single points would keep all the noise.
@@ -104,7 +104,7 @@ def _mean_on(grid: Affine, size: int, spacing_mm: float, image: Volume, image_fr
     return fine.reshape(size, parts, size, parts, size, parts).mean((1, 3, 5)) if parts > 1 else fine
 
 
-def _grid_around(head: Volume, reference: Volume, settings: Settings) -> Affine:
+def _grid_around(head: Volume, reference: Volume, settings: PreprocessingSettings) -> Affine:
     """Cubic voxels along the reference's world axes, size^3 of them centred on the brain's box."""
     places = np.argwhere(head.voxels) @ head.world_from_voxel[:3, :3].T + head.world_from_voxel[:3, 3]
     centre = (places.min(axis=0) + places.max(axis=0)) / 2
@@ -117,7 +117,7 @@ def _grid_around(head: Volume, reference: Volume, settings: Settings) -> Affine:
     return grid
 
 
-def _check_fits(head: Volume, shape: tuple[int, ...], grid: Affine, settings: Settings) -> None:
+def _check_fits(head: Volume, shape: tuple[int, ...], grid: Affine, settings: PreprocessingSettings) -> None:
     index = np.linalg.inv(grid) @ head.world_from_voxel
     places = np.argwhere(head.voxels) @ index[:3, :3].T + index[:3, 3]
     lost = int(((places < -0.5) | (places > np.array(shape) - 0.5)).any(axis=1).sum())
@@ -189,7 +189,7 @@ def _qc_numbers(
 
 
 def make_case_folder(
-    cases: Path, name: str, case: Case, inputs: dict[str, str], settings: Settings
+    cases: Path, name: str, case: Case, inputs: dict[str, str], settings: PreprocessingSettings
 ) -> dict[str, float]:
     """The work of one process: prepare the case and write its folder. Returns the seconds of each step."""
     # What ANTs and hd-bet leave in the temporary folder when they are killed then goes with the next run's start.

@@ -1,4 +1,4 @@
-"""What training reads of a case: finished case folders in, the content of each volume as float16 out.
+"""Read the volumes of finished case folders for training, as float16, without the empty margin.
 
 Volumes are memory-mapped, and only their content, the box of what is not 0, is copied; no NIfTI is touched. Run
 `data.cache=ram` where the cases lie on a slow or shared disk: everything is read once, before the workers are forked,

@@ -1,4 +1,4 @@
-"""The page of preprocessing's quality control: a cases folder in, <cases>/qc.html out, what deserves a look first.
+"""The quality-control page of preprocessing, <cases>/qc.html: outliers first.
 
 A number of qc.csv is marked where it lies far from the middle of the cohort, or beyond a fixed limit. Marks decide the
 order and nothing else: a registration that failed in every case may mark none. No label is shown, because who decides
@@ -32,7 +32,9 @@ SECTIONS = (
     ("parameters", "Parameters"),
 )
 # Iglewicz and Hoaglin, How to Detect and Handle Outliers (1993): |x - median| over 1.4826 MAD, the normal's SD.
-FAR, SD_PER_MAD, FEWEST = 3.5, 1.4826, 10
+OUTLIER_SD = 3.5
+SD_PER_MAD = 1.4826
+MIN_CASES = 10
 PIXELS = 1200 * 960  # of a picture of post, event and dose; one with further MRIs is made smaller
 WEBP = {"quality": 50, "method": 2}  # half of JPEG's bytes where thin contours stay as clear
 
@@ -44,7 +46,7 @@ class Quantity:
     Attributes:
         says: how people read it.
         decimals: of its text; None for a share, shown in per cent.
-        floor: a spread below it is no spread: where all cases agree, a deviation of less than FAR times this is none.
+        floor: a spread below it is no spread: where all cases agree, less than OUTLIER_SD times this is none.
         low, high: fixed limits, and `because` of what.
     """
 
@@ -104,7 +106,7 @@ class Column:
         """What is not far from the middle, in words; empty where nothing can be said."""
         if self.middle is None or not self.spread:
             return ""
-        low, high = self.middle - FAR * self.spread, self.middle + FAR * self.spread
+        low, high = self.middle - OUTLIER_SD * self.spread, self.middle + OUTLIER_SD * self.spread
         if self.quantity.decimals is None and high >= 1:
             return f"at least {self.text(low)}"
         if low <= 0 and self.quantity is not UNKNOWN:  # none of the others can be negative
@@ -163,7 +165,7 @@ def page(cases: Path, pictures: int | None = None) -> str:
 
 
 def write_page(cases: Path, content: str) -> Path:
-    """Write `cases`/qc.html in one step and return its path; only for who holds the folder (atomic.hold)."""
+    """Write `cases`/qc.html atomically and return its path; only for who holds the folder (atomic.hold)."""
     replace_file(cases / PAGE, content)
     return cases / PAGE
 
@@ -185,25 +187,27 @@ def qc_view(cases: Path, pictures: int | None) -> dict[str, Any]:
         raise InvalidInput(
             "qc.csv: expected the column case_key", "run ricenet.preprocess again, which writes it", code="qc.damaged"
         )
-    found = _folders(cases, table)
+    folders = _folders(cases, table)
     columns, rows = judge(table)
-    drawable = [row.case_key for row in rows if row.case_key in found and (found[row.case_key][0] / "qc.png").is_file()]
-    shown = drawable[:pictures]
+    drawable = [
+        row.case_key for row in rows if row.case_key in folders and (folders[row.case_key][0] / "qc.png").is_file()
+    ]
+    requested = drawable[:pictures]
     with ThreadPoolExecutor() as pool:  # the encoder leaves the interpreter's lock
-        drawn = dict(zip(shown, pool.map(lambda key: _picture(*found[key]), shown), strict=True))
+        drawn = dict(zip(requested, pool.map(lambda key: _picture(*folders[key]), requested), strict=True))
     named = {row.get("folder") for row in _read(cases / "cases.csv") or ()}
     return {
         "columns": columns,
         "rows": [replace(row, picture=drawn.get(row.case_key)) for row in rows],
         "n_marked": sum(bool(row.reasons) for row in rows),
         "n_pictures": len(drawable),
-        "n_shown": len(shown),
-        "n_ready": sum(folder.name in named for folder, _ in found.values()),
+        "n_shown": len(requested),
+        "n_ready": sum(folder.name in named for folder, _ in folders.values()),
         "failed": _read(cases / "failed.csv") or [],
         "excluded": excluded(cases),
-        "far": FAR,
-        "fewest": FEWEST,
-        "parameters": parameters([found[row.case_key][1] for row in rows if row.case_key in found]),
+        "far": OUTLIER_SD,
+        "fewest": MIN_CASES,
+        "parameters": parameters([folders[row.case_key][1] for row in rows if row.case_key in folders]),
     }
 
 
@@ -228,7 +232,7 @@ def _column(name: str, values: Sequence[float]) -> Column:
     quantity = (
         OF_EVENT if name == OF_EVENT.ending else next((q for q in QUANTITIES if name.endswith(q.ending)), UNKNOWN)
     )
-    if len(values) < FEWEST:
+    if len(values) < MIN_CASES:
         return Column(name, quantity, len(values))
     middle = median(values)
     spread = max(SD_PER_MAD * median(abs(value - middle) for value in values), quantity.floor)
@@ -240,20 +244,20 @@ def _cell(column: Column, text: str) -> Cell:
     value, quantity = _number(text), column.quantity
     if value is None:
         return Cell(text, "no number", f"{column.title}: “{text}” is no number", inf) if text else Cell("–")
-    shown = column.text(value)
-    said = f"{column.title} is {shown} {column.unit}".rstrip()
+    number = column.text(value)
+    said = f"{column.title} is {number} {column.unit}".rstrip()
     for beyond, limit, word, side in (
         (value < quantity.low, quantity.low, "low", "below"),
         (value > quantity.high, quantity.high, "high", "above"),
     ):
         if beyond:
-            return Cell(shown, word, f"{said}, {side} {column.text(limit)}: {quantity.because}", inf)
+            return Cell(number, word, f"{said}, {side} {column.text(limit)}: {quantity.because}", inf)
     off = column.spreads_off(value)
-    if off <= FAR or column.middle is None:
-        return Cell(shown)
+    if off <= OUTLIER_SD or column.middle is None:
+        return Cell(number)
     word = "low" if value < column.middle else "high"
     usual = f"median {column.text(column.middle)}, expected {column.expected}"
-    return Cell(shown, word, f"{said}, {word} for this cohort: {usual}", off)
+    return Cell(number, word, f"{said}, {word} for this cohort: {usual}", off)
 
 
 def _number(text: str | None) -> float | None:
@@ -317,8 +321,8 @@ def parameters(records: Sequence[CaseRecord]) -> list[tuple[str, str]]:
         }
         for record in records
     ]
-    names = dict.fromkeys(name for one in made for name in one)
-    return [(name, agreed([one.get(name, "not recorded") for one in made], "cases")) for name in names]
+    names = dict.fromkeys(name for settings in made for name in settings)
+    return [(name, agreed([settings.get(name, "not recorded") for settings in made], "cases")) for name in names]
 
 
 def agreed(values: Iterable[Any], of: str) -> str:

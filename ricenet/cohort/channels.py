@@ -1,4 +1,4 @@
-"""Channels beyond post, event and rd: the files of the Hydra group `modalities` in, their names out.
+"""Additional channels beyond post, event and rd, read from the files of the Hydra group `modalities`.
 
 A cohort's further MRI needs no code: a file of that group, in conf/modalities or in a folder given with --config-dir,
 names it among its channels, and cohort.csv has a column of that name. It is treated as the event MRI is.
@@ -45,15 +45,15 @@ def read_further(folders: Iterable[Path]) -> tuple[str, ...]:
             the channels that are known.
     """
     files = [path for folder in folders for path in sorted((folder / GROUP).glob("*.yaml"))]
-    found = [(path.name, name) for path in files for name in _channels(path)]
-    known = in_order([*MODALITIES, *(name for _, name in found if _is_name(name))])
-    for file, name in found:
-        if name not in known:
+    named = [(path.name, name) for path in files for name in _channels(path)]
+    channels = in_order([*MODALITIES, *(name for _, name in named if _is_name(name))])
+    for file, name in named:
+        if name not in channels:
             raise WrongUsage(
-                f"config file {GROUP}/{file}: expected channels among {', '.join(known)}, or another column of "
+                f"config file {GROUP}/{file}: expected channels among {', '.join(channels)}, or another column of "
                 f"cohort.csv that holds images (lower-case letters, digits and _), got {name!r}"
             )
-    return tuple(known[len(MODALITIES) :])
+    return tuple(channels[len(MODALITIES) :])
 
 
 def in_order(channels: Iterable[str]) -> list[str]:
@@ -65,9 +65,11 @@ def in_order(channels: Iterable[str]) -> list[str]:
 def log_further(further: Sequence[str], cases: Sequence[Case]) -> None:
     """Say which of the further channels a cohort has: a column with another name would be passed over in silence."""
     if further:
-        there = [name for name in further if any(name in case.images for case in cases)]
-        lacking = [name for name in further if name not in there]
-        log.info("further channels: %s; not in cohort.csv: %s", *(", ".join(one) or "none" for one in (there, lacking)))
+        present = [name for name in further if any(name in case.images for case in cases)]
+        missing = [name for name in further if name not in present]
+        log.info(
+            "further channels: %s; not in cohort.csv: %s", ", ".join(present) or "none", ", ".join(missing) or "none"
+        )
 
 
 def _is_name(name: Any) -> bool:

@@ -1,4 +1,4 @@
-"""What is known of a case besides its images: rows of cohort.csv in; covariates.csv, excluded.csv and Covariates out.
+"""Covariates: what the cohort table says of a case besides its images; covariates.csv and excluded.csv.
 
 Both tables stand in the cases folder beside cases.csv; no case's hash and no fold depends on them. Numbers are kept as
 numbers. Any other value may be a hospital's or a header's text, so it is called A, B, ... in the order of the first
@@ -59,16 +59,18 @@ def read_covariates(folder: Path, case_keys: Sequence[str]) -> Covariates | None
         return None
     with (folder / COVARIATES).open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
-    found, wanted = Counter(row.pop("case_key", None) or "no key" for row in rows), Counter(case_keys)
-    if found != wanted:
+    listed = Counter(row.pop("case_key", None) or "no key" for row in rows)
+    expected = Counter(case_keys)
+    if listed != expected:
         raise InvalidInput(
             f"covariates.csv: expected one row for each of the {len(case_keys)} cases; missing: "
-            f"{', '.join(wanted - found) or 'none'}; not in cases.csv, or twice: {', '.join(found - wanted) or 'none'}",
+            f"{', '.join(expected - listed) or 'none'}; not in cases.csv, or twice: "
+            f"{', '.join(listed - expected) or 'none'}",
             AGAIN,
             code="covariates.cases",
         )
     levels: dict[str, dict[str, str]] = {}
-    for key, row in zip(found, rows, strict=True):
+    for key, row in zip(listed, rows, strict=True):
         for column, text in row.items():
             if text:
                 levels.setdefault(column, {})[key] = text
@@ -79,7 +81,7 @@ def read_covariates(folder: Path, case_keys: Sequence[str]) -> Covariates | None
 def write_covariates(
     folder: Path, cases: Sequence[Case], columns: Sequence[str], ready: Collection[str] | None = None
 ) -> list[str]:
-    """Write covariates.csv, in one step, rows ordered by case key.
+    """Write covariates.csv, atomically, rows ordered by case key.
 
     Args:
         folder: the cases folder.
@@ -94,11 +96,11 @@ def write_covariates(
         WrongUsage: as check_columns.
     """
     check_columns(columns)
-    shown = {name: kept for name in dict.fromkeys(columns) if any((kept := _kept(name, cases)).values())}
+    levels_of = {name: kept for name in dict.fromkeys(columns) if any((kept := _kept(name, cases)).values())}
     keys = sorted(case.key for case in cases if ready is None or case.key in ready)
-    rows = ([key, *(of[key] for of in shown.values())] for key in keys)
-    replace_file(folder / COVARIATES, _as_csv([("case_key", *shown), *rows]))
-    return list(shown)
+    rows = ([key, *(levels[key] for levels in levels_of.values())] for key in keys)
+    replace_file(folder / COVARIATES, _as_csv([("case_key", *levels_of), *rows]))
+    return list(levels_of)
 
 
 def check_columns(columns: Sequence[str]) -> None:
@@ -129,7 +131,7 @@ def excluded(folder: Path) -> dict[str, int] | None:
 
 
 def write_excluded(folder: Path, reasons: Mapping[str, int], failed: Iterable[str] = ()) -> None:
-    """Write excluded.csv, in one step, ordered by reason.
+    """Write excluded.csv, atomically, ordered by reason.
 
     Args:
         folder: the cases folder.

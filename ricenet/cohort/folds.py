@@ -1,4 +1,4 @@
-"""Folds: patient-grouped, label-stratified, written once as folds.json with a hash, re-checked by every later stage.
+"""Cross-validation folds: grouped by patient, stratified by label, written once as folds.json, checked by every stage.
 
 In: the cases of cases.csv. Out: which cases a fold trains on and is scored on. The test split is in no fold.
 """
@@ -101,13 +101,14 @@ def read_folds(folder: Path) -> Folds:
     return Folds(record.n_folds, record.seed, cases, record.fold_of, record.hash)
 
 
-def select(folds: Folds, wanted: Any) -> list[ReadyCase]:
-    """The cases that `case=` names: all, test, one key, or a list of keys.
+def select(folds: Folds, requested: Any) -> list[ReadyCase]:
+    """Select the cases that `case=` names: all, test, one key, or a list of keys.
 
     Raises:
         InvalidInput: a key that is not in the cases folder (with the first few that are), or an empty choice.
     """
-    keys = [str(key) for key in wanted] if isinstance(wanted, list) else [key.strip() for key in str(wanted).split(",")]
+    listed = requested if isinstance(requested, list) else str(requested).split(",")
+    keys = [str(key).strip() for key in listed]
     if keys == ["all"]:
         return folds.cases
     if keys == ["test"]:

@@ -40,11 +40,11 @@ class Table:
             InvalidInput: none or several do.
         """
         exact = [header for header in self.headers if header == wanted]
-        found = exact or [header for header in self.headers if fits(header, wanted)]
-        if len(found) == 1:
-            return found[0]
+        matching = exact or [header for header in self.headers if fits(header, wanted)]
+        if len(matching) == 1:
+            return matching[0]
         raise InvalidInput(
-            f"expected one column {wanted!r} in the {self.name}, got {len(found)}; "
+            f"expected one column {wanted!r} in the {self.name}, got {len(matching)}; "
             f"its columns are {', '.join(map(repr, self.headers))}",
             "correct the table, or the names in source.columns",
             code="table.columns",
@@ -95,7 +95,8 @@ def fits(text: str, pattern: str) -> bool:
 
 def parse_date(text: str) -> date | None:
     """A day as YYYY-MM-DD, YYYYMMDD or DD.MM.YYYY; None where it is another form, or no day of the calendar."""
-    match = next((found for pattern in DATE_PATTERNS if (found := re.fullmatch(pattern, text, re.ASCII))), None)
+    matches = (re.fullmatch(pattern, text, re.ASCII) for pattern in DATE_PATTERNS)
+    match = next(filter(None, matches), None)
     try:
         return None if match is None else date(int(match["year"]), int(match["month"]), int(match["day"]))
     except ValueError:

@@ -1,4 +1,4 @@
-"""The cohort table: cohort.csv of a delivery in, checked cases out; and its model-ready counterpart, cases.csv.
+"""Read and validate the cohort table, cohort.csv: one case per row.
 
 A case is one patient's one event. Outputs and messages never carry a patient id: they carry the case's pseudonym, made
 with a keyed hash whose key (`cohort.key`, mode 0600) stays beside the cohort, and the row of cohort.csv for whoever
@@ -120,8 +120,8 @@ def _read_row(
     root: Path, key: bytes, number: int, row: dict[str, str], channels: Sequence[str], findings: list[Finding]
 ) -> Case:
     patient, event = (row["patient_id"] or "").strip(), (row.get("event_id") or "").strip()
-    mine = case_key(key, patient, event)
-    name = f"case {mine} (row {number} of cohort.csv)"
+    pseudonym_of_case = case_key(key, patient, event)
+    name = f"case {pseudonym_of_case} (row {number} of cohort.csv)"
 
     def report(code: str, message: str, hint: str) -> None:
         findings.append(Finding(code, name, message, hint))
@@ -160,7 +160,7 @@ def _read_row(
         report("dose.fractions", f"fractions should be a whole number from 1, got {fractions:g}", "correct cohort.csv")
         fractions = None
     return Case(
-        key=mine,
+        key=pseudonym_of_case,
         patient_key=pseudonym(key, patient),
         row=number,
         label=LABELS.index(label) if label in LABELS else -1,

@@ -1,12 +1,16 @@
-"""Exit codes of the commands, and what may be said of an exception that nobody foresaw."""
+"""Exit codes of the commands, and the text of an unforeseen exception without private data."""
 
 import sys
 import traceback
 from pathlib import Path
 from typing import NoReturn
 
-EXIT_DONE, EXIT_CRASHED, EXIT_USAGE, EXIT_INVALID_INPUT, EXIT_INCOMPLETE, EXIT_SIGTERM = 0, 1, 2, 3, 4, 143
-
+EXIT_DONE = 0
+EXIT_CRASHED = 1
+EXIT_USAGE = 2
+EXIT_INVALID_INPUT = 3
+EXIT_INCOMPLETE = 4
+EXIT_SIGTERM = 143
 
 FAILURES = (EXIT_CRASHED, EXIT_USAGE, EXIT_INVALID_INPUT, EXIT_INCOMPLETE)
 
@@ -20,9 +24,11 @@ def without_private_text(error: BaseException) -> str:
 
 
 def first_line(error: BaseException) -> str:
+    """The first line of an exception's message, or its type where it has none."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def stop_with(code: int, message: str) -> NoReturn:
+    """Print `message` to standard error and exit with `code`."""
     print(f"ricenet: {message}", file=sys.stderr, flush=True)
     sys.exit(code)

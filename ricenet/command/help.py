@@ -1,4 +1,4 @@
-"""What `python -m ricenet.<stage> --help` prints: conf/<stage>.yaml and the files of its groups in, text out.
+"""The text of `python -m ricenet.<stage> --help`, from conf/<stage>.yaml and the files of its groups.
 
 The config files explain themselves, so the help is their own lines. They are read as text: a YAML parser and Hydra
 would make everybody wait ten times as long. A stage's file is a header of comments, the defaults, a blank line, the

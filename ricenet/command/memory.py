@@ -1,4 +1,4 @@
-"""Memory of this machine, or of the group of processes that a scheduler allows us."""
+"""Memory that is available: on this machine, or in our control group (SLURM, Docker)."""
 
 import os
 from pathlib import Path
@@ -14,14 +14,15 @@ def available_gb() -> float:
     """Memory that may be taken now: what the machine has free, or what our group of processes (SLURM, Docker) may."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
-        found = [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")]
+        limits = [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")]
         groups = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
     except OSError:  # no Linux
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     for _, controllers, group in groups:
         root = Path("/sys/fs/cgroup") / ("memory" if controllers else "")
-        for folder in (own := root / group.lstrip("/"), *own.parents):
+        of_group = root / group.lstrip("/")
+        for folder in (of_group, *of_group.parents):
             for limit in (folder / "memory.max", folder / "memory.limit_in_bytes"):
                 if limit.is_file() and (text := limit.read_text().strip()).isdigit():
-                    found.append(int(text))
-    return min(found) / 2**30
+                    limits.append(int(text))
+    return min(limits) / 2**30

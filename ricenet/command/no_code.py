@@ -1,4 +1,4 @@
-"""No config runs code of its own: what Hydra would call, before any of our code looks at the config, is refused.
+"""Refuse configs that run code: targets that Hydra would call before any of our code sees the config.
 
 Every key that is not in a stage's schema is an error there (ricenet.command.schemas), but Hydra itself calls what a
 config names as a callback (`_target_`) or as a logging handler (`()`). Only our own callback may stand there.

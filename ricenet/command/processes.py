@@ -1,4 +1,4 @@
-"""Run one process per task, some at a time; none ends the others. In: named tasks. Out: how each of them ended.
+"""Run tasks in worker processes, one process per task, a few at a time; a task that fails does not end the others.
 
 A worker that is killed, hangs past its time or wants more memory than it may have is one failed task with a message.
 Each leads a process group of its own, and the kernel ends that group when the parent is gone, however it went (SIGKILL

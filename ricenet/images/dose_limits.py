@@ -1,4 +1,4 @@
-"""Radiotherapy dose maps: what a cumulative physical dose in Gy must look like before a network may learn from it."""
+"""Validate a radiotherapy dose map: the cumulative physical dose of the whole treatment, in Gy."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Where the head is, by threshold alone: an MRI or CT in, a coarse mask out. For checks; brain.py finds the brain.
+"""Find the head in an MRI or CT by threshold, as a coarse mask. For checks; brain.py extracts the brain.
 
 Works on images with skull and on stripped ones, whose head is the brain.
 """

@@ -1,4 +1,4 @@
-"""Rigid registration behind one function: two volumes in, the world map between their frames out. ANTs does it."""
+"""Rigid registration of two volumes with ANTs, as the world map between their frames."""
 
 import os
 import tempfile
@@ -53,9 +53,10 @@ def rigid(fixed: Volume, moving: Volume, schedule: str = "rigid", seed: int = 0)
             aff_smoothing_sigmas=tuple(mm / spacing_mm for mm in SMOOTHING_MM[:levels]),
             aff_random_sampling_rate=min(1.0, sampling * spacing_mm**2),
         )
-        found = ants.read_transform(result["fwdtransforms"][0])
-    matrix, translation = np.reshape(found.parameters[:9], (3, 3)), np.asarray(found.parameters[9:])
-    centre = np.asarray(found.fixed_parameters)
+        transform = ants.read_transform(result["fwdtransforms"][0])
+    matrix = np.reshape(transform.parameters[:9], (3, 3))
+    translation = np.asarray(transform.parameters[9:])
+    centre = np.asarray(transform.fixed_parameters)
     lps = np.eye(4)
     lps[:3, :3], lps[:3, 3] = matrix, translation + centre - matrix @ centre
     return LPS @ lps @ LPS

@@ -1,4 +1,4 @@
-"""A volume = voxels + the affine that places them: NIfTI files in, checked arrays out; and deterministic NIfTI out.
+"""Volumes: voxels and the affine that places them. Read NIfTI with checks, resample, write NIfTI deterministically.
 
 Frame: canonical RAS+, mm. The affine is the sform where the file has one, else the qform (nibabel's rule); a file with
 neither is refused. Does not: read DICOM, .hdr/.img pairs or time series; guess units or orientations.

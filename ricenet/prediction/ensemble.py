@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ricenet import LABELS
-from ricenet.cases.alignment import Settings
+from ricenet.cases.alignment import PreprocessingSettings
 from ricenet.errors import InvalidInput
 from ricenet.images.brain import check_backend
 from ricenet.prediction.model_folder import Model
@@ -48,7 +48,7 @@ class OcclusionSettings:
 class PredictionSettings:
     """How a case is preprocessed and explained; `occlusion`: None makes no occlusion map."""
 
-    preprocessing: Settings
+    preprocessing: PreprocessingSettings
     occlusion: OcclusionSettings | None
 
 
@@ -57,7 +57,9 @@ def load_ensemble(model: Model, device: str) -> Ensemble:
     return Ensemble(model, [network.to(device) for network in model.networks()], device)
 
 
-def preprocessing_settings(model: Model, brain: str | None, device: str, hdbet2_env: Path | None = None) -> Settings:
+def preprocessing_settings(
+    model: Model, brain: str | None, device: str, hdbet2_env: Path | None = None
+) -> PreprocessingSettings:
     """How the model's training cases were preprocessed, with this machine's device.
 
     Args:

@@ -17,7 +17,7 @@ import numpy as np
 import yaml
 
 from ricenet import LABELS
-from ricenet.cases.alignment import Settings
+from ricenet.cases.alignment import PreprocessingSettings
 from ricenet.cases.case_reader import load_case
 from ricenet.cases.case_record import read_case_record
 from ricenet.cohort.folds import Folds, read_folds
@@ -33,7 +33,7 @@ from ricenet.training.network import network_settings
 from ricenet.training.run_folder import FinishedRun, cases_folder, finished_folds, finished_runs
 
 PHANTOM_SOURCE = "ricenet.phantom"
-SETTING_NAMES = tuple(field.name for field in fields(Settings))
+SETTING_NAMES = tuple(field.name for field in fields(PreprocessingSettings))
 PACKAGES = ("ricenet", "commit", "torch", "lightning", "monai", "numpy", "python")
 NOT_OF_THE_MODEL = ("run", "cases", "logger", "name", "fold")
 # A subgroup of fewer patients, and the ROC curve with its corner a patient, would speak of single ones.
@@ -156,7 +156,7 @@ def measure_case(cases: Path, case: ReadyCase, channels: Sequence[str]) -> dict[
     return measure(volume, brain, channels, record.qc, record.dose_scale_gy)
 
 
-def read_preprocessing(cases: Path, table: Sequence[ReadyCase]) -> tuple[Settings, bool, int | None]:
+def read_preprocessing(cases: Path, table: Sequence[ReadyCase]) -> tuple[PreprocessingSettings, bool, int | None]:
     """Find out how all cases were made.
 
     Settings that a case folder leaves out, because they decided nothing, are as in conf/preprocess.yaml. `device` and
@@ -189,7 +189,7 @@ def read_preprocessing(cases: Path, table: Sequence[ReadyCase]) -> tuple[Setting
     drawn = parameters.pop("source", None) == PHANTOM_SOURCE
     # The defaults are read without Hydra, which composes no second config while a stage runs.
     defaults = {name: value for name, value in defaults_of("preprocess").items() if name in SETTING_NAMES}
-    return Settings(**defaults | parameters), drawn, None if drawn else made_by
+    return PreprocessingSettings(**defaults | parameters), drawn, None if drawn else made_by
 
 
 def evaluated_row(trained: Trained) -> RowScores:

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 from torch import nn
 
 from ricenet import LABELS
-from ricenet.cases.alignment import Settings
+from ricenet.cases.alignment import PreprocessingSettings
 from ricenet.command.records import Record
 from ricenet.errors import InvalidInput
 from ricenet.images.brain import BACKENDS, DEVICES, HDBET_MODES
@@ -66,7 +66,7 @@ def _our_labels(labels: tuple[str, ...]) -> tuple[str, ...]:
     return labels
 
 
-def _possible_preprocessing(settings: Settings) -> Settings:
+def _possible_preprocessing(settings: PreprocessingSettings) -> PreprocessingSettings:
     """hdbet2_env names a program to run: no model may choose it."""
     for name, allowed in PREPROCESSING_CHOICES.items():
         if getattr(settings, name) not in allowed:
@@ -170,7 +170,7 @@ class ModelRecord(_Part):
     network: NetworkSettings
     folds: Annotated[tuple[Count, ...], Field(min_length=1), AfterValidator(_distinct)]
     n_folds: Count
-    preprocessing: Annotated[Settings, AfterValidator(_possible_preprocessing)]
+    preprocessing: Annotated[PreprocessingSettings, AfterValidator(_possible_preprocessing)]
     preprocessing_source: str
     calibration: Annotated[RecalibrationCurve, AfterValidator(_possible_curve)] | None
     calibration_reason: str

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ricenet import LABELS, __version__
-from ricenet.cases.alignment import Settings
+from ricenet.cases.alignment import PreprocessingSettings
 from ricenet.display.words import channel_name
 from ricenet.images.dose_limits import DOSE_SCALE_GY
 from ricenet.prediction.model_json import ModelRecord, NetworkSettings
@@ -89,7 +89,7 @@ def _output() -> dict[str, Any]:
     }
 
 
-def _channel(name: str, preprocessing: Settings) -> str:
+def _channel(name: str, preprocessing: PreprocessingSettings) -> str:
     if name == "rd" and preprocessing.dose_scaling == "fixed":
         return f"{channel_name(name)} of the whole treatment in units of {DOSE_SCALE_GY:g} Gy"
     return f"{channel_name(name)}, z-scored in the brain, 0 outside it"

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ricenet import __version__
-from ricenet.cases.alignment import Aligned, Settings, align
+from ricenet.cases.alignment import Aligned, PreprocessingSettings, align
 from ricenet.cases.case_folder import Prepared, sample
 from ricenet.cohort.table import Case
 from ricenet.delivery.ingest_record import SelectionRecord
@@ -178,7 +178,7 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _sampled(aligned: Aligned, settings: Settings) -> tuple[Prepared, Prepared]:
+def _sampled(aligned: Aligned, settings: PreprocessingSettings) -> tuple[Prepared, Prepared]:
     """The case as the model sees it; and as the page shows it, the same field of view in voxels of a millimetre."""
     prepared = sample(aligned, settings)
     if settings.spacing_mm <= VIEW_SPACING_MM:

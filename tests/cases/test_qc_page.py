@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.stats import median_abs_deviation
 
-from ricenet.cases.qc_page import FAR, agreed, judge, page, qc_view, write_page
+from ricenet.cases.qc_page import OUTLIER_SD, agreed, judge, page, qc_view, write_page
 from ricenet.command.atomic import hold
 from ricenet.errors import InvalidInput
 
@@ -43,7 +43,7 @@ def test_a_planted_outlier_stands_first_and_is_told(tmp_path: Path) -> None:
     assert order(shown) == ["c08", *(f"c{place:02}" for place in range(12) if place != 8)]
     values = [numbers(place)["translation_mm"] for place in range(12)]
     values[8] = 61.8
-    high = np.median(values) + FAR * median_abs_deviation(values, scale="normal")
+    high = np.median(values) + OUTLIER_SD * median_abs_deviation(values, scale="normal")
     told = f"translation is 61.8 mm, high for this cohort: median {np.median(values):.1f}, expected"
     assert f"Case c08 {told}" in shown.words["pictures"]
     assert f"to {high:.1f} similarity" in shown.words["pictures"], "the upper end of what is expected"
@@ -83,8 +83,8 @@ def test_outliers_are_those_of_the_scaled_mad(values: list[float]) -> None:
     marked = {row.case_key for row in judged if row.reasons}
     for place, value in enumerate(values):
         off = abs(value - np.median(values))
-        if spread > 0 and abs(off - FAR * spread) > 1e-9 * (1 + off):
-            assert (f"c{place:02}" in marked) == (off > FAR * spread)
+        if spread > 0 and abs(off - OUTLIER_SD * spread) > 1e-9 * (1 + off):
+            assert (f"c{place:02}" in marked) == (off > OUTLIER_SD * spread)
         elif spread == 0:
             assert f"c{place:02}" not in marked
 

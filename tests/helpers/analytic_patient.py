@@ -9,7 +9,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from ricenet import MODALITIES
-from ricenet.cases.alignment import Settings
+from ricenet.cases.alignment import PreprocessingSettings
 from ricenet.cases.case_folder import input_hashes
 from ricenet.cohort.table import Case, read_cohort
 
@@ -19,7 +19,7 @@ CAVITY_MM = np.array([22.0, -14.0, 12.0])
 WAVES = np.random.default_rng(5).normal(size=(12, 3))
 WAVES *= (2 * np.pi / np.linspace(14, 40, 12) / np.linalg.norm(WAVES, axis=1))[:, None]
 SPACING_MM, SIZE = 3.0, 56
-SETTINGS = Settings(
+SETTINGS = PreprocessingSettings(
     brain="none", hdbet_models=1, hdbet_tta=False, device="cpu", reference="post", brain_on="reference",
     registration="quick", spacing_mm=SPACING_MM, size=SIZE, dose_scaling="fixed", seed=0,
 )  # fmt: skip

@@ -3,10 +3,10 @@
 from typing import Any
 
 from ricenet import LABELS
-from ricenet.cases.alignment import Settings
+from ricenet.cases.alignment import PreprocessingSettings
 from ricenet.prediction.model_json import ModelEvaluation, ModelRecord, NetworkSettings, TrainingCohort
 
-PREPROCESSING = Settings(
+PREPROCESSING = PreprocessingSettings(
     brain="mask", hdbet_models=5, hdbet_tta=True, device="cpu", reference="post", brain_on="reference",
     registration="quick", spacing_mm=3.0, size=32, dose_scaling="fixed", seed=0,
 )  # fmt: skip

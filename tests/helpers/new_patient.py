@@ -10,7 +10,7 @@ import pytest
 
 from helpers.evaluated_grid import write_evaluated_grid
 from helpers.nifti_twin import write_patient
-from ricenet.cases.alignment import Settings
+from ricenet.cases.alignment import PreprocessingSettings
 from ricenet.command.schemas import PreprocessConfig, compose
 from ricenet.images.volume import Volume, read_volume, write_volume
 from ricenet.phantoms.causal_model import draw_cohort
@@ -34,8 +34,8 @@ def coarse_pages() -> Iterator[None]:
 def write_model(root: Path, phantom_cases: Path, *keys: str) -> Path:
     """A model folder whose training cases say that they were preprocessed with `keys`."""
     config = asdict(compose("preprocess", PreprocessConfig, ["cohort=.", "cases=.", *COARSE, *keys]))
-    fields = {name: config[name] for name in Settings.__annotations__ if name in config}
-    parameters = Settings(**fields | {"device": "cpu"}).deciding()
+    fields = {name: config[name] for name in PreprocessingSettings.__annotations__ if name in config}
+    parameters = PreprocessingSettings(**fields | {"device": "cpu"}).deciding()
     run, _ = write_evaluated_grid(root, phantom_cases, parameters)
     export_model(run, NAME, root / "model")
     return root / "model"

@@ -20,7 +20,7 @@ from helpers.evaluated_grid import CHANNELS, answer, logit, write_evaluated_grid
 from helpers.tiny_grid import MODEL, write_tiny_fold
 from safetensors.torch import save_file
 
-from ricenet.cases.alignment import Settings
+from ricenet.cases.alignment import PreprocessingSettings
 from ricenet.cases.case_folder import PREPROCESSING_VERSION
 from ricenet.cohort.folds import Folds
 from ricenet.cohort.ready_cases import ReadyCase
@@ -133,7 +133,7 @@ def test_settings_that_phantoms_lack_are_those_of_the_config(exported: Path) -> 
 
 
 def test_settings_of_case_folders_are_theirs(phantom_cases: Path, tmp_path: Path) -> None:
-    made = Settings("none", 5, True, "cuda", "event", "union", "quick", 12.0, 16, "fixed", 3).deciding()
+    made = PreprocessingSettings("none", 5, True, "cuda", "event", "union", "quick", 12.0, 16, "fixed", 3).deciding()
     run, _ = write_evaluated_grid(tmp_path, phantom_cases, made)
     export_model(run, NAME, tmp_path / "model")
     model = read_model(tmp_path / "model").record
