@@ -27,7 +27,7 @@ def write_tables(output: Path, folders: Mapping[str, str], ended: Mapping[str, E
     """
     records = {key: CaseRecord.read(output / folder / CASE_FILE) for key, folder in folders.items()}
     write_csv(output / "qc.csv", {key: record.qc for key, record in records.items()})
-    timings: dict[str, dict[str, Any]] = {}
+    timings: dict[str, Mapping[str, object]] = {}
     if (output / "timings.csv").is_file():
         with (output / "timings.csv").open(newline="") as stream:
             timings = {row.pop("case_key"): row for row in csv.DictReader(stream)}
