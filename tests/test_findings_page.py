@@ -42,6 +42,31 @@ def test_messages_are_readable(source: str, message: str, tmp_path: Path) -> Non
     assert (entry.code, entry.severity, entry.message) == ("a.b", "refused", message)
 
 
+def test_a_message_is_that_of_its_place(tmp_path: Path) -> None:
+    """One local name that is set again and again has the text of the last assignment on the way to each call."""
+    (tmp_path / "module.py").write_text(
+        """
+def check(x):
+    text = "first"
+    if x > 1:
+        text = "left"
+        return Finding("a.left", case, text)
+    Finding("a.first", case, text)
+    for _ in x:
+        text = "loop"
+        Finding("a.loop", case, text)
+    if x:
+        text = "yes"
+    else:
+        text = "no"
+    Finding("a.both", case, text)
+"""
+    )
+    assert {entry.code: entry.message for entry in module_entries(tmp_path / "module.py")} == {
+        "a.left": "left", "a.first": "first", "a.loop": "loop", "a.both": "yes / no",
+    }  # fmt: skip
+
+
 def test_a_choice_of_codes_gives_both(tmp_path: Path) -> None:
     (tmp_path / "module.py").write_text('Finding("a.b" if x else "a.c", case, "wrong", "do", "warning")')
     assert [(entry.code, entry.severity) for entry in module_entries(tmp_path / "module.py")] == [

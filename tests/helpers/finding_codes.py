@@ -7,7 +7,7 @@ import ast
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -98,7 +98,7 @@ def module_entries(path: Path) -> Iterator[Entry]:
         around = [each for each in functions if each.lineno <= call.lineno <= (each.end_lineno or 0)]
         if signature is None or (name in KINDS and any(each.name in INSIDE_HELPERS for each in around)):
             continue
-        yield from _entries_of(call, signature, _Names(around, constants(module)), module)
+        yield from _entries_of(call, signature, _Names(around, constants(module), call), module)
 
 
 def _entries_of(call: ast.Call, signature: Signature, names: "_Names", module: str) -> Iterator[Entry]:
@@ -136,6 +136,7 @@ class _Names:
 
     functions: list[ast.FunctionDef]
     constants: Mapping[str, object]
+    call: ast.Call
 
     def choices(self, node: ast.expr) -> list[str]:
         """The texts that an expression can be."""
@@ -176,16 +177,60 @@ class _Names:
         return f"{{{_readable(value)}}}"
 
     def _assigned(self, name: str) -> list[ast.expr]:
-        """The texts that a function gives to a local name; nothing where one of them is no text."""
-        values = [
-            value
-            for function in self.functions[-1:]
-            for node in ast.walk(function)
-            if isinstance(node, ast.Assign)
-            for target in node.targets
-            for value in _given_to(target, node.value, name)
-        ]
+        """The texts that a local name can have where the call stands; nothing where one of them is no text."""
+        values = [value for function in self.functions[-1:] for value in _Flow(name, self.call).values(function)]
         return values if all(isinstance(value, ast.Constant | ast.JoinedStr | ast.IfExp) for value in values) else []
+
+
+class _Flow:
+    """What is assigned to a local name on the ways that lead to a call."""
+
+    def __init__(self, name: str, call: ast.Call):
+        self.name = name
+        self.call = call
+        self.at_call: list[ast.expr] = []
+
+    def values(self, function: ast.FunctionDef) -> list[ast.expr]:
+        """The last assignment on each way; empty where the name is an argument or is set elsewhere."""
+        self._end_of(function.body, [])
+        return self.at_call
+
+    def _end_of(self, block: Sequence[ast.stmt], values: list[ast.expr]) -> list[ast.expr] | None:
+        """What the name can be after a block that it enters as `values`; None where the block is always left."""
+        for statement in block:
+            branches = _branches(statement)
+            inside = any(node is self.call for branch in branches for part in branch for node in ast.walk(part))
+            if not inside and any(node is self.call for node in ast.walk(statement)):
+                self.at_call = values
+            if isinstance(statement, ast.Return | ast.Raise | ast.Continue | ast.Break):
+                return None
+            if isinstance(statement, ast.Assign):
+                given = [each for target in statement.targets for each in _given_to(target, statement.value, self.name)]
+                values = given or values
+            if branches:
+                ends = [self._end_of(branch, values) for branch in branches]
+                ways = [values, *ends] if _can_be_passed_over(statement) else ends
+                reached = [end for end in ways if end is not None]
+                if not reached:
+                    return None
+                values = list(dict.fromkeys(value for end in reached for value in end))
+        return values
+
+
+def _branches(statement: ast.stmt) -> list[Sequence[ast.stmt]]:
+    """The blocks of a compound statement of which one is taken."""
+    if isinstance(statement, ast.Match):
+        return [case.body for case in statement.cases]
+    if isinstance(statement, ast.Try):
+        return [[*statement.body, *statement.orelse], *(handler.body for handler in statement.handlers)]
+    blocks = (getattr(statement, field, []) for field in ("body", "orelse"))
+    return [block for block in blocks if block]
+
+
+def _can_be_passed_over(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.For | ast.While | ast.Match) or (
+        isinstance(statement, ast.If) and not statement.orelse
+    )
 
 
 def _given_to(target: ast.expr, value: ast.expr, name: str) -> list[ast.expr]:
