@@ -44,7 +44,7 @@ class _Located(Exception):
 
 
 class InvalidInput(_Located):
-    """Input that cannot be used: exit code 3, nothing written.
+    """Input that cannot be used: exit code 3. What was finished stays; verify and predict write their page.
 
     Attributes:
         code: stable name of the rule that is broken, `group.rule`; what `verify` reports it under.

@@ -162,7 +162,7 @@ def predict_two(world: World, home: Path) -> None:
     """The third patient as a new one, with a map as DICOM; and the first, whose post-OP MRI lacks a slice."""
     outputs = world.root / "outputs"
     world.stage("predict", f"export={outputs / 'model'}", f"run={outputs / 'grid'}", "+modalities=rd_event")
-    keys = [f"model={outputs / 'model'}", f"out={outputs / 'answers'}", "cube_mm=60", "stride_mm=60", "dicom=true"]
+    keys = [f"model={outputs / 'model'}", f"out={outputs / 'predictions'}", "cube_mm=60", "stride_mm=60", "dicom=true"]
     for number, expect in ((3, 0), (1, 3)):
         world.stage("predict", f"patient={folder_of(home / 'export', number)}", *keys, expect=expect)
 
@@ -172,13 +172,14 @@ def folder_of(delivery: Path, number: int) -> Path:
     return next(path for path in sorted(delivery.iterdir()) if path.name.endswith(f"{number:03d}"))
 
 
-def test_a_new_patient_gets_an_answer_or_its_findings(world):
-    found = [json.loads(path.read_text()) for path in (world.root / "outputs" / "answers").glob("*/prediction.json")]
-    fit, unfit = sorted(found, key=lambda one: not one["fit"])
+def test_a_new_patient_gets_a_prediction_or_its_findings(world):
+    out = world.root / "outputs" / "predictions"
+    records = [json.loads(path.read_text()) for path in out.glob("*/prediction.json")]
+    fit, unfit = sorted(records, key=lambda one: not one["fit"])
     assert 0 < fit["probability"] < 1
     assert [one["code"] for one in unfit["findings"]] == ["series.gap"]
     assert "probability" not in unfit
-    answered = world.root / "outputs" / "answers" / fit["case_key"]
+    answered = out / fit["case_key"]
     assert {path.name for path in answered.iterdir()} == {
         "prediction.json", "page.html", "occlusion.nii.gz", "occlusion.dcm",
     }  # fmt: skip

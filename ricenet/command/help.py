@@ -29,7 +29,8 @@ Grid: -m runs every combination of '+modalities=glob(*)' 'fold=range(5)' seed=0,
     slurm             one job of the cluster each (docs/slurm.md; submitit_local: all at once on this machine)
 """
 EXIT_CODES = """\
-Exit codes: 0 done | 1 crashed | 2 usage or config | 3 invalid input, nothing written
+Exit codes: 0 done | 1 crashed | 2 usage or config
+            3 invalid input (what was finished before stays; verify and predict write a page with the findings)
             4 some cases or runs failed, all are listed | 130 interrupted | 143 terminated
 Hydra's own: --cfg job (the config that would run), --info defaults-tree, --hydra-help"""
 
