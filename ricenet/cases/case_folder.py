@@ -140,7 +140,8 @@ def _check_coverage(inside: Mask, seen: dict[str, Mask]) -> None:
             dose_limits.check_coverage(share)
         elif share < MIN_MRI_COVERAGE:
             raise InvalidInput(
-                f"{role} image covers {share:.0%} of the brain, at least {MIN_MRI_COVERAGE:.0%} expected",
+                f"{role} image covers {dose_limits.percent_below(share, MIN_MRI_COVERAGE)} of the brain, "
+                f"at least {MIN_MRI_COVERAGE:.0%} expected",
                 "is it a partial slab, or did the registration fail?",
                 code="image.coverage",
             )

@@ -145,9 +145,8 @@ def check_dose_share(share: float, exact: bool, case: str) -> list[Finding]:
             return [finding(error, case, "rd")]
     else:
         return []
-    message = (
-        f"dose grid covers about {share:.0%} of where the brain should be, {dose_limits.MIN_COVERAGE:.0%} expected"
-    )
+    covered = dose_limits.percent_below(share, dose_limits.MIN_COVERAGE)
+    message = f"dose grid covers about {covered} of where the brain should be, {dose_limits.MIN_COVERAGE:.0%} expected"
     hint = "a guess from the head's outline: look at the picture; preprocessing measures it, or give a brain_mask"
     return [Finding("dose.coverage_estimated", case, message, hint, "warning", "rd")]
 

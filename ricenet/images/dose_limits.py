@@ -54,11 +54,17 @@ def check_dose(dose: Volume, prescription_gy: float | None, fractions: int | Non
     return replace(dose, voxels=np.maximum(dose.voxels, 0))
 
 
+def percent_below(share: float, limit: float) -> str:
+    """A share below its limit in percent, with as many decimals as it takes to look smaller: 94%, 94.96%."""
+    decimals = next((n for n in range(6) if round(share, n + 2) < limit), 6)
+    return f"{share:.{decimals}%}"
+
+
 def check_coverage(share: float) -> None:
     """Refuse a dose grid that holds less than MIN_COVERAGE of the brain; `share` is what it holds."""
     if share < MIN_COVERAGE:
         raise InvalidInput(
-            f"dose grid covers {share:.0%} of the brain, at least {MIN_COVERAGE:.0%} expected",
+            f"dose grid covers {percent_below(share, MIN_COVERAGE)} of the brain, at least {MIN_COVERAGE:.0%} expected",
             "check the planning image's frame of reference",
             code="dose.coverage",
         )

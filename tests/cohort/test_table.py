@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from ricenet.cohort.pseudonyms import pseudonym, read_key
-from ricenet.cohort.ready_cases import ReadyCase, read_cases, write_cases
 from ricenet.cohort.table import Case, inspect_cohort, read_cohort
 from ricenet.errors import InvalidInput
 
@@ -147,15 +146,6 @@ def test_tables_that_are_none(tmp_path, content, says):
 def test_no_table(tmp_path):
     with pytest.raises(InvalidInput, match=r"no cohort.csv"):
         read_cohort(tmp_path)
-
-
-def test_cases_table_there_and_back(tmp_path):
-    cases = [ReadyCase("b", "p2", 1, "test", "b-1"), ReadyCase("a", "p1", 0, "cv", "a-1")]
-    write_cases(tmp_path, cases)
-    assert read_cases(tmp_path) == sorted(cases, key=lambda case: case.case_key)
-    (tmp_path / "cases.csv").write_text((tmp_path / "cases.csv").read_text().replace("rice", "RICE"))
-    with pytest.raises(InvalidInput, match="case b: label 'RICE'"):
-        read_cases(tmp_path)
 
 
 def test_a_key_that_is_none_or_cannot_be_written(tmp_path):

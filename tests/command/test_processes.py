@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ricenet.command.memory import available_gb, fitting_jobs
 from ricenet.command.processes import MAX_TMPDIR, Ended, run_each
 from ricenet.errors import Incomplete, InvalidInput, WrongUsage, about
 
@@ -170,20 +169,6 @@ def test_no_orphan_however_the_parent_ends(tmp_path, number):
 
 def parent(places: list[Path]) -> None:
     run(start_child, {place.name: (place,) for place in places})
-
-
-def test_jobs_fit_the_cores_and_the_memory():
-    assert 0 < available_gb() <= MACHINE_GB
-    cores = len(os.sched_getaffinity(0))
-    assert fitting_jobs(0.001) == cores
-    assert fitting_jobs(available_gb() * 2) == 1
-    one = {next(iter(os.sched_getaffinity(0)))}
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, one)
-    try:
-        assert fitting_jobs(0.001) == 1
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 def test_a_tmpdir_too_long_for_sockets_is_a_usage_error(monkeypatch, tmp_path):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ricenet.errors import InvalidInput
-from ricenet.images.dose_limits import check_coverage, check_dose
+from ricenet.images.dose_limits import check_coverage, check_dose, percent_below
 from ricenet.images.volume import Volume
 
 
@@ -56,3 +56,12 @@ def test_coverage():
     check_coverage(0.95)
     with pytest.raises(InvalidInput, match="dose grid covers 94% of the brain, at least 95% expected"):
         check_coverage(0.94)
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(0.94, "94%"), (0.949, "94.9%"), (0.9496, "94.96%"), (0.0, "0%"), (0.94999999, "94.999999%")]
+)
+def test_a_share_below_its_limit_never_looks_like_the_limit(share: float, text: str) -> None:
+    assert percent_below(share, 0.95) == text
+    with pytest.raises(InvalidInput, match=f"^dose grid covers {text} of the brain, at least 95% expected"):
+        check_coverage(share)
