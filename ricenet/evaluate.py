@@ -84,7 +84,8 @@ def evaluate(run: Path, plan: EvaluationPlan) -> "SummaryRecord":
     """
     if plan.bootstrap_draws < MIN_DRAWS:
         raise WrongUsage(
-            f"bootstrap_draws={plan.bootstrap_draws}: a 95% interval needs at least {MIN_DRAWS}, better the default"
+            f"bootstrap_draws={plan.bootstrap_draws}: too few for a 95% interval; "
+            f"use at least {MIN_DRAWS} (default 9999)"
         )
     from ricenet.evaluation import scores
     from ricenet.evaluation.checklists import write_checklists

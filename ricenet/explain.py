@@ -61,7 +61,7 @@ def main(cfg: ExplainConfig) -> None:
 
 
 def _check(cfg: ExplainConfig) -> None:
-    """Refuse values that no later step could make sense of, before anything heavy is loaded."""
+    """Validate the config before anything heavy is loaded."""
     for name in POSITIVE:
         value = getattr(cfg, name)
         if value is not None and value <= 0:
@@ -75,7 +75,7 @@ def _check(cfg: ExplainConfig) -> None:
     if not all(isinstance(value, int | float) for value in values) and cfg.fill != "blur":
         raise WrongUsage(f"fill should be a number, blur, or numbers by channel, got {cfg.fill!r}")
     if cfg.masks is not None and not Path(cfg.masks).is_dir():
-        raise WrongUsage("masks should be a folder of <case_key>/lesion.nii.gz and cavity.nii.gz; there is none there")
+        raise WrongUsage("masks= is no folder; give a folder of <case_key>/lesion.nii.gz and cavity.nii.gz")
 
 
 def explain(run: Path, modalities: str, requested: Any, settings: "ExplainSettings") -> None:

@@ -120,7 +120,7 @@ def ingest(
     Args:
         delivery: folder as it was delivered; only read.
         rows: of the label table.
-        out: cohort folder; made where it is not there.
+        out: cohort folder; created if missing.
         layout: one of LAYOUTS.
         settings: what decides the content of a case.
         keys: of the pseudonyms.
@@ -128,8 +128,8 @@ def ingest(
         jobs: processes at a time.
 
     Raises:
-        InvalidInput: there is no delivery, or it does not have its layout.
-        Incomplete: some cases could not be used; the others are in, all are listed.
+        InvalidInput: the delivery is missing, or does not have its layout.
+        Incomplete: some cases were refused; the rest are in the cohort.
     """
     if not delivery.is_dir():
         raise InvalidInput("the delivery folder does not exist", "correct delivery=", code="delivery.missing")
@@ -148,8 +148,8 @@ def ingest(
     if problems:
         lines = "\n".join(f"  [{problem.code}] {problem.message}; {problem.hint}" for problem in problems)
         raise Incomplete(
-            f"{len(problems)} of {len(requested)} cases cannot be used as they are; the others are in. They stand in "
-            f"cohort.csv with the reason, and <case>/{RECORD} lists what there was to choose from:\n{lines}"
+            f"{len(problems)} of {len(requested)} cases were refused; the rest are in the cohort. The refused ones are "
+            f"in cohort.csv with the reason, and <case>/{RECORD} lists what there was to choose from:\n{lines}"
         )
 
 

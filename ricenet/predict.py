@@ -101,9 +101,10 @@ def _check(cfg: PredictConfig) -> None:
         required, excluded = predicting, of_patient if cfg.patient is None else {}
     missing, idle = _named(required, given=False), _named(excluded, given=True)
     if missing or idle:
-        raise WrongUsage(
-            f"beside {_named(required, given=True)} expected {missing or 'nothing else'}, got {idle or 'none'}"
-        )
+        mode = exporting if required is exporting else {**predicting, "patient": cfg.patient, "cohort": cfg.cohort}
+        advice = [f"also give {missing}"] if missing else []
+        advice += [f"remove {idle}"] if idle else []
+        raise WrongUsage(f"with {_named(mode, given=True)}, {'; '.join(advice)}")
     if cfg.dicom and not cfg.occlusion:
         raise WrongUsage("dicom=true writes the occlusion map as DICOM, and occlusion=false makes none; leave one out")
     for name in POSITIVE:
@@ -133,7 +134,9 @@ def _date(name: str, text: str | None) -> date | None:
     try:
         return None if text is None else date.fromisoformat(text)
     except ValueError:
-        raise WrongUsage(f"{name} should be a date as YYYY-MM-DD, got something else") from None
+        raise WrongUsage(
+            f"{name} should be a date as YYYY-MM-DD, got another text (not shown, it may identify a patient)"
+        ) from None
 
 
 def _load(cfg: PredictConfig, model: "Model") -> "tuple[Ensemble, PredictionSettings]":
@@ -168,7 +171,7 @@ def predict_patient(
         rules: for DICOM.
 
     Raises:
-        InvalidInput: the patient does not fit the model; the page with the findings is written.
+        InvalidInput: the patient is refused; the page with the findings is written.
     """
     from ricenet.command.atomic import partial_folder
     from ricenet.prediction.new_patient import Unusable, find_patient
@@ -196,7 +199,8 @@ def predict_cohort(cohort: Path, ensemble: "Ensemble", settings: "PredictionSett
     """Predict every row of `cohort`/cohort.csv that is not excluded, and write `out`/predictions.csv.
 
     Raises:
-        InvalidInput: no case fits the model. Incomplete: some do not.
+        InvalidInput: every case is refused.
+        Incomplete: some cases are refused or failed.
     """
     from ricenet.prediction.prediction_folder import write_prediction
 
@@ -216,10 +220,10 @@ def predict_cohort(cohort: Path, ensemble: "Ensemble", settings: "PredictionSett
     unfit = [prediction for prediction in predictions.values() if not prediction.fit]
     if len(unfit) == len(cases):
         raise InvalidInput(_not_fit(unfit), code="patient.unfit")
-    lines = [f"{len(unfit)} of {len(cases)} cases do not fit the model", _not_fit(unfit)] if unfit else []
+    lines = [f"{len(unfit)} of {len(cases)} cases were refused", _not_fit(unfit)] if unfit else []
     lines += [f"{len(failed)} of {len(cases)} cases failed", *failed] if failed else []
     if lines:
-        raise Incomplete("\n".join([*lines, "the others are predicted"]))
+        raise Incomplete("\n".join([*lines, "the others have a prediction"]))
 
 
 def _cases(cohort: Path, model: "Model") -> "list[Case]":
@@ -237,7 +241,7 @@ def in_words(prediction: "PredictionRecord | UnfitRecord") -> str:
     """One line for the terminal."""
     key = prediction.case_key
     if prediction.fit is False:
-        return f"case {key}: no prediction, it does not fit the model: <out>/{key}/page.html"
+        return f"case {key}: no prediction, see the findings: <out>/{key}/page.html"
     folds, calibrated = prediction.folds, prediction.calibrated
     text = f"case {key}: P(RICE) {prediction.probability:.2f}, folds {min(folds):.2f} to {max(folds):.2f}"
     if calibrated is not None:

@@ -135,10 +135,10 @@ def preprocess_cohort(
                 write_tables(output, {task.case.key: task.folder for task in done}, ended)
             if failed and not (skip_failed and done):
                 if done:
-                    log.info("%d cases are finished: qc.csv; %s", len(done), _write_page(output))
+                    log.info("finished cases: %d (qc.csv); %s", len(done), _write_page(output))
                 raise _failure(failed, len(tasks), skipped=False)
             if failed:
-                log.warning("skip_failed: %d cases are left out: %s", len(failed), ", ".join(sorted(failed)))
+                log.warning("skip_failed: cases left out: %d (%s)", len(failed), ", ".join(sorted(failed)))
                 _check_folds(output, done, folds, fold_seed, keep=True)
             codes = [end.code for end in failed.values()]
             _write_what_is_known(output, cohort, tasks, [task.case.key for task in done], covariates, codes)
@@ -225,7 +225,7 @@ def _check_shared_images(tasks: list[Task]) -> None:
 
 
 def _check_folds(output: Path, tasks: list[Task], folds: int, seed: int, keep: bool) -> None:
-    """Check, before hours of work, that the cases can be dealt into folds; `keep`: and fit the earlier folds."""
+    """Check, before hours of work, that the cases can be dealt into folds; with `keep`, that they fit folds.json."""
     if folds == 0:
         return
     with partial_folder(output, "folds") as folder:
@@ -235,8 +235,16 @@ def _check_folds(output: Path, tasks: list[Task], folds: int, seed: int, keep: b
         try:
             write_folds(folder, folds, seed)
         except InvalidInput as error:
-            hint = "or give folds=0 for cases that only a finished model will see"
-            raise InvalidInput(str(error), hint, code=error.code) from None
+            raise InvalidInput(error.located, _folds_hint(error), code=error.code) from None
+
+
+def _folds_hint(error: InvalidInput) -> str:
+    if error.code == "folds.changed":  # most often a case of folds.json that is excluded now
+        return (
+            "was a case excluded or added since? Before any training: delete folds.json and run the same command again "
+            "(folds are dealt anew); after training: use a new cases folder"
+        )
+    return f"{error.hint or 'correct the cohort'}, or use folds=0 for cases that only a finished model will see"
 
 
 def _tasks(cases: list[Case], settings: "PreprocessingSettings") -> list[Task]:
@@ -261,7 +269,7 @@ def _run_all(todo: list[Task], output: Path, settings: "PreprocessingSettings", 
 
     if not todo:
         return {}
-    log.info("%d at a time, each with %g minutes and %g GB", limits.jobs, limits.limit_minutes, limits.memory_gb)
+    log.info("cases at a time: %d; limits per case: %g min, %g GB", limits.jobs, limits.limit_minutes, limits.memory_gb)
     named = {task.case.name: task for task in todo}
     tasks = {name: (output, task.folder, task.case, task.inputs, settings) for name, task in named.items()}
     # Loaded once (ANTs alone takes five seconds).
@@ -285,7 +293,7 @@ def _run_all(todo: list[Task], output: Path, settings: "PreprocessingSettings", 
                 words = (len(ended), len(todo), key, end.kind, end.seconds, left)
                 log.info("%d of %d: case %s %s after %.0f s, about %s left", *words)
     except (SystemExit, KeyboardInterrupt):
-        log.warning("interrupted: finished cases are kept, run the same command again for the others")
+        log.warning("interrupted: finished cases are kept; run the same command again to continue")
         raise
     return ended
 
@@ -294,9 +302,10 @@ def _failure(failed: dict[str, Ended], total: int, skipped: bool) -> InvalidInpu
     text = f"{len(failed)} of {total} cases failed:\n" + "\n".join(f"  {failed[key]}" for key in sorted(failed))
     if len(failed) < total:
         text += (
-            "\nThe others are finished and will not be done again. failed.csv in the cases folder lists these: repair "
-            "them, or say why not in the column excluded_because of their rows, and run the same command again; "
-            + ("cases.csv leaves them out" if skipped else "or go on without them: skip_failed=true")
+            "\nThe others are finished and will not be done again. failed.csv in the cases folder lists the failed "
+            "ones. Repair them, or enter a reason in the column excluded_because of their rows, and run the same "
+            "command again; "
+            + ("cases.csv leaves them out" if skipped else "or continue without them (skip_failed=true)")
         )
     if not skipped and all(end.kind == "invalid" for end in failed.values()):
         return InvalidInput(text, code="cases.failed")
@@ -304,14 +313,14 @@ def _failure(failed: dict[str, Ended], total: int, skipped: bool) -> InvalidInpu
 
 
 def _look_after_superseded(output: Path, named: set[str], prune: bool) -> None:
-    """Case folders of other inputs, parameters or versions: they stay, for who goes back to those, unless `prune`."""
+    """Case folders of other inputs, parameters or versions: kept in case these come back, removed with `prune`."""
     superseded = [path for path in output.iterdir() if CASE_FOLDER.fullmatch(path.name) and path.name not in named]
     if prune:
         for folder in superseded:
             remove_folder(folder)
-        log.info("prune: %d superseded case folders removed", len(superseded))
+        log.info("prune: superseded case folders removed: %d", len(superseded))
     elif superseded:
-        log.info("%d case folders are no longer in cases.csv; prune=true removes them", len(superseded))
+        log.info("case folders that are no longer in cases.csv: %d; prune=true removes them", len(superseded))
 
 
 if __name__ == "__main__":

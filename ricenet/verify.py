@@ -51,7 +51,7 @@ def main(cfg: VerifyConfig) -> None:
             raise WrongUsage(f"{key} should be at least {lowest}, got {getattr(cfg, key)}")
     cohort, out = Path(cfg.cohort), Path(cfg.out)
     if out.resolve().is_relative_to(cohort.resolve()):
-        raise WrongUsage("out lies in the cohort folder, which is not to be changed; choose another")
+        raise WrongUsage("out= must be outside the cohort folder, which is never changed; choose another")
     limits = Limits(cfg.jobs, cfg.limit_minutes, cfg.memory_gb)
     cases = None if cfg.cases is None else Path(cfg.cases)
     findings = verify_cohort(
@@ -161,7 +161,7 @@ def _draw_all(cases: dict[str, tuple[Case]], limits: Limits) -> list[Picture]:
     pictures = []
     for name in cases:
         if drawn[name].kind != "done":
-            log.warning("no picture of %s", drawn[name])
+            log.warning("no picture could be drawn for %s", drawn[name])
         elif drawn[name].value:
             alt = "Axial, coronal and sagittal slices of the MRIs and the dose, each in its own frame"
             pictures.append(Picture(jpeg(io.BytesIO(drawn[name].value)), alt, name))

@@ -308,7 +308,7 @@ def test_the_command_line(grid: tuple[Path, Folds]) -> None:
         ("memory_gb=-1", "memory_gb should not be below 0"),
         ("fill=white", "fill should be a number, blur, or numbers by channel, got 'white'"),
         ("fill={rd:blur}", "fill should be a number, blur, or numbers by channel"),
-        ("masks=nowhere", "masks should be a folder"),
+        ("masks=nowhere", "masks= is no folder"),
         ("cube=3", "cube"),
     ],
 )

@@ -33,18 +33,21 @@ def config(*keys: str) -> PredictConfig:
     ("keys", "said"),
     [
         ([], "expected export=DIR run=DIR, or model=DIR"),
-        (["export=a"], "expected run="),
-        (["run=a"], "expected export="),
-        (["export=a", "run=b", "patient=c"], "got patient="),
+        (["export=a"], "with export=, also give run="),
+        (["run=a"], "with run=, also give export="),
+        (["export=a", "run=b", "patient=c"], "with export=, run=, remove patient="),
         (["model_folder=a", "out=b"], "one of patient=DIR and cohort=DIR"),
         (["model_folder=a", "out=b", "patient=c", "cohort=d"], "one of patient=DIR and cohort=DIR"),
-        (["model_folder=a", "patient=c"], "expected out="),
-        (["out=a", "patient=c"], "expected model="),
+        (["model_folder=a", "patient=c"], "with model=, patient=, also give out="),
+        (["out=a", "patient=c"], "with out=, patient=, also give model="),
         (["model_folder=a", "out=b", "patient=c", "stride_mm=0"], "stride_mm should be above 0, got 0"),
         (["model_folder=a", "out=b", "patient=c", "precision=fp16"], "precision should be one of fp32, bf16"),
         (["model_folder=a", "out=b", "patient=c", "brain=bet"], "brain should be one of null, hdbet"),
         (["model_folder=a", "out=b", "patient=c", "dicom=true", "occlusion=false"], "dicom=true"),
-        (["model_folder=a", "out=b", "cohort=c", "event_date=2020-01-01"], "event_date="),
+        (
+            ["model_folder=a", "out=b", "cohort=c", "event_date=2020-01-01"],
+            "out=, cohort=, remove event_date=",
+        ),
     ],
 )
 def test_keys_that_make_no_sense_together_are_refused(keys: list[str], said: str) -> None:
@@ -96,7 +99,7 @@ def test_a_table_of_patients_one_of_them_not_fit(
     shutil.rmtree(cohort / "2")
     spoilt(cohort / "1", cohort / "2", "rd", lambda dose: Volume(dose.voxels * 100, dose.world_from_voxel))
     write_table(cohort, ["1", "2"])
-    with pytest.raises(Incomplete, match="1 of 2 cases do not fit"):
+    with pytest.raises(Incomplete, match="1 of 2 cases were refused"):
         predict_cohort(cohort, *load(model), tmp_path / "out")
     rows = list(csv.DictReader((tmp_path / "out" / "predictions.csv").open()))
     assert [row["fit"] for row in rows] == ["True", "False"]

@@ -221,7 +221,7 @@ def test_an_invalid_case_is_listed_the_others_finish_exit_3(own, tmp_path, damag
     assert "MUSTERMANN" not in (output / "failed.csv").read_text()
     assert not (output / "cases.csv").exists()
     assert [row["case_key"] for row in read_rows(output / "qc.csv")] == [good.key]
-    assert "1 cases are finished: qc.csv; look at every case in qc.html" in result.stdout
+    assert "finished cases: 1 (qc.csv); look at every case in qc.html" in result.stdout
     page = Page(output / "qc.html")
     assert f"Case {good.key}" in page.words["pictures"]
     assert f"{bad.key} {bad.row} invalid {row['message']}" in page.words["left-out"]
@@ -254,7 +254,7 @@ def test_a_failed_case_is_left_out_by_name_or_for_a_reason(own, tmp_path):
     assert "SECRET" not in result.stdout + result.stderr
     (code,) = [row["code"] for row in read_rows(tmp_path / "cases" / "failed.csv")]
     assert excluded(tmp_path / "cases") == {f"preprocess: {code}": 1}
-    assert f"skip_failed: 1 cases are left out: {bad.key}" in result.stdout
+    assert f"skip_failed: cases left out: 1 ({bad.key})" in result.stdout
     assert "1 of 2 cases failed" in result.stderr
     assert [case.case_key for case in read_cases(tmp_path / "cases")] == [good.key]
     assert [row["case_key"] for row in read_rows(tmp_path / "cases" / "failed.csv")] == [bad.key]
@@ -308,12 +308,12 @@ def test_a_second_run_does_what_changed_and_prune_removes_what_it_replaced(own, 
     rewrite("event", put(401.0))(own)  # one voxel of one image of one patient
     changed = run(own, output, "folds=0")
     assert "1 to do, 1 finished before" in changed.stdout
-    assert "1 case folders are no longer in cases.csv; prune=true removes them" in changed.stdout
+    assert "case folders that are no longer in cases.csv: 1; prune=true removes them" in changed.stdout
     (new,) = {path.name for path in output.iterdir()} - first
     assert new.startswith(min(read_cohort(own), key=lambda case: case.row).key)
     (output / "notes").mkdir()
     named = {case.folder for case in read_cases(output)}
-    assert "prune: 1 superseded case folders removed" in run(own, output, "folds=0", "prune=true").stdout
+    assert "prune: superseded case folders removed: 1" in run(own, output, "folds=0", "prune=true").stdout
     assert {path.name for path in output.iterdir() if path.is_dir()} == {*named, "notes"}
     assert all((output / name / "volume.npy").is_file() for name in named)
     assert "2 to do, 0 finished before" in run(own, output, "folds=0", "seed=1").stdout

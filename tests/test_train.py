@@ -332,7 +332,7 @@ def test_a_control_is_a_grid_of_its_own_that_is_resumed_and_skipped(phantom_case
     assert process.exitcode == -signal.SIGKILL
     first = command(phantom_cases, tmp_path, *grid)
     assert first.returncode == 0, first.stderr
-    assert "rd_event-shuffled_labels fold0: going on from last.ckpt" in first.stdout
+    assert "rd_event-shuffled_labels fold0: resuming from last.ckpt" in first.stdout
     assert [path.parent.parent.name for path in tmp_path.glob("*/fold*/DONE")] == ["rd_event-shuffled_labels"] * 2
     record = json.loads((folder / "run.json").read_text())
     assert record["modalities"] == {"name": "rd_event-shuffled_labels", "channels": ["event", "rd"]}

@@ -1,7 +1,7 @@
 """Screen for confounders: columns of the cohort table that are associated with the label.
 
-A network may learn the scanner in place of the disease where one class was scanned on another machine. The values of
-these columns may be a hospital's or a header's text, so they are called A, B, ... with the first row that has them.
+If one class was scanned on another machine, a network may learn the scanner. Values can be hospital names or header
+texts, so they are shown as A, B, ... with the first row that has them.
 """
 
 import csv
@@ -26,13 +26,13 @@ REASON = re.compile(r"(ingest: )?[a-z_]+\.[a-z_]+")  # ours; any other may be a 
 
 
 def label_tables(cases: Sequence[Case]) -> list[LabelTable]:
-    """Label by each of COLUMNS that the cohort has."""
+    """Cross-tabulate the label with each of COLUMNS that exists."""
     labelled = [case for case in cases if case.label >= 0]
     return [table for column in COLUMNS if (table := _table(column, labelled)) is not None]
 
 
 def check_tables(tables: Sequence[LabelTable]) -> list[Finding]:
-    """Report tables with p < MAX_P. Screening, no proof: all columns are tried, cases count as if independent."""
+    """Report tables with p < MAX_P. A screening: no correction for several columns or several cases of a patient."""
     findings = []
     for table in tables:
         if table.p is not None and table.p < MAX_P:

@@ -104,7 +104,7 @@ def write_covariates(
 
 
 def check_columns(columns: Sequence[str]) -> None:
-    """Raise WrongUsage where a column would tell who a case is, where its files lie, when it was, or the answer."""
+    """Raise WrongUsage where a column would tell who a case is, where its files lie, when it was, or the label."""
     refused = [name for name in columns if name in REFUSED]
     if refused:
         raise WrongUsage(

@@ -1,6 +1,6 @@
-"""Cross-validation folds: grouped by patient, stratified by label, written once as folds.json, checked by every stage.
+"""Deal cross-validation folds grouped by patient and stratified by label; write and verify folds.json.
 
-In: the cases of cases.csv. Out: which cases a fold trains on and is scored on. The test split is in no fold.
+folds.json is written once, with a hash that every later stage verifies. The test split is in no fold.
 """
 
 import hashlib
@@ -20,7 +20,14 @@ FOLDS_FILE = "folds.json"
 
 @dataclass(frozen=True)
 class Folds:
-    """`fold_of`: case key -> validation fold of every cross-validation case. `hash` covers cases, labels and folds."""
+    """The folds of a cases folder.
+
+    Attributes:
+        seed: by which the patients were dealt.
+        cases: every case of cases.csv, those of the test split too.
+        fold_of: case key -> validation fold, of every cross-validation case.
+        hash: covers cases, labels and folds.
+    """
 
     n_folds: int
     seed: int

@@ -19,15 +19,15 @@ def pseudonym(key: bytes, text: str) -> str:
 
 
 def case_key(key: bytes, patient_id: str, event_id: str) -> str:
-    """The pseudonym of one patient's one event."""
+    """The pseudonym of a case (one event of one patient)."""
     return pseudonym(key, f"{patient_id}\0{event_id}")
 
 
 def read_key(path: Path) -> bytes:
-    """The key of the pseudonyms in `path`; made there at random, mode 0600, where there is none yet.
+    """Read the key file of the pseudonyms; create a random one, mode 0600, if it is missing.
 
     Raises:
-        InvalidInput: the file holds something else.
+        InvalidInput: the file does not hold hexadecimal digits.
     """
     if not path.exists():
         write_key(path, secrets.token_bytes(32))
@@ -35,7 +35,7 @@ def read_key(path: Path) -> bytes:
         return bytes.fromhex(path.read_text().strip())
     except ValueError:
         raise InvalidInput(
-            "the key file of the pseudonyms should hold hexadecimal digits alone", "restore it", code="key.damaged"
+            "the key file of the pseudonyms should hold only hexadecimal digits", "restore it", code="key.damaged"
         ) from None
 
 
@@ -43,7 +43,7 @@ def write_key(path: Path, key: bytes) -> None:
     """Create the key file `path`, mode 0600; an existing one is kept, also when two processes race for it.
 
     Raises:
-        InvalidInput: its folder does not let us.
+        InvalidInput: the file cannot be created.
     """
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

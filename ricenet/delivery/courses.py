@@ -78,8 +78,8 @@ def number_objects(
     by_uid: dict[str, RtPlan] = {}
     for plan in plans:
         if by_uid.setdefault(plan.sop_instance, plan) != plan:
-            message = "two RTPLANs have one SOP Instance UID and differ"
-            raise InvalidInput(message, "keep the right one", code="treatment.uid_conflict")
+            message = "two RTPLANs have the same SOP Instance UID but differ"
+            raise InvalidInput(message, "remove the outdated file from the delivery", code="treatment.uid_conflict")
     uids = sorted({*by_uid, *(uid for dose in doses for uid in dose.plans)})
     return PatientDoses(
         by_uid,
@@ -97,12 +97,8 @@ def find_courses(patient: PatientDoses) -> list[Course]:
         InvalidInput: ambiguous doses, a plan whose doses do not make it whole, sessions of unknown number, no dose.
     """
     doses = _usable(patient)
+    _require_clear_references(patient, doses)
     holder = {uid: n for n, dose in doses.items() if dose.summation == "MULTI_PLAN" for uid in dose.plans}
-    references = sum(len(dose.plans) for dose in doses.values() if dose.summation == "MULTI_PLAN")
-    nameless = sum(not dose.plans for dose in doses.values())
-    if len(holder) < references or 0 < nameless < len(doses):
-        message = "ambiguous: MULTI_PLAN doses that share a plan, or doses with and without a reference to a plan"
-        raise patient.refusal("ambiguous", message)
     held = {n: holder[dose.plans[0]] for n, dose in doses.items() if dose.plans and dose.plans[0] in holder}
     held = {n: by for n, by in held.items() if n != by}
     doses = _without(patient, doses, {n: f"MULTI_PLAN dose {by} holds its plan" for n, by in held.items()})
@@ -114,6 +110,20 @@ def find_courses(patient: PatientDoses) -> list[Course]:
         message = f"expected the whole dose of every plan, got {'; '.join(reasons) or 'no dose at all'}"
         raise patient.refusal("incomplete" if courses else "nothing_usable", message)
     return courses
+
+
+def _require_clear_references(patient: PatientDoses, doses: dict[int, DoseGrid]) -> None:
+    """Refuse MULTI_PLAN doses that share a plan, and doses without a plan beside doses with one."""
+    multi_plan = {number: dose.plans for number, dose in doses.items() if dose.summation == "MULTI_PLAN"}
+    references = Counter(uid for plans in multi_plan.values() for uid in plans)
+    sharing = [number for number, plans in multi_plan.items() if any(references[uid] > 1 for uid in plans)]
+    if sharing:
+        message = f"ambiguous: MULTI_PLAN doses {', '.join(map(str, sharing))} refer to the same plan"
+        raise patient.refusal("ambiguous", message)
+    without_plan = [number for number, dose in doses.items() if not dose.plans]
+    if 0 < len(without_plan) < len(doses):
+        message = f"ambiguous: no reference to a plan in dose {', '.join(map(str, without_plan))}, but in the others"
+        raise patient.refusal("ambiguous", message)
 
 
 def sum_if_known(numbers: Iterable[Number | None]) -> Number | None:
@@ -141,15 +151,18 @@ def _without(patient: PatientDoses, doses: dict[int, DoseGrid], reasons: Mapping
 
 
 def _copies(patient: PatientDoses) -> dict[int, str]:
-    digests: dict[str, str] = {}
+    """Number -> reason, of each dose with the content of an earlier one."""
+    first_with_uid: dict[str, int] = {}
     original: dict[str, int] = {}
     for number, dose in patient.doses.items():
         original.setdefault(dose.digest, number)
-        if digests.setdefault(dose.sop_instance, dose.digest) != dose.digest:
-            message = f"dose {number} and the one before it have one SOP Instance UID and differ"
-            raise patient.refusal("uid_conflict", message, "keep the right one")
-    first = {number: original[dose.digest] for number, dose in patient.doses.items()}
-    return {number: f"copy of dose {same}" for number, same in first.items() if same != number}
+        first_with_uid.setdefault(dose.sop_instance, number)
+        first = first_with_uid[dose.sop_instance]
+        if patient.doses[first].digest != dose.digest:
+            message = f"doses {first} and {number} have the same SOP Instance UID but differ"
+            raise patient.refusal("uid_conflict", message, "remove the outdated file from the delivery")
+    originals = {number: original[dose.digest] for number, dose in patient.doses.items()}
+    return {number: f"copy of dose {same}" for number, same in originals.items() if same != number}
 
 
 def _unread(dose: DoseGrid) -> str:
@@ -193,13 +206,13 @@ def _missing(patient: PatientDoses, summation: str, doses: dict[int, DoseGrid], 
     parts = [_parts(dose, plan) for dose in doses.values()]
     held = Counter(part for of_dose in parts for part in of_dose)
     if max(held.values(), default=0) > 1:
-        message = f"ambiguous: {summation} doses {', '.join(map(str, doses))} hold the same part of one plan and differ"
-        raise patient.refusal("ambiguous", message, "keep the one that was treated")
+        message = f"ambiguous: {summation} doses {', '.join(map(str, doses))} cover the same part of a plan but differ"
+        raise patient.refusal("ambiguous", message, "deliver only the treated dose")
     if summation in WHOLE:
         return ""
     if plan is None:
         alone = summation == "FRACTION_SESSION" and len(doses) == 1
-        return "" if alone else "without its RTPLAN nobody knows whether it is the whole dose"
+        return "" if alone else "without its RTPLAN it is unknown whether it is the whole dose"
     planned: set[tuple[int, ...]] = {(number,) for number in plan.groups}
     if summation.startswith("BEAM"):
         planned = {(number, beam) for number, group in plan.groups.items() for beam in group.beams}
@@ -233,7 +246,7 @@ def _times(patient: PatientDoses, number: int, plan: RtPlan | None, sole: bool) 
         return sessions
     if sole and len(groups) <= 1 and patient.fractions:
         return patient.fractions
-    message = f"dose {number} is one session ({dose.summation}), of how many is not known"
+    message = f"dose {number} is one session ({dose.summation}) of an unknown number"
     raise patient.refusal(
         "fractions_unknown", message, "deliver its RTPLAN, or give fractions (of the whole treatment)"
     )

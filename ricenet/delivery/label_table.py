@@ -1,8 +1,8 @@
 """Read the label table of a delivery: CSV, TSV or semicolons in; one row for each event out, all problems at once.
 
 A table has a line for each event, or one for each patient with columns for every event: `columns: {label_t1: ...,
-label_t2: ...}` makes the events t1 and t2 of every line, and an event whose own columns are all empty did not take
-place. What its labels are called is translated by `label_map`; nothing is guessed.
+label_t2: ...}` makes the events t1 and t2 of every line; events whose columns are all empty are skipped. `label_map`
+translates the table's own label texts; nothing is guessed.
 
 Messages give row numbers (2 is the first below the header), column names, label and split texts; no other cell.
 """
@@ -33,7 +33,7 @@ class LabelRow:
     """One event of one patient, as the label table says it.
 
     Attributes:
-        row: line of the table; where a line is a patient, its events share it.
+        row: line of the table; in a one-line-per-patient table all events of the patient have the same.
         patient_id: as the table writes it. It never leaves the process.
         event_id: from the table, else the event's rank among the patient's dates: e1, e2, ...
         label: recurrence, rice, or empty where the row is excluded.
@@ -68,9 +68,9 @@ def read_labels(
         columns: field of LabelRow -> header, where the two differ; <field>_<event> for a table with a line for each
             patient. A * in a header stands for any text.
         label_map: label text -> recurrence, rice or "exclude: <reason>", without regard to case and space; a * stands
-            for any text, the first that fits decides. Our own two words need no entry, an empty cell does.
+            for any text, the first that fits decides. `recurrence` and `rice` need no entry; empty cells do.
         keep: further columns to keep where the table has them.
-        label_source: of rows that name none themselves.
+        label_source: default for rows that give none.
 
     Raises:
         InvalidInput: no table that can be read, a column is missing, or any row has a problem; all are listed.
@@ -95,12 +95,12 @@ def read_labels(
     _check_together(rows, problems)
     if problems:
         raise InvalidInput(
-            f"the label table has {len(problems)} problems:\n  " + "\n  ".join(problems),
-            "correct the table, or conf/source",
+            f"problems in the label table ({len(problems)}):\n  " + "\n  ".join(problems),
+            "correct the rows, or source.columns and source.label_map",
             code="labels.rows",
         )
     if not rows:
-        raise InvalidInput("the label table has no row", "give it one for each event", code="labels.empty")
+        raise InvalidInput("the label table has no row", "add a row for each event", code="labels.empty")
     return rows
 
 
@@ -109,15 +109,16 @@ def deal_test(rows: list[LabelRow], share: float, key: bytes) -> list[LabelRow]:
 
     Args:
         rows: of the label table.
-        share: of the patients, held out as a test set, within each label; patients with both labels count apart.
-        key: of the order in which patients are dealt: same key, same patients.
+        share: of the patients, held out as a test set, within each label; patients with both labels form a third
+            stratum.
+        key: secret that makes the draw reproducible: same key, same patients.
 
     Returns:
-        The rows with a split, or as they are where the table has one.
+        The rows with a split; unchanged if the table has one.
 
     Raises:
         InvalidInput: some rows have a split and others not.
-        WrongUsage: `share` is no share.
+        WrongUsage: `share` is not in [0, 1).
     """
     if not 0 <= share < 1:
         raise WrongUsage(f"test_share should be in [0, 1), got {share:g}")
@@ -127,7 +128,7 @@ def deal_test(rows: list[LabelRow], share: float, key: bytes) -> list[LabelRow]:
         if without:
             raise InvalidInput(
                 f"the label table gives {len(used) - len(without)} rows a split and not {_list_rows(without)}",
-                "fill the split column, or empty it",
+                "fill the split column in every row, or leave it empty in all",
                 code="labels.split",
             )
         return rows

@@ -155,7 +155,7 @@ def _check_spelling(rows: Iterable[LabelRow]) -> None:
         if twin.patient_id != row.patient_id:
             raise InvalidInput(
                 f"rows {twin.row} and {row.row} of the label table write one patient's id in two ways",
-                "write it in one: it is the unit of splitting",
+                "use one spelling (folds are dealt by patient)",
                 code="source.patient",
             )
 
@@ -173,8 +173,9 @@ def _check_ids(rows: Iterable[LabelRow], patterns: dict[str, str]) -> None:
         ]
         if strange:
             raise InvalidInput(
-                f"{name} is not as in this cohort ({pattern}) in row {', '.join(strange[:20])} of the label table",
-                "correct the table, or name its columns in conf/source",
+                f"row {', '.join(strange[:20])} of the label table: {name} does not match the pattern {pattern} "
+                "of this cohort",
+                "correct these rows, or source.columns",
                 code="source.id",
             )
 

@@ -1,9 +1,9 @@
 """Choose the post-OP MRI, the event MRI and the planning image among a patient's series, by rules and dates.
 
-The rules are a table in conf/ingest.yaml. For each role they are tried in order, and the first rule that any series
-fits decides; of the series that fit it, those of the day that its `when` asks for are left. One: it is chosen. More:
-the role is ambiguous, the candidates are listed, and nobody guesses: the label table can name one
-(column <role>_series).
+The rules are a table in conf/ingest.yaml. For each role they are tried in order. A rule keeps the series that match it
+on the day given by `when`; the first rule that keeps any decides. One left: chosen. Several: role.ambiguous with the
+list of them, and the label table can name one (column <role>_series). If the label table gives the date of the post-OP
+or event MRI, only the rules for that date are tried.
 """
 
 import re
@@ -23,7 +23,15 @@ NO_AGENT = {"", "no", "none", "n", "nein", "without", "0"}  # how a scanner's fo
 
 @dataclass(frozen=True)
 class Timeline:
-    """The dates of one case, each None where nobody knows it; `event_tolerance_days` around the event's."""
+    """The dates of one case.
+
+    Attributes:
+        post: of the post-OP MRI; None if unknown, as every date here.
+        event: of the event MRI.
+        radiotherapy: first day.
+        first_scan: of the patient's earliest series.
+        event_tolerance_days: largest distance of the event MRI from `event`.
+    """
 
     post: date | None
     event: date | None
@@ -32,14 +40,14 @@ class Timeline:
     event_tolerance_days: int
 
     def day(self, series: Series) -> int | None:
-        """When `series` was scanned, in days since radiotherapy began, else the post-OP date, else the first scan."""
+        """Scan day of `series`: days since the start of radiotherapy, else since the post-OP date or the first scan."""
         origin = self.radiotherapy or self.post or self.first_scan
         return None if origin is None or series.date is None else (series.date - origin).days
 
 
 @dataclass(frozen=True)
 class Wording:
-    """Patterns for descriptions: `contrast` tells an enhanced series, `never` one that no rule may take."""
+    """Patterns for series descriptions: `contrast` matches enhanced series, `never` those that no rule may take."""
 
     contrast: str
     never: str
@@ -47,7 +55,7 @@ class Wording:
 
 @dataclass(frozen=True)
 class Choice:
-    """`series` is what was chosen, `candidates` what it was chosen from; `reason` says why, in words for people."""
+    """The `series` that was chosen, the `candidates` it was chosen from, and the `reason` in words."""
 
     series: Series
     candidates: tuple[Series, ...]
@@ -55,7 +63,7 @@ class Choice:
 
 
 def series_key(series: Series, key: bytes) -> str:
-    """The pseudonym of a series, for the sidecar and for the label table's <role>_series: s and twelve hex digits."""
+    """The pseudonym of a series, for ingest.json and for the label table's <role>_series: s and twelve hex digits."""
     return "s" + pseudonym(key, series.uid)[1:]
 
 
@@ -113,7 +121,8 @@ def choose(
         named: the pseudonym that the label table gives for this role; it overrules the rules.
 
     Raises:
-        InvalidInput: nothing fits, several do, the one that fits is no whole volume, or `named` is not there.
+        InvalidInput: no series fits, several fit, the one that fits is no whole volume, or the patient has no series
+            `named`.
     """
     if named:
         matching = [each for each in series if series_key(each, key) == named]

@@ -62,7 +62,7 @@ def read_dose(path: Path | str) -> DoseGrid:
     dose_type = _checked_type(source)
     frame_of_reference = source.text("FrameOfReferenceUID")
     if not frame_of_reference:
-        raise source.refusal("no_frame", "expected a dose with a FrameOfReferenceUID, got one that cannot be placed")
+        raise source.refusal("no_frame", "expected a FrameOfReferenceUID in the RTDOSE, got none")
     volume = _read_grid(source)
     summation = source.term("DoseSummationType", SUMMATION_TYPES)
     facts = (frame_of_reference, summation, dose_type, *_references(source))

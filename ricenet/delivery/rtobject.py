@@ -1,7 +1,7 @@
 """Decode and check the values of RT objects (RTDOSE, RTPLAN).
 
-Messages name attributes and defined terms of the standard, never a value that a header holds: even a code string may
-have been misused for a name.
+Messages name attributes and defined terms of the standard, never a value of a header: even a coded field can contain
+a patient's name.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ EXPORT_AGAIN = "export it again from the treatment planning system"
 
 @dataclass(frozen=True, repr=False)  # no repr: it would print a patient
 class RTObject:
-    """A dataset or an item of one of its sequences; `kind`: RTDOSE or RTPLAN."""
+    """A DICOM dataset or an item of one of its sequences; `kind` is RTDOSE or RTPLAN."""
 
     dataset: Dataset
     kind: str
@@ -35,10 +35,10 @@ class RTObject:
         return self.refusal("damaged", f"expected an intact {self.kind}, got a damaged one ({what})")
 
     def value(self, keyword: str) -> Any:
-        """What an attribute holds; None where it is absent or empty.
+        """Return the value of an attribute; None if it is absent or empty.
 
         Raises:
-            InvalidInput: it cannot be decoded.
+            InvalidInput: the value cannot be decoded.
         """
         try:
             value = self.dataset.get(keyword)
@@ -47,19 +47,19 @@ class RTObject:
         return None if isinstance(value, str) and not value.strip() else value
 
     def text(self, keyword: str) -> str:
-        """For identifiers; "" where it is absent."""
+        """Return an attribute as text (identifiers); "" if it is absent."""
         return str(self.value(keyword) or "").strip()
 
     def term(self, keyword: str, defined: tuple[str, ...]) -> str:
-        """A defined term of the standard; "" where it is absent, "UNKNOWN" where it is another."""
+        """Return a defined term of the standard: "" if the attribute is absent, "UNKNOWN" if it has another value."""
         value = self.text(keyword).upper()
         return value if value in (*defined, "") else "UNKNOWN"
 
     def numbers(self, keyword: str) -> NDArray[np.float64]:
-        """(n,) values, n = 0 where it is absent.
+        """Return the (n,) numbers of an attribute; n = 0 if it is absent.
 
         Raises:
-            InvalidInput: they are no finite numbers.
+            InvalidInput: a value is not a finite number.
         """
         value = self.value(keyword)
         try:
@@ -71,10 +71,10 @@ class RTObject:
         return values
 
     def integer(self, keyword: str) -> int | None:
-        """A whole number; None where it is absent.
+        """Return a whole number; None if the attribute is absent.
 
         Raises:
-            InvalidInput: it is something else.
+            InvalidInput: the value is not one whole number.
         """
         values = self.numbers(keyword)
         if len(values) > 1 or (values % 1).any():
@@ -82,21 +82,23 @@ class RTObject:
         return int(values[0]) if len(values) else None
 
     def items(self, keyword: str) -> list["RTObject"]:
-        """The items of a sequence; none where it is absent."""
+        """The items of a sequence; an empty list if it is absent."""
         value = self.value(keyword)
         return [RTObject(item, self.kind) for item in value] if isinstance(value, Sequence) else []
 
 
 def read_object(path: Path | str, kind: str, sop_classes: tuple[str, ...]) -> RTObject:
-    """Read one DICOM file; values are decoded later, so callers stay within ricenet.delivery.headers.quiet_pydicom.
+    """Read one DICOM file.
+
+    Values are decoded lazily: call this and read them inside `with ricenet.delivery.headers.quiet_pydicom():`.
 
     Args:
-        path: its name and place never appear in a message.
+        path: never appears in a message.
         kind: what is expected, RTDOSE or RTPLAN.
-        sop_classes: the SOP Class UIDs that it may have.
+        sop_classes: the allowed SOP Class UIDs.
 
     Raises:
-        InvalidInput: no file, not DICOM, damaged, another class, no SOP Instance UID.
+        InvalidInput: the file is missing, not DICOM, damaged, of another class, or has no SOP Instance UID.
     """
     try:
         dataset = pydicom.dcmread(path)

@@ -13,7 +13,12 @@ APPROVAL = ("APPROVED", "UNAPPROVED", "REJECTED")
 
 @dataclass(frozen=True)
 class FractionGroup:
-    """fractions: planned, None where the plan does not say; beams: numbers of the beams that treat (no setup beams)."""
+    """One fraction group of a plan.
+
+    Attributes:
+        fractions: planned number; None if the plan does not give it.
+        beams: numbers of the treatment beams (no setup beams).
+    """
 
     fractions: int | None
     beams: frozenset[int]
@@ -23,8 +28,10 @@ class FractionGroup:
 class RtPlan:
     """One RTPLAN; `sop_instance` and `date` identify a patient and stay out of every output.
 
-    groups: by Fraction Group Number. prescription_gy: the highest of its targets, None where it names none.
-    approval: APPROVED, UNAPPROVED, REJECTED, UNKNOWN (another value) or "" (not said).
+    Attributes:
+        groups: by Fraction Group Number.
+        prescription_gy: highest target prescription in Gy; None if the plan has none.
+        approval: APPROVED, UNAPPROVED, REJECTED, UNKNOWN (another value) or "" (absent).
     """
 
     sop_instance: str
@@ -35,7 +42,7 @@ class RtPlan:
 
     @property
     def fractions(self) -> int | None:
-        """Of all fraction groups together; None where one does not say."""
+        """Planned fractions summed over all groups; None if one is unknown."""
         planned = [group.fractions for group in self.groups.values()]
         return sum(filter(None, planned)) if planned and None not in planned else None
 

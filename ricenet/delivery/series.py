@@ -1,10 +1,11 @@
 """Index a delivery of DICOM, and read its image series as Volumes.
 
 Nesting, file names and extensions mean nothing; headers decide. A series UID under which several images lie (a
-localizer beside a volume, echoes, magnitude and phase) is taken apart. Slice positions are checked here, dcm2niix
-decodes the pixels, and the volume is placed by the headers. RTDOSE and RTPLAN are listed, not read.
+localizer beside a volume, echoes, magnitude and phase) is split into one Series per volume. Slice positions are
+checked here, dcm2niix decodes the pixels, and the volume is placed by the headers. RTDOSE and RTPLAN are listed, not
+read.
 
-Does not: mend a series with a gap, a tilt or uneven steps; print a word of any header, path or file name.
+It does not repair a series with a gap, a tilt or uneven steps, and never prints header text, paths or file names.
 """
 
 import datetime
@@ -36,14 +37,16 @@ SPECIAL = "no regular file"
 
 @dataclass(frozen=True, repr=False)  # no repr: it would print a patient
 class Series:
-    """One image: the files of a series UID, or of the part of it that makes one volume, in the order of its slices.
+    """The files of one series UID, sorted by slice; if the UID holds several volumes, those of one.
 
-    uid: of the series; where it holds several images, followed by # and the number of this one.
-    description: series description, protocol and sequence name, for rules; never printed.
-    scanner: manufacturer, model, field strength; never printed.
-    shape: columns, rows, slices; spacing_mm: x, y, z, 0 where unknown.
-    problem: why it is no volume, without saying whose; None: read_series may read it.
-    grid: where the slices lie; None with a problem.
+    Attributes:
+        uid: of the series; if it holds several volumes, followed by # and the number of this one.
+        description: series description, protocol and sequence name, for rules; never printed.
+        scanner: manufacturer, model, field strength; never printed.
+        shape: columns, rows, slices.
+        spacing_mm: x, y, z; 0 where unknown.
+        problem: why it cannot be read as a volume (no patient data in it); None if it can.
+        grid: where the slices lie; None with a problem.
     """
 
     uid: str
@@ -66,7 +69,7 @@ class Series:
 
 @dataclass(frozen=True, repr=False)
 class PatientFiles:
-    """What a delivery holds of one patient; `damaged` counts files that end too early."""
+    """The usable files of one patient; `damaged` counts the files that end too early."""
 
     series: list[Series] = field(default_factory=list)
     doses: list[Path] = field(default_factory=list)
@@ -76,7 +79,12 @@ class PatientFiles:
 
 @dataclass(frozen=True, repr=False)
 class Delivery:
-    """patients: by PatientID; skipped: how many files were of no use, by reason (safe to print)."""
+    """All usable files of a delivery.
+
+    Attributes:
+        patients: by PatientID.
+        skipped: number of unusable files by reason (safe to print).
+    """
 
     patients: dict[str, PatientFiles]
     skipped: dict[str, int]
@@ -158,7 +166,7 @@ def _patient(headers: list[Header], contradictory: set[str]) -> PatientFiles:
 
 
 def _series(headers: list[Header], contradictory: set[str]) -> list[Series]:
-    """The images under one series UID; what is wrong with a file is wrong with all of them."""
+    """The volumes under one series UID; a problem of one file is a problem of all of them."""
     problem = _wrong_with_files(headers, contradictory)
     parts = _parts([header for header in headers if not header.damaged])
     uid = headers[0].series_uid
@@ -171,8 +179,9 @@ def _wrong_with_files(headers: list[Header], contradictory: set[str]) -> Invalid
     twice = sum(header.instance_uid in contradictory for header in headers)
     if twice:
         return InvalidInput(
-            f"expected a SOPInstanceUID of its own for every file, got {twice} that another file bears as well",
-            "deliver each image once: one copy was edited, cut short, or given to another patient",
+            f"expected one SOPInstanceUID for each file, got {twice} of {len(headers)} files that share theirs with a "
+            "different file",
+            "deliver each image once: remove the copy that was edited, truncated or filed under another patient",
             code="series.uid_conflict",
         )
     if damaged:
@@ -206,8 +215,8 @@ def _image(part: list[Header], uid: str, problem: InvalidInput | None) -> Series
     grid = None
     try:
         grid = stack(planes) if problem is None else None
-    except InvalidInput as found:
-        problem = found
+    except InvalidInput as error:
+        problem = error
     first, step_mm = part[0], 0.0 if grid is None else grid.step_mm
     x_mm, y_mm = planes[0].spacing_mm or (0.0, 0.0)
     return Series(
@@ -223,11 +232,11 @@ def read_series(series: Series, scratch: Path) -> Volume:
 
     Args:
         series: of index_delivery.
-        scratch: an existing folder for temporary files; nothing of them is left.
+        scratch: an existing folder for temporary files, which are removed.
 
     Raises:
-        InvalidInput: the series' own problem; or it cannot be converted, or converts to something else than its headers
-            describe (series.conversion); or what ricenet.images.volume.read_volume refuses.
+        InvalidInput: series.problem is set; or it cannot be converted, or converts to something else than its headers
+            describe (series.conversion); or ricenet.images.volume.read_volume refuses it.
     """
     if series.problem is not None:
         problem = series.problem

@@ -91,7 +91,7 @@ def stack(planes: Sequence[Plane]) -> Stack:
         angle = np.degrees(np.arctan(shear))
         raise InvalidInput(
             f"expected slices stacked along their normal, got a stack that leans by {angle:.1f} degrees (gantry tilt)",
-            "have it resampled to upright slices where it was scanned, or choose another series",
+            "ask the scanner site for an untilted reconstruction, or choose another series",
             code="series.tilt",
         )
     step = extent / (len(planes) - 1)

@@ -1,6 +1,6 @@
 """Sum the dose of a whole treatment: every RTDOSE and RTPLAN of a patient in, one cumulative dose in Gy out.
 
-The record numbers doses and plans in the order of their UIDs and holds no UID.
+Treatment.used and .rejected number doses and plans in the order of their UIDs and contain no UID.
 """
 
 from collections.abc import Sequence
@@ -19,8 +19,13 @@ from ricenet.images.volume import Volume
 class Treatment:
     """The dose of the whole treatment, on a grid that covers all its doses, in their frame of reference.
 
-    volume: Gy; EQD2 where alpha_beta was given. prescription_gy: in the same quantity. fractions: of the treatment.
-    used, rejected: each RTDOSE stands in one of them. flags: what somebody should know.
+    Attributes:
+        volume: Gy; EQD2 if alpha_beta was given.
+        frame_of_reference: UID.
+        prescription_gy: in the same quantity as `volume`.
+        fractions: of the whole treatment.
+        used, rejected: every RTDOSE is in exactly one of them.
+        flags: remarks for the reviewer.
     """
 
     volume: Volume
@@ -44,9 +49,10 @@ def combine_doses(
 
     Args:
         doses: every RTDOSE of the patient.
-        plans: every RTPLAN; without its plan a dose counts only where it is whole by itself.
-        fractions: of the whole treatment, where the label table knows it.
-        prescription_gy: likewise, physical dose; else the sum of the plans'.
+        plans: every RTPLAN. A dose whose RTPLAN is missing is used only if its summation type already covers the
+            whole plan, or if it is the only session of a plan whose number of fractions is known.
+        fractions: of the whole treatment, from the label table; default: the plan's.
+        prescription_gy: total prescribed physical dose in Gy, from the label table; default: sum over the plans.
         alpha_beta: Gy; each plan's dose D in n fractions becomes EQD2 = D (D/n + a/b) / (2 + a/b) before the sum.
             None: physical dose.
 
@@ -56,10 +62,11 @@ def combine_doses(
     """
     patient = number_objects(doses, plans, fractions, prescription_gy)
     courses = find_courses(patient)
-    frames = {dose.frame_of_reference for course in courses for dose in course.doses.values()}
+    frames = _doses_by_frame(courses)
     if len(frames) > 1:
-        message = f"its doses lie in {len(frames)} frames of reference and cannot be added"
-        raise patient.refusal("two_frames", message, "deliver doses on one planning image")
+        groups = " | ".join(", ".join(map(str, numbers)) for numbers in frames.values())
+        message = f"doses in {len(frames)} frames of reference cannot be added: dose {groups}"
+        raise patient.refusal("two_frames", message, "deliver doses that were planned on one planning image")
     totals = [add([(dose.volume, course.factors[n]) for n, dose in course.doses.items()]) for course in courses]
     planned = fractions or (courses[0].fractions if len(courses) == 1 else None)
     prescribed = prescription_gy or sum_if_known(course.prescription_gy for course in courses)
@@ -70,7 +77,7 @@ def combine_doses(
         prescribed = sum_if_known(_equivalent_prescription(course, alpha_beta) for course in courses)
     return Treatment(
         volume=volume,
-        frame_of_reference=frames.pop(),
+        frame_of_reference=next(iter(frames)),
         prescription_gy=prescribed,
         fractions=planned,
         used=[
@@ -83,10 +90,19 @@ def combine_doses(
     )
 
 
+def _doses_by_frame(courses: Sequence[Course]) -> dict[str, list[int]]:
+    """Dose numbers by frame of reference."""
+    frames: dict[str, list[int]] = {}
+    for course in courses:
+        for number, dose in course.doses.items():
+            frames.setdefault(dose.frame_of_reference, []).append(number)
+    return frames
+
+
 def _equivalent(patient: PatientDoses, course: Course, total: Volume, alpha_beta: float) -> Volume:
     if course.fractions is None or len(course.plans) > 1:
         numbers = ", ".join(map(str, course.doses))
-        message = f"EQD2 needs the dose and the fractions of each plan, dose {numbers} comes without"
+        message = f"EQD2 needs the dose and the fractions of each plan, which are unknown for dose {numbers}"
         hint = "deliver PLAN doses with their RTPLANs, or give fractions (of the whole treatment)"
         raise patient.refusal("eqd2", message, hint)
     return Volume(eqd2(total.voxels, course.fractions, alpha_beta), total.world_from_voxel)

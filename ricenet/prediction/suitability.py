@@ -52,12 +52,12 @@ def examine_patient(case: Case, channels: Collection[str]) -> list[Finding]:
 
 
 def check_one_person(case: Case, prepared: Prepared) -> list[Finding]:
-    """Check that post and event show the same brain, on a grid fine enough to show its folds."""
+    """Check that post and event show the same brain, by its gyri and sulci."""
     spacing_mm, view = prepared.record.spacing_mm, prepared.view
     alike = likeness(view["post"], view["event"], prepared.brain, spacing_mm)
     if alike >= SURELY_FROM:
         return []
-    message = f"the folds of the brain in post and event correlate by {alike:.2f}, expected at least {SURELY_FROM:g}"
+    message = f"the gyri and sulci in post and event correlate by {alike:.2f}, expected at least {SURELY_FROM:g}"
     if alike >= ONE_PERSON_FROM:
         hint = "check that both are T1 with contrast agent of this patient, and look for motion"
         return [Finding("patient.doubtful", case.name, message, hint, "warning")]

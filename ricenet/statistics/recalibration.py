@@ -3,9 +3,9 @@
 Logistic recalibration: log odds of rice = intercept + slope * logit(probability), fitted by maximum likelihood
 (Cox 1958, Biometrika 45:562; Van Calster et al. 2019, BMC Medicine 17:230).
 
-It is fitted to the predictions of single folds' models, because only those are about cases that the model has not seen.
-A new patient gets the mean of all folds' probabilities, which lies nearer to the middle than a single one and ranks a
-little better: the recalibrated value then tends to say too little rather than too much.
+It is fitted to the out-of-fold predictions, the only ones for cases that their model has not seen. A new patient gets
+the mean of all folds' probabilities, which lies nearer to 0.5 than a single one and ranks a little better: the
+recalibrated value then tends to lie too close to 0.5.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,8 @@ from ricenet.statistics.calibration import CLIP, fit_logistic, overlap
 from ricenet.statistics.metrics import CONFIDENCE
 
 DRAWS = 500
-MOST_LEFT_OUT = 0.1  # share of the resamples; the rest would be the tame ones, and their interval too narrow
+# Share of the resamples; with more, the remaining ones would be biased to stable fits and the interval too narrow.
+MAX_SHARE_WITHOUT_FIT = 0.1
 
 Coefficients = tuple[float, float]  # intercept, slope
 
@@ -29,8 +30,9 @@ class RecalibrationCurve:
 
     Attributes:
         draws: intercept and slope of each resample.
-        left_out: the number of those of DRAWS whose likelihood has no maximum.
+        left_out: number of the DRAWS resamples that have no finite fit and are left out.
         n: cases that it was fitted to.
+        n_patients: patients of these cases.
     """
 
     intercept: float
@@ -42,7 +44,12 @@ class RecalibrationCurve:
 
 
 class Recalibration(NamedTuple):
-    """`curve`: None where there is none, and then `reason` says why."""
+    """Result of fit_recalibration.
+
+    Attributes:
+        curve: None if no fit is possible.
+        reason: why not; empty with a curve.
+    """
 
     curve: RecalibrationCurve | None
     reason: str
@@ -51,25 +58,28 @@ class Recalibration(NamedTuple):
 def fit_recalibration(
     labels: np.ndarray, probabilities: np.ndarray, patients: np.ndarray, seed: int = 0
 ) -> Recalibration:
-    """Fit the curve to (n,) labels (1 rice) and probabilities of rice, with bootstrap resamples of the patients.
+    """Fit the curve to labels and out-of-fold probabilities, with bootstrap resamples of the patients.
 
     Args:
-        patients: (n,), who each case belongs to; cases of one patient are drawn together.
+        labels: (n,), 1 for rice.
+        probabilities: (n,), of rice.
+        patients: (n,), the patient of each case; cases of one patient are drawn together.
         seed: of the resamples.
 
     Returns:
-        The curve, or None where the predictions do not allow one: one class, constant or separating probabilities, a
-        ranking that is worse than chance, or more than MOST_LEFT_OUT of the resamples without a maximum.
+        The curve, or None and the reason: one class, constant probabilities or ones that separate the classes
+        perfectly, a slope of 0 or below, or more than MAX_SHARE_WITHOUT_FIT of the resamples without a finite fit.
     """
     labels, logits = np.asarray(labels), _logit(probabilities)
     fitted = _fit(labels, logits, np.ones(len(labels)))
     if fitted is None:
-        return Recalibration(None, "the out-of-fold predictions allow no fit: one class, or one probability parts them")
+        reason = "one class, constant probabilities, or a threshold that separates the classes"
+        return Recalibration(None, f"the out-of-fold predictions allow no fit: {reason}")
     if fitted[1] <= 0:
         return Recalibration(None, "the out-of-fold predictions rank the classes no better than chance")
     drawn = _draw(labels, logits, patients, seed)
     kept = tuple((round(pair[0], 6), round(pair[1], 6)) for pair in drawn if pair is not None)
-    if DRAWS - len(kept) > MOST_LEFT_OUT * DRAWS:
+    if DRAWS - len(kept) > MAX_SHARE_WITHOUT_FIT * DRAWS:
         return Recalibration(None, f"{DRAWS - len(kept)} of {DRAWS} resamples allow no fit: too few cases")
     curve = RecalibrationCurve(
         intercept=fitted[0],
@@ -83,12 +93,12 @@ def fit_recalibration(
 
 
 def recalibrate(curve: RecalibrationCurve, probability: float) -> tuple[float, tuple[float, float]]:
-    """A probability of rice on the scale of what was observed, with a 95% interval.
+    """Recalibrate one probability of rice; return it with a 95% interval.
 
     The interval is a pointwise one for the curve at this probability: how well the cohort determines the share of rice
-    among patients with such a prediction. It is none for the patient, who has one or the other. Of 2,000 simulated
-    cohorts it held the true share in 91-94% with 40 patients, 93-94% with 80 and 93-95% with 200 (predictions of .1 to
-    .9).
+    among patients with such a prediction. It is not an interval for the single patient, who has RICE or recurrence.
+    Of 2,000 simulated cohorts it held the true share in 91-94% with 40 patients, 93-94% with 80 and 93-95% with 200
+    (predictions of .1 to .9).
     """
     x = _logit(probability)
     intercepts, slopes = np.array(curve.draws).T

@@ -99,31 +99,34 @@ def read_checkpoint(path: Path, device: Any = "cpu") -> dict[str, Any]:
         raise InvalidInput(
             f"{path.parent.parent.name} {path.parent.name}: {path.name} holds more than tensors and plain values, "
             "which could run code when it is read: it is not ours",
-            "remove it, and train again from the checkpoint before or from the start",
+            "delete this file, then run the same command again (it resumes at the previous checkpoint or starts anew)",
             code="checkpoint.pickle",
         ) from None
 
 
 def resumable(folder: Path, owner: str) -> Path | None:
-    """The newest checkpoint of a run folder that is whole and belongs to the run `owner`; None where there is none.
+    """The newest undamaged checkpoint of a run folder, to resume from; None if the folder has no checkpoint.
 
     Raises:
-        InvalidInput: all that are there are damaged, or one is of another run.
+        InvalidInput: every checkpoint is damaged, or the newest undamaged one does not belong to the run `owner`.
     """
-    there = [folder / name for name in (LAST, PREVIOUS) if (folder / name).exists()]
+    checkpoints = [folder / name for name in (LAST, PREVIOUS) if (folder / name).exists()]
     run = f"{folder.parent.name} {folder.name}"
-    for path in there:
+    for path in checkpoints:
         try:
-            found = read_checkpoint(path, "meta").get(_OWNER)
+            written_by = read_checkpoint(path, "meta").get(_OWNER)
         except DamagedCheckpoint:
-            log.warning("%s: %s is damaged; looking for the one before", run, path.name)
+            if path != checkpoints[-1]:
+                log.warning("%s: %s is damaged; falling back to the previous checkpoint", run, path.name)
             continue
-        if found != owner:
+        if written_by != owner:
             raise InvalidInput(
-                f"{run}: {path.name} was written by another run", "remove it", code="checkpoint.other_run"
+                f"{run}: {path.name} belongs to a run with other settings",
+                "delete this file, then run the same command again",
+                code="checkpoint.other_run",
             )
         return path
-    if there:
+    if checkpoints:
         raise InvalidInput(
             f"{run}: every checkpoint is damaged", "remove the run folder and train again", code="checkpoint.damaged"
         )

@@ -113,9 +113,9 @@ def _quiet_lightning() -> None:
 
 
 def _run_epochs(trainer: lightning.Trainer, model: RiceClassifier, data: CasesDataModule, last: Path | None) -> None:
-    """Fit from the last epoch border, where there is one."""
+    """Fit; resume from the checkpoint `last` if there is one."""
     if last is not None:
-        log.info("%s %s: going on from %s", last.parent.parent.name, last.parent.name, last.name)
+        log.info("%s %s: resuming from %s", last.parent.parent.name, last.parent.name, last.name)
     try:
         trainer.fit(model, datamodule=data, ckpt_path=last, weights_only=True)
     finally:

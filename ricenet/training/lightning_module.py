@@ -88,7 +88,7 @@ class RiceClassifier(lightning.LightningModule):
         if not torch.isfinite(loss):
             raise InvalidInput(
                 f"the loss is {loss.item()} on the cases {', '.join(cases)}",
-                "lower optimizer.learning_rate, or look at these volumes",
+                "lower optimizer.learning_rate, or check these volumes (qc.html)",
                 code="loss.not_finite",
             )
 

@@ -64,17 +64,17 @@ def read_metadata(cases: Path, folds: Folds) -> Metadata:
     """The LEVELS and NUMBERS that the cases folder has.
 
     Raises:
-        InvalidInput: it has none, or covariates.csv is of other cases.
+        InvalidInput: it has none of them, or covariates.csv is of other cases.
     """
     covariates = read_covariates(cases, [case.case_key for case in folds.cases])
-    known = covariates.subgroups if covariates else {}
-    levels = {column: known[column] for column in LEVELS if column in known}
+    subgroups = covariates.subgroups if covariates else {}
+    levels = {column: subgroups[column] for column in LEVELS if column in subgroups}
     qc = {case.case_key: read_case_record(cases, case).qc for case in folds.cases}
-    numbers = {column: {key: found[column] for key, found in qc.items() if column in found} for column in NUMBERS}
+    numbers = {column: {key: values[column] for key, values in qc.items() if column in values} for column in NUMBERS}
     metadata = Metadata(levels, {column: of for column, of in numbers.items() if of})
     if not metadata.columns:
         raise InvalidInput(
-            f"control={METADATA_ONLY}: nothing is known of the cases besides their images: {COVARIATES} has none of "
+            f"control={METADATA_ONLY}: no metadata columns are available: {COVARIATES} has none of "
             f"{', '.join(LEVELS)}, and no case.json has one of {', '.join(NUMBERS)} under qc",
             "name columns of cohort.csv in covariates= of ricenet.preprocess and run it again",
             code="metadata.missing",
@@ -154,7 +154,7 @@ def train_regression(metadata: Metadata, folds: Folds, fold: int, folder: Path) 
     """
     training, validation, test = folds.training(fold), folds.validation(fold), folds.test()
     regression = fit_regression(metadata, training)
-    log.info("%s %s: on %s", folder.parent.name, folder.name, ", ".join(metadata.columns))
+    log.info("%s %s: trained on columns %s", folder.parent.name, folder.name, ", ".join(metadata.columns))
     with writing(folder, "weights.safetensors"):
         replace_file(folder / "weights.safetensors", _weights(regression))
     keep(folder, "metrics.csv", _metrics(regression, training, validation))

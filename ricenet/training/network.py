@@ -111,11 +111,18 @@ def build_network(
 
 
 def _require_densenets_stem(architecture: str, size: int, stride: int, max_pool: bool, pretrained: str | None) -> None:
-    if (size, stride, max_pool, pretrained) != (7, 2, True, None):
+    differences = []
+    if size != 7:
+        differences.append(f"model.conv1_size=7, got {size}")
+    if stride != 2:
+        differences.append(f"model.conv1_stride=2, got {stride}")
+    if not max_pool:
+        differences.append("model.max_pool=true, got false")
+    if pretrained is not None:
+        differences.append("model.pretrained=null, got a file")
+    if differences:
         raise WrongUsage(
-            f"model.architecture={architecture} has conv1_size 7, conv1_stride 2, max_pool true, pretrained null; got "
-            f"{size}, {stride}, {str(max_pool).lower()}, {'null' if pretrained is None else 'a file'}; "
-            f"use model={architecture}"
+            f"model.architecture={architecture} requires {', '.join(differences)}; use model={architecture}"
         )
 
 

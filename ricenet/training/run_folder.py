@@ -93,10 +93,10 @@ def owner(run_identity: Mapping[str, object]) -> str:
 
 
 def is_finished(folder: Path, run_identity: Mapping[str, object]) -> bool:
-    """Whether the run folder is finished, with just this identity.
+    """Resume check: whether the run folder is finished; if it is not, training with this identity may resume in it.
 
     Raises:
-        WrongUsage: it was started with another: other settings, cases or folds; says each difference.
+        WrongUsage: the folder was started with other settings, cases or folds; lists every difference.
     """
     path = folder / "identity.json"
     if path.is_file():
@@ -192,8 +192,8 @@ def is_done(folder: Path) -> bool:
     for name, digest in json.loads((folder / "DONE").read_text()).items():
         if not (folder / name).is_file() or file_hash(folder / name) != digest:
             raise InvalidInput(
-                f"run {folder.parent.name} {folder.name}: {name} is not what was written when it finished",
-                "remove the folder and train again",
+                f"run {folder.parent.name} {folder.name}: {name} was changed or removed after the run finished",
+                "remove the run folder and train again",
                 code="run.changed",
             )
     return True
@@ -236,7 +236,7 @@ def cases_folder(run: Path, finished: Sequence[FinishedRun]) -> Path:
     if len(relative) > 1:
         raise InvalidInput(
             "runs of this grid were trained on different cases folders",
-            "keep one grid to one cases folder",
+            "use a separate name= for each cases folder",
             code="run.cases_differ",
         )
     folder = run / relative.pop()
@@ -265,13 +265,17 @@ def require_same_inputs(runs: Sequence[FinishedRun], cases: Path, folds: Folds) 
     Raises:
         InvalidInput: naming the run and what changed.
     """
-    for key, now in {"folds_hash": folds.hash, "case_hash": case_hash(cases, folds)}.items():
+    changes = {
+        "folds_hash": (folds.hash, "the cases, labels or folds"),
+        "case_hash": (case_hash(cases, folds), "the images or their preprocessing"),
+    }
+    for key, (now, changed) in changes.items():
         for run in runs:
             then = run.record.input_hashes[key]
             if then != now:
                 raise InvalidInput(
-                    f"run {run.modalities}/{run.folder.name}: trained on cases or folds with {key} {then[:12]}, the "
-                    f"cases folder now has {now[:12]}",
+                    f"run {run.modalities}/{run.folder.name}: {changed} changed after training ({key} {then[:12]} "
+                    f"then, {now[:12]} now)",
                     "restore the cases folder as it was, or train the run again",
                     code="run.cases_changed",
                 )

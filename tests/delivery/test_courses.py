@@ -131,7 +131,7 @@ def test_two_doses_of_one_thing_are_ambiguous(summation):
     twins = [dose(name, summation, groups=(1,), beams=(1, 2)) for name in ("a", "b")]
     error = refused(twins, [plan()])
     assert error.code == "treatment.ambiguous"
-    assert f"{summation} doses 1, 2 hold the same part of one plan" in str(error)
+    assert f"{summation} doses 1, 2 cover the same part of a plan but differ" in str(error)
 
 
 def test_plan_and_boost_are_two_courses():

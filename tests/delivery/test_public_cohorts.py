@@ -131,7 +131,7 @@ def test_another_layout_is_refused(bern, damage, message):
     ("patient", "event"), [("../MUSTER", "week-044"), ("Patient-1", "week-044"), ("Patient-001", "week-044/../..")]
 )
 def test_lumiere_ids_are_no_paths(bern, patient, event):
-    with pytest.raises(InvalidInput, match="in row 7 of the label table") as refused:
+    with pytest.raises(InvalidInput, match=r"^row 7 of the label table") as refused:
         lumiere(bern, [LabelRow(7, patient, event, "rice")])
     assert refused.value.code == "source.id"
     assert "MUSTER" not in str(refused.value)
@@ -226,7 +226,7 @@ def test_cfb_gbm_refuses_what_it_cannot_read(caen):
     with pytest.raises(InvalidInput, match=r"rows 4 and 5 .* in two ways"):
         cfb_gbm(caen, [LabelRow(4, "12", "t1", "rice"), LabelRow(5, "012", "t2", "rice")])
     for row in (LabelRow(4, "../12", "t1", "rice"), LabelRow(4, "12", "t0", "rice")):
-        with pytest.raises(InvalidInput, match="in row 4 of the label table"):
+        with pytest.raises(InvalidInput, match=r"^row 4 of the label table"):
             cfb_gbm(caen, [row])
     rows = caen_rows(caen)
     next(caen.glob("*treatment_data*")).write_text("id_patient\tdose\n1\t60\n")

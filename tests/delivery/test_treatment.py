@@ -138,7 +138,7 @@ def test_eqd2_of_the_usual_schedules(treat):
 
 
 def test_eqd2_needs_fractions_of_each_plan(treat):
-    refused = ("treatment.eqd2", "EQD2 needs the dose and the fractions of each plan, dose 1")
+    refused = ("treatment.eqd2", "EQD2 needs the dose and the fractions of each plan, which are unknown for dose 1")
     assert_refused(*refused, treat, [rtdose(share(1))], alpha_beta=3)
     multi = rtdose(share(1), summation="MULTI_PLAN", plans=("plan", "boost"))
     plans = [rtplan(), rtplan("boost", groups={1: (5, (1,))}, targets_gy=())]
@@ -167,7 +167,12 @@ def test_what_no_treatment_is(treat, factor, summation, code, says):
 
 def test_two_frames_of_reference_are_refused(treat):
     other = rtdose(share(0.25), name="b", plans=("boost",), frame="another CT")
-    assert_refused("treatment.two_frames", "2 frames of reference", treat, [rtdose(share(0.75)), other])
+    assert_refused(
+        "treatment.two_frames",
+        "2 frames of reference cannot be added: dose 1 | 2",
+        treat,
+        [rtdose(share(0.75)), other],
+    )
 
 
 def test_a_rejected_plan_in_another_frame_does_no_harm(treat):

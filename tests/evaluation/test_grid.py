@@ -66,11 +66,14 @@ def test_sure_logits_do_not_overflow(one, cohort):
     assert not np.any(read(run, cohort)["rd"][0].test)
 
 
-@pytest.mark.parametrize("key", ["folds_hash", "case_hash"])
-def test_other_folds_or_other_images_are_refused(one, cohort, key):
+@pytest.mark.parametrize(
+    ("key", "changed"),
+    [("folds_hash", "the cases, labels or folds"), ("case_hash", "the images or their preprocessing")],
+)
+def test_other_folds_or_other_images_are_refused(one, cohort, key, changed):
     run, folder = one
     rewrite(folder, **{key: "0" * 64})
-    with pytest.raises(InvalidInput, match=f"run rd/fold0: trained on cases or folds with {key} 000000000000"):
+    with pytest.raises(InvalidInput, match=rf"run rd/fold0: {changed} changed after training \({key} 0{{12}} then"):
         read(run, cohort)
 
 

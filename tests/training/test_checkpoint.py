@@ -73,7 +73,7 @@ def test_one_flipped_bit_leads_to_the_checkpoint_before(folder: Path, caplog: py
     with pytest.raises(DamagedCheckpoint):
         read_checkpoint(folder / LAST)
     assert resumable(folder, "me") == folder / PREVIOUS
-    assert "rd fold0: last.ckpt is damaged; looking for the one before" in caplog.text
+    assert "rd fold0: last.ckpt is damaged; falling back to the previous checkpoint" in caplog.text
 
 
 def test_half_a_file_leads_to_the_checkpoint_before(folder: Path) -> None:
@@ -96,7 +96,7 @@ def test_no_checkpoint_is_a_run_from_the_start_but_only_damaged_ones_are_an_erro
 
 
 def test_the_checkpoint_of_another_run_is_refused(folder: Path) -> None:
-    with pytest.raises(InvalidInput, match=r"rd fold0: last\.ckpt was written by another run"):
+    with pytest.raises(InvalidInput, match=r"rd fold0: last\.ckpt belongs to a run with other settings"):
         resumable(folder, "you")
 
 

@@ -108,7 +108,7 @@ def test_nothing_known_is_refused_with_what_is_missing(cohort: tuple[Path, Folds
     with pytest.raises(InvalidInput, match=r"covariates\.csv has none of site, scanner_post, .* brain_ml under qc"):
         read_metadata(*cohort)
     result = command(cohort[0], tmp_path / "run", *ONLY)
-    assert (result.returncode, "nothing is known of the cases" in result.stderr) == (3, True), result.stderr
+    assert (result.returncode, "no metadata columns are available" in result.stderr) == (3, True), result.stderr
     assert not (tmp_path / "run").exists()
 
 
