@@ -39,7 +39,8 @@ CT_OFFSET = 1024
 AIR_HU, CSF_HU, WHITE_MATTER_HU, MUSCLE_HU, FAT_HU, BONE_HU = -1000, 10, 40, 50, -90, 900
 BONE_DEPTH_MM = (9.5, 17.0)  # from the skin; what ricenet.phantoms.anatomy draws
 CT_NOISE_HU = 5.0
-FIRST_DAY, LAST_START = date(2019, 1, 2), 650  # so that the latest event falls in 2021
+FIRST_DAY = date(2019, 1, 2)
+LAST_START = 650  # days after FIRST_DAY, so that the latest event falls in 2021
 DATES_STREAM = 4  # of a patient's random numbers: those that `deliver` begins with
 BEAMS = 2
 Headers = Mapping[str, object]  # DICOM keyword -> value
@@ -59,7 +60,7 @@ def write_series(
     """Write an image series, one slice a file, under names that say nothing.
 
     Args:
-        folder: made where it is not there.
+        folder: created if missing.
         voxels: (X, Y, Z) whole numbers; scanner units (MR, stored signed) or Hounsfield units (CT).
         world_from_voxel: (4, 4) RAS+ mm with orthogonal axes.
         modality: MR or CT.
@@ -86,7 +87,7 @@ def write_rtdose(folder: Path, dose_gy: NDArray, world_from_voxel: Affine, heade
     """Write the dose of a whole plan in Gy: 32 bit with DoseGridScaling, one frame a plane.
 
     Args:
-        folder: made where it is not there.
+        folder: created if missing.
         dose_gy: (X, Y, Z) of at least 0.
         world_from_voxel: (4, 4) RAS+ mm with orthogonal axes.
         headers: DICOM keyword -> value; PatientID, FrameOfReferenceUID, SOPInstanceUID, and the plan's reference.
@@ -96,7 +97,9 @@ def write_rtdose(folder: Path, dose_gy: NDArray, world_from_voxel: Affine, heade
     _place(dataset, world_from_voxel, 0)
     step_mm = float(_normal(dataset) @ (LPS_FROM_RAS @ world_from_voxel)[:3, 2])
     scaling = float(dose_gy.max()) / (2**32 - 1)
-    dataset.DoseUnits, dataset.DoseType, dataset.DoseSummationType = "GY", "PHYSICAL", "PLAN"
+    dataset.DoseUnits = "GY"
+    dataset.DoseType = "PHYSICAL"
+    dataset.DoseSummationType = "PLAN"
     dataset.DoseGridScaling = _ds(scaling)
     dataset.GridFrameOffsetVector = [_ds(step_mm * number) for number in range(dose_gy.shape[2])]
     dataset.FrameIncrementPointer = 0x3004000C  # GridFrameOffsetVector
@@ -109,14 +112,16 @@ def write_rtplan(folder: Path, fractions: int, prescription_gy: float, headers: 
     """Write an approved plan of one fraction group.
 
     Args:
-        folder: made where it is not there.
+        folder: created if missing.
         fractions: planned.
         prescription_gy: to the target, by all fractions.
         headers: DICOM keyword -> value; PatientID, SOPInstanceUID.
     """
     folder.mkdir(parents=True, exist_ok=True)
     plan = _dataset(RTPlanStorage, str(headers["SOPInstanceUID"]), {"Modality": "RTPLAN", **headers})
-    plan.RTPlanLabel, plan.RTPlanGeometry, plan.PlanIntent = "PLAN", "PATIENT", "CURATIVE"
+    plan.RTPlanLabel = "PLAN"
+    plan.RTPlanGeometry = "PATIENT"
+    plan.PlanIntent = "CURATIVE"
     plan.ApprovalStatus = "APPROVED"
     plan.DoseReferenceSequence = [
         _item(
@@ -132,7 +137,8 @@ def write_rtplan(folder: Path, fractions: int, prescription_gy: float, headers: 
         for number in range(1, BEAMS + 1)
     ]
     group = _item(FractionGroupNumber=1, NumberOfFractionsPlanned=fractions, NumberOfBeams=BEAMS)
-    group.NumberOfBrachyApplicationSetups, group.ReferencedBeamSequence = 0, references
+    group.NumberOfBrachyApplicationSetups = 0
+    group.ReferencedBeamSequence = references
     plan.FractionGroupSequence = [group]
     plan.BeamSequence = [
         _item(BeamNumber=number, BeamType="STATIC", RadiationType="PHOTON", TreatmentDeliveryType="TREATMENT")
@@ -152,30 +158,34 @@ def deliver(folder: Path, scans: Scans, number: int, seed: int) -> Delivered:
     """
     rng = np.random.default_rng([seed, DATES_STREAM])
     patient_id = f"PHANTOM-{number:03d}"
-    home, who = folder / patient_id, {"PatientID": patient_id, "PatientName": f"{patient_id}^Head"}
+    patient_folder = folder / patient_id
+    patient_headers = {"PatientID": patient_id, "PatientName": f"{patient_id}^Head"}
     surgery, planned, event = draw_dates(rng)
-    early, late = (_study(who, seed, day) for day in (surgery, event))
+    early, late = (_study(patient_headers, seed, day) for day in (surgery, event))
     native = scan_mri(rng, scans.frames["post"], _without_contrast(scans.patient), scans.patient.grid)
     scout = Volume(native.voxels[:, :, 10:13], native.world_from_voxel)
     contrast = {"ContrastBolusAgent": "Gadobutrol"}
-    _write_mri(home / "disk1" / "a", scout, _series(early, 1, "localizer"))
-    _write_mri(home / "disk1" / "a", native, _series(early, 2, "t1_mprage_nativ"))
-    _write_mri(home / "disk1" / "b" / "c", scans.volumes["post"], _series(early, 3, "t1_mprage_Gd") | contrast)
-    _write_mri(home / "disk2", scans.volumes["event"], _series(late, 5, "t1_mpr_KM") | contrast)
-    _deliver_treatment(home / "radiotherapy", scans, number, seed, _study(who, seed, planned))
+    _write_mri(patient_folder / "disk1" / "a", scout, _series(early, 1, "localizer"))
+    _write_mri(patient_folder / "disk1" / "a", native, _series(early, 2, "t1_mprage_nativ"))
+    _write_mri(
+        patient_folder / "disk1" / "b" / "c", scans.volumes["post"], _series(early, 3, "t1_mprage_Gd") | contrast
+    )
+    _write_mri(patient_folder / "disk2", scans.volumes["event"], _series(late, 5, "t1_mpr_KM") | contrast)
+    _deliver_treatment(patient_folder / "radiotherapy", scans, number, seed, _study(patient_headers, seed, planned))
     return Delivered(patient_id, event)
 
 
 def draw_dates(rng: np.random.Generator) -> tuple[date, date, date]:
-    """Of surgery, of the plan, with which radiotherapy begins, and of the event."""
+    """Draw the dates of surgery, of the plan (the start of radiotherapy) and of the event."""
     surgery = FIRST_DAY + timedelta(days=int(rng.integers(LAST_START)))
     return surgery, surgery + timedelta(days=21), surgery + timedelta(days=int(rng.integers(150, 400)))
 
 
 def planning_scan(scans: Scans, number: int, seed: int) -> tuple[str, Volume, Volume]:
-    """The modality of the planning image, that image, and the dose in Gy, in one frame that no other scan is in."""
+    """Modality of the planning image, the image, and the dose in Gy, in a frame of reference of their own."""
     rng = np.random.default_rng([seed, 3])
-    pose, step_mm = random_pose(rng), scans.patient.grid.spacing_mm
+    pose = random_pose(rng)
+    step_mm = scans.patient.grid.spacing_mm
     dose = calculate_dose(scans.patient, pose, LPS_AXES)
     frame = Frame(pose, LPS_AXES, (step_mm, step_mm, 1.5 * step_mm))
     if number % 2:
@@ -218,13 +228,13 @@ def _deliver_treatment(folder: Path, scans: Scans, number: int, seed: int, study
     write_rtdose(folder, dose.voxels, dose.world_from_voxel, rtdose)
 
 
-def _study(who: dict[str, str], seed: int, day: date) -> dict[str, str]:
+def _study(patient_headers: dict[str, str], seed: int, day: date) -> dict[str, str]:
     """Headers of one day in one frame of reference."""
     uids = {
-        keyword: generate_uid(entropy_srcs=[who["PatientID"], str(seed), day.isoformat(), keyword])
+        keyword: generate_uid(entropy_srcs=[patient_headers["PatientID"], str(seed), day.isoformat(), keyword])
         for keyword in ("StudyInstanceUID", "FrameOfReferenceUID")
     }
-    return {**who, **uids, "StudyDate": day.strftime("%Y%m%d")}
+    return {**patient_headers, **uids, "StudyDate": day.strftime("%Y%m%d")}
 
 
 def _series(study: dict[str, str], number: int, description: str) -> dict[str, object]:
@@ -244,7 +254,8 @@ def _dataset(sop_class: UID, uid: str, headers: Headers) -> Dataset:
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.SOPClassUID, dataset.SOPInstanceUID = sop_class, uid
+    dataset.SOPClassUID = sop_class
+    dataset.SOPInstanceUID = uid
     for keyword, value in headers.items():
         setattr(dataset, keyword, value)
     return dataset
@@ -277,15 +288,20 @@ def _normal(dataset: Dataset) -> NDArray[np.float64]:
 def _set_pixels(dataset: Dataset, voxels: NDArray, modality: str) -> None:
     """Store (X, Y, planes) as frames of rows of columns."""
     if modality == "CT":
-        dataset.RescaleSlope, dataset.RescaleIntercept, dataset.RescaleType = _ds(1.0), _ds(-CT_OFFSET), "HU"
+        dataset.RescaleSlope = _ds(1.0)
+        dataset.RescaleIntercept = _ds(-CT_OFFSET)
+        dataset.RescaleType = "HU"
         voxels = (voxels + CT_OFFSET).astype(np.uint16)
     planes = np.ascontiguousarray(voxels.T)
     bits = 8 * planes.dtype.itemsize
     if modality == "RTDOSE":
         dataset.NumberOfFrames = len(planes)
-    dataset.Rows, dataset.Columns, dataset.SamplesPerPixel = *planes.shape[1:], 1
+    dataset.Rows, dataset.Columns = planes.shape[1:]
+    dataset.SamplesPerPixel = 1
     dataset.PhotometricInterpretation = "MONOCHROME2"
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = bits, bits, bits - 1
+    dataset.BitsAllocated = bits
+    dataset.BitsStored = bits
+    dataset.HighBit = bits - 1
     dataset.PixelRepresentation = int(planes.dtype.kind == "i")
     dataset.PixelData = planes.tobytes()
 

@@ -12,7 +12,8 @@ from scipy.spatial.transform import Rotation
 from ricenet.images.volume import Affine, Volume, resample
 from ricenet.phantoms.anatomy import Array, Grid, Patient, draw_patient, smooth_noise
 
-HEAD_MM, HEAD_CENTRE_MM = (216, 256, 232), (0.0, -16.0, 20.0)  # what is drawn of a head, in MNI space
+HEAD_MM = (216, 256, 232)  # what is drawn of a head
+HEAD_CENTRE_MM = (0.0, -16.0, 20.0)  # its middle, in MNI space
 FIELD_OF_VIEW_MM = (212, 252, 228)
 RICIAN_NOISE = 0.02  # of white matter
 BIAS = 0.10  # SD of the log of the receive field
@@ -23,7 +24,13 @@ MAX_OVER_PRESCRIPTION = 1.19  # no plan is delivered with more, and preprocessin
 
 @dataclass(frozen=True)
 class Frame:
-    """Where a scan lies: the head's pose, the directions of the voxel axes (columns, orthonormal) and their steps."""
+    """Where a scan lies.
+
+    Attributes:
+        world_from_patient: (4, 4), the head's pose.
+        axes: (3, 3), directions of the voxel axes as columns, orthonormal.
+        spacing_mm: steps along them.
+    """
 
     world_from_patient: Affine
     axes: Affine
@@ -66,7 +73,8 @@ def scan_patient(quantities: dict[str, float], seed: int, spacing_mm: float) -> 
     x, y, z = (round(extent / spacing_mm) for extent in HEAD_MM)
     patient = draw_patient(quantities, seed, Grid((x, y, z), spacing_mm, HEAD_CENTRE_MM))
     rng = np.random.default_rng([seed, 2])
-    post_pose, event_pose = random_pose(rng), random_pose(rng)
+    post_pose = random_pose(rng)
+    event_pose = random_pose(rng)
     flipped = np.diag([-1.0, 1.0, 1.0])
     frames = {
         "post": Frame(post_pose, flipped, (0.9 * spacing_mm, 0.9 * spacing_mm, 1.5 * spacing_mm)),
@@ -77,7 +85,7 @@ def scan_patient(quantities: dict[str, float], seed: int, spacing_mm: float) -> 
 
 
 def scan_mri(rng: np.random.Generator, frame: Frame, image: Array, drawn_on: Grid) -> Volume:
-    """Brightness relative to white matter -> what an MR scanner stores of it."""
+    """Scan an image of brightness relative to white matter as an MR scanner stores it, with noise and a bias field."""
     scan = frame.scan(image, drawn_on)
     voxels = SCANNER_UNITS * with_noise(rng, scan.voxels, frame.spacing_mm[0])
     return Volume(np.round(voxels), scan.world_from_voxel)
@@ -91,7 +99,8 @@ def calculate_dose(patient: Patient, world_from_patient: Affine, axes: Affine) -
 
 def random_pose(rng: np.random.Generator) -> Affine:
     """A head's place in a scanner: up to 10 degrees about each axis and 12 mm, about the head's middle."""
-    pose, centre = np.eye(4), np.array(HEAD_CENTRE_MM)
+    pose = np.eye(4)
+    centre = np.array(HEAD_CENTRE_MM)
     pose[:3, :3] = Rotation.from_euler("xyz", rng.uniform(-10, 10, 3), degrees=True).as_matrix()
     pose[:3, 3] = centre - pose[:3, :3] @ centre + rng.uniform(-12, 12, 3)
     return pose

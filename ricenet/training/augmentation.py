@@ -21,10 +21,14 @@ _LOCKED = [0, 1, -2, -1]  # control points at rest, TorchIO's locked_borders=2
 
 @dataclass(frozen=True)
 class Draw:
-    """What happens to one sample; an augmentation that is not applied has its neutral value.
+    """The drawn augmentation of one sample; an augmentation that is not applied has its neutral value.
 
-    mirrored: left-right; scales, degrees: (3,) by and about x, y, z; displacements_mm: (3, G, G, G) of the control
-    points; exponents, factors, deviations: of gamma, brightness and noise, one a channel.
+    Attributes:
+        mirrored: left-right.
+        scales, degrees: (3,) by and about x, y, z.
+        displacements_mm: (3, G, G, G) of the control points.
+        exponents, factors, deviations: of gamma, brightness and noise, one a channel.
+        noise_seed: of the noise.
     """
 
     mirrored: bool
@@ -149,7 +153,8 @@ def apply(
 ) -> Tensor:
     """Augment one case as drawn; arguments and result as of Augmentation."""
     if draw.mirrored:
-        content, start = content.flip(1), (shape[0] - start[0] - content.shape[1], *start[1:])
+        content = content.flip(1)
+        start = (shape[0] - start[0] - content.shape[1], *start[1:])
     warp = draw.warp(spacing_mm, shape)
     parts = parts_of(content, start, intensity, warp)
     volume = torch.zeros(len(content), *shape)

@@ -50,9 +50,12 @@ class CaseDataset(Dataset):
         self, table: Sequence[ReadyCase], volumes: CaseVolumes, intensity: Sequence[bool], spacing_mm: float,
         augmentation: Augmenting | None, deferred: bool,
     ) -> None:  # fmt: skip
-        self.table, self.volumes, self.spacing_mm = table, volumes, spacing_mm
+        self.table = table
+        self.volumes = volumes
         self.intensity = intensity
-        self.augmentation, self.deferred = augmentation, deferred
+        self.spacing_mm = spacing_mm
+        self.augmentation = augmentation
+        self.deferred = deferred
 
     def __len__(self) -> int:
         return len(self.table)
@@ -60,8 +63,8 @@ class CaseDataset(Dataset):
     def __getitem__(self, item: tuple[int, int]) -> dict[str, Any]:
         index, seed = item
         case = self.table[index]
-        found = {"label": case.label, "case": case.case_key, "seed": seed}
-        return found if self.deferred else {"volume": self._volume(index, seed), **found}
+        sample = {"label": case.label, "case": case.case_key, "seed": seed}
+        return sample if self.deferred else {"volume": self._volume(index, seed), **sample}
 
     def _volume(self, index: int, seed: int) -> Tensor:
         content = self.volumes.read(index)

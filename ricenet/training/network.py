@@ -177,27 +177,29 @@ def load_pretrained(network: nn.Module, path: Path) -> None:
     Raises:
         InvalidInput: a file that cannot be read or holds more than tensors, or tensors of another architecture.
     """
-    theirs = {name.removeprefix("module."): tensor for name, tensor in _read_tensors(path).items()}
-    wanted = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith("fc.")}
-    missing = sorted(name for name in wanted if name not in theirs and not name.endswith("num_batches_tracked"))
+    pretrained = {name.removeprefix("module."): tensor for name, tensor in _read_tensors(path).items()}
+    initial = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith("fc.")}
+    missing = sorted(name for name in initial if name not in pretrained and not name.endswith("num_batches_tracked"))
     if missing:
         raise InvalidInput(
-            f"model.pretrained lacks {len(missing)} of {len(wanted)} tensors of the network (first: {missing[0]})",
-            "it is of another depth, or not MedicalNet's",
+            f"model.pretrained lacks {len(missing)} of {len(initial)} tensors of the network (first: {missing[0]})",
+            "use MedicalNet's file for this model.architecture",
             code="pretrained.other_network",
         )
-    first, seen = theirs["conv1.weight"], wanted["conv1.weight"].shape[1]
+    first = pretrained["conv1.weight"]
+    channels = initial["conv1.weight"].shape[1]
     if first.shape[1] == 1:
-        theirs["conv1.weight"] = first.repeat(1, seen, 1, 1, 1) / seen
-    for name in wanted.keys() & theirs.keys():
-        ours, got = tuple(wanted[name].shape), tuple(theirs[name].shape)
-        if ours != got:
+        pretrained["conv1.weight"] = first.repeat(1, channels, 1, 1, 1) / channels
+    for name in initial.keys() & pretrained.keys():
+        expected_shape = tuple(initial[name].shape)
+        shape = tuple(pretrained[name].shape)
+        if shape != expected_shape:
             raise InvalidInput(
-                f"model.pretrained: {name} should have shape {ours}, got {got}",
-                "it is of another architecture",
+                f"model.pretrained: {name} should have shape {expected_shape}, got {shape}",
+                "use MedicalNet's file for this model.architecture",
                 code="pretrained.other_network",
             )
-    network.load_state_dict({name: theirs.get(name, tensor) for name, tensor in wanted.items()}, strict=False)
+    network.load_state_dict({name: pretrained.get(name, tensor) for name, tensor in initial.items()}, strict=False)
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
@@ -206,12 +208,12 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError:
         raise InvalidInput(
             "model.pretrained holds more than tensors, which could run code when it is read",
-            "get the weights elsewhere",
+            "use a file from MedicalNet itself",
             code="pretrained.pickle",
         ) from None
     except (RuntimeError, EOFError, SafetensorError) as error:
         raise InvalidInput(
-            f"model.pretrained cannot be read ({type(error).__name__})", "fetch it again", code="pretrained.damaged"
+            f"model.pretrained cannot be read ({type(error).__name__})", "download it again", code="pretrained.damaged"
         ) from None
     tensors: Any = held.get("state_dict", held)
     return {name: tensor for name, tensor in tensors.items() if isinstance(tensor, Tensor)}

@@ -47,7 +47,8 @@ class Warp:
 
     def __init__(self, scales: Tensor, degrees: Tensor, displacements: Tensor, shape: Sequence[int]) -> None:
         self.moves = bool((scales != 1).any() or degrees.any() or displacements.any())
-        self.shape, grid = shape, displacements.shape[1]
+        self.shape = shape
+        grid = displacements.shape[1]
         displacements = displacements.double()
         self.centre = (torch.tensor(shape, dtype=torch.float64) - 1) / 2
         self.output_from_content = scales.double()[:, None] * _rotation(degrees)
@@ -79,7 +80,8 @@ class Warp:
         if not self.moves:
             out[(slice(None), *part.source)] = content
             return
-        content, control_points = content.float(), self.normalised(part.source)
+        content = content.float()
+        control_points = self.normalised(part.source)
         for box in part.targets:
             grid = _spline(control_points, [weights[s] for weights, s in zip(self.weights, box, strict=True)])
             out[(slice(None), *box)] = _trilinear(content[None], grid[None])[0]
@@ -93,8 +95,10 @@ class Warp:
 
 def parts_of(content: Tensor, start: Sequence[int], intensity: Sequence[bool], warp: Warp) -> list[Part]:
     """Split channels by `intensity`: a dose reaches beyond the brain, and must not cost the rest their small boxes."""
-    parts, channel = [], 0
-    first, last = torch.tensor(start), torch.tensor(start) + torch.tensor(content.shape[1:]) - 1
+    parts = []
+    channel = 0
+    first = torch.tensor(start)
+    last = first + torch.tensor(content.shape[1:]) - 1
     for applies, run in itertools.groupby(intensity):
         channels = slice(channel, channel + len(list(run)))
         cells = _occupied_cells(content[channels], start)

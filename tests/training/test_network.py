@@ -160,10 +160,10 @@ def test_medicalnets_shape_is_that_of_monais_arguments() -> None:
 def test_pretrained_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     medicalnet(path, "resnet10")
-    with pytest.raises(InvalidInput, match=r"model\.pretrained lacks .* another depth"):
+    with pytest.raises(InvalidInput, match=r"model\.pretrained lacks .* use MedicalNet's file"):
         load_pretrained(build_network(3, **(TINY | {"pretrained": "yes"})), path)
     medicalnet(path)
-    with pytest.raises(InvalidInput, match=r"should have shape .* another architecture"):
+    with pytest.raises(InvalidInput, match=r"should have shape .* use MedicalNet's file"):
         load_pretrained(build_network(3, **(TINY | {"width": 8, "pretrained": "yes"})), path)
 
 
