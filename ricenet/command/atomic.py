@@ -23,6 +23,7 @@ from ricenet.errors import InvalidInput
 PREFIX = ".partial-"
 UNFINISHED_FILE = re.compile(r"\..+\.\d+")  # .<name>.<pid>
 POLL_S = 0.2
+MANIFEST = "manifest.sha256"  # of a cohort folder, as sha256sum writes it
 
 
 @contextmanager
@@ -118,6 +119,12 @@ def write_once(path: Path, content: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, read in pieces."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def remove_folder(folder: Path) -> None:
     """Remove `folder`, if it exists, atomically: it is renamed first, so that no half of it looks complete."""
     doomed = folder.with_name(_partial_name(folder.name))
@@ -188,12 +195,3 @@ def _fsync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-MANIFEST = "manifest.sha256"  # of a cohort folder, as sha256sum writes it
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, read in pieces."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
