@@ -13,7 +13,7 @@ PARALLEL := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 GRID := '+modalities=glob(*)' 'fold=range(5)'
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo cases test test-fast test-extended test-all lint format types smoke ablation bench niivue findings clean
+.PHONY: help install demo cases test test-fast test-rest test-all lint format types smoke ablation bench niivue findings clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -47,13 +47,13 @@ test-fast: install  ## lint, and the tests that start no process, train nothing 
 	$(MAKE) --no-print-directory lint
 	$(BIN)/pytest -q $(PARALLEL) -m "not process and not slow and not extended"
 
-test: install lint types  ## lint, types and all tests but the extended ones (8 minutes on two cores)
-	$(BIN)/pytest -q $(PARALLEL) -m "not extended"
+test: install lint types  ## lint, types, and the tests that take up to a few seconds each
+	$(BIN)/pytest -q $(PARALLEL) -m "not slow and not extended"
 
-test-extended: install  ## launchers, kills, the privacy canary, the wheel, the browser
-	$(BIN)/pytest -q $(PARALLEL) -m extended
+test-rest: install  ## what make test leaves out: slow computations, launchers, kills, privacy canary, wheel, browser
+	$(BIN)/pytest -q $(PARALLEL) -m "slow or extended"
 
-test-all: test test-extended  ## every test
+test-all: test test-rest  ## every test
 
 lint: install  ## ruff, and who may import whom
 	$(BIN)/ruff check .
