@@ -241,7 +241,7 @@ def test_a_broken_patient_is_refused_by_name(broken, code):
 def test_the_others_are_in(broken):
     out, result = broken
     assert result.returncode == 4
-    assert "7 of 8 cases cannot be used" in result.stderr
+    assert "7 of 8 cases were refused" in result.stderr
     assert "PHANTOM" not in result.stderr + result.stdout
     assert "Traceback" not in result.stderr
     assert len(read_cohort(out)) == 1

@@ -280,6 +280,7 @@ FAULTS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], list[str]]] = {
 
 
 @pytest.mark.slow
+@pytest.mark.process
 @pytest.mark.parametrize("fault", FAULTS)
 def test_verify_checks_the_image(with_flair: Path, tmp_path: Path, monkeypatch, capfd, fault: str) -> None:
     damage, errors = FAULTS[fault]

@@ -34,7 +34,7 @@ def test_a_key_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
 
 def test_a_damaged_or_unwritable_key_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cohort.key").write_text("MUSTERMANN")
-    with pytest.raises(InvalidInput, match="hexadecimal digits alone") as damaged:
+    with pytest.raises(InvalidInput, match="only hexadecimal digits") as damaged:
         read_key(tmp_path / "cohort.key")
     assert "MUSTERMANN" not in str(damaged.value)
     with pytest.raises(InvalidInput) as unwritable:

@@ -43,6 +43,6 @@ def test_what_the_schema_does_not_hold_is_an_error(raw: dict) -> None:
 
 
 def test_an_error_keeps_its_parts_across_processes() -> None:
-    error = pickle.loads(pickle.dumps(errors.InvalidInput("expected this, got that", "do so", "group.rule")))
+    error = pickle.loads(pickle.dumps(errors.InvalidInput("expected this, got that", "do so", code="group.rule")))
     assert (error.message, error.hint, error.code) == ("expected this, got that", "do so", "group.rule")
     assert str(error) == "expected this, got that; do so"

@@ -11,14 +11,14 @@ from helpers import commands
 from ricenet.__main__ import STAGES
 
 STAGE = """
-import sys
+import sys; from functools import partial
 from ricenet.command.schemas import ReportConfig
 from ricenet.command.stage import stage
 from ricenet.errors import Incomplete, InvalidInput, WrongUsage
-
+refused = partial(InvalidInput, code="case.wrong")
 @stage("report", ReportConfig, private=PRIVATE)
 def main(cfg: ReportConfig) -> None:
-    error = {"usage": WrongUsage, "input": InvalidInput, "incomplete": Incomplete, "bug": RuntimeError}.get(cfg.run)
+    error = {"usage": WrongUsage, "input": refused, "incomplete": Incomplete, "bug": RuntimeError}.get(cfg.run)
     if cfg.run == "interrupt":
         raise KeyboardInterrupt
     if error:

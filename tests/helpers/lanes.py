@@ -86,7 +86,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     result = yield
-    if not item.get_closest_marker("process") and (_happened or _steps > MAX_STEPS):
+    marked = item.get_closest_marker("process") or item.get_closest_marker("extended")
+    if not marked and (_happened or _steps > MAX_STEPS):
         what = _happened[0] if _happened else f"{_steps} steps of an optimiser"
         pytest.fail(f"outside its lane: {what}; mark the test with pytest.mark.process", pytrace=False)
     return result

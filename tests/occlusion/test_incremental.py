@@ -104,6 +104,7 @@ def test_any_resnet_any_volume_any_cubes(setting: dict[str, Any], data: st.DataO
 
 
 @pytest.mark.slow
+@pytest.mark.process
 @settings(deadline=None, max_examples=30)
 @given(networks(), st.data())
 def test_many_resnets_larger_volumes(setting: dict[str, Any], data: st.DataObject) -> None:

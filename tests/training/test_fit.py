@@ -57,6 +57,7 @@ def test_what_a_step_keeps_in_memory(overrides: list[str]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.process
 def test_a_compiled_network_is_the_same_function() -> None:
     torch.manual_seed(0)
     compiled, plain = build_model(config("step.compile=true")), build_model(config())
