@@ -28,6 +28,7 @@ SLOW = {
     "ricenet.images.registration.rigid", "ricenet.cases.alignment.align", "ricenet.cases.case_folder.prepare",
     "ricenet.cases.case_folder.make_case_folder", "ricenet.evaluate.evaluate", "ricenet.explain.explain",
     "ricenet.predict.predict_patient", "ricenet.prediction.predictor.predict_case",
+    "ricenet.prediction.new_case.predict",
 }  # fmt: skip
 MAX_STEPS = 20  # of optimisers: a few steps that check a gradient are no training
 
