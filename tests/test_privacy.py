@@ -187,7 +187,7 @@ def test_a_new_patient_gets_a_prediction_or_its_findings(world):
 
 def test_two_commands_from_a_delivery_to_trained_folds(world):
     ingest = world.said[0]
-    assert "2 of 12 cases cannot be used" in ingest
+    assert "2 of 12 cases were refused" in ingest
     assert "[series.gap] case c" in ingest
     assert "[dose.frame] case c" in ingest
     assert len(read_cases(world.root / "outputs" / "cases")) == PATIENTS - 2
