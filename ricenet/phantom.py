@@ -44,7 +44,6 @@ LABEL_COLUMNS = ("patient_id", "event_date", "label", "split", "label_source", *
 SITES = ("north", "south")
 SOURCE = "phantom"  # of every label
 MARKER = "phantom.json"
-DOSE_SCALE_GY = 60.0
 Drawn = TypeVar("Drawn")
 
 
@@ -158,6 +157,7 @@ def _write_case(numbered: "tuple[int, Draw]", out: Path, key: bytes, size: int, 
     import numpy as np
 
     from ricenet.cases.case_record import CASE_FILE, CaseRecord
+    from ricenet.images.dose_limits import DOSE_SCALE_GY
     from ricenet.phantoms.anatomy import Grid, draw_patient
     from ricenet.phantoms.scanner import with_noise
 
