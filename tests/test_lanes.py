@@ -42,7 +42,7 @@ def test_processes_are_marked_or_fail(tmp_path: Path) -> None:
     program = (
         f"import sys; sys.path.insert(0, {str(Path(lanes.__file__).parents[1])!r}); import pytest\n"
         "from helpers import lanes; from pathlib import Path; lanes.TESTS = Path('.').absolute()\n"
-        "sys.exit(pytest.main(['-q', '-p', 'helpers.lanes', '-p', 'no:cacheprovider', *sys.argv[1:]]))"
+        "sys.exit(pytest.main(['-q', '-rN', '-p', 'helpers.lanes', '-p', 'no:cacheprovider', *sys.argv[1:]]))"
     )
     line = [sys.executable, "-c", program, "-m", "not process", "--strict-markers", "-o", "markers=process\nslow"]
     done = subprocess.run([*line, "test_probe.py"], cwd=tests, capture_output=True, text=True, check=False)
