@@ -128,7 +128,7 @@ def test_delivery_holds_the_same_scans_as_the_nifti_cohort(raw: Path, tmp_path: 
     for case, row in zip(read_cohort(raw), labels, strict=True):
         assert [row[name] for name in ("site", "days_since_rt")] == list(case.extra.values())
         (plan,) = delivery.patients[row["patient_id"]].plans
-        begins = date.fromisoformat(str(dcmread(plan).RTPlanDate))
+        begins = date.fromisoformat(str(dcmread(plan.path).RTPlanDate))
         assert (date.fromisoformat(row["event_date"]) - begins).days == int(row["days_since_rt"])
         assert (row["label"], row["split"]) == (("recurrence", "rice")[case.label], case.split)
         contrast = [one for one in delivery.patients[row["patient_id"]].series if one.contrast_agent]

@@ -29,6 +29,7 @@ KINDS = {
     uid.RTDoseStorage: "RTDOSE",
     uid.RTPlanStorage: "RTPLAN",
     uid.RTIonPlanStorage: "RTPLAN",
+    uid.RTStructureSetStorage: "RTSTRUCT",
 }
 NOT_DICOM = "not DICOM"
 DAMAGED = "damaged"
@@ -53,7 +54,7 @@ logging.getLogger("pydicom").propagate = False
 
 @dataclass(frozen=True, slots=True, repr=False)  # no repr: it would print a patient
 class Header:
-    """One file: `kind` is MR, CT, RTDOSE or RTPLAN; `planes` holds one a slice, more in a multi-frame image.
+    """One file: `kind` is a value of KINDS; `planes` holds one a slice, more in a multi-frame image.
 
     `damaged`: it ends too early, and only patient and series may be relied on.
     """
@@ -78,6 +79,14 @@ class Header:
     rows: int = 0
     planes: tuple[Plane, ...] = ()
     damaged: bool = False
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class RtFile:
+    """One RTDOSE, RTPLAN or RTSTRUCT, and its SOPInstanceUID."""
+
+    path: Path
+    instance_uid: str
 
 
 @contextmanager
@@ -133,7 +142,7 @@ def _header(path: Path, dataset: Dataset, bytes_left: int) -> Header | str:
         return DAMAGED
     if not patient_id:
         return ANONYMOUS
-    if kind in ("RTDOSE", "RTPLAN"):
+    if kind.startswith("RT"):
         return Header(path, kind, patient_id, instance_uid, series_uid)
     if not _is_whole(dataset, bytes_left):
         return Header(path, kind, patient_id, instance_uid, series_uid, damaged=True)

@@ -135,7 +135,7 @@ def from_dicom(
     treatment, frame, times = None, None, _timeline(label, files, [], None, settings)
     try:
         with about(subject):
-            plans = [read_plan(path) for path in files.plans]
+            plans = [read_plan(file.path) for file in files.plans]
             times = _timeline(label, files, plans, frame, settings)
             if settings.dose:
                 treatment = _treatment(label, files, plans, settings)
@@ -202,7 +202,7 @@ def _treatment(label: LabelRow, files: PatientFiles, plans: list[RtPlan], settin
     if not files.doses:
         raise _no_dose()
     return combine_doses(
-        [read_dose(path) for path in files.doses],
+        [read_dose(file.path) for file in files.doses],
         plans,
         fractions=label.fractions,
         prescription_gy=label.prescription_gy,

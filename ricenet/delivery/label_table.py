@@ -22,7 +22,7 @@ from ricenet.errors import InvalidInput, WrongUsage
 CHOICES = ("post_series", "event_series", "planning_series")
 FIELDS = (
     "patient_id", "event_id", "label", "split", *DATES, "fractions", "prescription_gy", "label_source",
-    "excluded_because", *CHOICES,
+    "excluded_because", "rt_patient_id", *CHOICES,
 )  # fmt: skip
 EXCLUDE = "exclude:"
 Complain = Callable[[str], None]
@@ -40,6 +40,8 @@ class LabelRow:
         split: cv, test or empty.
         choice: role (post, event, planning) -> series key by which the user resolves an ambiguity.
         extra: the further columns that were asked for.
+        rt_patient_id: PatientID under which the patient's RT objects were delivered, where it is another. It never
+            leaves the process.
     """
 
     row: int
@@ -56,6 +58,7 @@ class LabelRow:
     excluded_because: str = ""
     choice: dict[str, str] = field(default_factory=dict)
     extra: dict[str, str] = field(default_factory=dict)
+    rt_patient_id: str = ""
 
 
 def read_labels(
@@ -217,6 +220,7 @@ def _read_row(
         excluded_because=excluded,
         choice={name.removesuffix("_series"): cell[name] for name in CHOICES if cell.get(name)},
         extra={name: cell[name] for name in keep if name in cell},
+        rt_patient_id=cell.get("rt_patient_id", ""),
     )
 
 

@@ -33,7 +33,7 @@ class DoseGrid:
 
     digest: of voxels, geometry and everything below. summation: a defined term, "" or UNKNOWN. dose_type: PHYSICAL or
     EFFECTIVE. plans: UIDs of the RTPLANs referred to. fraction_groups: numbers; beams: (fraction group, beam) numbers.
-    volume: Gy as stored, i.e. of what `summation` says.
+    volume: Gy as stored, i.e. of what `summation` says. planes: frames in the file.
     """
 
     sop_instance: str
@@ -45,6 +45,7 @@ class DoseGrid:
     fraction_groups: frozenset[int]
     beams: frozenset[tuple[int, int]]
     volume: Volume
+    planes: int = 0
 
 
 @quiet_pydicom()

@@ -18,20 +18,26 @@ class FractionGroup:
     Attributes:
         fractions: planned number; None if the plan does not give it.
         beams: numbers of the treatment beams (no setup beams).
+        prescription_gy: highest prescription of the targets that the group refers to; None if it refers to none.
     """
 
     fractions: int | None
     beams: frozenset[int]
+    prescription_gy: float | None = None
 
 
 @dataclass(frozen=True, repr=False)  # no repr: it would print a patient
 class RtPlan:
-    """One RTPLAN; `sop_instance` and `date` identify a patient and stay out of every output.
+    """One RTPLAN; UIDs and `date` identify a patient and stay out of every output.
 
     Attributes:
         groups: by Fraction Group Number.
         prescription_gy: highest target prescription in Gy; None if the plan has none.
         approval: APPROVED, UNAPPROVED, REJECTED, UNKNOWN (another value) or "" (absent).
+        date: None where it is absent, empty, or an anonymiser's.
+        structure_set: UID of the RTSTRUCT that it was planned on; "" if it names none.
+        frame_of_reference: UID; "" if it has none.
+        beam_dose_gy: sum over fractions and beams of the beams' doses; None where one of the numbers lacks.
     """
 
     sop_instance: str
@@ -39,12 +45,30 @@ class RtPlan:
     prescription_gy: float | None
     approval: str
     date: date | None
+    structure_set: str = ""
+    frame_of_reference: str = ""
+    beam_dose_gy: float | None = None
 
     @property
     def fractions(self) -> int | None:
         """Planned fractions summed over all groups; None if one is unknown."""
         planned = [group.fractions for group in self.groups.values()]
         return sum(filter(None, planned)) if planned and None not in planned else None
+
+
+@dataclass(frozen=True, repr=False)
+class RtStructure:
+    """What the header of an RTSTRUCT refers to, by UIDs.
+
+    Attributes:
+        sop_instance: its own.
+        frame_of_reference: of its contours; "" if it gives none or several.
+        series: of the images that were contoured, sorted.
+    """
+
+    sop_instance: str
+    frame_of_reference: str
+    series: tuple[str, ...]
 
 
 @quiet_pydicom()

@@ -2,8 +2,8 @@
 
 Nesting, file names and extensions mean nothing; headers decide. A series UID under which several images lie (a
 localizer beside a volume, echoes, magnitude and phase) is split into one Series per volume. Slice positions are
-checked here, dcm2niix decodes the pixels, and the volume is placed by the headers. RTDOSE and RTPLAN are listed, not
-read.
+checked here, dcm2niix decodes the pixels, and the volume is placed by the headers. RTDOSE, RTPLAN and RTSTRUCT are
+listed, not read.
 
 It does not repair a series with a gap, a tilt or uneven steps, and never prints header text, paths or file names.
 """
@@ -23,7 +23,7 @@ from tempfile import TemporaryDirectory
 
 from tqdm import tqdm
 
-from ricenet.delivery.headers import DAMAGED, Header, quiet_pydicom, read_header, unreadable
+from ricenet.delivery.headers import DAMAGED, Header, RtFile, quiet_pydicom, read_header, unreadable
 from ricenet.delivery.slice_stack import Stack, place, slice_order, stack
 from ricenet.errors import InvalidInput
 from ricenet.images.volume import Volume, read_volume
@@ -72,8 +72,9 @@ class PatientFiles:
     """The usable files of one patient; `damaged` counts the files that end too early."""
 
     series: list[Series] = field(default_factory=list)
-    doses: list[Path] = field(default_factory=list)
-    plans: list[Path] = field(default_factory=list)
+    doses: list[RtFile] = field(default_factory=list)
+    plans: list[RtFile] = field(default_factory=list)
+    structures: list[RtFile] = field(default_factory=list)
     damaged: int = 0
 
 
@@ -159,10 +160,13 @@ def _without_copies(headers: list[Header], skipped: Counter[str]) -> tuple[list[
 
 def _patient(headers: list[Header], contradictory: set[str]) -> PatientFiles:
     images = [header for header in headers if header.kind in ("MR", "CT")]
-    doses, plans = ([h.path for h in headers if h.kind == kind] for kind in ("RTDOSE", "RTPLAN"))
+    doses, plans, structures = (
+        [RtFile(header.path, header.instance_uid) for header in headers if header.kind == kind]
+        for kind in ("RTDOSE", "RTPLAN", "RTSTRUCT")
+    )
     series = [each for group in _grouped(images, "series_uid").values() for each in _series(group, contradictory)]
     series.sort(key=lambda each: (each.number is None, each.number, each.uid))
-    return PatientFiles(series, doses, plans, sum(header.damaged for header in headers))
+    return PatientFiles(series, doses, plans, structures, sum(header.damaged for header in headers))
 
 
 def _series(headers: list[Header], contradictory: set[str]) -> list[Series]:

@@ -312,10 +312,11 @@ def test_what_is_no_image_is_counted(tmp_path):
     assert delivery.skipped == {
         "not DICOM": 2,
         "damaged": 2,
-        "RT Structure Set Storage": 1,
         "DICOM of an unknown class": 1,
     }
-    assert delivery.patients[SECRET].plans == [plan]
+    files = delivery.patients[SECRET]
+    assert [file.path for file in (*files.plans, *files.structures)] == [plan, structures]
+    assert [file.instance_uid for file in files.plans] == ["1.2.3"]
 
 
 def test_links_out_of_the_delivery_are_not_followed(tmp_path):

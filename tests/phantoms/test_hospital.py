@@ -39,7 +39,7 @@ def delivery(folder: Path) -> Delivery:
 
 def planning_series(delivery: Delivery, patient: str) -> Series:
     (dose,) = delivery.patients[patient].doses
-    frame = pydicom.dcmread(dose).FrameOfReferenceUID
+    frame = pydicom.dcmread(dose.path).FrameOfReferenceUID
     (series,) = [one for one in delivery.patients[patient].series if one.frame_of_reference == frame]
     return series
 
@@ -79,7 +79,7 @@ def test_dose_in_gray_by_the_standards_formulas(delivery, scans):
     """Gy = stored value x DoseGridScaling; frame k lies at position + offset k x normal (PS3.3 C.8.8.3)."""
     for number, (one, seed) in enumerate(scans, start=1):
         files = delivery.patients[f"PHANTOM-{number:03d}"]
-        dataset, (_, _, expected) = pydicom.dcmread(files.doses[0]), planning_scan(one, number, seed)
+        dataset, (_, _, expected) = pydicom.dcmread(files.doses[0].path), planning_scan(one, number, seed)
         gray = dataset.pixel_array.T * float(dataset.DoseGridScaling)
         np.testing.assert_allclose(gray, expected.voxels, atol=1e-6)
         rows_columns = np.array(dataset.ImageOrientationPatient, dtype=float).reshape(2, 3)
@@ -93,7 +93,7 @@ def test_dose_in_gray_by_the_standards_formulas(delivery, scans):
 
 def test_plan_that_the_dose_refers_to(delivery, scans):
     for files, (one, _) in zip(delivery.patients.values(), scans, strict=True):
-        dose, plan = (pydicom.dcmread(path) for path in (files.doses[0], files.plans[0]))
+        dose, plan = (pydicom.dcmread(path) for path in (files.doses[0].path, files.plans[0].path))
         assert dose.ReferencedRTPlanSequence[0].ReferencedSOPInstanceUID == plan.SOPInstanceUID
         (group,) = plan.FractionGroupSequence
         assert group.NumberOfFractionsPlanned == one.patient.fractions
