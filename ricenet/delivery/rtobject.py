@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.sequence import Sequence
 
+from ricenet.cohort.pseudonyms import pseudonym
 from ricenet.errors import InvalidInput
 
+KEY_LETTERS = {"RTDOSE": "rd", "RTPLAN": "rp", "RTSTRUCT": "rs"}  # as planning systems name their files
 EXPORT_AGAIN = "export it again from the treatment planning system"
 
 
@@ -85,6 +87,17 @@ class RTObject:
         """The items of a sequence; an empty list if it is absent."""
         value = self.value(keyword)
         return [RTObject(item, self.kind) for item in value] if isinstance(value, Sequence) else []
+
+
+def rt_key(kind: str, uid: str, key: bytes) -> str:
+    """The pseudonym of an RT object, by which a user chooses it: two letters and twelve hex digits.
+
+    Args:
+        kind: a key of KEY_LETTERS.
+        uid: its SOP Instance UID.
+        key: of the pseudonyms.
+    """
+    return KEY_LETTERS[kind] + pseudonym(key, uid)[1:]
 
 
 def read_object(path: Path | str, kind: str, sop_classes: tuple[str, ...]) -> RTObject:

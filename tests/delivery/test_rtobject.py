@@ -4,7 +4,7 @@ from helpers.dicom_objects import rtplan, save
 from pydicom import Dataset
 
 from ricenet.delivery.headers import quiet_pydicom
-from ricenet.delivery.rtobject import RTObject, read_object
+from ricenet.delivery.rtobject import RTObject, read_object, rt_key
 from ricenet.errors import InvalidInput
 
 
@@ -61,3 +61,10 @@ def test_an_object_without_a_uid_is_refused(tmp_path):
 
 def test_nothing_prints_a_patient(tmp_path):
     assert "SECRET" not in repr(read_object(save(rtplan(), tmp_path / "plan"), "RTPLAN", (rtplan().SOPClassUID,)))
+
+
+def test_a_key_names_the_kind_and_nobody_gets_back_to_the_uid():
+    keys = {rt_key(kind, "1.2.3", b"k") for kind in ("RTDOSE", "RTPLAN", "RTSTRUCT")}
+    assert sorted(key[:2] for key in keys) == ["rd", "rp", "rs"]
+    assert {len(key) for key in keys} == {14}
+    assert rt_key("RTDOSE", "1.2.3", b"other") not in keys
