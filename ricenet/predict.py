@@ -25,6 +25,7 @@ from ricenet.errors import Incomplete, InvalidInput, WrongUsage
 if TYPE_CHECKING:
     from ricenet.cohort.table import Case
     from ricenet.delivery.intake import IntakeSettings
+    from ricenet.images.dose_limits import DoseLimits
     from ricenet.prediction.ensemble import Ensemble, PredictionSettings
     from ricenet.prediction.model_folder import Model
     from ricenet.prediction.new_patient import PatientDetails
@@ -34,7 +35,7 @@ log = logging.getLogger(__name__)
 NOT_NEEDED = ("label.unknown", "split.unknown", "split.leak", "modality.missing")  # of a table without labels
 ONE_PATIENT = (
     "post_date", "event_date", "radiotherapy_start", "post_series", "event_series", "planning_series", "fractions",
-    "prescription_gy", "ingest",
+    "prescription_gy",
 )  # fmt: skip
 POSITIVE = ("cube_mm", "stride_mm", "refine_mm", "batch_size", "threads", "fractions", "prescription_gy")
 CHOICES = {
@@ -79,7 +80,7 @@ def main(cfg: PredictConfig) -> None:
     out = Path(cfg.out or "")
     site = None if cfg.ingest is None else Path(cfg.ingest)
     rules = read_intake_settings(site, dose="rd" in model.record.channels)
-    ensemble, settings = _load(cfg, model)
+    ensemble, settings = _load(cfg, model, rules.dose_limits)
     out.mkdir(parents=True, exist_ok=True)
     with hold(out, name="the folder given as out="):
         if cfg.patient is not None:
@@ -94,7 +95,10 @@ def _check(cfg: PredictConfig) -> None:
     predicting = {"model": cfg.model_folder, "out": cfg.out}
     of_patient = {name: getattr(cfg, name) for name in ONE_PATIENT}
     if any(exporting.values()):
-        required, excluded = exporting, {**predicting, "patient": cfg.patient, "cohort": cfg.cohort, **of_patient}
+        required, excluded = (
+            exporting,
+            {**predicting, "patient": cfg.patient, "cohort": cfg.cohort, "ingest": cfg.ingest, **of_patient},
+        )
     elif (cfg.patient is None) == (cfg.cohort is None):
         raise WrongUsage("expected export=DIR run=DIR, or model=DIR out=DIR and one of patient=DIR and cohort=DIR")
     else:
@@ -139,7 +143,7 @@ def _date(name: str, text: str | None) -> date | None:
         ) from None
 
 
-def _load(cfg: PredictConfig, model: "Model") -> "tuple[Ensemble, PredictionSettings]":
+def _load(cfg: PredictConfig, model: "Model", limits: "DoseLimits") -> "tuple[Ensemble, PredictionSettings]":
     import torch
 
     from ricenet.occlusion.engines import find_device
@@ -153,7 +157,7 @@ def _load(cfg: PredictConfig, model: "Model") -> "tuple[Ensemble, PredictionSett
     occlusion_settings = OcclusionSettings(
         cfg.cube_mm, cfg.stride_mm, cfg.refine_mm, cfg.precision, cfg.batch_size, cfg.memory_gb, cfg.dicom
     )
-    settings = PredictionSettings(preprocessing, occlusion_settings if cfg.occlusion else None)
+    settings = PredictionSettings(preprocessing, occlusion_settings if cfg.occlusion else None, limits)
     return load_ensemble(model, device), settings
 
 

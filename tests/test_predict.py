@@ -39,6 +39,7 @@ def config(*keys: str) -> PredictConfig:
         (["model_folder=a", "out=b"], "one of patient=DIR and cohort=DIR"),
         (["model_folder=a", "out=b", "patient=c", "cohort=d"], "one of patient=DIR and cohort=DIR"),
         (["model_folder=a", "patient=c"], "with model=, patient=, also give out="),
+        (["export=a", "run=b", "ingest=c"], "with export=, run=, remove ingest="),
         (["out=a", "patient=c"], "with out=, patient=, also give model="),
         (["model_folder=a", "out=b", "patient=c", "stride_mm=0"], "stride_mm should be above 0, got 0"),
         (["model_folder=a", "out=b", "patient=c", "precision=fp16"], "precision should be one of fp32, bf16"),
@@ -54,6 +55,10 @@ def test_keys_that_make_no_sense_together_are_refused(keys: list[str], said: str
     with pytest.raises(WrongUsage) as refused:
         _check(config(*keys))
     assert said in str(refused.value)
+
+
+def test_a_cohort_may_have_limits_of_its_own() -> None:
+    _check(config("model_folder=a", "out=b", "cohort=c", "ingest=site.yaml"))
 
 
 def test_dates_are_read_and_a_wrong_one_is_not_repeated() -> None:

@@ -72,8 +72,17 @@ class Aligned:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def align(case: Case, inputs: dict[str, str], settings: PreprocessingSettings) -> Aligned:
+def align(
+    case: Case,
+    inputs: dict[str, str],
+    settings: PreprocessingSettings,
+    limits: dose_limits.DoseLimits | None = None,
+) -> Aligned:
     """Read, register, extract: what takes time, and does not depend on the grid but for its spacing.
+
+    Args:
+        inputs: SHA-256 of the case's files by role.
+        limits: of its dose; None: the default preset.
 
     Raises:
         InvalidInput: an image, the dose or the brain breaks a rule.
@@ -83,7 +92,7 @@ def align(case: Case, inputs: dict[str, str], settings: PreprocessingSettings) -
         with timed(seconds, "read"):
             images = {role: _read(path, role) for role, path in case.files.items()}
             if "rd" in images:
-                images["rd"] = dose_limits.check_dose(images["rd"], case.prescription_gy, case.fractions)
+                images["rd"] = dose_limits.check_dose(images["rd"], case.prescription_gy, case.fractions, limits)
         with timed(seconds, "register"):
             maps = _world_maps(case, images, inputs, settings)
         with timed(seconds, "brain"):

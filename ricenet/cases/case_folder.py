@@ -51,13 +51,22 @@ def folder_name(case: Case, inputs: dict[str, str], settings: PreprocessingSetti
     return f"{case.key}-{hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]}"
 
 
-def prepare(case: Case, inputs: dict[str, str], settings: PreprocessingSettings) -> Prepared:
+def prepare(
+    case: Case,
+    inputs: dict[str, str],
+    settings: PreprocessingSettings,
+    limits: dose_limits.DoseLimits | None = None,
+) -> Prepared:
     """Read, register, extract, sample, normalise one case.
+
+    Args:
+        inputs: SHA-256 of the case's files by role.
+        limits: of its dose, as of `align`; they refuse and change nothing, so that no case folder is named after them.
 
     Raises:
         InvalidInput: an image, the dose, the brain or its place on the grid breaks a rule.
     """
-    return sample(align(case, inputs, settings), settings)
+    return sample(align(case, inputs, settings, limits), settings)
 
 
 def sample(aligned: Aligned, settings: PreprocessingSettings) -> Prepared:
@@ -190,14 +199,19 @@ def _qc_numbers(
 
 
 def make_case_folder(
-    cases: Path, name: str, case: Case, inputs: dict[str, str], settings: PreprocessingSettings
+    cases: Path,
+    name: str,
+    case: Case,
+    inputs: dict[str, str],
+    settings: PreprocessingSettings,
+    limits: dose_limits.DoseLimits | None = None,
 ) -> dict[str, float]:
     """The work of one process: prepare the case and write its folder. Returns the seconds of each step."""
     # What ANTs and hd-bet leave in the temporary folder when they are killed then goes with the next run's start.
     with partial_folder(cases, f"{name}-tmp") as folder:
         before, tempfile.tempdir = tempfile.tempdir, str(folder.absolute())
         try:
-            prepared = prepare(case, inputs, settings)
+            prepared = prepare(case, inputs, settings, limits)
         finally:
             tempfile.tempdir = before
     with timed(prepared.seconds, "write"):

@@ -19,6 +19,7 @@ from ricenet.cohort.table import Case
 from ricenet.command.atomic import file_hash
 from ricenet.display.slice_drawing import draw_isodoses, label_isodoses, mark_right, name_plane
 from ricenet.errors import Finding, InvalidInput
+from ricenet.images.dose_limits import DoseLimits
 from ricenet.images.views import PLANES, isodoses_gy, radiological_slice
 from ricenet.images.volume import Volume, frames_apart_mm, isotropic, read_volume, resample
 
@@ -34,13 +35,14 @@ class Examined:
     facts: CaseFacts
 
 
-def examine(case: Case, ready: Path | None, flip: bool) -> Examined:
+def examine(case: Case, ready: Path | None, flip: bool, limits: DoseLimits | None = None) -> Examined:
     """Read every file of `case` and check what can be checked of it alone.
 
     Args:
         case: its files exist.
         ready: its case folder, where the cohort has been preprocessed.
         flip: compare left and right of post and event.
+        limits: of its dose; None: the default preset.
     """
     files = {role: file_hash(path) for role, path in case.files.items()}
     images, findings = _read(case)
@@ -52,7 +54,7 @@ def examine(case: Case, ready: Path | None, flip: bool) -> Examined:
         if role in images:
             findings += image_checks.check_intensity(images[role], case.name, role)
     if "rd" in images:
-        findings += image_checks.check_dose(images["rd"], case)
+        findings += image_checks.check_dose(images["rd"], case, limits)
     swapped = {each.channel for each in findings if each.severity == "error" and each.code.startswith("role.looks")}
     images = {role: image for role, image in images.items() if role not in swapped}
     facts = CaseFacts(images={role: _facts(image) for role, image in images.items()})

@@ -88,16 +88,17 @@ def check_intensity(mri: Volume, case: str, channel: str) -> list[Finding]:
     return findings
 
 
-def check_dose(rd: Volume, case: Case) -> list[Finding]:
-    """An MRI in the place of a dose, or a dose that breaks a rule of ricenet.images.dose_limits."""
-    if looks_like_mri(rd):
+def check_dose(rd: Volume, case: Case, limits: dose_limits.DoseLimits | None = None) -> list[Finding]:
+    """An MRI in the place of a dose, or a dose that breaks a rule of ricenet.images.dose_limits or is unusual."""
+    if looks_like_mri(rd, limits):
         message = f"expected a dose, got an image as rough as an MRI, up to {rd.voxels.max():.0f}"
         return [Finding("role.looks_like_mri", case.name, message, "are two columns swapped?", "error", "rd")]
     try:
-        dose_limits.check_dose(rd, case.prescription_gy, case.fractions)
+        dose_limits.check_dose(rd, case.prescription_gy, case.fractions, limits)
     except InvalidInput as error:
         return [finding(error, case.name, "rd")]
-    return []
+    highest_gy = float(rd.voxels.max())
+    return dose_limits.dose_warnings(highest_gy, case.prescription_gy, case.fractions, limits, case.name)
 
 
 def roughness(image: Volume) -> float:
@@ -112,14 +113,18 @@ def roughness(image: Volume) -> float:
 
 def looks_like_dose(image: Volume) -> bool:
     """Smooth, with a maximum that a treatment may have, and no whole numbers: a dose in Gy."""
-    low, high = dose_limits.MAX_GY
-    plausible = low <= image.voxels.max() <= high and image.voxels.min() >= -dose_limits.NEGATIVE_GY
+    plausible = (
+        dose_limits.preset().fit(float(image.voxels.max()), None) and image.voxels.min() >= -dose_limits.NEGATIVE_GY
+    )
     return plausible and bool((image.voxels != np.round(image.voxels)).any()) and roughness(image) < DOSE_BELOW
 
 
-def looks_like_mri(image: Volume) -> bool:
+def looks_like_mri(image: Volume, limits: dose_limits.DoseLimits | None = None) -> bool:
     """Rough, with values that no dose in Gy has."""
-    impossible = image.voxels.max() > dose_limits.MAX_GY[1] or image.voxels.min() < -dose_limits.NEGATIVE_GY
+    impossible = (
+        image.voxels.max() > (limits or dose_limits.preset()).highest_gy
+        or image.voxels.min() < -dose_limits.NEGATIVE_GY
+    )
     return bool(impossible) and roughness(image) > MRI_ABOVE
 
 

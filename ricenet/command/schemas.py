@@ -55,9 +55,18 @@ class RuleConfig:
 
 
 @dataclass
+class DoseLimitsConfig:
+    name: str
+    over_prescription: list[float]
+    highest_gy: float
+    gy_per_fraction: float
+
+
+@dataclass
 class IntakeConfig:
     """How one patient's DICOM is read: the keys of conf/ingest.yaml that ricenet.predict has a use for, too."""
 
+    dose_limits: DoseLimitsConfig
     alpha_beta: float | None
     event_tolerance_days: int
     contrast_in_description: str
@@ -82,6 +91,7 @@ class IngestConfig(IntakeConfig):
 class VerifyConfig:
     cohort: str
     cases: str | None
+    dose_limits: DoseLimitsConfig
     out: str
     jobs: int
     limit_minutes: float
@@ -94,6 +104,7 @@ class VerifyConfig:
 class PreprocessConfig:
     cohort: str
     cases: str
+    dose_limits: DoseLimitsConfig
     jobs: int | None
     limit_minutes: float
     memory_gb: float

@@ -31,7 +31,7 @@ from ricenet.delivery.rtplan import RtPlan, read_plan
 from ricenet.delivery.series import PatientFiles, Series, read_series
 from ricenet.delivery.treatment import Treatment, combine_doses
 from ricenet.errors import InvalidInput, about
-from ricenet.images.dose_limits import check_dose
+from ricenet.images.dose_limits import DoseLimits, check_dose, limits_from, preset
 from ricenet.images.volume import Volume, read_volume, write_volume
 
 
@@ -45,6 +45,7 @@ class IntakeSettings:
         event_tolerance_days: around the event's date.
         dose: whether a case must have one.
         alpha_beta: Gy, of EQD2; None: physical dose.
+        dose_limits: of a treatment's physical dose.
     """
 
     rules: tuple[RuleConfig, ...]
@@ -52,6 +53,7 @@ class IntakeSettings:
     event_tolerance_days: int
     dose: bool
     alpha_beta: float | None
+    dose_limits: DoseLimits = field(default_factory=preset)
 
 
 def intake_settings(cfg: IntakeConfig, dose: bool) -> IntakeSettings:
@@ -61,13 +63,14 @@ def intake_settings(cfg: IntakeConfig, dose: bool) -> IntakeSettings:
         dose: whether a case must have one.
 
     Raises:
-        WrongUsage: a rule or a pattern is invalid.
+        WrongUsage: a rule, a pattern or a limit is invalid.
     """
     check_rules(cfg.rules)
     for name in ("contrast_in_description", "never"):
         check_pattern(name, getattr(cfg, name))
     wording = Wording(cfg.contrast_in_description, cfg.never)
-    return IntakeSettings(tuple(cfg.rules), wording, cfg.event_tolerance_days, dose, cfg.alpha_beta)
+    limits = limits_from(cfg.dose_limits)
+    return IntakeSettings(tuple(cfg.rules), wording, cfg.event_tolerance_days, dose, cfg.alpha_beta, limits)
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def from_nifti(entry: Entry, subject: str, settings: IntakeSettings) -> Intake:
     Args:
         entry: the case, with absolute paths.
         subject: how messages call it.
-        settings: `dose` alone counts here.
+        settings: `dose` and `dose_limits` count here.
     """
     label = entry.label
     paths = {role: path for role, path in entry.images.items() if role != "rd" or settings.dose}
@@ -99,7 +102,7 @@ def from_nifti(entry: Entry, subject: str, settings: IntakeSettings) -> Intake:
         with about(subject):
             volumes = {role: _read(path, role) for role, path in paths.items()}
             if "rd" in volumes:
-                volumes["rd"] = check_dose(volumes["rd"], label.prescription_gy, label.fractions)
+                volumes["rd"] = check_dose(volumes["rd"], label.prescription_gy, label.fractions, settings.dose_limits)
             elif settings.dose:
                 raise _no_dose()
     except InvalidInput as problem:
@@ -207,6 +210,7 @@ def _treatment(label: LabelRow, files: PatientFiles, plans: list[RtPlan], settin
         fractions=label.fractions,
         prescription_gy=label.prescription_gy,
         alpha_beta=settings.alpha_beta,
+        limits=settings.dose_limits,
     )
 
 

@@ -11,7 +11,7 @@ from ricenet.delivery.dose_sum import add, eqd2
 from ricenet.delivery.ingest_record import RejectedDose, UsedDose
 from ricenet.delivery.rtdose import DoseGrid
 from ricenet.delivery.rtplan import RtPlan
-from ricenet.images.dose_limits import check_dose
+from ricenet.images.dose_limits import DoseLimits, check_dose, dose_warnings
 from ricenet.images.volume import Volume
 
 
@@ -44,6 +44,7 @@ def combine_doses(
     fractions: int | None = None,
     prescription_gy: float | None = None,
     alpha_beta: float | None = None,
+    limits: DoseLimits | None = None,
 ) -> Treatment:
     """Sum the doses that make up the whole treatment, each plan once.
 
@@ -55,6 +56,7 @@ def combine_doses(
         prescription_gy: total prescribed physical dose in Gy, from the label table; default: sum over the plans.
         alpha_beta: Gy; each plan's dose D in n fractions becomes EQD2 = D (D/n + a/b) / (2 + a/b) before the sum.
             None: physical dose.
+        limits: of the physical dose; None: the default preset.
 
     Raises:
         InvalidInput: as ricenet.delivery.courses.find_courses; two frames of reference; EQD2 without each plan's dose
@@ -70,7 +72,8 @@ def combine_doses(
     totals = [add([(dose.volume, course.factors[n]) for n, dose in course.doses.items()]) for course in courses]
     planned = fractions or (courses[0].fractions if len(courses) == 1 else None)
     prescribed = prescription_gy or sum_if_known(course.prescription_gy for course in courses)
-    volume = check_dose(add([(total, 1) for total in totals]), prescribed, planned)
+    volume = check_dose(add([(total, 1) for total in totals]), prescribed, planned, limits)
+    unusual = dose_warnings(float(volume.voxels.max()), prescribed, planned, limits)
     if alpha_beta is not None:
         pairs = zip(courses, totals, strict=True)
         volume = add([(_equivalent(patient, course, total, alpha_beta), 1) for course, total in pairs])
@@ -86,7 +89,7 @@ def combine_doses(
             for number in course.doses
         ],
         rejected=sorted(patient.rejected, key=lambda row: row.dose),
-        flags=_flags(patient, courses, alpha_beta),
+        flags=[*_flags(patient, courses, alpha_beta), *(finding.message for finding in unusual)],
     )
 
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from ricenet import LABELS
 from ricenet.cases.alignment import PreprocessingSettings
 from ricenet.errors import InvalidInput
 from ricenet.images.brain import check_backend
+from ricenet.images.dose_limits import DoseLimits, preset
 from ricenet.prediction.model_folder import Model
 from ricenet.prediction.prediction_record import CalibratedProbability, FoldSummary
 from ricenet.statistics.metrics import decide, majority_vote
@@ -46,10 +47,16 @@ class OcclusionSettings:
 
 @dataclass(frozen=True)
 class PredictionSettings:
-    """How a case is preprocessed and explained; `occlusion`: None makes no occlusion map."""
+    """How a case is preprocessed and explained.
+
+    Attributes:
+        occlusion: None makes no occlusion map.
+        dose_limits: of its dose.
+    """
 
     preprocessing: PreprocessingSettings
     occlusion: OcclusionSettings | None
+    dose_limits: DoseLimits = field(default_factory=preset)
 
 
 def load_ensemble(model: Model, device: str) -> Ensemble:

@@ -83,13 +83,13 @@ def predict(
         An UnfitRecord where a finding is an error.
     """
     started = time.monotonic()
-    findings = examine_patient(case, ensemble.model.record.channels)
+    findings = examine_patient(case, ensemble.model.record.channels, settings.dose_limits)
     if not is_fit(findings):
         return unfit_record(case.key, ensemble.model, findings, delivery)
     log.info("case %s: registering, and finding the brain", case.key)
     try:
         with _one_thread():  # flushing denormals, which HD-BET needs, holds for the calling thread alone
-            aligned = align(case, inputs, settings.preprocessing)
+            aligned = align(case, inputs, settings.preprocessing, settings.dose_limits)
         prepared, view = _sampled(aligned, settings.preprocessing)
         findings += check_one_person(case, view)
         if not is_fit(findings):

@@ -8,7 +8,7 @@ The case key is a digest of its files or, for DICOM, of its series' UIDs: the sa
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from ricenet.delivery.ingest_record import SelectionRecord
 from ricenet.delivery.intake import IntakeSettings, from_dicom, intake_settings, write_volumes
 from ricenet.delivery.label_table import LabelRow
 from ricenet.errors import InvalidInput, WrongUsage
+from ricenet.images.dose_limits import preset
 
 ROLES = (*MODALITIES, "planning", "brain_mask")
 SERIES_KEY = b"ricenet.predict"  # a series is called the same in every run, so that post_series=... can name it
@@ -119,13 +120,14 @@ def read_intake_settings(site: Path | None, dose: bool) -> IntakeSettings:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    keys = defaults_of("ingest")
+    keys = {"dose_limits": None, **defaults_of("ingest")}
     if site is not None:
         try:
             keys |= _site_keys(yaml.safe_load(site.read_text(encoding="utf-8")))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise WrongUsage(f"ingest=: expected a YAML file that can be read, got {type(error).__name__}") from None
     intake_keys = {name: keys[name] for name in IntakeConfig.__dataclass_fields__}
+    intake_keys["dose_limits"] = _site_limits(keys["dose_limits"])
     try:
         return intake_settings(typed_config(IntakeConfig, OmegaConf.create(intake_keys)), dose)
     except OmegaConfBaseException as error:
@@ -139,7 +141,19 @@ def _site_keys(content: object) -> dict[str, Any]:
     unknown = content.keys() - allowed
     if unknown:
         raise WrongUsage(f"ingest=: expected keys of conf/ingest.yaml, got {', '.join(map(repr, unknown))}")
-    return content
+    groups = [group for group in content.get("defaults") or () if isinstance(group, dict)]
+    return {name: group[name] for group in groups for name in group if name == "dose_limits"} | content
+
+
+def _site_limits(given: object) -> dict[str, Any]:
+    """The keys of dose_limits: a preset by its name, or some of the keys over those of the default."""
+    name = given if isinstance(given, str) else "normofractionated"
+    keys = asdict(preset(name)) | {"over_prescription": list(preset(name).over_prescription)}
+    if given is None or isinstance(given, str):
+        return keys
+    if not isinstance(given, dict):
+        raise WrongUsage(f"ingest=: dose_limits should be a preset's name or some of its keys, got {given!r}")
+    return keys | given
 
 
 def _nifti(folder: Path, role: str) -> Path | None:

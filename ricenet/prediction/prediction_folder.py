@@ -77,7 +77,9 @@ def _question(case: Case, inputs: dict[str, str], ensemble: Ensemble, settings: 
     """A digest of all that decides the prediction."""
     prepared = folder_name(case, inputs, settings.preprocessing)
     occlusion_settings = settings.occlusion and asdict(settings.occlusion)
-    deciding = [VERSION, prepared, ensemble.model.digest, ensemble.device, occlusion_settings, package_versions()]
+    limits = asdict(settings.dose_limits)
+    versions = package_versions()
+    deciding = [VERSION, prepared, ensemble.model.digest, ensemble.device, occlusion_settings, limits, versions]
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
 
 

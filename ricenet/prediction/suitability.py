@@ -17,6 +17,7 @@ from ricenet.checks.duplicates import find_duplicates
 from ricenet.checks.image_checks import finding
 from ricenet.cohort.table import Case
 from ricenet.errors import Finding, InvalidInput
+from ricenet.images.dose_limits import DoseLimits
 
 STRICT_CODES = ("geometry.flip_doubtful", "dose.coverage_estimated")
 SEVERITIES = ("error", "warning", "info")
@@ -29,11 +30,12 @@ CLIP_PERCENTILES = 2, 98  # of the brain: vessels, enhancement and cavity would 
 ONE_PERSON_FROM, SURELY_FROM = 0.42, 0.6
 
 
-def examine_patient(case: Case, channels: Collection[str]) -> list[Finding]:
+def examine_patient(case: Case, channels: Collection[str], limits: DoseLimits | None = None) -> list[Finding]:
     """Check the files before anything is registered; errors come first.
 
     Args:
         channels: what the model needs.
+        limits: of its dose; None: the default preset.
     """
     needed = ["post", "event", *(name for name in channels if name not in ("post", "event"))]
     missing = [
@@ -47,7 +49,7 @@ def examine_patient(case: Case, channels: Collection[str]) -> list[Finding]:
         for role in needed
         if role not in case.images
     ]
-    examined = examine(case, None, flip=not missing)
+    examined = examine(case, None, flip=not missing, limits=limits)
     return in_order([*missing, *find_duplicates([examined.traces]), *map(_strict, examined.findings)])
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from helpers.analytic_patient import SETTINGS, dose_of, flip_bit, one_case, put, rewrite, truncate
+from helpers.analytic_patient import SETTINGS, dose_of, edit, flip_bit, one_case, put, rewrite, truncate
 from PIL import Image
 
 from ricenet.cases.case_folder import folder_name, prepare, write_case_folder
 from ricenet.checks.case_checks import draw, examine
 from ricenet.checks.verify_record import DoseCoverage
 from ricenet.errors import InvalidInput
+from ricenet.images.dose_limits import preset
 from ricenet.images.volume import read_volume, write_volume
 
 
@@ -136,6 +137,15 @@ def test_the_picture_shows_what_can_be_read(own: Path) -> None:
         event = np.asarray(image.convert("L"))[40:, 310:590]
     assert event.mean() < 1
     assert draw(replace(case, images={"event": case.images["event"]})) == b""
+
+
+def test_a_stereotactic_dose_is_a_warning_or_as_the_limits_say(own: Path) -> None:
+    edit(0, fractions="5", prescription_gy="35")(own)
+    assert codes(own) == ["dose.per_fraction", "dose.stereotactic"]
+    case, _ = one_case(own)
+    assert examine(case, None, False, preset("stereotactic")).findings == []
+    edit(0, fractions="", prescription_gy="35")(own)
+    assert codes(own) == ["dose.not_as_prescribed"]
 
 
 def test_an_unreadable_file_costs_the_case_nothing_else(own: Path) -> None:

@@ -10,6 +10,7 @@ from ricenet.delivery.rtdose import read_dose
 from ricenet.delivery.rtplan import read_plan
 from ricenet.delivery.treatment import Treatment, combine_doses
 from ricenet.errors import InvalidInput, about
+from ricenet.images.dose_limits import preset
 from ricenet.images.volume import Volume
 
 CASE = "case c0123456789ab"
@@ -26,7 +27,7 @@ def share(of_60_gy: float) -> Dose:
 def treat(tmp_path):
     """Write RTDOSE and RTPLAN datasets, read them, combine them."""
 
-    def run(doses, plans=(), fractions=None, prescription_gy=None, alpha_beta=None) -> Treatment:
+    def run(doses, plans=(), fractions=None, prescription_gy=None, alpha_beta=None, limits=None) -> Treatment:
         paths = [save(dataset, tmp_path / f"SECRET-{n}") for n, dataset in enumerate([*doses, *plans])]
         return combine_doses(
             [read_dose(path) for path in paths[: len(doses)]],
@@ -34,6 +35,7 @@ def treat(tmp_path):
             fractions=fractions,
             prescription_gy=prescription_gy,
             alpha_beta=alpha_beta,
+            limits=limits,
         )
 
     return run
@@ -195,6 +197,16 @@ def test_flags(treat):
         "not delivered; its fractions, prescription and approval are unknown",
         "without any dose, not counted",
     ]
+
+
+def test_a_stereotactic_treatment_comes_in_with_flags_or_by_the_key(treat):
+    given = [rtdose(share(40 / 60))]
+    flags = treat(given, fractions=1, prescription_gy=20).flags
+    assert "20 Gy in 1 fraction: 20 Gy per fraction, expected at most 3" in flags
+    assert "a maximum of 39.8 Gy, 1.99 x the prescription, passes as stereotactic (20 Gy in 1 fraction)" in flags
+    by_key = treat(given, prescription_gy=20, limits=preset("stereotactic"))
+    assert not any("stereotactic" in flag for flag in by_key.flags)
+    assert_refused("dose.not_as_prescribed", "dose_limits=stereotactic", treat, given, prescription_gy=20)
 
 
 def test_several_fraction_groups_under_eqd2_are_flagged(treat):

@@ -1,6 +1,7 @@
 """A patient's folder: what is found by name, how the case is called, and what is refused before anything is read."""
 
 import shutil
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import yaml
 
 from ricenet.errors import InvalidInput, WrongUsage
+from ricenet.images.dose_limits import DoseLimits, preset
 from ricenet.images.volume import write_volume
 from ricenet.prediction.new_patient import PatientDetails, find_patient, from_files, read_intake_settings
 
@@ -86,8 +88,27 @@ def test_a_sites_own_rules_lie_over_those_of_ingest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("content", "limits"),
+    [
+        ("dose_limits: stereotactic", preset("stereotactic")),
+        ("dose_limits: {highest_gy: 110}", replace(preset(), highest_gy=110)),
+        ("dose_limits: {over_prescription: [0.7, 1.3]}", replace(preset(), over_prescription=(0.7, 1.3))),
+        ("{defaults: [quiet, {dose_limits: stereotactic}, _self_], jobs: 2}", preset("stereotactic")),  # a copy
+        ("jobs: 2", preset()),
+    ],
+)
+def test_a_site_may_have_its_own_limits_of_the_dose(tmp_path: Path, content: str, limits: DoseLimits) -> None:
+    (tmp_path / "site.yaml").write_text(content)
+    assert read_intake_settings(tmp_path / "site.yaml", dose=True).dose_limits == limits
+
+
+@pytest.mark.parametrize(
     ("content", "said"),
     [
+        ("dose_limits: sbrt", "normofractionated | stereotactic, got 'sbrt'"),
+        ("dose_limits: {highest: 110}", "highest"),
+        ("dose_limits: 110", "got 110"),
+        ("dose_limits: {highest_gy: 6000}", "got 6000"),
         ("nevver: x", "got 'nevver'"),
         ("- a", "got list"),
         ("never: '('", "expected a regular expression"),
