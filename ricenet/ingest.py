@@ -181,8 +181,8 @@ def _digest(task: Task, settings: "IntakeSettings", keys: Keys) -> str:
     """Hash all that decides the case: label row, rules, and size and time of change of every file."""
     paths: list[Path] = []
     if task.files is not None:
-        rt_files = [*task.files.doses, *task.files.plans, *task.files.structures]
-        paths = [path for series in task.files.series for path in series.files] + [file.path for file in rt_files]
+        images = [path for series in task.files.series for path in series.files]
+        paths = images + [file.path for file in task.files.rt_files]
     elif task.entry is not None:
         paths = [*task.entry.images.values(), *([task.entry.brain_mask] if task.entry.brain_mask else [])]
     stamps = sorted((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths)

@@ -1,20 +1,27 @@
 """Read the header of one file of a delivery: what delivery.series needs to sort it, or why it is of no use.
 
+Some planning systems (Monaco, XiO) export DICOM without the preamble of PS3.10; `open_part10` reads it all the same.
 Pixels are not read. Nothing here prints, and pydicom's warnings, which quote headers, are switched off.
 """
 
 import datetime
+import io
 import logging
+import os
+import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 import pydicom
 from pydicom import uid
 from pydicom.dataset import Dataset
-from pydicom.tag import Tag
+from pydicom.filereader import data_element_generator, read_partial
+from pydicom.tag import BaseTag, Tag
 
 from ricenet.delivery.slice_stack import Plane
 from ricenet.errors import InvalidInput
@@ -33,20 +40,28 @@ KINDS = {
 }
 NOT_DICOM = "not DICOM"
 DAMAGED = "damaged"
+UNREADABLE = "looks like DICOM but cannot be read"
 UNKNOWN = "DICOM of an unknown class"
 ANONYMOUS = "DICOM without PatientID"
+ANONYMOUS_RT = "RT objects without PatientID"
+SUFFIXES = {".dcm", ".dicom", ".ima"}
+PREAMBLE = bytes(128) + b"DICM"
+HEAD_BYTES = 1024
+SYNTAXES = (uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian, uid.ExplicitVRBigEndian)
 DATES = ("AcquisitionDate", "AcquisitionDateTime", "SeriesDate", "StudyDate")
 DESCRIPTIONS = ("SeriesDescription", "ProtocolName", "SequenceName", "PulseSequenceName")
 SCANNER = ("Manufacturer", "ManufacturerModelName", "MagneticFieldStrength")
 GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+REFERENCES = ("ReferencedRTPlanSequence", "ReferencedStructureSetSequence", "ReferencedFrameOfReferenceSequence")
 KEYWORDS = (
-    *DATES, *DESCRIPTIONS, *SCANNER, *GROUPS,
+    *DATES, *DESCRIPTIONS, *SCANNER, *GROUPS, *REFERENCES,
     "SOPClassUID", "SOPInstanceUID", "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber",
     "InstanceNumber", "FrameOfReferenceUID", "ImageType", "EchoTime", "TemporalPositionIdentifier",
     "ContrastBolusAgent", "ContrastBolusAgentSequence", "Rows", "Columns", "SamplesPerPixel", "BitsAllocated",
     "NumberOfFrames", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
 )  # fmt: skip
-TAGS = [Tag(keyword) for keyword in KEYWORDS]
+TAGS: list[BaseTag | int] = [Tag(keyword) for keyword in KEYWORDS]
+BULK = {Tag(name) for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData", "ROIContourSequence")}
 
 # What pydicom logs quotes header values and paths.
 logging.getLogger("pydicom").propagate = False
@@ -56,7 +71,9 @@ logging.getLogger("pydicom").propagate = False
 class Header:
     """One file: `kind` is a value of KINDS; `planes` holds one a slice, more in a multi-frame image.
 
-    `damaged`: it ends too early, and only patient and series may be relied on.
+    `damaged`: it ends too early, and only patient and series may be relied on. `links`: UIDs that it shares with other
+    objects of its patient alone: study, frames of reference, and of an RT object its own and those it refers to. An RT
+    object may have no `patient_id`.
     """
 
     path: Path
@@ -79,6 +96,7 @@ class Header:
     rows: int = 0
     planes: tuple[Plane, ...] = ()
     damaged: bool = False
+    links: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -104,19 +122,72 @@ def read_header(path: Path) -> Header | str:
         InvalidInput: the file cannot be opened.
     """
     try:
-        with path.open("rb") as stream:
-            if stream.read(132)[128:] != b"DICM":
-                return NOT_DICOM
-            stream.seek(0)
-            try:
-                dataset = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=list(TAGS))
-                return _header(path, dataset, path.stat().st_size - stream.tell())
-            except OSError:
-                raise
-            except Exception:  # pydicom raises whatever its parser stumbles over in a damaged file
-                return DAMAGED
+        with path.open("rb") as file:
+            stream = open_part10(file)
+            if stream is None:
+                return UNREADABLE if SUFFIXES & {suffix.lower() for suffix in path.suffixes} else NOT_DICOM
+            header = _read_stream(path, stream)
+            return UNREADABLE if header == DAMAGED and stream is not file else header
     except OSError as error:
         raise unreadable("file", error) from None
+
+
+def open_part10(file: BinaryIO) -> BinaryIO | None:
+    """Give a DICOM file as PS3.10 wants it: `file` itself, or a copy in memory with the preamble that it lacks.
+
+    Args:
+        file: at its beginning.
+
+    Returns:
+        None where the file does not begin like DICOM.
+    """
+    head = file.read(HEAD_BYTES)
+    file.seek(0)
+    has_prefix = head[128:132] == b"DICM"
+    if has_prefix and head[132:134] == b"\2\0":
+        return file
+    for start in (0, 4, 128, 132):
+        if head[start : start + 2] == b"\2\0" and head[start + 4 : start + 6] in (b"UL", b"OB", b"UI"):
+            meta = b""
+        elif syntax := _guess_syntax(head[start:]):
+            meta = _meta(syntax)
+        else:
+            continue
+        file.seek(start)
+        return io.BytesIO(PREAMBLE + meta + file.read())
+    return file if has_prefix else None
+
+
+def _guess_syntax(head: bytes) -> uid.UID | None:
+    """The transfer syntax in which `head` begins with two elements of group 8, in order."""
+    for syntax in SYNTAXES:
+        elements = data_element_generator(io.BytesIO(head), syntax.is_implicit_VR, syntax.is_little_endian)
+        try:
+            first, second = islice(elements, 2)
+        except Exception:  # whatever pydicom stumbles over in bytes of another syntax, or of no DICOM
+            continue
+        implicit = first.VR is None and second.VR is None
+        if first.tag.group == second.tag.group == 8 and first.tag < second.tag and implicit == syntax.is_implicit_VR:
+            return syntax
+    return None
+
+
+def _meta(syntax: uid.UID) -> bytes:
+    """The file meta information that a reader needs: in which syntax the data set is written."""
+    value = syntax.encode() + b"\0" * (len(syntax) % 2)
+    element = struct.pack("<HH2sH", 2, 0x10, b"UI", len(value)) + value
+    return struct.pack("<HH2sHL", 2, 0, b"UL", 4, len(element)) + element
+
+
+def _read_stream(path: Path, stream: BinaryIO) -> Header | str:
+    try:
+        dataset = read_partial(stream, stop_when=lambda tag, _vr, _length: tag in BULK, specific_tags=TAGS)
+        position = stream.tell()
+        return _header(path, dataset, stream.seek(0, os.SEEK_END) - position)
+    except OSError:
+        raise
+    except Exception:  # pydicom raises whatever its parser stumbles over in a damaged file
+        return DAMAGED
 
 
 def unreadable(what: str, error: OSError) -> InvalidInput:
@@ -140,10 +211,11 @@ def _header(path: Path, dataset: Dataset, bytes_left: int) -> Header | str:
     series_uid = _text(dataset, "SeriesInstanceUID")
     if not instance_uid or (not series_uid and kind in ("MR", "CT")):
         return DAMAGED
+    if kind.startswith("RT"):
+        links = _links(dataset) | {instance_uid}
+        return Header(path, kind, patient_id, instance_uid, series_uid, links=links)
     if not patient_id:
         return ANONYMOUS
-    if kind.startswith("RT"):
-        return Header(path, kind, patient_id, instance_uid, series_uid)
     if not _is_whole(dataset, bytes_left):
         return Header(path, kind, patient_id, instance_uid, series_uid, damaged=True)
     return Header(
@@ -153,7 +225,7 @@ def _header(path: Path, dataset: Dataset, bytes_left: int) -> Header | str:
         series_number=_whole_number(dataset, "SeriesNumber"),
         instance_number=_whole_number(dataset, "InstanceNumber") or 0,
         description=" ".join(filter(None, (_text(dataset, keyword) for keyword in DESCRIPTIONS))),
-        date=next(filter(None, (_date(_text(dataset, keyword)) for keyword in DATES)), None),
+        date=next(filter(None, (read_date(_text(dataset, keyword)) for keyword in DATES)), None),
         contrast_agent=_contrast_agent(dataset),
         scanner=tuple(_text(dataset, keyword) for keyword in SCANNER),
         image_type=tuple(_text(dataset, "ImageType").split("\\")),
@@ -162,7 +234,17 @@ def _header(path: Path, dataset: Dataset, bytes_left: int) -> Header | str:
         columns=int(dataset.Columns),
         rows=int(dataset.Rows),
         planes=_planes(dataset),
+        links=_links(dataset),
     )  # fmt: skip
+
+
+def _links(dataset: Dataset) -> frozenset[str]:
+    """Study and frames of reference, and the RT objects that an RT object refers to."""
+    uids = {_text(dataset, "StudyInstanceUID"), _text(dataset, "FrameOfReferenceUID")}
+    for keyword in REFERENCES:
+        for item in dataset.get(keyword) or []:
+            uids |= {_text(item, "ReferencedSOPInstanceUID"), _text(item, "FrameOfReferenceUID")}
+    return frozenset(uids - {""})
 
 
 def _is_whole(dataset: Dataset, bytes_left: int) -> bool:
@@ -240,7 +322,8 @@ def _text(dataset: Dataset, keyword: str) -> str:
     return "\\".join(str(part) for part in parts).strip()
 
 
-def _date(text: str) -> datetime.date | None:
+def read_date(text: str) -> datetime.date | None:
+    """A date as DICOM writes it, today (20200131) or once (2020.01.31); None where the text begins with no date."""
     try:
         return datetime.datetime.strptime(text.replace(".", "")[:8], "%Y%m%d").date()
     except ValueError:

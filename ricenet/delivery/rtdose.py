@@ -52,6 +52,8 @@ class DoseGrid:
 def read_dose(path: Path | str) -> DoseGrid:
     """Read an RTDOSE on its own grid; uneven planes are resampled linearly, at least as fine as the finest step.
 
+    A grid that is 0 everywhere is read like any other.
+
     Args:
         path: any name.
 
@@ -67,7 +69,8 @@ def read_dose(path: Path | str) -> DoseGrid:
     volume = _read_grid(source)
     summation = source.term("DoseSummationType", SUMMATION_TYPES)
     facts = (frame_of_reference, summation, dose_type, *_references(source))
-    return DoseGrid(source.text("SOPInstanceUID"), _digest(volume, facts), *facts, volume)
+    planes = source.integer("NumberOfFrames") or 1
+    return DoseGrid(source.text("SOPInstanceUID"), _digest(volume, facts), *facts, volume, planes)
 
 
 def _checked_type(source: RTObject) -> str:
@@ -79,8 +82,6 @@ def _checked_type(source: RTObject) -> str:
     if dose_type not in ("PHYSICAL", "EFFECTIVE"):
         message = f"expected a PHYSICAL or EFFECTIVE dose, got DoseType {dose_type or 'absent'}"
         raise source.refusal("type", message, "deliver the dose itself")
-    if source.integer("PixelRepresentation"):
-        raise source.refusal("signed", "expected unsigned pixels, got signed ones, which only DoseType ERROR may have")
     return dose_type
 
 
@@ -107,7 +108,9 @@ def _read_grid(source: RTObject) -> Volume:
         )
     world_from_plane = _world_from_plane(source)
     offsets, step = _plane_offsets(source, frames, world_from_plane)
-    dose_gy = _pixels(source, (frames, rows, columns)) * _scaling(source)
+    stored = _pixels(source, (frames, rows, columns))
+    # Whoever writes an empty dose may scale it by 0.
+    dose_gy = stored * _scaling(source) if stored.any() else stored
     if frames > 1:
         step, dose_gy = _even_planes(source, offsets, dose_gy)
     affine = world_from_plane @ np.diag([1, 1, step, 1])
@@ -177,6 +180,9 @@ def _pixels(source: RTObject, shape: tuple[int, int, int]) -> NDArray[np.float64
         raise source.damaged(type(error).__name__) from None
     if stored.size != np.prod(shape):
         raise source.damaged("PixelData")
+    if stored.min() < 0:
+        message = "expected pixels of at least 0, got signed ones below, which only DoseType ERROR may have"
+        raise source.refusal("signed", message)
     return stored.reshape(shape).astype(np.float64)
 
 

@@ -1,4 +1,4 @@
-"""Decode and check the values of RT objects (RTDOSE, RTPLAN).
+"""Decode and check the values of RT objects (RTDOSE, RTPLAN, RTSTRUCT).
 
 Messages name attributes and defined terms of the standard, never a value of a header: even a coded field can contain
 a patient's name.
@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
 from pydicom import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_partial
 from pydicom.sequence import Sequence
+from pydicom.tag import Tag
 
 from ricenet.cohort.pseudonyms import pseudonym
+from ricenet.delivery.headers import open_part10
 from ricenet.errors import InvalidInput
 
 KEY_LETTERS = {"RTDOSE": "rd", "RTPLAN": "rp", "RTSTRUCT": "rs"}  # as planning systems name their files
@@ -23,7 +26,7 @@ EXPORT_AGAIN = "export it again from the treatment planning system"
 
 @dataclass(frozen=True, repr=False)  # no repr: it would print a patient
 class RTObject:
-    """A DICOM dataset or an item of one of its sequences; `kind` is RTDOSE or RTPLAN."""
+    """A DICOM dataset or an item of one of its sequences; `kind` is RTDOSE, RTPLAN or RTSTRUCT."""
 
     dataset: Dataset
     kind: str
@@ -100,21 +103,27 @@ def rt_key(kind: str, uid: str, key: bytes) -> str:
     return KEY_LETTERS[kind] + pseudonym(key, uid)[1:]
 
 
-def read_object(path: Path | str, kind: str, sop_classes: tuple[str, ...]) -> RTObject:
-    """Read one DICOM file.
+def read_object(path: Path | str, kind: str, sop_classes: tuple[str, ...], stop_before: str = "") -> RTObject:
+    """Read one DICOM file, with or without the preamble of PS3.10.
 
     Values are decoded lazily: call this and read them inside `with ricenet.delivery.headers.quiet_pydicom():`.
 
     Args:
         path: never appears in a message.
-        kind: what is expected, RTDOSE or RTPLAN.
+        kind: what is expected, RTDOSE, RTPLAN or RTSTRUCT.
         sop_classes: the allowed SOP Class UIDs.
+        stop_before: an attribute from which on nothing is read; default: everything is.
 
     Raises:
         InvalidInput: the file is missing, not DICOM, damaged, of another class, or has no SOP Instance UID.
     """
+    end = Tag(stop_before) if stop_before else None
     try:
-        dataset = pydicom.dcmread(path)
+        with Path(path).open("rb") as file:
+            stream = open_part10(file)
+            if stream is None:
+                raise InvalidDicomError
+            dataset = read_partial(stream, stop_when=lambda tag, _vr, _length: end is not None and tag >= end)
     except Exception as error:  # damaged bytes make pydicom raise nearly anything
         raise RTObject(Dataset(), kind).damaged(type(error).__name__) from None
     rt_object = RTObject(dataset, kind)

@@ -1,14 +1,23 @@
-"""Read RTPLAN files: what a radiotherapy plan says of fractions, beams, prescription and approval."""
+"""Read RTPLAN files: what a radiotherapy plan says of fractions, beams, prescription and approval.
 
+And which images the RTSTRUCT refers to on which it was planned.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
 
-from ricenet.delivery.headers import quiet_pydicom
+from pydicom.uid import RTStructureSetStorage
+
+from ricenet.delivery.headers import quiet_pydicom, read_date
 from ricenet.delivery.rtobject import RTObject, read_object
+from ricenet.errors import InvalidInput
 
 PLAN_CLASSES = ("1.2.840.10008.5.1.4.1.1.481.5", "1.2.840.10008.5.1.4.1.1.481.8")  # RT Plan, RT Ion RtPlan
 APPROVAL = ("APPROVED", "UNAPPROVED", "REJECTED")
+CONFIRMED_SHARE = 0.05  # fractions times beam doses confirm a prescription that is as near
+FIRST_YEAR = 1975
 
 
 @dataclass(frozen=True)
@@ -32,7 +41,7 @@ class RtPlan:
 
     Attributes:
         groups: by Fraction Group Number.
-        prescription_gy: highest target prescription in Gy; None if the plan has none.
+        prescription_gy: to its targets by all groups, in Gy; None if the plan has none or leaves several possible.
         approval: APPROVED, UNAPPROVED, REJECTED, UNKNOWN (another value) or "" (absent).
         date: None where it is absent, empty, or an anonymiser's.
         structure_set: UID of the RTSTRUCT that it was planned on; "" if it names none.
@@ -82,17 +91,46 @@ def read_plan(path: Path | str) -> RtPlan:
         InvalidInput: unreadable, damaged, or not an RTPLAN.
     """
     plan = read_object(path, "RTPLAN", PLAN_CLASSES)
-    targets_gy = [
-        float(reference.numbers("TargetPrescriptionDose").max(initial=0))
-        for reference in plan.items("DoseReferenceSequence")
-        if reference.term("DoseReferenceType", ("TARGET",)) == "TARGET"
-    ]
+    targets = _targets(plan)
+    groups = _groups(plan, targets)
+    beam_dose_gy = _beam_dose_gy(plan)
+    structure_sets = plan.items("ReferencedStructureSetSequence")
     return RtPlan(
         sop_instance=plan.text("SOPInstanceUID"),
-        groups=_groups(plan),
-        prescription_gy=max(targets_gy, default=0) or None,
+        groups={number: group for number, (group, _) in groups.items()},
+        prescription_gy=_prescription_gy(list(groups.values()), targets, beam_dose_gy),
         approval=plan.term("ApprovalStatus", APPROVAL),
         date=_date(plan.text("RTPlanDate")),
+        structure_set=structure_sets[0].text("ReferencedSOPInstanceUID") if structure_sets else "",
+        frame_of_reference=plan.text("FrameOfReferenceUID"),
+        beam_dose_gy=beam_dose_gy,
+    )
+
+
+@quiet_pydicom()
+def read_structure_references(path: Path | str) -> RtStructure:
+    """Read which frame and image series an RTSTRUCT refers to; its contours are not read.
+
+    Args:
+        path: any name.
+
+    Raises:
+        InvalidInput: unreadable, damaged, or not an RTSTRUCT.
+    """
+    structure = read_object(path, "RTSTRUCT", (RTStructureSetStorage,), stop_before="ROIContourSequence")
+    frames = structure.items("ReferencedFrameOfReferenceSequence")
+    series = [
+        series.text("SeriesInstanceUID")
+        for frame in frames
+        for study in frame.items("RTReferencedStudySequence")
+        for series in study.items("RTReferencedSeriesSequence")
+    ]
+    contoured = {roi.text("ReferencedFrameOfReferenceUID") for roi in structure.items("StructureSetROISequence")}
+    uids = (contoured - {""}) or ({frame.text("FrameOfReferenceUID") for frame in frames} - {""})
+    return RtStructure(
+        sop_instance=structure.text("SOPInstanceUID"),
+        frame_of_reference=uids.pop() if len(uids) == 1 else "",
+        series=tuple(sorted(set(series) - {""})),
     )
 
 
@@ -102,24 +140,110 @@ def beam_numbers(group: RTObject) -> frozenset[int]:
     return frozenset(number for number in numbers if number is not None)
 
 
-def _groups(plan: RTObject) -> dict[int, FractionGroup]:
-    setup = {
+def _setup_beams(plan: RTObject) -> set[int | None]:
+    return {
         beam.integer("BeamNumber")
         for beam in plan.items("BeamSequence") + plan.items("IonBeamSequence")
         if beam.term("TreatmentDeliveryType", ("SETUP",)) == "SETUP"
     }
+
+
+def _planned_fractions(group: RTObject) -> int | None:
+    fractions = group.integer("NumberOfFractionsPlanned")
+    return fractions if fractions and fractions > 0 else None
+
+
+def _targets(plan: RTObject) -> dict[int, float]:
+    """Gy by reference number, of each target that has an extent: a point's dose is not the prescription of a plan.
+
+    0 where a reference gives no dose; references without a number are counted from -1 down.
+    """
+    references = [
+        reference
+        for reference in plan.items("DoseReferenceSequence")
+        if reference.term("DoseReferenceType", ("TARGET",)) == "TARGET"
+        and reference.term("DoseReferenceStructureType", ("SITE", "VOLUME")) != "UNKNOWN"
+    ]
+    numbers = [reference.integer("DoseReferenceNumber") for reference in references]
+    return {
+        -1 - index if number is None or number in numbers[:index] else number: _target_gy(reference)
+        for index, (number, reference) in enumerate(zip(numbers, references, strict=True))
+    }
+
+
+def _target_gy(reference: RTObject) -> float:
+    return float(reference.numbers("TargetPrescriptionDose").max(initial=0))
+
+
+def _groups(plan: RTObject, targets: dict[int, float]) -> dict[int, tuple[FractionGroup, frozenset[int]]]:
+    """Fraction groups by number, each with the numbers of the targets whose doses are the group's.
+
+    A group may say itself what it gives to a target: then the target's own dose is none of the group's.
+    """
+    setup = _setup_beams(plan)
     groups = {}
     for group in plan.items("FractionGroupSequence"):
-        number, fractions = group.integer("FractionGroupNumber"), group.integer("NumberOfFractionsPlanned")
+        given_gy = {
+            target: _target_gy(reference)
+            for reference in group.items("ReferencedDoseReferenceSequence")
+            if (target := reference.integer("ReferencedDoseReferenceNumber")) is not None and target in targets
+        }
+        number = group.integer("FractionGroupNumber")
         if number is not None:
-            groups[number] = FractionGroup(
-                fractions if fractions and fractions > 0 else None, beam_numbers(group) - setup
+            highest_gy = max((gy or targets[target] for target, gy in given_gy.items()), default=0)
+            beams = beam_numbers(group) - setup
+            groups[number] = (
+                FractionGroup(_planned_fractions(group), beams, highest_gy or None),
+                frozenset(target for target, gy in given_gy.items() if not gy),
             )
     return groups
 
 
-def _date(text: str) -> date | None:
+def _beam_dose_gy(plan: RTObject) -> float | None:
+    """The sum over groups of fractions times beam doses; None where a treatment beam or a group does not say."""
+    setup = _setup_beams(plan)
+    total_gy = 0.0
+    for group in plan.items("FractionGroupSequence"):
+        fractions = _planned_fractions(group)
+        beams = [b for b in group.items("ReferencedBeamSequence") if b.integer("ReferencedBeamNumber") not in setup]
+        doses_gy = [_beam_gy(beam) for beam in beams]
+        if fractions is None or not doses_gy or None in doses_gy:
+            return None
+        total_gy += fractions * sum(filter(None, doses_gy))
+    return total_gy if total_gy > 0 else None
+
+
+def _beam_gy(beam: RTObject) -> float | None:
+    """A second opinion alone: what cannot be decoded is unknown, and refuses no plan."""
     try:
-        return datetime.strptime(text, "%Y%m%d").date()
-    except ValueError:  # absent, or blanked by a pseudonymiser
+        (dose_gy,) = beam.numbers("BeamDose")
+    except (InvalidInput, ValueError):
         return None
+    return float(dose_gy)
+
+
+def _prescription_gy(
+    groups: Sequence[tuple[FractionGroup, frozenset[int]]], targets: dict[int, float], beam_dose_gy: float | None
+) -> float | None:
+    """The prescription of the whole plan in Gy; None where its targets leave several and the beams confirm none."""
+    doses_gy = [dose_gy for dose_gy in targets.values() if dose_gy > 0]
+    of_groups_gy = [group.prescription_gy for group, _ in groups if group.prescription_gy is not None]
+    highest_gy = max(doses_gy, default=0) or None
+    if len(groups) < 2:
+        return of_groups_gy[0] if of_groups_gy else highest_gy
+    numbers = [number for _, linked in groups for number in linked]
+    targets_of_one_group = len(of_groups_gy) == len(groups) and len(set(numbers)) == len(numbers)
+    possible_gy = {sum(of_groups_gy), highest_gy or 0, sum(doses_gy)} - {0}
+    if beam_dose_gy is not None:
+        confirmed = [gy for gy in possible_gy if abs(gy - beam_dose_gy) <= CONFIRMED_SHARE * beam_dose_gy]
+        if confirmed:
+            return min(confirmed, key=lambda gy: abs(gy - beam_dose_gy))
+    if targets_of_one_group:
+        return sum(of_groups_gy)
+    return possible_gy.pop() if len(possible_gy) == 1 and beam_dose_gy is None else None
+
+
+def _date(text: str) -> date | None:
+    """None also for the dates that anonymisers put in: no plan in DICOM is as old."""
+    day = read_date(text)
+    return day if day is not None and day.year >= FIRST_YEAR else None

@@ -15,15 +15,24 @@ import shutil
 import stat
 import subprocess
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tqdm import tqdm
 
-from ricenet.delivery.headers import DAMAGED, Header, RtFile, quiet_pydicom, read_header, unreadable
+from ricenet.delivery.headers import (
+    ANONYMOUS_RT,
+    DAMAGED,
+    Header,
+    RtFile,
+    open_part10,
+    quiet_pydicom,
+    read_header,
+    unreadable,
+)
 from ricenet.delivery.slice_stack import Stack, place, slice_order, stack
 from ricenet.errors import InvalidInput
 from ricenet.images.volume import Volume, read_volume
@@ -69,13 +78,24 @@ class Series:
 
 @dataclass(frozen=True, repr=False)
 class PatientFiles:
-    """The usable files of one patient; `damaged` counts the files that end too early."""
+    """The usable files of one patient.
+
+    Attributes:
+        damaged: number of files that end too early.
+        links: UIDs of studies, frames of reference and RT objects, which no other patient should share.
+    """
 
     series: list[Series] = field(default_factory=list)
     doses: list[RtFile] = field(default_factory=list)
     plans: list[RtFile] = field(default_factory=list)
     structures: list[RtFile] = field(default_factory=list)
     damaged: int = 0
+    links: frozenset[str] = frozenset()
+
+    @property
+    def rt_files(self) -> list[RtFile]:
+        """Doses, plans and structure sets."""
+        return [*self.doses, *self.plans, *self.structures]
 
 
 @dataclass(frozen=True, repr=False)
@@ -85,10 +105,13 @@ class Delivery:
     Attributes:
         patients: by PatientID.
         skipped: number of unusable files by reason (safe to print).
+        assigned: number of RT objects without PatientID that were given to the only patient with whom they share a
+            study, a frame of reference or a reference.
     """
 
     patients: dict[str, PatientFiles]
     skipped: dict[str, int]
+    assigned: int = 0
 
 
 def index_delivery(folder: Path) -> Delivery:
@@ -108,9 +131,11 @@ def index_delivery(folder: Path) -> Delivery:
                 skipped[read] += 1
     headers, contradictory = _without_copies(headers, skipped)
     skipped[DAMAGED] += sum(header.damaged for header in headers)
-    by_patient = _grouped(headers, "patient_id")
+    by_patient = _grouped(_with_owners(headers), "patient_id")
+    skipped[ANONYMOUS_RT] = len(by_patient.pop("", []))
+    assigned = sum(not header.patient_id for header in headers) - skipped[ANONYMOUS_RT]
     patients = {patient: _patient(by_patient[patient], contradictory) for patient in sorted(by_patient)}
-    return Delivery(patients, {reason: count for reason, count in sorted(skipped.items()) if count})
+    return Delivery(patients, {reason: count for reason, count in sorted(skipped.items()) if count}, assigned)
 
 
 def _regular_files(folder: Path, skipped: Counter[str]) -> Iterator[Path]:
@@ -158,6 +183,41 @@ def _without_copies(headers: list[Header], skipped: Counter[str]) -> tuple[list[
     return kept, contradictory
 
 
+def _with_owners(headers: list[Header]) -> list[Header]:
+    """Headers with the patients of RT objects without PatientID: the only one with whom they share a UID.
+
+    A dose may share the frame of an image, and its plan nothing but the study of the dose.
+    """
+    owners: dict[str, set[str]] = defaultdict(set)
+    owned = [header for header in headers if header.patient_id]
+    orphans = [header for header in headers if not header.patient_id]
+    added = owned
+    while added:
+        for header in added:
+            for link in header.links:
+                owners[link].add(header.patient_id)
+        patients = [set().union(*(owners[link] for link in header.links)) for header in orphans]
+        pairs = list(zip(orphans, patients, strict=True))
+        added = [replace(header, patient_id=next(iter(ids))) for header, ids in pairs if len(ids) == 1]
+        orphans = [header for header, ids in pairs if len(ids) != 1]
+        owned = owned + added
+    return owned + orphans
+
+
+def join_patients(patients: Sequence[PatientFiles]) -> PatientFiles:
+    """The files of one patient that were delivered under several PatientIDs."""
+    series = [each for files in patients for each in files.series]
+    series.sort(key=lambda each: (each.number is None, each.number, each.uid))
+    return PatientFiles(
+        series,
+        [file for files in patients for file in files.doses],
+        [file for files in patients for file in files.plans],
+        [file for files in patients for file in files.structures],
+        sum(files.damaged for files in patients),
+        frozenset().union(*(files.links for files in patients)),
+    )
+
+
 def _patient(headers: list[Header], contradictory: set[str]) -> PatientFiles:
     images = [header for header in headers if header.kind in ("MR", "CT")]
     doses, plans, structures = (
@@ -166,7 +226,9 @@ def _patient(headers: list[Header], contradictory: set[str]) -> PatientFiles:
     )
     series = [each for group in _grouped(images, "series_uid").values() for each in _series(group, contradictory)]
     series.sort(key=lambda each: (each.number is None, each.number, each.uid))
-    return PatientFiles(series, doses, plans, structures, sum(header.damaged for header in headers))
+    damaged = sum(header.damaged for header in headers)
+    links = frozenset().union(*(header.links for header in headers))
+    return PatientFiles(series, doses, plans, structures, damaged, links)
 
 
 def _series(headers: list[Header], contradictory: set[str]) -> list[Series]:
@@ -280,6 +342,12 @@ def _convert(series: Series, folder: Path) -> Path:
 
 
 def _link(link: Path, target: Path) -> None:
+    """Link a file, or copy it with the preamble of PS3.10 where it has none."""
+    with target.open("rb") as file:
+        stream = open_part10(file)
+        if stream is not None and stream is not file:
+            link.write_bytes(stream.read())
+            return
     try:
         link.symlink_to(target)
     except OSError:  # a filesystem or a Windows account without links

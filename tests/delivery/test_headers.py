@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from helpers.dicom_objects import FORMS, rtdose, rtplan, rtstruct, save, uid, without_part10
 from pydicom.dataset import Dataset
 
-from ricenet.delivery.headers import Header, quiet_pydicom, read_header
+from ricenet.delivery.headers import ANONYMOUS, NOT_DICOM, UNREADABLE, Header, quiet_pydicom, read_header
 from ricenet.errors import InvalidInput
 from ricenet.phantoms.hospital import write_series
 
@@ -92,6 +93,88 @@ def test_any_bytes_give_a_header_or_a_reason_and_no_word(path, capfd):
     assert all(reason in (True, False, "damaged") or SECRET not in reason for reason in seen)
     assert not caught
     assert SECRET not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("syntax", ["implicit", "explicit", "big-endian"])
+def test_files_without_a_preamble_have_the_same_header(path, form, syntax):
+    whole = read_header(path)
+    assert isinstance(whole, Header)
+    assert read_header(without_part10(save(pydicom.dcmread(path), path, syntax), form)) == whole
+
+
+@pytest.mark.parametrize("syntax", ["implicit", "explicit", "big-endian"])
+def test_what_looks_like_dicom_and_cannot_be_read(path, syntax):
+    content = without_part10(save(pydicom.dcmread(path), path, syntax), "bare").read_bytes()
+    instance = content.index(b"\x18\0", 60) if syntax != "big-endian" else content.index(b"\0\x18", 60)
+    path.write_bytes(content[: instance - 2])
+    assert read_header(path) == UNREADABLE, "it ends before its SOPInstanceUID"
+    path.write_bytes(content[:20])
+    assert read_header(path) in (UNREADABLE, NOT_DICOM)
+
+
+@pytest.mark.parametrize("name", ["a.dcm", "A.DCM", "a.dcm.gz", "a.ima", "a.dicom"])
+def test_what_is_called_dicom_and_is_none(tmp_path, name):
+    (tmp_path / name).write_bytes(b"\x1f\x8b" + bytes(200))
+    assert read_header(tmp_path / name) == UNREADABLE
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"text", b"\x5c\x01\0\0" + bytes(400), b"\x08\0" + bytes(600), b"\x08\0\x05\0" * 100, b"\x02\0\0\0" * 99],
+)
+def test_what_is_no_dicom(tmp_path, content):
+    (tmp_path / "file").write_bytes(content)
+    assert read_header(tmp_path / "file") == NOT_DICOM
+
+
+def test_the_class_of_a_file_without_a_preamble_is_checked(path):
+    changed(path, SOPClassUID=pydicom.uid.RTStructureSetStorage)
+    assert read_header(without_part10(path, "bare")).kind == "RTSTRUCT"
+    with quiet_pydicom():
+        dataset = pydicom.dcmread(path, force=True)
+        dataset.SOPClassUID = pydicom.uid.RTImageStorage
+        dataset.save_as(path)
+    assert read_header(path) == "RT Image Storage"
+
+
+@pytest.mark.parametrize("form", ["bare", "meta alone"])
+def test_any_bytes_without_a_preamble_give_a_header_or_a_reason_and_no_word(path, form, capfd):
+    content, rng, seen = without_part10(path, form).read_bytes(), np.random.default_rng(0), set()
+    with quiet_pydicom():
+        for _ in range(300):
+            damaged = bytearray(content[: rng.integers(1, len(content) + 1)])
+            for position in rng.integers(0, len(content), rng.integers(5)):
+                if position < len(damaged):
+                    damaged[position] = rng.integers(256)
+            path.write_bytes(damaged)
+            header = read_header(path)
+            seen.add(header.damaged if isinstance(header, Header) else header)
+    assert {True, False, UNREADABLE} <= seen
+    assert not any(SECRET in str(reason) for reason in seen)
+    assert SECRET not in "".join(capfd.readouterr())
+
+
+def test_what_an_rt_object_shares_with_its_patient(tmp_path):
+    dose = read_header(save(rtdose(), tmp_path / "RD"))
+    plan = read_header(save(rtplan(FrameOfReferenceUID=uid("planning")), tmp_path / "RP"))
+    structures = read_header(save(rtstruct(), tmp_path / "RS"))
+    assert dose.links == {uid(name) for name in ("study", "planning", "dose", "plan")}
+    assert plan.links == {uid(name) for name in ("study", "planning", "plan")}
+    assert structures.links == {uid(name) for name in ("study", "planning", "structures")}
+    assert (structures.kind, structures.damaged) == ("RTSTRUCT", False)
+
+
+@pytest.mark.parametrize("dataset", [rtdose(PatientID=""), rtplan(PatientID=None), rtstruct(PatientID="  ")])
+def test_rt_objects_may_lack_a_patient_and_images_may_not(tmp_path, path, dataset):
+    header = read_header(save(dataset, tmp_path / "RT"))
+    assert isinstance(header, Header)
+    assert header.patient_id == ""
+    with quiet_pydicom():
+        image = pydicom.dcmread(path)
+        image.PatientID = ""
+        image.save_as(path)
+        assert read_header(path) == ANONYMOUS
 
 
 def test_file_that_cannot_be_opened(tmp_path):

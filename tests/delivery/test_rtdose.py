@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
-from helpers.dicom_objects import SYNTAXES, linear, positions, rtdose, rtplan, save, uid
+from helpers.dicom_objects import FORMS, SYNTAXES, linear, positions, rtdose, rtplan, save, uid, without_part10
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.data import get_testdata_file
@@ -58,6 +58,44 @@ def assert_reads_back(volume: Volume, dataset, offsets) -> None:
 def test_every_encoding_of_the_pixels(tmp_path, syntax, bits):
     dataset = rtdose(bits=bits)
     assert_reads_back(read(dataset, tmp_path, syntax), dataset, EVEN)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("syntax", ["implicit", "explicit", "big-endian"])
+def test_files_without_a_preamble(tmp_path, form, syntax):
+    path = without_part10(save(rtdose(), tmp_path / "RD", syntax), form)
+    dose = read_dose(path)
+    assert_reads_back(dose.volume, rtdose(), EVEN)
+    assert dose.digest == read_dose(save(rtdose(), tmp_path / "RD")).digest
+
+
+@pytest.mark.parametrize("bits", [16, 32])
+def test_signed_pixels_of_at_least_0(tmp_path, bits):
+    dataset = rtdose(lambda points: linear(points) / 2, PixelRepresentation=1, bits=bits)
+    volume = read(dataset, tmp_path)
+    np.testing.assert_allclose(volume.voxels, linear(world(volume)) / 2, atol=1e-3)
+
+
+@pytest.mark.parametrize("scaling", [1e-5, 0, None])
+def test_an_empty_dose_is_read(tmp_path, scaling):
+    """Oncentra's, which refers to all beams and has no dose in it."""
+    dose = read_dose(save(rtdose(lambda points: 0 * points[..., 0], DoseGridScaling=scaling), tmp_path / "RD"))
+    assert dose.volume.voxels.shape == (9, 8, 10)
+    assert not dose.volume.voxels.any()
+
+
+def test_number_of_planes_in_the_file(tmp_path):
+    assert read_dose(save(rtdose(offsets=UNEVEN), tmp_path / "RD")).planes == len(UNEVEN)
+    film = rtdose(offsets=(0.0,), SliceThickness=3.0, NumberOfFrames=None)
+    assert read_dose(save(film, tmp_path / "RD")).planes == 1
+
+
+def test_offsets_that_descend_from_minus_0(tmp_path):
+    """GammaPlan's."""
+    offsets = [-4.0 * plane for plane in range(10)]
+    dataset = rtdose(offsets=offsets)
+    dataset.GridFrameOffsetVector = ["-0.0", *(str(offset) for offset in offsets[1:])]
+    assert_reads_back(read(dataset, tmp_path), dataset, offsets)
 
 
 @pytest.mark.parametrize("axes", AXES)
@@ -148,7 +186,7 @@ def test_the_digest_knows_pixels_geometry_and_references_but_not_the_uid(tmp_pat
 REFUSED = {
     "rtdose.units": [{"DoseUnits": "RELATIVE"}, {"DoseUnits": None}, {"DoseUnits": "CGY"}],
     "rtdose.type": [{"DoseType": "ERROR", "PixelRepresentation": 1}, {"DoseType": None}],
-    "rtdose.signed": [{"PixelRepresentation": 1}],
+    "rtdose.signed": [{"PixelRepresentation": 1, "PixelData": np.full(720, -1, "<i4").tobytes()}],
     "rtdose.scaling": [{"DoseGridScaling": None}, {"DoseGridScaling": 0}, {"DoseGridScaling": -1e-6}],
     "rtdose.no_frame": [{"FrameOfReferenceUID": None}, {"FrameOfReferenceUID": ""}],
     "rtdose.no_pixels": [{"PixelData": None}],

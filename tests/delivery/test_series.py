@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from helpers.dicom_objects import FORMS, rtdose, rtplan, rtstruct, save, uid, without_part10
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, EnhancedMRImageStorage, RLELossless, generate_uid
 from scipy.spatial.transform import Rotation
 
-from ricenet.delivery.series import Series, index_delivery, read_series
+from ricenet.delivery.series import PatientFiles, Series, index_delivery, join_patients, read_series
 from ricenet.errors import InvalidInput, about
 from ricenet.phantoms.hospital import write_rtplan, write_series
 
@@ -121,6 +122,88 @@ def test_rle_series(tmp_path):
         dataset.save_as(path)
     (series,) = series_in(tmp_path)
     assert_equal(series, tmp_path, voxels(), affine())
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("syntax", ["implicit", "explicit", "big-endian"])
+@pytest.mark.parametrize("modality", ["MR", "CT"])
+def test_series_without_preambles(tmp_path, form, syntax, modality):
+    for path in write(tmp_path, modality=modality):
+        without_part10(save(pydicom.dcmread(path), path, syntax), form)
+    (series,) = series_in(tmp_path)
+    assert_equal(series, tmp_path, voxels(), affine())
+    assert not list(tmp_path.glob(".series-*"))
+
+
+def treatment(folder: Path, *, images: str = "a", rt: str = "a", number: int = 1, **ids: str | None) -> None:
+    """A CT of a patient, and dose, plan and structure set; `ids`: other PatientIDs of `dose`, `plan`, `structures`."""
+    frame, study = uid(f"frame {number}"), uid(f"study {number}")
+    headers = {"SeriesInstanceUID": uid(f"CT {number}"), "FrameOfReferenceUID": frame, "StudyInstanceUID": study}
+    if images:
+        write(folder / f"{number}", modality="CT", PatientID=images, **headers)
+    shared = {"PatientID": rt, "StudyInstanceUID": study}
+    name = f"{number}"
+    objects = {
+        "dose": rtdose(name=f"dose {name}", plans=(f"plan {name}",), **shared | {"FrameOfReferenceUID": frame}),
+        "plan": rtplan(f"plan {name}", **shared),
+        "structures": rtstruct(f"structures {name}", frame=f"frame {number}", **shared),
+    }
+    for kind, dataset in objects.items():
+        dataset.PatientID = ids.get(kind, rt)
+        save(dataset, folder / f"{kind} {number}")
+
+
+def counts(files: PatientFiles) -> tuple[int, int, int, int]:
+    return len(files.series), len(files.doses), len(files.plans), len(files.structures)
+
+
+def test_rt_objects_without_a_patient_belong_to_whom_they_share_a_study_or_frame_with(tmp_path):
+    treatment(tmp_path, images="a", rt="", number=1)
+    treatment(tmp_path, images="b", rt="b", number=2)
+    delivery = index_delivery(tmp_path)
+    assert {patient: counts(files) for patient, files in delivery.patients.items()} == {
+        "a": (1, 1, 1, 1),
+        "b": (1, 1, 1, 1),
+    }
+    assert [file.instance_uid for file in delivery.patients["a"].doses] == [uid("dose 1")]
+    assert (delivery.skipped, delivery.assigned) == ({}, 3)
+
+
+def test_a_plan_is_found_by_its_dose(tmp_path):
+    """The dose shares the frame of the CT alone, the plan nothing but a reference of the dose."""
+    treatment(tmp_path, images="a", rt="")
+    for kind, study in (("dose", "export"), ("plan", "other export"), ("structures", "third export")):
+        change(tmp_path / f"{kind} 1", StudyInstanceUID=uid(study))
+    delivery = index_delivery(tmp_path)
+    assert (counts(delivery.patients["a"]), delivery.assigned) == ((1, 1, 1, 1), 3)
+
+
+def test_rt_objects_that_could_belong_to_two_patients_belong_to_none(tmp_path):
+    treatment(tmp_path, images="a", rt="")
+    treatment(tmp_path, images="b", rt="b", number=2)
+    change(tmp_path / "dose 2", FrameOfReferenceUID=uid("frame 1"))
+    delivery = index_delivery(tmp_path)
+    assert counts(delivery.patients["a"]) == (1, 0, 1, 0)
+    assert delivery.skipped == {"RT objects without PatientID": 2}
+
+
+def test_rt_objects_of_nobody_are_counted(tmp_path):
+    treatment(tmp_path, images="", rt="", number=1)
+    treatment(tmp_path, images="b", rt="b", number=2)
+    delivery = index_delivery(tmp_path)
+    assert list(delivery.patients) == ["b"]
+    assert (delivery.skipped, delivery.assigned) == ({"RT objects without PatientID": 3}, 0)
+
+
+def test_a_patient_delivered_under_two_ids(tmp_path):
+    treatment(tmp_path, images="a", rt="a_RT")
+    patients = index_delivery(tmp_path).patients
+    assert {patient: counts(files) for patient, files in patients.items()} == {"a": (1, 0, 0, 0), "a_RT": (0, 1, 1, 1)}
+    assert patients["a"].links & patients["a_RT"].links == {uid("study 1"), uid("frame 1")}
+    joined = join_patients([patients["a"], patients["a_RT"]])
+    assert counts(joined) == (1, 1, 1, 1)
+    assert len(joined.rt_files) == 3
+    assert joined.links == patients["a"].links | patients["a_RT"].links
 
 
 @pytest.mark.parametrize(
@@ -310,7 +393,8 @@ def test_what_is_no_image_is_counted(tmp_path):
     (tmp_path / "noise.dcm").write_bytes(b"\0" * 128 + b"DICM" + np.random.default_rng(0).bytes(3000))
     delivery = index_delivery(tmp_path)
     assert delivery.skipped == {
-        "not DICOM": 2,
+        "not DICOM": 1,
+        "looks like DICOM but cannot be read": 1,
         "damaged": 2,
         "DICOM of an unknown class": 1,
     }

@@ -1,4 +1,4 @@
-"""RTDOSE and RTPLAN files from an analytic dose, in every variant that the standard allows; the real reader opens them.
+"""RTDOSE from an analytic dose, RTPLAN and RTSTRUCT, in every variant that is allowed; the real reader opens them.
 
 Pixels are placed one by one with DICOM PS3.3 equation C.7.6.2.1-1, in LPS, independently of ricenet.
 """
@@ -12,15 +12,25 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless, generate_uid
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+    generate_uid,
+)
 from pydicom.valuerep import DSfloat
 
 DOSE, PLAN = "1.2.840.10008.5.1.4.1.1.481.2", "1.2.840.10008.5.1.4.1.1.481.5"
+STRUCTURES = "1.2.840.10008.5.1.4.1.1.481.3"
+FORMS = ("bare", "meta alone", "no DICM", "preamble alone", "DICM first", "no meta")
 SYNTAXES = {
     "implicit": ImplicitVRLittleEndian,
     "explicit": ExplicitVRLittleEndian,
     "big-endian": ExplicitVRBigEndian,
     "rle": RLELossless,
+    "deflated": DeflatedExplicitVRLittleEndian,
 }
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 Dose = Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -94,11 +104,7 @@ def rtdose(
     dataset.PixelData = stored.astype(f"<u{bits // 8}").tobytes()
     dataset["PixelData"].VR = "OW"
     dataset.ReferencedRTPlanSequence = [_reference(plan, fraction_group, beams) for plan in plans]
-    for keyword, value in attributes.items():
-        setattr(dataset, keyword, value)
-        if value is None:
-            delattr(dataset, keyword)
-    return dataset
+    return _set(dataset, attributes)
 
 
 def rtplan(
@@ -108,8 +114,24 @@ def rtplan(
     targets_gy: Sequence[float] = (60.0,),
     approval: str = "APPROVED",
     setup_beams: Sequence[int] = (),
+    target_types: Sequence[str | None] = (),
+    linked: dict[int, dict[int, float | None]] | None = None,
+    beam_doses_gy: dict[int, float] | None = None,
+    **attributes: Any,
 ) -> Dataset:
-    """An RTPLAN dataset; groups: fraction group number -> (fractions planned, beam numbers)."""
+    """An RTPLAN dataset.
+
+    Args:
+        name: of the object.
+        groups: fraction group number -> (fractions planned, beam numbers).
+        targets_gy: of the targets; their reference numbers count from 1.
+        approval: as the standard writes it.
+        setup_beams: in every group.
+        target_types: DoseReferenceStructureType of each target; None: absent, as by default.
+        linked: group number -> numbers of the targets it refers to -> Gy that the group gives itself, or None.
+        beam_doses_gy: beam number -> BeamDose of one fraction.
+        attributes: set last; None removes one.
+    """
     dataset = _object(PLAN, name, "RTPLAN")
     dataset.RTPlanDate = "20200203"
     dataset.ApprovalStatus = approval
@@ -124,12 +146,35 @@ def rtplan(
         _item(
             FractionGroupNumber=number,
             NumberOfFractionsPlanned=fractions,
-            ReferencedBeamSequence=[_item(ReferencedBeamNumber=beam) for beam in (*beams, *setup_beams)],
+            ReferencedBeamSequence=[_beam(beam, beam_doses_gy or {}) for beam in (*beams, *setup_beams)],
+            **_links((linked or {}).get(number, {})),
         )
         for number, (fractions, beams) in (groups or {1: (30, (1, 2))}).items()
     ]
     dataset.BeamSequence = [_item(BeamNumber=beam, TreatmentDeliveryType="SETUP") for beam in setup_beams]
-    return dataset
+    for number, reference in enumerate(dataset.DoseReferenceSequence, start=1):
+        reference.DoseReferenceNumber = number
+    for reference, kind in zip(dataset.DoseReferenceSequence, target_types, strict=False):
+        if kind is not None:
+            reference.DoseReferenceStructureType = kind
+    return _set(dataset, attributes)
+
+
+def rtstruct(
+    name: str = "structures", *, frame: str = "planning", series: Sequence[str] = ("planning CT",), **attributes: Any
+) -> Dataset:
+    """The header of an RTSTRUCT, and a contour that only its own reader needs."""
+    dataset = _object(STRUCTURES, name, "RTSTRUCT")
+    dataset.StructureSetLabel = "SECRET"
+    study = _item(ReferencedSOPClassUID="1.2.840.10008.3.1.2.3.1", ReferencedSOPInstanceUID=uid("study"))
+    study.RTReferencedSeriesSequence = [_item(SeriesInstanceUID=uid(each)) for each in series]
+    dataset.ReferencedFrameOfReferenceSequence = [
+        _item(FrameOfReferenceUID=uid(frame), RTReferencedStudySequence=[study])
+    ]
+    dataset.StructureSetROISequence = [_item(ROINumber=1, ReferencedFrameOfReferenceUID=uid(frame), ROIName="SECRET")]
+    contour = _item(ContourGeometricType="CLOSED_PLANAR", NumberOfContourPoints=3, ContourData=[0, 0, 0] * 3)
+    dataset.ROIContourSequence = [_item(ReferencedROINumber=1, ContourSequence=[contour])]
+    return _set(dataset, attributes)
 
 
 def save(dataset: Dataset, path: Path, syntax: str = "explicit") -> Path:
@@ -139,7 +184,7 @@ def save(dataset: Dataset, path: Path, syntax: str = "explicit") -> Path:
     dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     dataset.file_meta.TransferSyntaxUID = SYNTAXES[syntax]
-    if syntax in ("rle", "big-endian"):
+    if syntax in ("rle", "big-endian") and "PixelData" in dataset:
         width = dataset.BitsAllocated // 8
         dataset.PixelData = np.frombuffer(dataset.PixelData, f"<u{width}").astype(f">u{width}").tobytes()
     if syntax == "rle":
@@ -147,6 +192,24 @@ def save(dataset: Dataset, path: Path, syntax: str = "explicit") -> Path:
         dataset.PixelData = encapsulate([_run_lengths(frame) for frame in frames])
         dataset["PixelData"].is_undefined_length = True
     dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+def without_part10(path: Path, form: str) -> Path:
+    """Take from a file what PS3.10 puts before the data set, as `form` says; writers leave out any of it."""
+    content = path.read_bytes()
+    end = 144 + int.from_bytes(content[140:144], "little")
+    meta, data = content[132:end], content[end:]
+    forms = {
+        "bare": data,  # Monaco, XiO
+        "meta alone": meta + data,
+        "no DICM": bytes(132) + meta + data,
+        "preamble alone": bytes(128) + data,
+        "DICM first": b"DICM" + meta + data,
+        "no meta": bytes(128) + b"DICM" + data,
+    }
+    assert list(forms) == list(FORMS)
+    path.write_bytes(forms[form])
     return path
 
 
@@ -173,6 +236,29 @@ def _object(sop_class: str, name: str, modality: str) -> Dataset:
     dataset.SOPClassUID, dataset.SOPInstanceUID = sop_class, uid(name)
     dataset.Modality, dataset.PatientID, dataset.PatientName = modality, "SECRET-ID", "SECRET^NAME"
     dataset.StudyInstanceUID, dataset.SeriesInstanceUID = uid("study"), uid(f"series of {name}")
+    return dataset
+
+
+def _beam(number: int, doses_gy: dict[int, float]) -> Dataset:
+    dose = {"BeamDose": decimal(doses_gy[number])} if number in doses_gy else {}
+    return _item(ReferencedBeamNumber=number, **dose)
+
+
+def _links(targets: dict[int, float | None]) -> dict[str, Any]:
+    if not targets:
+        return {}
+    references = []
+    for number, dose_gy in targets.items():
+        own = {} if dose_gy is None else {"TargetPrescriptionDose": decimal(dose_gy)}
+        references.append(_item(ReferencedDoseReferenceNumber=number, **own))
+    return {"ReferencedDoseReferenceSequence": references}
+
+
+def _set(dataset: Dataset, attributes: dict[str, Any]) -> Dataset:
+    for keyword, value in attributes.items():
+        setattr(dataset, keyword, value)
+        if value is None:
+            delattr(dataset, keyword)
     return dataset
 
 
