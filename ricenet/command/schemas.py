@@ -63,6 +63,12 @@ class DoseLimitsConfig:
 
 
 @dataclass
+class StructureRuleConfig:
+    name: str
+    matches: str
+
+
+@dataclass
 class IntakeConfig:
     """How one patient's DICOM is read: the keys of conf/ingest.yaml that ricenet.predict has a use for, too."""
 
@@ -72,6 +78,7 @@ class IntakeConfig:
     contrast_in_description: str
     never: str
     rules: list[RuleConfig]
+    structures: list[StructureRuleConfig]
 
 
 @dataclass

@@ -83,12 +83,58 @@ class TreatmentRecord(Record):
     lies_in_the_frame_of: str
 
 
+class StructureRecord(Record):
+    """One mask of structures/: which of the structure set's structures it is made of.
+
+    Attributes:
+        name: of the rule.
+        numbers: ROI Number of each.
+        ml: its volume, also of what lies outside the image.
+        notes: what of its contours was not taken as it stands.
+    """
+
+    name: str
+    numbers: list[int]
+    ml: float
+    notes: list[str] = Field(default_factory=list)
+
+
+class LeftOutStructure(Record):
+    """A structure that is not read, and why.
+
+    Attributes:
+        number: ROI Number.
+        name: of the rule that matched; empty where none did: the planning system's own may name a patient.
+        type: RT ROI Interpreted Type, a defined term of DICOM.
+    """
+
+    number: int
+    name: str
+    type: str
+    reason: str
+
+
+class StructuresRecord(Record):
+    """The structures of one RTSTRUCT.
+
+    Attributes:
+        structure_set: key of the RTSTRUCT; empty where nobody gave one.
+        lies_in_the_frame_of: role of the image on which the masks lie.
+    """
+
+    used: list[StructureRecord]
+    left_out: list[LeftOutStructure]
+    structure_set: str = ""
+    lies_in_the_frame_of: str = ""
+
+
 class SelectionRecord(Record):
     """What was taken of a delivery for one case, and what there was; of a case with a problem the series alone."""
 
     images: dict[str, ImageRecord] = Field(default_factory=dict)
     series: list[SeriesRecord] = Field(default_factory=list)
     dose: TreatmentRecord | None = None
+    structures: StructuresRecord | None = None
 
 
 class CaseColumns(Record):
@@ -115,7 +161,7 @@ class CaseIngestRecord(Record):
 
     Attributes:
         digest: of all that decides the case; the same digest need not be ingested again.
-        images, series, dose: as in SelectionRecord.
+        images, series, dose, structures: as in SelectionRecord.
         sha256: of the case's files by name.
     """
 
@@ -125,6 +171,7 @@ class CaseIngestRecord(Record):
     images: dict[str, ImageRecord] = Field(default_factory=dict)
     series: list[SeriesRecord] = Field(default_factory=list)
     dose: TreatmentRecord | None = None
+    structures: StructuresRecord | None = None
     columns: CaseColumns | None = None
     sha256: dict[str, str] = Field(default_factory=dict)
     problem: ProblemRecord | None = None

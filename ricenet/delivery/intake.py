@@ -12,7 +12,7 @@ import numpy as np
 
 from ricenet.cohort.pseudonyms import pseudonym
 from ricenet.command.atomic import file_hash
-from ricenet.command.schemas import IntakeConfig, RuleConfig
+from ricenet.command.schemas import IntakeConfig, RuleConfig, StructureRuleConfig
 from ricenet.delivery.ingest_record import CaseColumns, ImageRecord, SelectionRecord, SeriesRecord, TreatmentRecord
 from ricenet.delivery.label_table import LabelRow
 from ricenet.delivery.public_cohorts import Entry
@@ -28,6 +28,7 @@ from ricenet.delivery.roles import (
 )
 from ricenet.delivery.rtdose import read_dose
 from ricenet.delivery.rtplan import RtPlan, read_plan
+from ricenet.delivery.rtstruct import check_structure_rules
 from ricenet.delivery.series import PatientFiles, Series, read_series
 from ricenet.delivery.treatment import Treatment, combine_doses
 from ricenet.errors import InvalidInput, about
@@ -46,6 +47,7 @@ class IntakeSettings:
         dose: whether a case must have one.
         alpha_beta: Gy, of EQD2; None: physical dose.
         dose_limits: of a treatment's physical dose.
+        structures: which structures of the plan's RTSTRUCT become masks, and under which names.
     """
 
     rules: tuple[RuleConfig, ...]
@@ -54,6 +56,7 @@ class IntakeSettings:
     dose: bool
     alpha_beta: float | None
     dose_limits: DoseLimits = field(default_factory=preset)
+    structures: tuple[StructureRuleConfig, ...] = ()
 
 
 def intake_settings(cfg: IntakeConfig, dose: bool) -> IntakeSettings:
@@ -66,17 +69,20 @@ def intake_settings(cfg: IntakeConfig, dose: bool) -> IntakeSettings:
         WrongUsage: a rule, a pattern or a limit is invalid.
     """
     check_rules(cfg.rules)
+    check_structure_rules(cfg.structures)
     for name in ("contrast_in_description", "never"):
         check_pattern(name, getattr(cfg, name))
     wording = Wording(cfg.contrast_in_description, cfg.never)
     limits = limits_from(cfg.dose_limits)
-    return IntakeSettings(tuple(cfg.rules), wording, cfg.event_tolerance_days, dose, cfg.alpha_beta, limits)
+    rules, structures = tuple(cfg.rules), tuple(cfg.structures)
+    return IntakeSettings(rules, wording, cfg.event_tolerance_days, dose, cfg.alpha_beta, limits, structures)
 
 
 @dataclass(frozen=True)
 class Intake:
     """volumes by role (post, event, rd, planning, brain_mask); columns of cohort.csv; what the record says.
 
+    `structures` are masks by name, in the frame of the planning image or, without one, of post.
     With a `problem` there are no volumes and no columns: the case cannot be used, the record says what there was.
     """
 
@@ -84,6 +90,7 @@ class Intake:
     columns: CaseColumns | None = None
     record: SelectionRecord = field(default_factory=SelectionRecord)
     problem: InvalidInput | None = None
+    structures: dict[str, Volume] = field(default_factory=dict)
 
 
 def from_nifti(entry: Entry, subject: str, settings: IntakeSettings) -> Intake:

@@ -23,7 +23,7 @@ SUB_ROWS = 16  # rows in a voxel along which areas are summed; along a row they 
 FLAT_MM = 0.1  # a contour that leaves its plane by less lies in it; two planes that are nearer are one
 FULL, EMPTY = 0.999, 0.001  # of a voxel
 MAX_GAP = 1.5  # steps to the next plane that are still one shape
-UNEVEN_GAP = 3.0  # the same where the other structures have no plane between either: an uneven stack
+UNEVEN_GAP = 3.0  # the same where no other structure has a plane between either: an uneven stack
 MARGIN = 2  # voxels around a shape
 
 
@@ -64,14 +64,14 @@ class _Grid:
 
 
 def fill_contours(
-    contours: Sequence[Points], image: Volume, others: Sequence[Points] = (), *, exclusive: bool = False
+    contours: Sequence[Points], image: Volume, middles: Points | None = None, *, exclusive: bool = False
 ) -> Filled:
     """Fill the contours of one structure on the grid of `image`.
 
     Args:
         contours: each (n, 3) RAS+ mm, closed, in parallel planes.
         image: where the shape is drawn; its voxels are not looked at.
-        others: contours of the same structure set's other structures, which tell where slices are.
+        middles: (n, 3) of all contours of the structure set, this structure's too: they tell where slices are.
         exclusive: what several contours of a plane overlap in lies outside (CLOSEDPLANAR_XOR). Otherwise contours that
             cross are joined; one inside another is a hole either way.
 
@@ -89,12 +89,12 @@ def fill_contours(
     axis = _axis_across(kept, image)
     if axis is None:
         own = _own_grid(kept, image)
-        filled = fill_contours(kept, own, others, exclusive=exclusive)
+        filled = fill_contours(kept, own, middles, exclusive=exclusive)
         mask = resample(filled.mask, image.voxels.shape, image.world_from_voxel)
         outside = max(0.0, 1 - _ml(Volume(mask, image.world_from_voxel)) / filled.ml)
         outside = outside if outside > 0.01 else 0.0  # what sampling alone loses
         return Filled(Volume(mask, image.world_from_voxel), filled.ml, outside, (*notes, *filled.notes))
-    return _fill_along(axis, kept, image, others, exclusive, notes)
+    return _fill_along(axis, kept, image, middles, exclusive, notes)
 
 
 def _area(points: Points) -> float:
@@ -130,7 +130,7 @@ def _own_grid(contours: Sequence[Points], image: Volume) -> Volume:
     step = float(image.spacing_mm.min())
     places = np.concatenate(list(contours)) @ axes
     first, last = places.min(0) - MARGIN * step, places.max(0) + MARGIN * step
-    at = _plane_positions([points @ normal for points in contours])
+    at = _plane_positions([float((points @ normal).mean()) for points in contours])
     beyond = max([*np.diff(at), float(image.spacing_mm.max())])  # the last planes reach beyond themselves
     first[2] -= beyond
     last[2] += beyond
@@ -151,14 +151,14 @@ def _check_size(shape: NDArray[np.int_]) -> None:
         )
 
 
-def _plane_positions(along: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """mm along the normal of the planes on which contours lie, in order."""
-    at = np.sort([float(each.mean()) for each in along])
+def _plane_positions(along_mm: Sequence[float]) -> NDArray[np.float64]:
+    """The planes on which contours lie, in order, from where each contour lies along their normal."""
+    at = np.sort(np.array(along_mm, dtype=np.float64))
     return at[np.concatenate([[True], np.diff(at) > FLAT_MM])]
 
 
 def _fill_along(
-    axis: int, contours: Sequence[Points], image: Volume, others: Sequence[Points], exclusive: bool, notes: list[str]
+    axis: int, contours: Sequence[Points], image: Volume, middles: Points | None, exclusive: bool, notes: list[str]
 ) -> Filled:
     grid = _grid(axis, image)
     places = [_in_voxels(points, grid) for points in contours]
@@ -167,13 +167,13 @@ def _fill_along(
         np.ceil([p[:, :2].max(0) for p in places]).max(0).astype(int) + MARGIN,
     )
     box = (int(high[0] - low[0] + 1), int(high[1] - low[1] + 1))
-    at = _plane_positions([p[:, 2] * grid.spacing_mm[2] for p in places])
+    at = _plane_positions([float(p[:, 2].mean() * grid.spacing_mm[2]) for p in places])
     _check_size(np.array([*box, len(at)]))
     planes = []
     for at_mm in at:
         polygons = [p[:, :2] - low for p in places if abs(p[:, 2].mean() * grid.spacing_mm[2] - at_mm) <= FLAT_MM]
         planes.append(_Plane(float(at_mm), polygons, _cover(polygons, box, exclusive, notes)))
-    runs, gaps = _runs(planes, _slices_of_others(others, axis, image, grid))
+    runs, gaps = _runs(planes, _slices_mm(middles, grid))
     if gaps:
         notes.append(f"{gaps} gaps between its planes were left empty")
     first, shape = _stack(runs, grid)
@@ -270,11 +270,11 @@ def _crossings(polygons: Sequence[Points], n_rows: int) -> tuple[NDArray[np.int_
     return rows, starts[edge, 0] + along * (ends - starts)[edge, 0]
 
 
-def _slices_of_others(others: Sequence[Points], axis: int, image: Volume, grid: _Grid) -> NDArray[np.float64]:
-    """mm along the normal at which other structures have contours."""
-    flat = [points for points in others if len(points) and _axis_across([points], image) == axis]
-    at = [_in_voxels(points, grid)[:, 2] * grid.spacing_mm[2] for points in flat]
-    return _plane_positions(at) if at else np.empty(0)
+def _slices_mm(middles: Points | None, grid: _Grid) -> NDArray[np.float64]:
+    """mm along the normal at which any structure has a contour."""
+    if middles is None or not len(middles):
+        return np.empty(0)
+    return _plane_positions(list(_in_voxels(middles, grid)[:, 2] * grid.spacing_mm[2]))
 
 
 def _runs(planes: list[_Plane], slices_mm: NDArray[np.float64]) -> tuple[list[list[_Plane]], int]:

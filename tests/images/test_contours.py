@@ -170,9 +170,9 @@ def test_a_plane_that_lacks_its_contour_is_a_gap_even_if_it_is_one_slice():
 def test_uneven_slices_are_one_shape_where_the_whole_structure_set_steps_like_that():
     slices = [-21.0, -14, -7, -3.5, 0, 3.5, 7, 14, 21]
     contours = [square(-10, 10, z) for z in slices[1:]]
-    head = [square(-35, 35, z) for z in slices]
+    middles = np.array([(0.0, 0, z) for z in slices])  # of the outline of the head, say
     drawn = image((0.977, 0.977, 3.5), (84, 84, 30), (-40, -41, -42))
-    filled = fill_contours(contours, drawn, others=head)
+    filled = fill_contours(contours, drawn, middles)
     assert filled.notes == ()
     # From half a step below the first plane to half a step above the last one.
     assert filled.ml * 1000 == pytest.approx(400 * (3.5 + 35 + 3.5), rel=3e-3)
