@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,22 @@ CHANNELS = ["post", "event", "rd"]
 @pytest.fixture
 def grid(tmp_path: Path) -> tuple[Path, Folds]:
     return write_tiny_grid(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def explained_grid(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Folds]:
+    """A grid with every case explained. Read only: `own_explained` is a copy to change."""
+    run, folds = write_tiny_grid(tmp_path_factory.mktemp("explained"))
+    explain(run, NAME, "all", settings())
+    return run, folds
+
+
+@pytest.fixture
+def own_explained(explained_grid: tuple[Path, Folds], tmp_path: Path) -> tuple[Path, Folds]:
+    """A copy of the explained grid that a test may change."""
+    run, folds = explained_grid
+    shutil.copytree(run.parent, tmp_path, dirs_exist_ok=True)
+    return tmp_path / run.name, folds
 
 
 def settings(**changed: Any) -> ExplainSettings:
@@ -96,9 +113,8 @@ def mapped(grid: tuple[Path, Folds], **changed: Any) -> CaseMap:
     return map_case(scene, [model], asked, "0" * 64, case.name)
 
 
-def test_every_case_is_explained_by_models_that_did_not_see_it(grid: tuple[Path, Folds]) -> None:
-    run, folds = grid
-    explain(run, NAME, "all", settings())
+def test_every_case_is_explained_by_models_that_did_not_see_it(explained_grid: tuple[Path, Folds]) -> None:
+    run, folds = explained_grid
     for case in folds.cases:
         members = [0, 1] if case.split == "test" else [folds.fold_of[case.case_key]]
         record, image = record_of(run, case.case_key), read_map(run, case.case_key)
@@ -134,11 +150,10 @@ def test_every_case_is_explained_by_models_that_did_not_see_it(grid: tuple[Path,
     assert str(run) not in "".join(path.read_text() for path in run.rglob("explanation/**/*.json"))
 
 
-def test_what_did_not_change_is_kept_and_what_did_is_made_again(grid: tuple[Path, Folds]) -> None:
-    run, folds = grid
+def test_what_did_not_change_is_kept_and_what_did_is_made_again(own_explained: tuple[Path, Folds]) -> None:
+    run, folds = own_explained
     case = folds.validation(0)[0]
     folder = run / "explanation" / NAME / case.case_key
-    explain(run, NAME, case.case_key, settings())
     made = (folder / "occlusion.json").stat().st_mtime_ns
     cohort = run / "explanation" / NAME / "cohort.png"
     drawn = cohort.stat().st_mtime_ns
@@ -147,7 +162,7 @@ def test_what_did_not_change_is_kept_and_what_did_is_made_again(grid: tuple[Path
     assert cohort.stat().st_mtime_ns == drawn
 
     def explained_at(**changed: Any) -> int:
-        explain_alone(grid, **changed)
+        explain_alone(own_explained, **changed)
         return (folder / "occlusion.json").stat().st_mtime_ns
 
     first = explained_at()
@@ -171,14 +186,15 @@ def test_what_did_not_change_is_kept_and_what_did_is_made_again(grid: tuple[Path
     assert explained_at() > retrained
 
 
+@pytest.mark.slow
 def test_one_map_per_channel(grid: tuple[Path, Folds]) -> None:
     run, folds = grid
-    case = folds.validation(1)[0]
+    case = folds.validation(0)[0]
     path = run.parent / "cases" / case.folder / "volume.npy"
     volume = np.load(path)
     volume[2] = 0
     np.save(path, volume)
-    explain(run, NAME, case.case_key, settings(per_channel=True))
+    explain_alone(grid, per_channel=True)
     maps = {name: read_map(run, case.case_key, f"occlusion_{name}").get_fdata() for name in CHANNELS}
     assert not maps["rd"].any(), "a channel that is at the fill everywhere cannot be blanked"
     assert all(np.abs(maps[name]).max() > 1e-4 for name in ("post", "event"))
@@ -192,7 +208,8 @@ def test_one_map_per_channel(grid: tuple[Path, Folds]) -> None:
 def test_shuffled_weights_perturbation_and_agreement_of_folds(grid: tuple[Path, Folds]) -> None:
     run, folds = grid
     validation, test = folds.validation(0)[0], folds.test()[0]
-    explain(run, NAME, [validation.case_key, test.case_key], settings(randomised=True, curves=True))
+    keys = [validation.case_key, test.case_key]
+    explain(run, NAME, keys, settings(randomised=True, curves=True, per_channel=True))
     for case in (validation, test):
         record = record_of(run, case.case_key)
         maps = [read_map(run, case.case_key, name).get_fdata() for name in ("occlusion", "randomised")]
@@ -213,16 +230,16 @@ def test_shuffled_weights_perturbation_and_agreement_of_folds(grid: tuple[Path, 
     assert (run / "explanation" / "curves.png").stat().st_size > 10_000
 
 
-def test_a_mask_counts_as_the_lesion_and_changes_the_record(grid: tuple[Path, Folds]) -> None:
-    run, folds = grid
+def test_a_mask_counts_as_the_lesion_and_changes_the_record(own_explained: tuple[Path, Folds]) -> None:
+    run, folds = own_explained
     case = folds.validation(0)[0]
-    explain_alone(grid)
+    assert record_of(run, case.case_key)["brain_share"]["lesion"] < 1
     affine = read_map(run, case.case_key).affine
     brain = np.load(run.parent / "cases" / case.folder / "brain.npy")
     folder = run.parent / "masks" / case.case_key
     folder.mkdir(parents=True)
     nibabel.save(nibabel.Nifti1Image(brain.astype(np.uint8), affine), folder / "lesion.nii.gz")
-    explain_alone(grid, masks=run.parent / "masks")
+    explain_alone(own_explained, masks=run.parent / "masks")
     assert record_of(run, case.case_key)["brain_share"]["lesion"] == 1.0
     assert str(folder) not in json.dumps(record_of(run, case.case_key))
 
@@ -245,11 +262,13 @@ def test_refinement_adds_cubes_and_bf16_says_its_error(grid: tuple[Path, Folds])
 
 
 def test_records_of_another_version_are_left_out_and_made_again(
-    grid: tuple[Path, Folds], caplog: pytest.LogCaptureFixture
+    own_explained: tuple[Path, Folds], caplog: pytest.LogCaptureFixture
 ) -> None:
-    run, folds = grid
+    run, folds = own_explained
     old, new = (case.case_key for case in folds.validation(0)[:2])
-    explain(run, NAME, old, settings())
+    for case in folds.cases:
+        if case.case_key != old:
+            shutil.rmtree(run / "explanation" / NAME / case.case_key)
     path = run / "explanation" / NAME / old / "occlusion.json"
     path.write_text(json.dumps({name: value for name, value in record_of(run, old).items() if name != "version"}))
     explain(run, NAME, new, settings())
