@@ -41,7 +41,7 @@ MORE_COLUMNS = ("post_day", "event_day", "scanner_post", "scanner_event")
 RECORD = "ingest.json"
 LIMIT_MINUTES = 30.0  # of one case
 MEMORY_GB = 8.0  # of one case
-INGEST_VERSION = 1  # part of every case's digest: raise it when the same delivery gives other volumes
+INGEST_VERSION = 2  # part of every case's digest: raise it when the same delivery gives other volumes
 
 
 @dataclass(frozen=True)
@@ -142,6 +142,9 @@ def ingest(
         _write_tables(out, [_row(task, records.get(task.key), keep) for task in tasks], records, unused, keep)
         _remove_others(out, set(records))
     problems = [problem for task in requested if (problem := records[task.key].problem) is not None]
+    for task in requested:
+        for text in _remarks(records[task.key]):
+            log.warning("%s: %s", task.name, text)
     log.info(
         "%d cases ready, %d excluded by the label table", len(requested) - len(problems), len(tasks) - len(requested)
     )
@@ -151,6 +154,19 @@ def ingest(
             f"{len(problems)} of {len(requested)} cases were refused; the rest are in the cohort. The refused ones are "
             f"in cohort.csv with the reason, and <case>/{RECORD} lists what there was to choose from:\n{lines}"
         )
+
+
+def _remarks(record: "CaseIngestRecord") -> list[str]:
+    """What somebody should know of the doses of a case that is in: one line of what was left out, one of the rest."""
+    from ricenet.delivery.rt_objects import left_out
+
+    if record.dose is None:
+        return []
+    others = left_out(record.rt_objects)
+    return [
+        *([f"doses left out: {others}"] if others else []),
+        *(["; ".join(record.dose.flags)] if record.dose.flags else []),
+    ]
 
 
 def _find(delivery: Path, rows: list[LabelRow], layout: str, keys: Keys) -> tuple[list[Task], "UnusedRecord"]:
@@ -296,9 +312,12 @@ def _write_tables(
 ) -> None:
     """cohort.csv, manifest.sha256 (as sha256sum writes it) and ingest.json, each in one step."""
     from ricenet.delivery.ingest_record import CohortIngestRecord
+    from ricenet.delivery.rt_objects import left_out
 
     table = io.StringIO()
-    writer = csv.DictWriter(table, [*COLUMNS, *MORE_COLUMNS, *keep], restval="", lineterminator="\n")
+    header = [*COLUMNS, *MORE_COLUMNS, *keep]
+    header += sorted({name for row in rows for name in row} - {*header})  # rd_2 and planning_2, where a case has them
+    writer = csv.DictWriter(table, header, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     hashes = {f"{record.case}/{name}": sha for record in records.values() for name, sha in record.sha256.items()}
@@ -309,6 +328,7 @@ def _write_tables(
         ready=sum(record.problem is None for record in records.values()),
         excluded=Counter(str(row["excluded_because"]) for row in rows if row["excluded_because"]),
         flags={record.case: record.dose.flags for record in records.values() if record.dose and record.dose.flags},
+        doses_left_out={record.case: text for record in records.values() if (text := left_out(record.rt_objects))},
         delivery=unused,
     ).write(out / RECORD)
     replace_file(out / "cohort.csv", table.getvalue())

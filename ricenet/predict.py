@@ -37,7 +37,16 @@ ONE_PATIENT = (
     "post_date", "event_date", "radiotherapy_start", "post_series", "event_series", "planning_series", "fractions",
     "prescription_gy",
 )  # fmt: skip
-POSITIVE = ("cube_mm", "stride_mm", "refine_mm", "batch_size", "threads", "fractions", "prescription_gy")
+POSITIVE = (
+    "cube_mm",
+    "stride_mm",
+    "refine_mm",
+    "batch_size",
+    "threads",
+    "fractions",
+    "delivered_fractions",
+    "prescription_gy",
+)
 CHOICES = {
     "accelerator": ("auto", "cpu", "gpu"),
     "precision": ("fp32", "bf16"),
@@ -126,12 +135,22 @@ def _named(values: Mapping[str, Any], given: bool) -> str:
 
 
 def _details(cfg: PredictConfig) -> "PatientDetails":
+    from ricenet.delivery.label_table import split_keys
     from ricenet.prediction.new_patient import PatientDetails
 
-    dates = {name: _date(name, getattr(cfg, name)) for name in ("post_date", "event_date", "radiotherapy_start")}
     series = {role: getattr(cfg, f"{role}_series") for role in ("post", "event", "planning")}
-    choice = {role: key for role, key in series.items() if key}
-    return PatientDetails(**dates, fractions=cfg.fractions, prescription_gy=cfg.prescription_gy, choice=choice)
+    return PatientDetails(
+        post_date=_date("post_date", cfg.post_date),
+        event_date=_date("event_date", cfg.event_date),
+        radiotherapy_start=_date("radiotherapy_start", cfg.radiotherapy_start),
+        fractions=cfg.fractions,
+        prescription_gy=cfg.prescription_gy,
+        choice={role: key for role, key in series.items() if key},
+        doses=split_keys(cfg.doses or ""),
+        plans=split_keys(cfg.plans or ""),
+        exclude_doses=split_keys(cfg.exclude_doses or ""),
+        delivered_fractions=cfg.delivered_fractions,
+    )
 
 
 def _date(name: str, text: str | None) -> date | None:

@@ -74,6 +74,7 @@ class IntakeConfig:
 
     dose_limits: DoseLimitsConfig
     alpha_beta: float | None
+    dose_type: str
     event_tolerance_days: int
     contrast_in_description: str
     never: str
@@ -297,7 +298,11 @@ class PredictConfig:
     post_series: str | None
     event_series: str | None
     planning_series: str | None
+    doses: str | None
+    plans: str | None
+    exclude_doses: str | None
     fractions: int | None
+    delivered_fractions: int | None
     prescription_gy: float | None
     ingest: str | None
     brain: str | None

@@ -43,10 +43,48 @@ class ImageRecord(Record):
     candidates: list[str] = Field(default_factory=list)
 
 
+class RtObjectRecord(Record):
+    """One RT object of the patient, and what was done with it.
+
+    Attributes:
+        object: its pseudonym, by which the label table and ricenet.predict choose it.
+        kind: RTDOSE, RTPLAN or RTSTRUCT.
+        status: used, left out, unreadable, undecided (the case was refused before), or listed (nothing to decide).
+        reason: why it was left out, or cannot be read.
+        day: of the plan's date, as in SeriesRecord; None where there is no date or no origin.
+        frame: frames of reference are numbered from 1 in the order of this list; None where the object has none.
+        images_in_frame: whether an image of the delivery lies in its frame of reference.
+        summation, dose_type, max_gy, shape, spacing_mm: of an RTDOSE, as stored.
+        plans: pseudonyms of the RTPLANs that it refers to; also of those that were not delivered.
+        fractions, prescription_gy, approval: of an RTPLAN.
+    """
+
+    object: str
+    kind: str
+    status: str
+    reason: str = ""
+    day: int | None = None
+    frame: int | None = None
+    images_in_frame: bool | None = None
+    summation: str = ""
+    dose_type: str = ""
+    max_gy: float | None = None
+    shape: tuple[int, int, int] | None = None
+    spacing_mm: tuple[float, float, float] | None = None
+    plans: list[str] = Field(default_factory=list)
+    fractions: int | None = None
+    prescription_gy: float | None = None
+    approval: str = ""
+
+
 class DoseRecord(Record):
-    """One RTDOSE: doses and plans are numbered in the order of their UIDs; `max_gy` as it is stored."""
+    """One RTDOSE: doses and plans are numbered in the order of their UIDs; `max_gy` as it is stored.
+
+    `key`: its pseudonym; empty where nothing is kept secret, and in records of version 1.
+    """
 
     dose: int
+    key: str = ""
     plans: list[int]
     summation: str
     max_gy: float
@@ -55,7 +93,7 @@ class DoseRecord(Record):
 class UsedDose(DoseRecord):
     """A dose that counts `factor` times; `fractions` of its plan, None where nobody knows."""
 
-    factor: int
+    factor: int | float
     fractions: int | None
 
 
@@ -70,9 +108,10 @@ class TreatmentRecord(Record):
 
     Attributes:
         flags: what somebody should know about its plans.
-        max_gy: of the sum, in the same quantity as the volume.
+        max_gy: of the sum, in the same quantity as the volume; of several frames of reference the highest one's.
         eqd2_alpha_beta_gy: None: physical dose.
         lies_in_the_frame_of: role, `planning` or `post`.
+        further: role (rd_2, ...) -> the same, of doses that were planned on another image.
     """
 
     used: list[UsedDose]
@@ -81,6 +120,7 @@ class TreatmentRecord(Record):
     max_gy: float
     eqd2_alpha_beta_gy: float | None
     lies_in_the_frame_of: str
+    further: dict[str, str] = Field(default_factory=dict)
 
 
 class StructureRecord(Record):
@@ -129,10 +169,11 @@ class StructuresRecord(Record):
 
 
 class SelectionRecord(Record):
-    """What was taken of a delivery for one case, and what there was; of a case with a problem the series alone."""
+    """What was taken of a delivery for one case, and what there was; of a case with a problem only the latter."""
 
     images: dict[str, ImageRecord] = Field(default_factory=dict)
     series: list[SeriesRecord] = Field(default_factory=list)
+    rt_objects: list[RtObjectRecord] = Field(default_factory=list)
     dose: TreatmentRecord | None = None
     structures: StructuresRecord | None = None
 
@@ -161,7 +202,7 @@ class CaseIngestRecord(Record):
 
     Attributes:
         digest: of all that decides the case; the same digest need not be ingested again.
-        images, series, dose, structures: as in SelectionRecord.
+        images, series, rt_objects, dose, structures: as in SelectionRecord.
         sha256: of the case's files by name.
     """
 
@@ -170,6 +211,7 @@ class CaseIngestRecord(Record):
     digest: str
     images: dict[str, ImageRecord] = Field(default_factory=dict)
     series: list[SeriesRecord] = Field(default_factory=list)
+    rt_objects: list[RtObjectRecord] = Field(default_factory=list)
     dose: TreatmentRecord | None = None
     structures: StructuresRecord | None = None
     columns: CaseColumns | None = None
@@ -192,6 +234,7 @@ class CohortIngestRecord(Record):
         ready: of these, with images.
         excluded: reason -> cases.
         flags: case -> what somebody should know about its plans.
+        doses_left_out: case -> keys of its doses that do not count, and why.
         delivery: empty for cohorts of NIfTI.
     """
 
@@ -200,4 +243,5 @@ class CohortIngestRecord(Record):
     ready: int
     excluded: dict[str, int]
     flags: dict[str, list[str]]
+    doses_left_out: dict[str, str] = Field(default_factory=dict)
     delivery: UnusedRecord

@@ -13,6 +13,7 @@ import numpy as np
 from ricenet.cohort.pseudonyms import pseudonym
 from ricenet.command.atomic import file_hash
 from ricenet.command.schemas import IntakeConfig, RuleConfig, StructureRuleConfig
+from ricenet.delivery.courses import CHOOSE, CaseContext, PatientDoses, number_objects
 from ricenet.delivery.ingest_record import CaseColumns, ImageRecord, SelectionRecord, SeriesRecord, TreatmentRecord
 from ricenet.delivery.label_table import LabelRow
 from ricenet.delivery.public_cohorts import Entry
@@ -26,14 +27,21 @@ from ricenet.delivery.roles import (
     has_contrast,
     series_key,
 )
-from ricenet.delivery.rtdose import read_dose
-from ricenet.delivery.rtplan import RtPlan, read_plan
+from ricenet.delivery.rt_objects import (
+    RtObjects,
+    describe_rt_objects,
+    no_dose_problem,
+    planning_series,
+    read_rt_objects,
+)
 from ricenet.delivery.rtstruct import check_structure_rules
 from ricenet.delivery.series import PatientFiles, Series, read_series
-from ricenet.delivery.treatment import Treatment, combine_doses
-from ricenet.errors import InvalidInput, about
+from ricenet.delivery.treatment import Treatment, sum_treatment
+from ricenet.errors import InvalidInput, WrongUsage, about
 from ricenet.images.dose_limits import DoseLimits, check_dose, limits_from, preset
 from ricenet.images.volume import Volume, read_volume, write_volume
+
+DOSE_TYPES = ("PHYSICAL", "EFFECTIVE")
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,7 @@ class IntakeSettings:
         alpha_beta: Gy, of EQD2; None: physical dose.
         dose_limits: of a treatment's physical dose.
         structures: which structures of the plan's RTSTRUCT become masks, and under which names.
+        dose_type: PHYSICAL or EFFECTIVE: which dose of an ion plan counts that has both.
     """
 
     rules: tuple[RuleConfig, ...]
@@ -57,6 +66,7 @@ class IntakeSettings:
     alpha_beta: float | None
     dose_limits: DoseLimits = field(default_factory=preset)
     structures: tuple[StructureRuleConfig, ...] = ()
+    dose_type: str = "PHYSICAL"
 
 
 def intake_settings(cfg: IntakeConfig, dose: bool) -> IntakeSettings:
@@ -74,8 +84,18 @@ def intake_settings(cfg: IntakeConfig, dose: bool) -> IntakeSettings:
         check_pattern(name, getattr(cfg, name))
     wording = Wording(cfg.contrast_in_description, cfg.never)
     limits = limits_from(cfg.dose_limits)
-    rules, structures = tuple(cfg.rules), tuple(cfg.structures)
-    return IntakeSettings(rules, wording, cfg.event_tolerance_days, dose, cfg.alpha_beta, limits, structures)
+    if cfg.dose_type not in DOSE_TYPES:
+        raise WrongUsage(f"dose_type: expected {' | '.join(DOSE_TYPES)}, got {cfg.dose_type!r}")
+    return IntakeSettings(
+        tuple(cfg.rules),
+        wording,
+        cfg.event_tolerance_days,
+        dose,
+        cfg.alpha_beta,
+        limits,
+        tuple(cfg.structures),
+        cfg.dose_type,
+    )
 
 
 @dataclass(frozen=True)
@@ -110,8 +130,8 @@ def from_nifti(entry: Entry, subject: str, settings: IntakeSettings) -> Intake:
             volumes = {role: _read(path, role) for role, path in paths.items()}
             if "rd" in volumes:
                 volumes["rd"] = check_dose(volumes["rd"], label.prescription_gy, label.fractions, settings.dose_limits)
-            elif settings.dose:
-                raise _no_dose()
+            elif settings.dose and (problem := no_dose_problem(RtObjects(), (), b"")) is not None:
+                raise problem
     except InvalidInput as problem:
         return Intake(problem=problem)
     columns = CaseColumns(
@@ -142,33 +162,240 @@ def from_dicom(
         key: of the pseudonyms.
         scratch: folder for temporary files; must exist.
     """
-    treatment, frame, times = None, None, _timeline(label, files, [], None, settings)
+    case = _DicomCase(label, files, settings, key)
     try:
         with about(subject):
-            plans = [read_plan(file.path) for file in files.plans]
-            times = _timeline(label, files, plans, frame, settings)
-            if settings.dose:
-                treatment = _treatment(label, files, plans, settings)
-                frame = treatment.frame_of_reference
-                times = _timeline(label, files, plans, frame, settings)
-            chosen = _chosen(label, files, times, frame, settings, key)
-            volumes = {role: _convert(choice.series, role, scratch) for role, choice in chosen.items()}
+            case.choose()
+            volumes = {role: _convert(choice.series, role, scratch) for role, choice in case.chosen.items()}
     except InvalidInput as problem:
-        series = describe_series(files.series, times, frame, settings.wording, key)
-        return Intake(record=SelectionRecord(series=series), problem=problem)
-    if treatment is not None:
-        volumes["rd"] = treatment.volume
-    schedule: LabelRow | Treatment = label if treatment is None else treatment
-    post, event = (chosen[role].series for role in ("post", "event"))
+        return Intake(record=case.record(), problem=problem)
+    schedule: LabelRow | Treatment = label
+    if case.treatment is not None:
+        schedule = case.treatment
+        volumes |= {role: part.volume for role, part in zip(case.dose_roles, case.treatment.parts, strict=True)}
+    post, event = (case.chosen[role].series for role in ("post", "event"))
     columns = CaseColumns(
         fractions=schedule.fractions,
         prescription_gy=schedule.prescription_gy,
-        post_day=times.day(post),
+        post_day=case.times.day(post),
         scanner_post=_scanner(post, key),
-        event_day=times.day(event),
+        event_day=case.times.day(event),
         scanner_event=_scanner(event, key),
     )
-    return Intake(volumes, columns, _record(files, chosen, treatment, times, settings, key))
+    return Intake(volumes, columns, case.record())
+
+
+class _DicomCase:
+    """What was decided of one case so far; where it is refused, `record` tells that much.
+
+    The event's date decides which doses count, their plans when radiotherapy began, and that which MRI is the event:
+    where the label table gives no date of the event, it is looked for first, and the doses are chosen with its date.
+    """
+
+    def __init__(self, label: LabelRow, files: PatientFiles, settings: IntakeSettings, key: bytes) -> None:
+        self.label, self.files, self.settings, self.key = label, files, settings, key
+        self.objects = RtObjects()
+        self.patient: PatientDoses | None = None
+        self.treatment: Treatment | None = None
+        self.chosen: dict[str, Choice] = {}
+        self.times = self._timeline(())
+
+    @property
+    def dose_roles(self) -> list[str]:
+        """rd, rd_2, ... in the order of the treatment's parts."""
+        parts = [] if self.treatment is None else self.treatment.parts
+        return [f"rd{_suffix(number)}" for number in range(len(parts))]
+
+    def choose(self) -> None:
+        """Read the RT objects, choose the treatment and the images.
+
+        Raises:
+            InvalidInput: something is missing or ambiguous.
+        """
+        self.objects = read_rt_objects(self.files, doses=self.settings.dose)
+        self.times = self._timeline(self._planned())
+        event = self.label.event_date or self._event_of_the_rules()
+        self._choose_by(event)
+        taken = self.chosen["event"].series.date
+        if self.label.event_date is None and taken is not None and taken != event:
+            self._choose_by(taken)
+
+    def _choose_by(self, event: date | None) -> None:
+        if self.settings.dose:
+            problem = no_dose_problem(self.objects, self.files.doses, self.key)
+            if problem is not None:
+                raise problem
+            self.patient = number_objects(self.objects.doses, self.objects.plans, self._context(event))
+            self.treatment = sum_treatment(self.patient, self.settings.alpha_beta, self.settings.dose_limits)
+            self.times = self._timeline(self._counted_dates(self.treatment))
+        self.chosen = self._images()
+
+    def _context(self, event: date | None) -> CaseContext:
+        label = self.label
+        image_dates: dict[str, list[date]] = {series.frame_of_reference: [] for series in self.files.series}
+        for series in self.files.series:
+            if series.date is not None:
+                image_dates[series.frame_of_reference].append(series.date)
+        return CaseContext(
+            fractions=label.fractions,
+            prescription_gy=label.prescription_gy,
+            delivered_fractions=label.delivered_fractions,
+            event=event,
+            radiotherapy_start=label.radiotherapy_start,
+            image_dates=image_dates,
+            doses=label.doses,
+            plans=label.plans,
+            exclude_doses=label.exclude_doses,
+            eqd2=self.settings.alpha_beta is not None,
+            dose_type=self.settings.dose_type,
+            key=self.key,
+        )
+
+    def _planned(self) -> list[date]:
+        """The dates of plans that may have been delivered before the event."""
+        event = self.label.event_date
+        days = [plan.date for plan in self.objects.plans if plan.approval != "REJECTED" and plan.date is not None]
+        return [day for day in days if event is None or day < event]
+
+    def _counted_dates(self, treatment: Treatment) -> list[date]:
+        """The dates of the plans that count, else of the images that their doses were planned on."""
+        planned = [plan.date for plan in self.objects.plans if plan.sop_instance in treatment.plans and plan.date]
+        frames = {part.frame_of_reference for part in treatment.parts}
+        imaged = [series.date for series in self.files.series if series.frame_of_reference in frames and series.date]
+        return self._plausible(planned) or imaged
+
+    def _plausible(self, days: Sequence[date]) -> list[date]:
+        """Without dates before every image: anonymisers leave them, and nobody is irradiated without an image."""
+        first = min((series.date for series in self.files.series if series.date is not None), default=None)
+        return [day for day in days if first is None or day >= first]
+
+    def _timeline(self, planned: Sequence[date]) -> Timeline:
+        """Radiotherapy begins, for want of a better date, when it was planned."""
+        label, series = self.label, self.files.series
+        first = min((each.date for each in series if each.date is not None), default=None)
+        start = label.radiotherapy_start or min(self._plausible(planned), default=None)
+        frames = frozenset(each.frame_of_reference for each in series)
+        return Timeline(label.post_date, label.event_date, start, first, self.settings.event_tolerance_days, frames)
+
+    def _event_of_the_rules(self) -> date | None:
+        """The date of the event MRI where the rules find one without the dose; None where they do not."""
+        try:
+            return self._pick("event", None).series.date
+        except InvalidInput:  # what it is, is said when the images are chosen
+            return None
+
+    def _pick(self, role: str, frame: str | None, named: str | None = None) -> Choice:
+        return choose(
+            role,
+            self.files.series,
+            self.settings.rules,
+            self.times,
+            frame=frame,
+            wording=self.settings.wording,
+            key=self.key,
+            named=self.label.choice.get(role, "") if named is None else named,
+            planned_on=() if self.treatment is None else planning_series(self.objects, self.treatment.plans),
+        )
+
+    def _images(self) -> dict[str, Choice]:
+        """The series of post and event, and of each planning image whose dose does not lie in the post-OP MRI's frame.
+
+        Raises:
+            InvalidInput: a role is missing or ambiguous, or the chain of frames is broken.
+        """
+        frame = None if self.treatment is None else self.treatment.frame_of_reference
+        chosen = {role: self._pick(role, frame) for role in ("post", "event")}
+        post = chosen["post"].series
+        if post.uid == chosen["event"].series.uid:
+            raise InvalidInput(
+                "post and event are the same series",
+                "correct event_date, post_date or radiotherapy_start",
+                code="role.same_series",
+            )
+        parts = [] if self.treatment is None else self.treatment.parts
+        for number, part in enumerate(parts):
+            if part.frame_of_reference != post.frame_of_reference:
+                chosen[f"planning{_suffix(number)}"] = self._planning(part.frame_of_reference, sole=len(parts) == 1)
+        return chosen
+
+    def _planning(self, frame: str, sole: bool) -> Choice:
+        """The image in the frame of a dose; of several frames, the one that planning_series names is its own's."""
+        in_frame = [series for series in self.files.series if series.frame_of_reference == frame]
+        if not in_frame:
+            raise InvalidInput(
+                "no image of the delivery lies in the dose's frame of reference",
+                f"deliver the planning CT or MR that the dose was calculated on; or {CHOOSE}",
+                code="dose.frame",
+            )
+        named = self.label.choice.get("planning", "")
+        is_its_own = any(series_key(series, self.key) == named for series in in_frame)
+        choice = self._pick("planning", frame, named if sole or is_its_own else "")
+        if choice.series.frame_of_reference != frame:
+            raise InvalidInput(
+                "the series that planning_series names is not in the dose's frame of reference",
+                "name one that is (ingest.json, or the page of ricenet.predict, lists them)",
+                code="dose.frame",
+            )
+        return choice
+
+    def record(self) -> SelectionRecord:
+        """What was chosen and what there was."""
+        frame = None if self.treatment is None else self.treatment.frame_of_reference
+        selection = SelectionRecord(
+            series=describe_series(self.files.series, self.times, frame, self.settings.wording, self.key),
+            rt_objects=describe_rt_objects(
+                self.objects, self.files, self.patient, self._statuses(), self.times, self.key
+            ),
+        )
+        if not self.chosen or (self.settings.dose and self.treatment is None):
+            return selection
+        images = {role: _image_record(choice, self.key) for role, choice in self.chosen.items()}
+        return selection.model_copy(update={"images": images, "dose": self._treatment_record()})
+
+    def _statuses(self) -> dict[str, str]:
+        """Status by SOP Instance UID of what counts; of doses of a refused case that may have counted."""
+        if self.patient is None:
+            return {}
+        rejected = {row.dose for row in self.patient.rejected}
+        doses = {dose.sop_instance for number, dose in self.patient.doses.items() if number not in rejected}
+        if self.treatment is None:
+            return dict.fromkeys(doses, "undecided")
+        sets = {plan.structure_set for plan in self.objects.plans if plan.sop_instance in self.treatment.plans}
+        return dict.fromkeys({*doses, *self.treatment.plans, *sets}, "used")
+
+    def _treatment_record(self) -> TreatmentRecord | None:
+        treatment = self.treatment
+        if treatment is None:
+            return None
+        first, *others = (
+            "planning" if f"planning{_suffix(n)}" in self.chosen else "post" for n in range(len(treatment.parts))
+        )
+        further = {
+            role: f"planning{_suffix(number)}" if lies == "planning" else "post"
+            for number, (role, lies) in enumerate(zip(self.dose_roles[1:], others, strict=True), start=1)
+        }
+        return TreatmentRecord(
+            used=treatment.used,
+            rejected=treatment.rejected,
+            flags=treatment.flags,
+            max_gy=round(float(treatment.volume.voxels.max()), 3),
+            eqd2_alpha_beta_gy=self.settings.alpha_beta,
+            lies_in_the_frame_of=first,
+            further=further,
+        )
+
+
+def _suffix(number: int) -> str:
+    """Of the role of a further dose or planning image: "", _2, _3, ..."""
+    return f"_{number + 1}" if number else ""
+
+
+def _image_record(choice: Choice, key: bytes) -> ImageRecord:
+    return ImageRecord(
+        series=series_key(choice.series, key),
+        reason=choice.reason,
+        candidates=[series_key(each, key) for each in choice.candidates],
+    )
 
 
 def _convert(series: Series, role: str, scratch: Path) -> Volume:
@@ -208,119 +435,6 @@ def describe_series(
     return records
 
 
-def _treatment(label: LabelRow, files: PatientFiles, plans: list[RtPlan], settings: IntakeSettings) -> Treatment:
-    if not files.doses:
-        raise _no_dose()
-    return combine_doses(
-        [read_dose(file.path) for file in files.doses],
-        plans,
-        fractions=label.fractions,
-        prescription_gy=label.prescription_gy,
-        alpha_beta=settings.alpha_beta,
-        limits=settings.dose_limits,
-    )
-
-
-def _no_dose() -> InvalidInput:
-    return InvalidInput(
-        "expected a radiotherapy dose, got none",
-        "deliver it, exclude the case (excluded_because), or make an MRI-only cohort with dose=false",
-        code="dose.missing",
-    )
-
-
-def _timeline(
-    label: LabelRow, files: PatientFiles, plans: list[RtPlan], frame: str | None, settings: IntakeSettings
-) -> Timeline:
-    """Radiotherapy begins, for want of a better date, when it was planned: the plan's date, else its image's."""
-    planned: list[date] = [plan.date for plan in plans if plan.date is not None]
-    in_frame = [each for each in files.series if frame is not None and each.frame_of_reference == frame]
-    imaged = [series.date for series in in_frame if series.date is not None]
-    start = label.radiotherapy_start or min(planned or imaged, default=None)
-    first = min((series.date for series in files.series if series.date is not None), default=None)
-    return Timeline(label.post_date, label.event_date, start, first, settings.event_tolerance_days)
-
-
-def _chosen(
-    label: LabelRow,
-    files: PatientFiles,
-    times: Timeline,
-    frame: str | None,
-    settings: IntakeSettings,
-    key: bytes,
-) -> dict[str, Choice]:
-    """The series of post and event, and of the planning image where the dose does not lie in the post-OP MRI's frame.
-
-    Raises:
-        InvalidInput: a role is missing or ambiguous, or the chain of frames is broken.
-    """
-
-    def pick(role: str) -> Choice:
-        return choose(
-            role,
-            files.series,
-            settings.rules,
-            times,
-            frame=frame,
-            wording=settings.wording,
-            key=key,
-            named=label.choice.get(role, ""),
-        )
-
-    chosen = {role: pick(role) for role in ("post", "event")}
-    if chosen["post"].series.uid == chosen["event"].series.uid:
-        raise InvalidInput(
-            "post and event are the same series", "correct event_date or post_date", code="role.same_series"
-        )
-    if frame is None or chosen["post"].series.frame_of_reference == frame:
-        return chosen
-    if not any(series.frame_of_reference == frame for series in files.series):
-        raise InvalidInput(
-            "no image of the delivery lies in the dose's frame of reference",
-            "deliver the planning CT or MR that the dose was calculated on",
-            code="dose.frame",
-        )
-    chosen["planning"] = pick("planning")
-    if chosen["planning"].series.frame_of_reference != frame:
-        raise InvalidInput(
-            "the series that planning_series names is not in the dose's frame of reference",
-            "name one that is (ingest.json, or the page of ricenet.predict, lists them)",
-            code="dose.frame",
-        )
-    return chosen
-
-
 def _scanner(series: Series, key: bytes) -> str:
     """Pseudonym of the scanner: enough to count labels by it."""
     return "m" + pseudonym(key, "\0".join(series.scanner))[1:] if any(series.scanner) else ""
-
-
-def _record(
-    files: PatientFiles,
-    chosen: dict[str, Choice],
-    treatment: Treatment | None,
-    times: Timeline,
-    settings: IntakeSettings,
-    key: bytes,
-) -> SelectionRecord:
-    frame = None if treatment is None else treatment.frame_of_reference
-    images = {
-        role: ImageRecord(
-            series=series_key(choice.series, key),
-            reason=choice.reason,
-            candidates=[series_key(each, key) for each in choice.candidates],
-        )
-        for role, choice in chosen.items()
-    }
-    series = describe_series(files.series, times, frame, settings.wording, key)
-    if treatment is None:
-        return SelectionRecord(images=images, series=series)
-    dose = TreatmentRecord(
-        used=treatment.used,
-        rejected=treatment.rejected,
-        flags=treatment.flags,
-        max_gy=round(float(treatment.volume.voxels.max()), 3),
-        eqd2_alpha_beta_gy=settings.alpha_beta,
-        lies_in_the_frame_of="planning" if "planning" in chosen else "post",
-    )
-    return SelectionRecord(images=images, series=series, dose=dose)

@@ -8,6 +8,7 @@ Messages give row numbers (2 is the first below the header), column names, label
 """
 
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,9 +21,10 @@ from ricenet.cohort.table import DATES, MAX_PRESCRIPTION_GY, SPLITS
 from ricenet.errors import InvalidInput, WrongUsage
 
 CHOICES = ("post_series", "event_series", "planning_series")
+RT_CHOICES = ("doses", "plans", "exclude_doses")
 FIELDS = (
     "patient_id", "event_id", "label", "split", *DATES, "fractions", "prescription_gy", "label_source",
-    "excluded_because", "rt_patient_id", *CHOICES,
+    "excluded_because", "rt_patient_id", "delivered_fractions", *RT_CHOICES, *CHOICES,
 )  # fmt: skip
 EXCLUDE = "exclude:"
 Complain = Callable[[str], None]
@@ -40,6 +42,8 @@ class LabelRow:
         split: cv, test or empty.
         choice: role (post, event, planning) -> series key by which the user resolves an ambiguity.
         extra: the further columns that were asked for.
+        doses, plans, exclude_doses: keys of RT objects by which the user chooses the treatment.
+        delivered_fractions: where the treatment was stopped early.
         rt_patient_id: PatientID under which the patient's RT objects were delivered, where it is another. It never
             leaves the process.
     """
@@ -59,6 +63,10 @@ class LabelRow:
     choice: dict[str, str] = field(default_factory=dict)
     extra: dict[str, str] = field(default_factory=dict)
     rt_patient_id: str = ""
+    doses: tuple[str, ...] = ()
+    plans: tuple[str, ...] = ()
+    exclude_doses: tuple[str, ...] = ()
+    delivered_fractions: int | None = None
 
 
 def read_labels(
@@ -214,13 +222,15 @@ def _read_row(
         event_date=dates["event_date"],
         post_date=dates["post_date"],
         radiotherapy_start=dates["radiotherapy_start"],
-        fractions=_fractions(cell.get("fractions", ""), complain),
+        fractions=_fractions(cell.get("fractions", ""), "fractions", complain),
         prescription_gy=_prescription_gy(cell.get("prescription_gy", ""), complain),
         label_source=cell.get("label_source", "") or label_source,
         excluded_because=excluded,
         choice={name.removesuffix("_series"): cell[name] for name in CHOICES if cell.get(name)},
         extra={name: cell[name] for name in keep if name in cell},
         rt_patient_id=cell.get("rt_patient_id", ""),
+        **{name: split_keys(cell.get(name, "")) for name in RT_CHOICES},
+        delivered_fractions=_fractions(cell.get("delivered_fractions", ""), "delivered_fractions", complain),
     )
 
 
@@ -243,12 +253,17 @@ def _date(text: str, name: str, complain: Complain) -> date | None:
     return day
 
 
-def _fractions(text: str, complain: Complain) -> int | None:
+def split_keys(text: str) -> tuple[str, ...]:
+    """Keys of RT objects, with spaces, commas or semicolons between them."""
+    return tuple(re.split(r"[\s,;]+", text.strip())) if text.strip() else ()
+
+
+def _fractions(text: str, name: str, complain: Complain) -> int | None:
     number = parse_number(text)
     if number is not None and number >= 1 and number.is_integer():
         return int(number)
     if text:
-        complain("fractions should be a whole number from 1")
+        complain(f"{name} should be a whole number from 1")
     return None
 
 

@@ -31,6 +31,7 @@ class Timeline:
         radiotherapy: first day.
         first_scan: of the patient's earliest series.
         event_tolerance_days: largest distance of the event MRI from `event`.
+        frames: frames of reference of the patient's series.
     """
 
     post: date | None
@@ -38,10 +39,16 @@ class Timeline:
     radiotherapy: date | None
     first_scan: date | None
     event_tolerance_days: int
+    frames: frozenset[str] = frozenset()
+
+    @property
+    def origin(self) -> date | None:
+        """Day 0: the start of radiotherapy, else the post-OP date, else the first scan."""
+        return self.radiotherapy or self.post or self.first_scan
 
     def day(self, series: Series) -> int | None:
-        """Scan day of `series`: days since the start of radiotherapy, else since the post-OP date or the first scan."""
-        origin = self.radiotherapy or self.post or self.first_scan
+        """Scan day of `series`: days since `origin`."""
+        origin = self.origin
         return None if origin is None or series.date is None else (series.date - origin).days
 
 
@@ -107,6 +114,7 @@ def choose(
     wording: Wording,
     key: bytes,
     named: str = "",
+    planned_on: Sequence[str] = (),
 ) -> Choice:
     """Choose the series of one role.
 
@@ -119,6 +127,7 @@ def choose(
         wording: how descriptions are read.
         key: of the series' pseudonyms.
         named: the pseudonym that the label table gives for this role; it overrules the rules.
+        planned_on: for `planning`, UIDs of the series that the plan's structures were drawn on.
 
     Raises:
         InvalidInput: no series fits, several fit, the one that fits is no whole volume, or the patient has no series
@@ -141,7 +150,11 @@ def choose(
         fitting = [each for each in series if _fits(each, rule, frame, wording)]
         left = _of_the_day(fitting, rule.when, times)
         if left:
-            return _intact(role, left, f"rule {number}: {rule.when.replace('_', ' ')}", key)
+            reason = f"rule {number}: {rule.when.replace('_', ' ')}"
+            if role == "planning":
+                left, why = _planned_on(left, planned_on)
+                reason += why
+            return _intact(role, left, reason, key)
     unknown = _what_is_unknown(role, rules, times, frame)
     raise InvalidInput(
         f"{role}: none of the patient's {len(series)} series fits a rule{unknown}",
@@ -198,6 +211,22 @@ def _intact(role: str, candidates: list[Series], reason: str, key: bytes) -> Cho
         f"name one of them as {role}_series (a column of the label table, a key of ricenet.predict), or add a rule",
         code="role.ambiguous",
     )
+
+
+def _planned_on(candidates: list[Series], uids: Sequence[str]) -> tuple[list[Series], str]:
+    """The planning image among several of one frame, and why it; any of them would lead to the post-OP MRI.
+
+    Native and contrast-enhanced, or with metal artefacts reduced: the one that was contoured, else the one with most
+    slices and the finest step, else the first.
+    """
+    whole = [each for each in candidates if each.problem is None]
+    if len(whole) < 2:
+        return candidates, ""
+    contoured = [each for each in whole if each.uid in uids]
+    if len(contoured) == 1:
+        return contoured, f"; of {len(whole)} in the frame the one that the plan's structures were drawn on"
+    finest = min(contoured or whole, key=lambda each: (-each.shape[2], max(each.spacing_mm)))
+    return [finest], f"; of {len(whole)} in the frame the one with most slices and the finest step"
 
 
 def _what_is_unknown(role: str, rules: Sequence[RuleConfig], times: Timeline, frame: str | None) -> str:

@@ -1,40 +1,62 @@
-"""Sum the dose of a whole treatment: every RTDOSE and RTPLAN of a patient in, one cumulative dose in Gy out.
+"""Sum the dose of a whole treatment: every RTDOSE and RTPLAN of a patient in, its cumulative dose in Gy out.
 
 Treatment.used and .rejected number doses and plans in the order of their UIDs and contain no UID.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ricenet.delivery.courses import Course, PatientDoses, find_courses, number_objects, sum_if_known
-from ricenet.delivery.dose_sum import add, eqd2
+from ricenet.delivery.course_choice import choose_courses
+from ricenet.delivery.courses import CaseContext, Course, PatientDoses, find_courses, number_objects, sum_if_known
 from ricenet.delivery.ingest_record import RejectedDose, UsedDose
 from ricenet.delivery.rtdose import DoseGrid
 from ricenet.delivery.rtplan import RtPlan
-from ricenet.images.dose_limits import DoseLimits, check_dose, dose_warnings
+from ricenet.images.dose_limits import DoseLimits, check_dose, dose_warnings, without_noise
+from ricenet.images.dose_sum import add, eqd2
 from ricenet.images.volume import Volume
+
+SAME_PRESCRIPTION = 0.03  # of it
+
+
+@dataclass(frozen=True)
+class DosePart:
+    """The sum of the doses of one frame of reference (a UID), in Gy, on a grid that covers them all."""
+
+    frame_of_reference: str
+    volume: Volume
 
 
 @dataclass(frozen=True)
 class Treatment:
-    """The dose of the whole treatment, on a grid that covers all its doses, in their frame of reference.
+    """The dose of the whole treatment.
 
     Attributes:
-        volume: Gy; EQD2 if alpha_beta was given.
-        frame_of_reference: UID.
-        prescription_gy: in the same quantity as `volume`.
-        fractions: of the whole treatment.
+        parts: one for each frame of reference, highest maximum first; Gy, EQD2 if alpha_beta was given. Where there are
+            several, their planning images have to be registered before they can be added.
+        prescription_gy: in the same quantity as the parts.
+        fractions: of the whole treatment, as delivered.
+        plans: UIDs of the plans that count.
         used, rejected: every RTDOSE is in exactly one of them.
         flags: remarks for the reviewer.
     """
 
-    volume: Volume
-    frame_of_reference: str
+    parts: list[DosePart]
+    plans: tuple[str, ...]
     prescription_gy: float | None
     fractions: int | None
     used: list[UsedDose]
     rejected: list[RejectedDose]
     flags: list[str]
+
+    @property
+    def volume(self) -> Volume:
+        """The dose of the only frame of reference, or of the first."""
+        return self.parts[0].volume
+
+    @property
+    def frame_of_reference(self) -> str:
+        """UID of the only frame of reference, or of the first."""
+        return self.parts[0].frame_of_reference
 
 
 def combine_doses(
@@ -45,6 +67,7 @@ def combine_doses(
     prescription_gy: float | None = None,
     alpha_beta: float | None = None,
     limits: DoseLimits | None = None,
+    context: CaseContext | None = None,
 ) -> Treatment:
     """Sum the doses that make up the whole treatment, each plan once.
 
@@ -52,81 +75,158 @@ def combine_doses(
         doses: every RTDOSE of the patient.
         plans: every RTPLAN. A dose whose RTPLAN is missing is used only if its summation type already covers the
             whole plan, or if it is the only session of a plan whose number of fractions is known.
-        fractions: of the whole treatment, from the label table; default: the plan's.
+        fractions: of the whole treatment, from the label table; default: the plans'.
         prescription_gy: total prescribed physical dose in Gy, from the label table; default: sum over the plans.
         alpha_beta: Gy; each plan's dose D in n fractions becomes EQD2 = D (D/n + a/b) / (2 + a/b) before the sum.
             None: physical dose.
         limits: of the physical dose; None: the default preset.
+        context: what else is known (dates, the user's choice); `fractions` and `prescription_gy` overrule its own.
 
     Raises:
-        InvalidInput: as ricenet.delivery.courses.find_courses; two frames of reference; EQD2 without each plan's dose
-            and fractions; a physical sum that no treatment has (see ricenet.images.dose_limits.check_dose).
+        InvalidInput: as `sum_treatment`.
     """
-    patient = number_objects(doses, plans, fractions, prescription_gy)
-    courses = find_courses(patient)
-    frames = _doses_by_frame(courses)
-    if len(frames) > 1:
-        groups = " | ".join(", ".join(map(str, numbers)) for numbers in frames.values())
-        message = f"doses in {len(frames)} frames of reference cannot be added: dose {groups}"
-        raise patient.refusal("two_frames", message, "deliver doses that were planned on one planning image")
-    totals = [add([(dose.volume, course.factors[n]) for n, dose in course.doses.items()]) for course in courses]
-    planned = fractions or (courses[0].fractions if len(courses) == 1 else None)
-    prescribed = prescription_gy or sum_if_known(course.prescription_gy for course in courses)
-    volume = check_dose(add([(total, 1) for total in totals]), prescribed, planned, limits)
-    unusual = dose_warnings(float(volume.voxels.max()), prescribed, planned, limits)
+    context = context or CaseContext()
+    context = replace(
+        context,
+        fractions=fractions or context.fractions,
+        prescription_gy=prescription_gy or context.prescription_gy,
+        eqd2=alpha_beta is not None,
+    )
+    return sum_treatment(number_objects(doses, plans, context), alpha_beta, limits)
+
+
+def sum_treatment(patient: PatientDoses, alpha_beta: float | None, limits: DoseLimits | None = None) -> Treatment:
+    """The same, of objects that are numbered; where it is refused, `patient.rejected` tells what was decided.
+
+    Raises:
+        InvalidInput: as ricenet.delivery.courses.find_courses and ricenet.delivery.course_choice.choose_courses;
+            fractions that the plans contradict; EQD2 without each plan's dose and fractions; a physical sum that no
+            treatment has (see ricenet.images.dose_limits.check_dose).
+    """
+    courses = choose_courses(patient, find_courses(patient))
+    planned = _planned_fractions(patient, courses)
+    share = _delivered_share(patient, courses, planned)
+    fractions = planned if share == 1 else patient.context.delivered_fractions
+    totals = [add([(dose.volume, course.factors[n] * share) for n, dose in course.doses.items()]) for course in courses]
+    physical_gy = _prescribed(patient, courses, share)
+    parts = _parts(courses, totals)
+    if len(parts) == 1:
+        parts = [replace(parts[0], volume=check_dose(parts[0].volume, physical_gy, fractions, limits))]
+    else:  # their maxima may lie in different places: the sum is checked where it is made, on the post-OP MRI's grid
+        parts = [replace(part, volume=without_noise(part.volume)) for part in parts]
+    highest_gy = float(parts[0].volume.voxels.max())
+    unusual = dose_warnings(highest_gy, physical_gy, fractions, limits) if len(parts) == 1 else []
+    prescribed = physical_gy
     if alpha_beta is not None:
-        pairs = zip(courses, totals, strict=True)
-        volume = add([(_equivalent(patient, course, total, alpha_beta), 1) for course, total in pairs])
-        prescribed = sum_if_known(_equivalent_prescription(course, alpha_beta) for course in courses)
+        of_course = [_fractions(patient, courses, course, share) for course in courses]
+        parts = _parts(courses, [
+            Volume(eqd2(total.voxels, number, alpha_beta), total.world_from_voxel)
+            for total, number in zip(totals, of_course, strict=True)
+        ])  # fmt: skip
+        prescribed = _equivalent(patient, courses, of_course, alpha_beta, share)
     return Treatment(
-        volume=volume,
-        frame_of_reference=next(iter(frames)),
+        parts=parts,
+        plans=tuple(uid for course in courses for uid in course.plans),
         prescription_gy=prescribed,
-        fractions=planned,
+        fractions=fractions,
         used=[
-            UsedDose(**dict(patient.describe(number)), factor=course.factors[number], fractions=course.fractions)
+            UsedDose(
+                **dict(patient.describe(number)), factor=course.factors[number] * share, fractions=course.fractions
+            )
             for course in courses
             for number in course.doses
         ],
         rejected=sorted(patient.rejected, key=lambda row: row.dose),
-        flags=[*_flags(patient, courses, alpha_beta), *(finding.message for finding in unusual)],
+        flags=[*patient.flags, *_flags(patient, courses, alpha_beta), *(finding.message for finding in unusual)],
     )
 
 
-def _doses_by_frame(courses: Sequence[Course]) -> dict[str, list[int]]:
-    """Dose numbers by frame of reference."""
-    frames: dict[str, list[int]] = {}
-    for course in courses:
-        for number, dose in course.doses.items():
-            frames.setdefault(dose.frame_of_reference, []).append(number)
-    return frames
+def _parts(courses: Sequence[Course], totals: Sequence[Volume]) -> list[DosePart]:
+    """The courses' totals summed by frame of reference."""
+    frames: dict[str, list[Volume]] = {}
+    for course, total in zip(courses, totals, strict=True):
+        frames.setdefault(next(iter(course.doses.values())).frame_of_reference, []).append(total)
+    parts = [DosePart(frame, add([(volume, 1) for volume in volumes])) for frame, volumes in frames.items()]
+    return sorted(parts, key=lambda part: -float(part.volume.voxels.max()))
 
 
-def _equivalent(patient: PatientDoses, course: Course, total: Volume, alpha_beta: float) -> Volume:
-    if course.fractions is None or len(course.plans) > 1:
-        numbers = ", ".join(map(str, course.doses))
-        message = f"EQD2 needs the dose and the fractions of each plan, which are unknown for dose {numbers}"
+def _planned_fractions(patient: PatientDoses, courses: Sequence[Course]) -> int | None:
+    """Of all courses together.
+
+    Raises:
+        InvalidInput: the label table says another number than the plans.
+    """
+    given, planned = patient.context.fractions, sum_if_known(course.fractions for course in courses)
+    delivered = patient.context.delivered_fractions
+    if given is None or planned is None or given in (planned, delivered):
+        return planned or given
+    raise patient.refusal(
+        "fractions_differ",
+        f"the label table says {given} fractions, the plan has {planned}",
+        "correct fractions; where the treatment was stopped early, give delivered_fractions: the dose is scaled by it",
+    )
+
+
+def _delivered_share(patient: PatientDoses, courses: Sequence[Course], planned: int | None) -> float:
+    """Of the planned dose, by fractions; 1 where the table does not say that the treatment was stopped early."""
+    delivered = patient.context.delivered_fractions
+    if delivered is None or delivered == planned:
+        return 1
+    if planned is None or delivered > planned or len(courses) > 1:
+        what = f"{len(courses)} plans" if len(courses) > 1 else f"a plan of {planned or 'unknown'} fractions"
+        doses = patient.names(number for course in courses for number in course.doses)
+        message = f"cannot scale {what} to {delivered} delivered fractions: dose {doses}"
+        hint = "give fractions (as planned), or name the doses that were delivered whole as doses and leave it empty"
+        raise patient.refusal("delivered_fractions", message, hint)
+    patient.flags.append(f"scaled to {delivered} of {planned} planned fractions")
+    return delivered / planned
+
+
+def _prescribed(patient: PatientDoses, courses: Sequence[Course], share: float) -> float | None:
+    """Physical, Gy, as delivered; of the label table before the plans."""
+    given, planned = patient.context.prescription_gy, sum_if_known(course.prescription_gy for course in courses)
+    if given is None:
+        return None if planned is None else planned * share
+    if planned is not None and abs(planned / given - 1) > SAME_PRESCRIPTION and share == 1:
+        patient.flags.append(f"a prescription of {given:g} Gy was given, the plan has {planned:g} Gy")
+    # A table that gives what was delivered beside what was planned may mean either with its prescription.
+    as_delivered = planned is not None and abs(planned * share / given - 1) <= SAME_PRESCRIPTION
+    return given if as_delivered else given * share
+
+
+def _fractions(patient: PatientDoses, courses: Sequence[Course], course: Course, share: float) -> int:
+    """Delivered fractions of one plan, for EQD2."""
+    planned = course.fractions or (patient.context.fractions if len(courses) == 1 else None)
+    if planned is None or len(course.plans) > 1:
+        doses = patient.names(course.doses)
+        message = f"EQD2 needs the dose and the fractions of each plan, which are unknown for dose {doses}"
         hint = "deliver PLAN doses with their RTPLANs, or give fractions (of the whole treatment)"
         raise patient.refusal("eqd2", message, hint)
-    return Volume(eqd2(total.voxels, course.fractions, alpha_beta), total.world_from_voxel)
+    return round(planned * share)
 
 
-def _equivalent_prescription(course: Course, alpha_beta: float) -> float | None:
-    if course.prescription_gy is None or course.fractions is None:
-        return None
-    return eqd2(course.prescription_gy, course.fractions, alpha_beta)
+def _equivalent(
+    patient: PatientDoses, courses: Sequence[Course], fractions: Sequence[int], alpha_beta: float, share: float
+) -> float | None:
+    """The prescription as EQD2."""
+    if len(courses) == 1 and patient.context.prescription_gy is not None:
+        physical_gy = _prescribed(patient, courses, share)
+        return None if physical_gy is None else eqd2(physical_gy, fractions[0], alpha_beta)
+    return sum_if_known(
+        None if course.prescription_gy is None else eqd2(course.prescription_gy * share, number, alpha_beta)
+        for course, number in zip(courses, fractions, strict=True)
+    )
 
 
 def _flags(patient: PatientDoses, courses: Sequence[Course], alpha_beta: float | None) -> list[str]:
     used = {number: dose for course in courses for number, dose in course.doses.items()}
     flags = [
-        f"dose {n}: EFFECTIVE, weighted by biological effect" for n, d in used.items() if d.dose_type != "PHYSICAL"
+        f"dose {patient.name(n)}: EFFECTIVE, weighted by biological effect"
+        for n, dose in used.items()
+        if dose.dose_type != "PHYSICAL"
     ]
     for uid in sorted({uid for dose in used.values() for uid in dose.plans} | patient.plans.keys()):
-        flags += [f"plan {patient.plan_number[uid]}: {text}" for text in _plan_flags(patient, uid, used, alpha_beta)]
-    planned = sum_if_known(patient.plans[uid].fractions for uid in courses[0].plans if uid in patient.plans)
-    if len(courses) == 1 and patient.fractions and planned not in (None, patient.fractions):
-        flags.append(f"{patient.fractions} fractions were given, the plan has {planned}")
+        flags += [f"plan {patient.plan_name(uid)}: {text}" for text in _plan_flags(patient, uid, used, alpha_beta)]
     return flags
 
 
@@ -137,9 +237,16 @@ def _plan_flags(patient: PatientDoses, uid: str, used: dict[int, DoseGrid], alph
         return ["not delivered; its fractions, prescription and approval are unknown"]
     if plan.approval == "REJECTED":
         return ["REJECTED, not counted"]
-    if not counted and not any(uid in dose.plans for dose in patient.doses.values()):
-        return ["without any dose, not counted"]
-    flags = [f"{plan.approval}, {'counted' if counted else 'not counted'}"] if plan.approval == "UNAPPROVED" else []
-    if counted and alpha_beta is not None and len(plan.groups) > 1:
+    if not counted:
+        dose_there = any(uid in dose.plans for dose in patient.doses.values())
+        unapproved = ["UNAPPROVED, not counted"] if plan.approval == "UNAPPROVED" else []
+        return unapproved if dose_there else ["without any dose, not counted"]
+    flags = []
+    first = patient.context.first_image
+    if plan.date is not None and first is not None and plan.date < first:
+        flags.append("its date lies before every image and is not used")
+    if plan.prescription_gy is None and plan.beam_dose_gy is not None:
+        flags.append(f"its prescription of {plan.beam_dose_gy:.4g} Gy is that of its beams (BeamDose x fractions)")
+    if alpha_beta is not None and len(plan.groups) > 1:
         flags.append(f"EQD2 takes its {len(plan.groups)} fraction groups for one schedule of equal fractions")
     return flags

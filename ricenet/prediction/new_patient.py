@@ -38,6 +38,8 @@ class PatientDetails:
         fractions: of the whole treatment.
         prescription_gy: of the whole treatment.
         choice: role -> series key, where the rules leave a choice.
+        doses, plans, exclude_doses: keys of RT objects, where they leave one.
+        delivered_fractions: where the treatment was stopped early.
     """
 
     post_date: date | None = None
@@ -46,6 +48,10 @@ class PatientDetails:
     fractions: int | None = None
     prescription_gy: float | None = None
     choice: dict[str, str] = field(default_factory=dict)
+    doses: tuple[str, ...] = ()
+    plans: tuple[str, ...] = ()
+    exclude_doses: tuple[str, ...] = ()
+    delivered_fractions: int | None = None
 
 
 @dataclass(frozen=True)
@@ -96,8 +102,9 @@ def from_files(paths: Mapping[str, Path], details: PatientDetails, further: Sequ
     unknown = sorted(paths.keys() - set(roles))
     if unknown:
         raise WrongUsage(f"unknown image role {unknown[0]!r}; expected some of {', '.join(roles)}")
-    if details.choice or any((details.post_date, details.event_date, details.radiotherapy_start)):
-        raise WrongUsage("dates and series are for DICOM, the patient has NIfTI files by name; leave them out")
+    for_dicom = (details.choice, details.post_date, details.event_date, details.radiotherapy_start)
+    if any((*for_dicom, details.doses, details.plans, details.exclude_doses, details.delivered_fractions)):
+        raise WrongUsage("dates, series and doses are for DICOM, the patient has NIfTI files by name; leave them out")
     missing = [role for role, path in paths.items() if not path.is_file()]
     if missing:
         raise InvalidInput(f"the {missing[0]} image does not exist", "correct its path", code="path.missing")
@@ -175,7 +182,8 @@ def _from_dicom(folder: Path, details: PatientDetails, settings: IntakeSettings,
     label = LabelRow(
         row=0, patient_id="", event_id="", label="", post_date=details.post_date, event_date=details.event_date,
         radiotherapy_start=details.radiotherapy_start, fractions=details.fractions,
-        prescription_gy=details.prescription_gy, choice=details.choice,
+        prescription_gy=details.prescription_gy, choice=details.choice, doses=details.doses, plans=details.plans,
+        exclude_doses=details.exclude_doses, delivered_fractions=details.delivered_fractions,
     )  # fmt: skip
     uids = "\0".join(sorted(series.uid for series in files.series))
     taken = from_dicom(label, files, SUBJECT, settings, SERIES_KEY, scratch)

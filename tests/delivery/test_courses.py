@@ -1,47 +1,64 @@
 """Which doses count: every rule on small dose grids in memory."""
 
+from dataclasses import replace
+from datetime import date
 from itertools import permutations
 
 import numpy as np
 import pytest
 
-from ricenet.delivery.courses import Course, find_courses, number_objects, sum_if_known
+from ricenet.delivery.courses import CaseContext, Course, find_courses, number_objects, sum_if_known
 from ricenet.delivery.rtdose import DoseGrid
+from ricenet.delivery.rtobject import rt_key
 from ricenet.delivery.rtplan import FractionGroup, RtPlan
 from ricenet.errors import InvalidInput
 from ricenet.images.volume import Volume
 
 
-def dose(name, summation="PLAN", plans=("plan",), groups=(), beams=(), content="", dose_type="PHYSICAL") -> DoseGrid:
-    volume = Volume(np.full((2, 2, 2), 60, np.float32), np.eye(4))
+def dose(
+    name,
+    summation="PLAN",
+    plans=("plan",),
+    groups=(),
+    beams=(),
+    content="",
+    dose_type="PHYSICAL",
+    gy=None,
+    frame="frame",
+    planes=2,
+) -> DoseGrid:
+    """A uniform dose; without `gy` each name has its own, so that no two hold the same voxels."""
+    gy = 50 + sum(map(ord, content or name)) % 97 / 10 if gy is None else gy
+    volume = Volume(np.full((2, 2, planes), gy, np.float32), np.eye(4))
     beams = frozenset((group, beam) for group in groups for beam in beams)
-    return DoseGrid(name, content or name, "frame", summation, dose_type, plans, frozenset(groups), beams, volume)
+    references = (plans, frozenset(groups), beams)
+    return DoseGrid(name, content or name, frame, summation, dose_type, *references, volume, planes)
 
 
-def plan(name="plan", groups=None, approval="APPROVED", prescription_gy=60.0) -> RtPlan:
+def plan(name="plan", groups=None, approval="APPROVED", prescription_gy=60.0, day=None) -> RtPlan:
     groups = {1: (30, (1, 2))} if groups is None else groups
     return RtPlan(
         name,
         {g: FractionGroup(n, frozenset(beams)) for g, (n, beams) in groups.items()},
         prescription_gy,
         approval,
-        None,
+        day,
     )
 
 
-def find(doses, plans=(), fractions=None, prescription_gy=None) -> tuple[list[Course], dict[int, str]]:
+def find(rt_doses, rt_plans=(), **context) -> tuple[list[Course], dict[int, str]]:
     """The courses, and the reason of rejection of every other dose by its number."""
-    patient = number_objects(doses, plans, fractions, prescription_gy)
+    patient = number_objects(rt_doses, rt_plans, CaseContext(**context))
     courses = find_courses(patient)
     reasons = {row.dose: row.reason for row in patient.rejected}
     used = [number for course in courses for number in course.doses]
-    assert sorted([*used, *reasons]) == list(range(1, len(doses) + 1))  # each dose is used or rejected, once
+    assert sorted([*used, *reasons]) == list(range(1, len(rt_doses) + 1))  # each dose is used or rejected, once
     return courses, reasons
 
 
-def refused(doses, plans=(), **known) -> InvalidInput:
+def refused(rt_doses, rt_plans=(), **known) -> InvalidInput:
     with pytest.raises(InvalidInput) as caught:
-        find(doses, plans, **known)
+        find(rt_doses, rt_plans, **known)
     return caught.value
 
 
@@ -56,7 +73,6 @@ def test_a_plan_dose_is_whole():
 def test_a_plan_dose_needs_no_plan_and_no_reference():
     assert find([dose("d")])[0][0].fractions is None
     assert find([dose("d", plans=())])[0][0].plans == ()
-    assert find([dose("d")], fractions=15, prescription_gy=40.05)[0][0].prescription_gy == 40.05
 
 
 def test_a_plan_dose_is_never_added_to_its_parts():
@@ -132,6 +148,7 @@ def test_two_doses_of_one_thing_are_ambiguous(summation):
     error = refused(twins, [plan()])
     assert error.code == "treatment.ambiguous"
     assert f"{summation} doses 1, 2 cover the same part of a plan but differ" in str(error)
+    assert "exclude_doses" in error.hint
 
 
 def test_plan_and_boost_are_two_courses():
@@ -158,9 +175,42 @@ def test_multi_plan_holds_the_doses_of_its_plans():
     assert refused([multi, overlapping]).code == "treatment.ambiguous"
 
 
-def test_doses_with_and_without_a_plan_are_ambiguous():
-    assert refused([dose("a"), dose("b", plans=())]).code == "treatment.ambiguous"
-    assert refused([dose("a"), dose("m", "MULTI_PLAN", plans=())]).code == "treatment.ambiguous"
+def test_a_whole_dose_without_a_plan_stands_for_itself_beside_others():
+    courses, _ = find([dose("a"), dose("b", plans=())])
+    assert [list(course.doses) for course in courses] == [[1], [2]]
+    courses, _ = find([dose("a"), dose("m", "MULTI_PLAN", plans=())])
+    assert len(courses) == 2
+
+
+def test_the_only_dose_without_a_reference_belongs_to_the_only_free_plan():
+    (course,), _ = find([dose("d", plans=())], [plan()])
+    assert (course.plans, course.fractions) == (("plan",), 30)
+    courses, _ = find([dose("a", plans=()), dose("b", plans=())], [plan()])
+    assert [course.plans for course in courses] == [(), ()]
+    courses, _ = find([dose("d", plans=())], [plan(), plan("boost", prescription_gy=10.0)])
+    assert courses[0].plans == ()
+    (course,), _ = find([dose("d", plans=())], [plan(), plan("bad", approval="REJECTED")])
+    assert course.plans == ("plan",)
+
+
+def test_a_sum_without_references_is_recognised_by_its_parts():
+    parts = [dose("p", gy=46.0), dose("q", plans=("boost",), gy=14.0)]
+    plans = [plan(prescription_gy=46.0), plan("boost", {1: (7, (1,))}, prescription_gy=14.0)]
+    (course,), reasons = find([*parts, dose("m", "MULTI_PLAN", plans=(), gy=60.0)], plans)
+    assert (list(course.doses), course.prescription_gy) == ([1], 60)
+    assert set(reasons.values()) == {"MULTI_PLAN dose 1 holds its plan"}
+    courses, _ = find([*parts, dose("m", "MULTI_PLAN", plans=(), gy=52.0)], plans)
+    assert len(courses) == 3
+
+
+def test_eqd2_takes_the_parts_of_a_sum_where_all_are_there():
+    multi = dose("m", "MULTI_PLAN", plans=("boost", "plan"))
+    parts = [dose("p"), dose("q", plans=("boost",))]
+    plans = [plan(), plan("boost")]
+    courses, reasons = find([multi, *parts], plans, eqd2=True)
+    assert len(courses) == 2
+    assert reasons == {1: "EQD2 needs the dose of each plan, and all are there"}
+    assert len(find([multi, parts[0]], plans, eqd2=True)[0]) == 1
 
 
 @pytest.mark.parametrize("summation", ["BRACHY", "CONTROL_POINT", "RECORD", "PLAN_OVERVIEW", "UNKNOWN", ""])
@@ -175,15 +225,131 @@ def test_a_plan_dose_belongs_to_one_plan():
     assert "refers to 2 plans" in str(refused([dose("a", plans=("boost", "plan"))]))
 
 
-def test_approval():
+def test_only_a_rejected_plan_drops_its_dose():
     boost = dose("b", plans=("boost",))
-    (course,), reasons = find([dose("a"), boost], [plan(), plan("boost", approval="UNAPPROVED")])
-    assert (list(course.doses), reasons) == ([1], {2: "its plan is UNAPPROVED and another is approved"})
+    for approval in ("UNAPPROVED", "APPROVED", "", "UNKNOWN"):
+        courses, reasons = find([dose("a"), boost], [plan(), plan("boost", approval=approval)])
+        assert (len(courses), reasons) == (2, {})
     (course,), reasons = find([dose("a"), boost], [plan(approval=""), plan("boost", approval="REJECTED")])
     assert (list(course.doses), reasons) == ([1], {2: "its plan is REJECTED"})
-    courses, _ = find([dose("a"), boost], [plan(approval="UNAPPROVED"), plan("boost", approval="")])
-    assert len(courses) == 2
     assert refused([boost], [plan("boost", approval="REJECTED")]).code == "treatment.nothing_usable"
+
+
+BEFORE, EVENT, AFTER = date(2020, 1, 5), date(2020, 7, 1), date(2020, 9, 1)
+
+
+def test_what_was_planned_after_the_event_never_counts():
+    doses = [dose("a"), dose("b", plans=("second",))]
+    plans = [plan(day=BEFORE), plan("second", day=AFTER)]
+    (course,), reasons = find(doses, plans, event=EVENT)
+    assert (list(course.doses), reasons) == ([1], {2: "planned 62 days after the event"})
+    assert len(find(doses, [plan(day=BEFORE), plan("second", day=EVENT)], event=EVENT)[0]) == 1, "on the very day"
+    assert len(find(doses, plans)[0]) == 2, "nobody knows the event"
+
+
+def test_a_plan_without_a_date_was_made_after_its_images():
+    doses = [dose("a"), dose("b", plans=("second",), frame="later CT")]
+    images = {"frame": [BEFORE], "later CT": [AFTER]}
+    (course,), reasons = find(doses, [plan(), plan("second")], event=EVENT, image_dates=images)
+    assert (list(course.doses), reasons) == ([1], {2: "planned 62 days after the event"})
+
+
+def test_a_sum_that_holds_a_later_plan_leaves_its_earlier_part():
+    plans = [plan(day=BEFORE), plan("second", day=AFTER)]
+    parts = [dose("a", gy=60.0), dose("b", plans=("second",), gy=36.0)]
+    for multi in (dose("m", "MULTI_PLAN", plans=("plan", "second")), dose("m", "MULTI_PLAN", plans=(), gy=96.0)):
+        (course,), reasons = find([*parts, multi], plans, event=EVENT)
+        assert (list(course.doses), sorted(reasons)) == ([1], [2, 3])
+
+
+def test_a_dose_without_a_reference_beside_a_later_plan_is_asked_about():
+    doses, plans = [dose("a"), dose("b", plans=())], [plan(day=BEFORE), plan("second", day=AFTER)]
+    _, reasons = find(doses, plans, event=EVENT)  # the later plan is the only one it can belong to
+    assert reasons == {2: "planned 62 days after the event"}
+    error = refused(doses, [*plans, plan("third", day=BEFORE)], event=EVENT)
+    assert (error.code, "dose 2 refers to no plan" in str(error)) == ("treatment.ambiguous", True)
+
+
+def test_a_sole_plan_after_the_event_is_refused_by_the_date_to_correct():
+    error = refused([dose("a")], [plan(day=AFTER)], event=EVENT)
+    assert error.code == "treatment.after_the_event"
+    assert "dose 1: planned 62 days after the event" in str(error)
+    assert "radiotherapy_start" in error.hint
+    assert "post_date" not in error.hint
+    (course,), _ = find([dose("a")], [plan(day=AFTER)], event=EVENT, radiotherapy_start=BEFORE)
+    assert list(course.doses) == [1]
+    images = {"frame": [AFTER]}  # plan and image agree: it is a second treatment
+    known = {"event": EVENT, "radiotherapy_start": BEFORE, "image_dates": images}
+    error = refused([dose("a")], [plan(day=AFTER)], **known)
+    assert (error.code, "radiotherapy_start" in error.hint) == ("treatment.after_the_event", False)
+
+
+def test_the_user_chooses_by_keys():
+    key = b"k" * 32
+    doses = [dose("a"), dose("b", plans=("boost",)), dose("c", plans=("other",))]
+    plans = [plan(), plan("boost"), plan("other")]
+    keys = {name: rt_key("RTDOSE", name, key) for name in "abc"}
+
+    def chosen(**choice) -> tuple[list[int], dict[int, str]]:
+        courses, reasons = find(doses, plans, key=key, **choice)
+        return [number for course in courses for number in course.doses], reasons
+
+    assert chosen(doses=(keys["a"], keys["b"])) == ([1, 2], {3: "not named in doses"})
+    assert chosen(exclude_doses=(keys["c"],)) == ([1, 2], {3: "named in exclude_doses"})
+    of_plan = rt_key("RTPLAN", "boost", key)
+    reason = "belongs to none of the plans named in plans"
+    assert chosen(plans=(of_plan,)) == ([2], {1: reason, 3: reason})
+    for column in ("doses", "plans", "exclude_doses"):
+        error = refused(doses, plans, key=key, **{column: ("rd0123456789ab",)})
+        assert error.code == "treatment.unknown_object"
+        assert f"{column} names rd0123456789ab" in str(error)
+    late = refused(doses, [plan(), plan("boost", day=AFTER), plan("other")], key=key, event=EVENT, doses=(keys["b"],))
+    assert late.code == "treatment.after_the_event"
+    assert keys["b"] in str(late)
+
+
+def test_equal_voxels_on_one_grid_are_one_dose_exported_twice():
+    doses = [dose("a", gy=60.0), dose("b", plans=("again",), gy=60.0005, frame="new frame")]
+    plans = [plan(), plan("again")]
+    (course,), reasons = find(doses, plans)
+    assert (list(course.doses), reasons) == ([1], {2: "has the voxels and the grid of dose 1"})
+    (course,), _ = find(doses, plans, image_dates={"new frame": []})
+    assert list(course.doses) == [2], "the one with an image in its frame"
+    (course,), _ = find(doses, [plan(approval="UNAPPROVED"), plan("again")])
+    assert list(course.doses) == [2], "the approved one"
+    assert len(find([doses[0], dose("b", plans=("again",), gy=60.1)], plans)[0]) == 2
+
+
+def test_zeros_are_no_dose():
+    beams = [*BEAMS, dose("z beams", "BEAM", groups=(1,), beams=(1, 2), gy=0.0)]
+    (course,), reasons = find(beams, [plan()])
+    assert (list(course.doses), reasons) == ([1, 2], {3: "holds no dose but zeros"})
+    (course,), reasons = find([dose("a"), dose("z", gy=0.0)], [plan()])
+    assert reasons == {2: "holds no dose but zeros"}
+    own = [BEAMS[0], dose("beam 2", "BEAM", groups=(1,), beams=(2,), gy=0.0)]
+    assert find(own, [plan()])[0][0].factors == {1: 1, 2: 1}, "a beam that gives nothing here"
+    assert "holds no dose but zeros" in str(refused([dose("z", gy=0.0)], [plan()]))
+
+
+def test_a_single_plane_is_no_treatment_beside_volumes():
+    _, reasons = find([dose("a"), dose("film", plans=("qa",), planes=1)], [plan()])
+    assert reasons == {2: "a single plane beside doses of several"}
+    assert find([dose("a", planes=1)], [plan()])[0][0].factors == {1: 1}
+
+
+def test_of_physical_and_effective_dose_of_an_ion_plan_the_physical_counts():
+    doses = [dose("a"), dose("b", dose_type="EFFECTIVE")]
+    (course,), reasons = find(doses, [plan()])
+    assert reasons == {2: "its plan has a PHYSICAL dose, too (dose_type)"}
+    (course,), reasons = find(doses, [plan()], dose_type="EFFECTIVE")
+    assert list(course.doses) == [2]
+    assert find([doses[1]], [plan()])[0][0].factors == {1: 1}
+
+
+def test_beams_tell_the_prescription_where_no_target_does():
+    beams = replace(plan(prescription_gy=None), beam_dose_gy=60.004)
+    assert find([dose("a")], [beams])[0][0].prescription_gy == 60.0
+    assert find([dose("a")], [replace(beams, prescription_gy=54.0)])[0][0].prescription_gy == 54.0
 
 
 def test_no_dose_at_all():
@@ -195,5 +361,5 @@ def test_sum_if_known():
 
 
 def test_nothing_prints_a_patient():
-    patient = number_objects([dose("SECRET")], [plan("SECRET")], None, None)
+    patient = number_objects([dose("SECRET")], [plan("SECRET")], CaseContext())
     assert "SECRET" not in repr(patient) + repr(dose("SECRET")) + str(patient.describe(1))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from helpers.dicom_objects import AXIAL, Dose, linear, rtdose, rtplan, save, uid
 
+from ricenet.delivery.courses import CaseContext
 from ricenet.delivery.rtdose import read_dose
 from ricenet.delivery.rtplan import read_plan
 from ricenet.delivery.treatment import Treatment, combine_doses
@@ -27,7 +28,9 @@ def share(of_60_gy: float) -> Dose:
 def treat(tmp_path):
     """Write RTDOSE and RTPLAN datasets, read them, combine them."""
 
-    def run(doses, plans=(), fractions=None, prescription_gy=None, alpha_beta=None, limits=None) -> Treatment:
+    def run(
+        doses, plans=(), fractions=None, prescription_gy=None, alpha_beta=None, limits=None, **context
+    ) -> Treatment:
         paths = [save(dataset, tmp_path / f"SECRET-{n}") for n, dataset in enumerate([*doses, *plans])]
         return combine_doses(
             [read_dose(path) for path in paths[: len(doses)]],
@@ -36,6 +39,7 @@ def treat(tmp_path):
             prescription_gy=prescription_gy,
             alpha_beta=alpha_beta,
             limits=limits,
+            context=CaseContext(**context),
         )
 
     return run
@@ -69,6 +73,7 @@ def test_a_whole_plan(treat):
     assert row.max_gy == pytest.approx(59.6, abs=0.5)
     assert row.model_dump(exclude={"max_gy"}) == {
         "dose": 1,
+        "key": "",
         "plans": [1],
         "summation": "PLAN",
         "factor": 1,
@@ -113,20 +118,21 @@ def test_plan_and_boost_are_the_analytic_sum(treat, orientation):
     np.testing.assert_allclose(treatment.volume.voxels[both], share(1)(points)[both], atol=1e-3)
     np.testing.assert_allclose(treatment.volume.voxels[alone], share(0.75)(points)[alone], atol=1e-3)
     np.testing.assert_allclose(treatment.volume.spacing_mm, 2)
-    assert (treatment.prescription_gy, treatment.fractions) == (60, None)
+    assert (treatment.prescription_gy, treatment.fractions) == (60, 38)
     assert sorted(row.fractions for row in treatment.used) == [8, 30]
 
 
 def test_eqd2_is_taken_of_each_plan_before_the_sum(treat):
     doses = [rtdose(share(0.75)), rtdose(share(0.25), name="b", plans=("boost",))]
     plans = [rtplan(targets_gy=(45,)), rtplan("boost", groups={1: (5, (1,))}, targets_gy=(15,))]
-    treatment = treat(doses, plans, alpha_beta=3)
+    table = {"fractions": 35, "prescription_gy": 60}  # 1.5 and 3 Gy per fraction: nobody adds that unasked
+    treatment = treat(doses, plans, **table, alpha_beta=3)
     points = world(treatment.volume)
     first, second = share(0.75)(points), share(0.25)(points)
     expected = first * (first / 30 + 3) / 5 + second * (second / 5 + 3) / 5
     np.testing.assert_allclose(treatment.volume.voxels, expected, atol=1e-3)
     assert treatment.prescription_gy == pytest.approx(45 * 4.5 / 5 + 15 * 6 / 5)
-    assert treatment.used == treat(doses, plans).used
+    assert treatment.used == treat(doses, plans, **table).used
 
 
 def test_eqd2_of_the_usual_schedules(treat):
@@ -147,10 +153,40 @@ def test_eqd2_needs_fractions_of_each_plan(treat):
     assert_refused(*refused, treat, [multi], plans, alpha_beta=3)
 
 
-def test_the_label_table_wins(treat):
-    treatment = treat([rtdose(share(1))], [rtplan()], fractions=33, prescription_gy=59.4)
-    assert (treatment.prescription_gy, treatment.fractions) == (59.4, 33)
-    assert treatment.flags == ["33 fractions were given, the plan has 30"]
+def test_the_label_tables_prescription_wins(treat):
+    treatment = treat([rtdose(share(1))], [rtplan()], fractions=30, prescription_gy=57)
+    assert (treatment.prescription_gy, treatment.fractions) == (57, 30)
+    assert treatment.flags == ["a prescription of 57 Gy was given, the plan has 60 Gy"]
+    assert treat([rtdose(share(1))], [rtplan()], prescription_gy=59.4).flags == []
+
+
+def test_other_fractions_than_the_plans_are_an_error_that_names_both(treat):
+    says = "the label table says 20 fractions, the plan has 30"
+    assert_refused("treatment.fractions_differ", says, treat, [rtdose(share(1))], [rtplan()], fractions=20)
+
+
+@pytest.mark.parametrize(
+    "table", [{}, {"fractions": 30, "prescription_gy": 60}, {"fractions": 20, "prescription_gy": 40}]
+)
+def test_a_treatment_that_was_stopped_is_scaled_where_the_table_says_so(treat, table):
+    treatment = treat([rtdose(share(1))], [rtplan()], delivered_fractions=20, **table)
+    assert_is(treatment, share(2 / 3))
+    assert (treatment.prescription_gy, treatment.fractions) == (pytest.approx(40), 20)
+    assert treatment.flags == ["scaled to 20 of 30 planned fractions"]
+    assert treatment.used[0].factor == pytest.approx(2 / 3)
+    equivalent = treat([rtdose(share(1))], [rtplan()], delivered_fractions=20, alpha_beta=3, **table)
+    assert equivalent.prescription_gy == pytest.approx(40)
+    whole = treat([rtdose(share(1))], [rtplan()], delivered_fractions=30)
+    assert (whole.flags, whole.used[0].factor) == ([], 1)
+
+
+def test_what_cannot_be_scaled_is_refused(treat):
+    code = "treatment.delivered_fractions"
+    assert_refused(code, "a plan of 30 fractions", treat, [rtdose(share(1))], [rtplan()], delivered_fractions=33)
+    assert_refused(code, "a plan of unknown fractions", treat, [rtdose(share(1))], delivered_fractions=20)
+    doses = [rtdose(share(0.75)), rtdose(share(0.25), name="b", plans=("boost",))]
+    plans = [rtplan(targets_gy=(45,)), rtplan("boost", groups={1: (8, (1,))}, targets_gy=(15,))]
+    assert_refused(code, "2 plans", treat, doses, plans, delivered_fractions=20)
 
 
 @pytest.mark.parametrize(
@@ -167,21 +203,24 @@ def test_what_no_treatment_is(treat, factor, summation, code, says):
     assert_refused(code, says, treat, [dose], [rtplan()])
 
 
-def test_two_frames_of_reference_are_refused(treat):
-    other = rtdose(share(0.25), name="b", plans=("boost",), frame="another CT")
-    assert_refused(
-        "treatment.two_frames",
-        "2 frames of reference cannot be added: dose 1 | 2",
-        treat,
-        [rtdose(share(0.75)), other],
-    )
+def test_a_boost_on_another_image_is_a_part_of_its_own(treat):
+    doses = [rtdose(share(0.25), name="b", plans=("boost",), frame="another CT"), rtdose(share(0.75))]
+    plans = [rtplan(targets_gy=(45,)), rtplan("boost", groups={1: (8, (1,))}, targets_gy=(15,))]
+    treatment = treat(doses, plans)
+    assert [part.frame_of_reference for part in treatment.parts] == [uid("planning"), uid("another CT")]
+    for part, dose in zip(treatment.parts, (share(0.75), share(0.25)), strict=True):
+        np.testing.assert_allclose(part.volume.voxels, dose(world(part.volume)), atol=1e-3)
+    assert (treatment.prescription_gy, treatment.fractions) == (60, 38)
+    assert_refused("treatment.ambiguous", "nothing says which", treat, doses)
 
 
-def test_a_rejected_plan_in_another_frame_does_no_harm(treat):
-    other = rtdose(share(1), name="b", plans=("qa",), frame="phantom")
-    treatment = treat([rtdose(share(1)), other], [rtplan(), rtplan("qa", approval="UNAPPROVED")])
+def test_a_plan_on_a_phantom_does_no_harm(treat):
+    other = rtdose(share(1.01), name="b", plans=("qa",), frame="phantom")
+    plans = [rtplan(), rtplan("qa", approval="UNAPPROVED")]
+    treatment = treat([rtdose(share(1)), other], plans, image_dates={uid("planning"): []})
     assert_is(treatment, share(1))
-    assert [row.reason for row in treatment.rejected] == ["its plan is UNAPPROVED and another is approved"]
+    (left_out,) = treatment.rejected
+    assert left_out.reason == "no image of the delivery lies in its frame of reference, as in another dose's"
     assert [flag.partition(": ")[2] for flag in treatment.flags] == ["UNAPPROVED, not counted"]
 
 
@@ -193,7 +232,6 @@ def test_flags(treat):
     assert treatment.flags[0] == "dose 1: EFFECTIVE, weighted by biological effect"
     assert sorted(flag.partition(": ")[2] for flag in treatment.flags[1:]) == [
         "REJECTED, not counted",
-        "UNAPPROVED, counted",
         "not delivered; its fractions, prescription and approval are unknown",
         "without any dose, not counted",
     ]
@@ -226,7 +264,7 @@ def test_the_record_is_json_without_a_uid_or_a_name(treat):
 
 def test_the_order_of_the_files_does_not_matter(treat):
     doses = [rtdose(share(0.75)), rtdose(share(0.25), name="b", plans=("boost",), **BOOST_GRID)]
-    plans = [rtplan(targets_gy=(45,)), rtplan("boost", targets_gy=(15,))]
+    plans = [rtplan(targets_gy=(45,)), rtplan("boost", groups={1: (8, (1,))}, targets_gy=(15,))]
     one, other = treat(doses, plans), treat(doses[::-1], plans[::-1])
     np.testing.assert_array_equal(one.volume.voxels, other.volume.voxels)
     assert (one.used, one.rejected, one.flags) == (other.used, other.rejected, other.flags)

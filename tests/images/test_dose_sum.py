@@ -3,7 +3,7 @@ import pytest
 from helpers.dicom_objects import linear
 from scipy.spatial.transform import Rotation
 
-from ricenet.delivery.dose_sum import add, common_grid, eqd2
+from ricenet.images.dose_sum import add, common_grid, eqd2
 from ricenet.images.volume import Volume
 
 

@@ -23,7 +23,7 @@ def eqd2(dose_gy: Dose, fractions: int, alpha_beta: float) -> Dose:
     return dose_gy * (dose_gy / fractions + alpha_beta) / (2 + alpha_beta)
 
 
-def add(terms: Sequence[tuple[Volume, int]]) -> Volume:
+def add(terms: Sequence[tuple[Volume, float]]) -> Volume:
     """The sum of volumes, each times its factor, on their common_grid.
 
     Volumes on its lattice are added voxel by voxel, others sampled trilinearly; each counts as 0 outside the outer

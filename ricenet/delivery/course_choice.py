@@ -1,0 +1,190 @@
+"""Decide which courses make up the treatment: a patient's courses in, those that add up out.
+
+Several plans with a dose are a primary plan and its boost, or alternatives (IMRT and VMAT), drafts, plans on a phantom,
+earlier treatments. They are added where the label table's numbers, the user's choice or a MULTI_PLAN dose says so, or
+where they can hardly be anything but parts of one treatment (see `is_sequence`); otherwise the user is asked.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import date
+from itertools import combinations
+
+from ricenet.delivery.courses import CHOOSE, Course, PatientDoses, sum_if_known
+
+SAME_PRESCRIPTION = 0.03  # of the prescription: 59.4 and 60 are told apart by their fractions, 60 and 60.3 are one
+MAX_COURSES = 8  # 255 ways to add them
+# Parts of one treatment, as they are planned: 46 Gy + 14 Gy, 40 + 20, 45 + 9 + 5.4.
+MAX_BOOST_SHARE = 0.6  # of the primary plan's dose
+MAX_FRACTION_DOSE_RATIO = 1.25  # between the parts' doses per fraction
+MAX_SEQUENCE_GY = 75.0
+MAX_DAYS_APART = 60  # between the plans' dates
+# The dose's maximum where no prescription is known: hot spots on the one hand, a boost elsewhere on the other.
+MAXIMUM_OVER_PRESCRIPTION = (0.8, 1.25)
+
+
+def choose_courses(patient: PatientDoses, courses: Sequence[Course]) -> list[Course]:
+    """The courses that make up the treatment; `patient.rejected` and `patient.flags` say what was decided and why.
+
+    Args:
+        courses: of ricenet.delivery.courses.find_courses; all planned before the event.
+
+    Raises:
+        InvalidInput: nothing says which of them were delivered, or the label table's numbers fit none or several ways
+            of adding them.
+    """
+    context = patient.context
+    if len(courses) == 1 or context.doses or context.plans:
+        return list(courses)
+    numbers_given = context.fractions is not None or context.prescription_gy is not None
+    courses = _in_frames_with_images(patient, courses, numbers_given)
+    if len(courses) == 1:
+        return courses
+    if numbers_given:
+        return _as_the_table_says(patient, courses)
+    if is_sequence(patient, courses):
+        parts = ", ".join(_schedule(course) for course in courses)
+        patient.flags.append(f"dose {patient.names(_numbers(courses))}: added as parts of one treatment ({parts})")
+        return courses
+    days = _days_apart(patient, courses)
+    apart = f", planned {days} days apart" if days > MAX_DAYS_APART else ""
+    message = f"ambiguous: {len(courses)} plans have a dose{apart}, and nothing says which of them were delivered: "
+    raise patient.refusal(
+        "ambiguous", message + _listed(patient, courses), f"{CHOOSE}; or give fractions and prescription_gy"
+    )
+
+
+def is_sequence(patient: PatientDoses, courses: Sequence[Course]) -> bool:
+    """Whether courses can hardly be anything but a primary plan and its boosts.
+
+    All have a number of fractions and about one dose per fraction, one is by far the largest, together they stay below
+    what is given to a brain once, they were planned within weeks, and their plans are all approved or all not.
+    """
+    levels_gy = [_level_gy(course) for course in courses]
+    if any(not course.fractions for course in courses):
+        return False
+    per_fraction = [gy / (course.fractions or 1) for gy, course in zip(levels_gy, courses, strict=True)]
+    largest, *others = sorted(levels_gy, reverse=True)
+    approvals = {"APPROVED" if a == "APPROVED" else a for course in courses for a in _approvals(patient, course)}
+    types = {dose.dose_type for course in courses for dose in course.doses.values()}
+    return (
+        max(others, default=0) <= MAX_BOOST_SHARE * largest
+        and max(per_fraction) <= MAX_FRACTION_DOSE_RATIO * min(per_fraction)
+        and sum(levels_gy) <= MAX_SEQUENCE_GY
+        and _days_apart(patient, courses) <= MAX_DAYS_APART
+        and len(approvals) == 1
+        and len(types) == 1
+    )
+
+
+def _in_frames_with_images(patient: PatientDoses, courses: Sequence[Course], numbers_given: bool) -> list[Course]:
+    """Leave out courses in whose frame no image lies (a plan on a phantom), unless they may be a boost."""
+    with_images = [course for course in courses if _has_image(patient, course)]
+    if not with_images or len(with_images) == len(courses):
+        return list(courses)
+    without = [course for course in courses if course not in with_images]
+    if not numbers_given and any(is_sequence(patient, [*with_images, course]) for course in without):
+        return list(courses)
+    if numbers_given and not _possible(patient, with_images):
+        return list(courses)
+    reason = "no image of the delivery lies in its frame of reference, as in another dose's"
+    patient.reject(dict.fromkeys(_numbers(without), reason))
+    return with_images
+
+
+def _as_the_table_says(patient: PatientDoses, courses: Sequence[Course]) -> list[Course]:
+    """The only way to add courses that gives the label table's fractions and prescription."""
+    if len(courses) > MAX_COURSES:
+        message = f"ambiguous: {len(courses)} plans have a dose: {_listed(patient, courses)}"
+        raise patient.refusal("ambiguous", message)
+    ways = [some for count in range(1, len(courses) + 1) for some in combinations(courses, count)]
+    possible = [list(way) for way in ways if _fits(patient, way)]
+    wanted = _table_numbers(patient)
+    if len(possible) == 1:
+        (chosen,) = possible
+        reason = f"the label table's {wanted} are those of dose {patient.names(_numbers(chosen))}"
+        patient.reject({n: reason for n in _numbers(courses) if n not in _numbers(chosen)})
+        return chosen
+    if possible:
+        named = " | ".join(patient.names(_numbers(way)) for way in possible)
+        message = f"ambiguous: the label table's {wanted} fit dose {named}: {_listed(patient, courses)}"
+        raise patient.refusal("ambiguous", message)
+    message = f"the label table's {wanted} fit no sum of the plans that have a dose: {_listed(patient, courses)}"
+    raise patient.refusal("not_as_the_table", message, f"correct fractions and prescription_gy, or {CHOOSE}")
+
+
+def _fits(patient: PatientDoses, courses: Sequence[Course]) -> bool:
+    """Whether nothing that is known of the courses contradicts the label table."""
+    context = patient.context
+    fractions = sum_if_known(course.fractions for course in courses)
+    if context.fractions is not None and fractions is not None and fractions != context.fractions:
+        return False
+    prescription_gy = sum_if_known(course.prescription_gy for course in courses)
+    if context.prescription_gy is None:
+        return True
+    if prescription_gy is not None:
+        return abs(prescription_gy / context.prescription_gy - 1) <= SAME_PRESCRIPTION
+    maxima_gy = [_maximum_gy(course) for course in courses]
+    low, high = (share * context.prescription_gy for share in MAXIMUM_OVER_PRESCRIPTION)
+    return max(maxima_gy) <= high and sum(maxima_gy) >= low
+
+
+def _possible(patient: PatientDoses, courses: Sequence[Course]) -> bool:
+    ways = [some for count in range(1, len(courses) + 1) for some in combinations(courses, count)]
+    return any(_fits(patient, way) for way in ways)
+
+
+def _has_image(patient: PatientDoses, course: Course) -> bool:
+    frames = {dose.frame_of_reference for dose in course.doses.values()}
+    return all(frame in patient.context.image_dates for frame in frames)
+
+
+def _approvals(patient: PatientDoses, course: Course) -> set[str]:
+    return {approval for dose in course.doses.values() for approval in patient.approvals(dose)}
+
+
+def _days_apart(patient: PatientDoses, courses: Sequence[Course]) -> int:
+    """Between the earliest and the latest plan whose date is known; 0 where fewer than two are."""
+    dates = [day for day in (_date(patient, course) for course in courses) if day is not None]
+    return (max(dates) - min(dates)).days if dates else 0
+
+
+def _date(patient: PatientDoses, course: Course) -> date | None:
+    days = [day for dose in course.doses.values() if (day := patient.plan_date(dose) or patient.image_date(dose))]
+    return max(days, default=None)
+
+
+def _level_gy(course: Course) -> float:
+    return course.prescription_gy or _maximum_gy(course)
+
+
+def _maximum_gy(course: Course) -> float:
+    """At most this much in any voxel of the course's whole dose."""
+    return sum(course.factors[n] * float(dose.volume.voxels.max()) for n, dose in course.doses.items())
+
+
+def _numbers(courses: Iterable[Course]) -> list[int]:
+    return [number for course in courses for number in course.doses]
+
+
+def _table_numbers(patient: PatientDoses) -> str:
+    context = patient.context
+    numbers = [] if context.prescription_gy is None else [f"{context.prescription_gy:g} Gy"]
+    return " and ".join(numbers + ([] if context.fractions is None else [f"{context.fractions} fractions"]))
+
+
+def _schedule(course: Course) -> str:
+    gy = "unknown prescription" if course.prescription_gy is None else f"{course.prescription_gy:g} Gy"
+    return f"{gy} in {course.fractions or 'unknown'} fractions"
+
+
+def _listed(patient: PatientDoses, courses: Sequence[Course]) -> str:
+    """Each course with what tells it from the others."""
+    days = [day for day in (_date(patient, course) for course in courses) if day is not None]
+    texts = []
+    for course in courses:
+        day, approval = _date(patient, course), "/".join(sorted(_approvals(patient, course) - {""}))
+        facts = [_schedule(course), f"at most {_maximum_gy(course):.4g} Gy"]
+        facts += [f"{(day - min(days)).days} days after the first"] if day is not None and day > min(days) else []
+        facts += [approval] if approval else []
+        texts.append(f"dose {patient.names(course.doses)} ({', '.join(facts)})")
+    return "; ".join(texts)
