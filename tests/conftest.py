@@ -17,7 +17,7 @@ from ricenet.command.schemas import PhantomConfig, compose
 from ricenet.phantom import write_phantom
 
 torch.set_num_threads(1)
-pytest_plugins = ["helpers.lanes"]
+pytest_plugins = ["helpers.lanes", "helpers.registrations"]
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import pytest
 from helpers.dicom_objects import linear, positions, rtdose, rtplan, save
 from helpers.new_patient import write_model, write_nifti
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("kept_registrations")]
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = json.loads((ROOT / "docs" / "notebook.ipynb").read_text())
 CODE = [cell for cell in NOTEBOOK["cells"] if cell["cell_type"] == "code"]

@@ -28,7 +28,7 @@ from helpers.analytic_patient import (
 )  # fmt: skip
 
 from ricenet import MODALITIES
-from ricenet.cases import case_folder
+from ricenet.cases import alignment, case_folder
 from ricenet.cases.case_folder import (
     _check_fits,
     folder_name,
@@ -39,7 +39,10 @@ from ricenet.cases.case_folder import (
     write_case_folder,
 )
 from ricenet.errors import InvalidInput
+from ricenet.images.registration import rigid
 from ricenet.images.volume import Volume
+
+pytestmark = pytest.mark.usefixtures("kept_registrations")
 
 
 @pytest.fixture(scope="module")
@@ -266,6 +269,7 @@ def test_case_folder_is_written_whole_and_replaces_an_unfinished_one(prepared, t
 
 def test_temporary_files_of_the_libraries_lie_in_the_cases_folder_and_go(own, tmp_path, monkeypatch):
     case, inputs = one_case(own)
+    monkeypatch.setattr(alignment, "rigid", rigid)  # ANTs itself, not what it gave before
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))  # whoever wanted it would fail
     seconds = make_case_folder(tmp_path / "cases", "x", case, inputs, SETTINGS)
     assert list(seconds) == ["read", "register", "brain", "sample", "write"]

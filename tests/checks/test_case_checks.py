@@ -18,6 +18,8 @@ from ricenet.errors import InvalidInput
 from ricenet.images.dose_limits import preset
 from ricenet.images.volume import read_volume, write_volume
 
+pytestmark = pytest.mark.usefixtures("kept_registrations")
+
 
 def codes(root: Path, flip: bool = False, ready: Path | None = None) -> list[str]:
     case, _ = one_case(root)

@@ -39,6 +39,7 @@ from ricenet.phantoms.causal_model import modality_sets
 from ricenet.training.network import load_network
 from ricenet.training.predictions import read_predictions
 
+pytestmark = pytest.mark.usefixtures("kept_registrations")
 SET = "rd_post_event_flair"
 FLAIR_POSE = pose((5, -3, 8), (14, -7, -11))
 FLAIR_FROM_POST = FLAIR_POSE @ np.linalg.inv(POST_POSE)

@@ -16,7 +16,7 @@ from ricenet.prediction.new_patient import PatientDetails, find_patient
 from ricenet.prediction.prediction_record import UnfitRecord
 from ricenet.statistics.recalibration import recalibrate
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("kept_registrations")]
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from ricenet.prediction.patient_page import PAGE_BYTES
 from ricenet.prediction.prediction_folder import write_prediction, write_unfit
 from ricenet.prediction.prediction_record import PredictionRecord
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("kept_registrations")]
 OF_A_PREDICTION = ("probability", "folds", "votes", "calibrated", "predicted", "spread")
 Predicted = tuple[Path, PredictionRecord]
 

@@ -13,7 +13,7 @@ from ricenet.prediction.ensemble import Ensemble
 from ricenet.prediction.new_patient import PatientDetails
 from ricenet.prediction.predictor import CasePrediction, load_model, predict_case
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("kept_registrations")]
 ROLES = ("post", "event", "rd", "planning", "brain_mask")
 
 
