@@ -26,11 +26,11 @@ from ricenet.command.atomic import MANIFEST, hold, partial_folder, publish, remo
 from ricenet.command.processes import run_each
 from ricenet.command.schemas import IngestConfig
 from ricenet.command.stage import stage
-from ricenet.delivery.label_table import LabelRow, deal_test, read_labels
+from ricenet.delivery.label_table import LabelRow, deal_test, further_patient_ids, read_labels, rows_like
 from ricenet.errors import Incomplete, InvalidInput, WrongUsage
 
 if TYPE_CHECKING:
-    from ricenet.delivery.ingest_record import CaseIngestRecord, UnusedRecord
+    from ricenet.delivery.ingest_record import CaseIngestRecord, UnlabelledRtRecord, UnusedRecord
     from ricenet.delivery.intake import Intake, IntakeSettings
     from ricenet.delivery.public_cohorts import Entry
     from ricenet.delivery.series import PatientFiles
@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 LAYOUTS = ("dicom", "lumiere", "cfb_gbm")
 MORE_COLUMNS = ("post_day", "event_day", "scanner_post", "scanner_event")
 RECORD = "ingest.json"
+MAX_LISTED = 10  # patients in one sentence; the record has them all
 LIMIT_MINUTES = 30.0  # of one case
 MEMORY_GB = 8.0  # of one case
 INGEST_VERSION = 2  # part of every case's digest: raise it when the same delivery gives other volumes
@@ -65,6 +66,7 @@ class Task:
         patient, event: pseudonyms.
         key: pseudonym of the case.
         files: of a DICOM delivery; None where there is no file of the patient.
+        rt_missing: whether no file has the PatientID that rt_patient_id gives.
         entry: of a NIfTI cohort.
     """
 
@@ -73,6 +75,7 @@ class Task:
     event: str
     key: str
     files: "PatientFiles | None" = None
+    rt_missing: bool = False
     entry: "Entry | None" = None
 
     @property
@@ -134,6 +137,8 @@ def ingest(
     if not delivery.is_dir():
         raise InvalidInput("the delivery folder does not exist", "correct delivery=", code="delivery.missing")
     tasks, unused = _find(delivery, rows, layout, keys)
+    for sentence in _left_over(unused):
+        log.warning("%s", sentence)
     requested = [task for task in tasks if not task.excluded_because]
     out.mkdir(parents=True, exist_ok=True)
     with hold(out):
@@ -178,19 +183,92 @@ def _find(delivery: Path, rows: list[LabelRow], layout: str, keys: Keys) -> tupl
 
         read = {"lumiere": public_cohorts.lumiere, "cfb_gbm": public_cohorts.cfb_gbm}[layout]
         return [_task(entry.label, keys, entry=entry) for entry in read(delivery, rows)], UnusedRecord()
-    from ricenet.delivery.series import index_delivery
+    from ricenet.delivery.series import index_delivery, join_patients
 
     index = index_delivery(delivery)
-    unlabelled = index.patients.keys() - {row.patient_id for row in rows}
-    tasks = [_task(row, keys, files=index.patients.get(row.patient_id)) for row in rows]
-    return tasks, UnusedRecord(patients_without_a_label=len(unlabelled), files_not_used=index.skipped)
+    further = further_patient_ids(rows)
+    ids = {row.patient_id: [row.patient_id, *further[row.patient_id]] for row in rows}
+    files = {
+        patient: join_patients(present)
+        for patient, of_patient in ids.items()
+        if (present := [index.patients[each] for each in of_patient if each in index.patients])
+    }
+    tasks = [
+        _task(row, keys, files.get(row.patient_id), rt_missing=not index.patients.keys() >= {*further[row.patient_id]})
+        for row in rows
+    ]
+    unlabelled = index.patients.keys() - {each for of_patient in ids.values() for each in of_patient}
+    return tasks, UnusedRecord(
+        patients_without_a_label=len(unlabelled),
+        files_not_used=index.skipped,
+        rt_objects_without_a_label=_without_a_label({each: index.patients[each] for each in unlabelled}, tasks, keys),
+        rt_objects_given_to_a_patient=index.assigned,
+    )
 
 
-def _task(label: LabelRow, keys: Keys, files: "PatientFiles | None" = None, entry: "Entry | None" = None) -> Task:
+def _without_a_label(patients: "dict[str, PatientFiles]", tasks: list[Task], keys: Keys) -> "list[UnlabelledRtRecord]":
+    """Whose RT objects have no use; first those that a row of the label table could mean."""
+    from ricenet.delivery.ingest_record import UnlabelledRtRecord
+
+    records = []
+    for patient_id, files in patients.items():
+        if not files.rt_files:
+            continue
+        linked = {task.label.row for task in tasks if task.files is not None and task.files.links & files.links}
+        record = UnlabelledRtRecord(
+            patient=_patient_key(patient_id, keys),
+            doses=len(files.doses),
+            plans=len(files.plans),
+            structures=len(files.structures),
+            rows=sorted(linked.union(rows_like(patient_id, [task.label for task in tasks]))),
+        )
+        records.append(record)
+    return sorted(records, key=lambda record: (not record.rows, record.patient))
+
+
+def _left_over(unused: "UnusedRecord") -> list[str]:
+    """What nobody may overlook of the files that have no use, in sentences."""
+    from ricenet.delivery.headers import ANONYMOUS, ANONYMOUS_RT, DAMAGED, UNREADABLE
+
+    sentences = []
+    if unused.rt_objects_without_a_label:
+        patients = [
+            record.patient + (f" (of row {', '.join(map(str, record.rows))}?)" if record.rows else "")
+            for record in unused.rt_objects_without_a_label
+        ]
+        more = f" and {len(patients) - MAX_LISTED} more" if len(patients) > MAX_LISTED else ""
+        sentences.append(
+            f"the delivery holds RT objects of patients without a label: {', '.join(patients[:MAX_LISTED])}{more}. If "
+            "they belong to a patient of the label table, write their PatientID into its column rt_patient_id"
+        )
+    if unused.rt_objects_given_to_a_patient:
+        sentences.append(
+            f"{unused.rt_objects_given_to_a_patient} RT objects have no PatientID; each went to the only patient with "
+            "whom it shares a study, a frame of reference or a reference"
+        )
+    reasons = [each for each in (UNREADABLE, DAMAGED, ANONYMOUS, ANONYMOUS_RT) if each in unused.files_not_used]
+    counts = [f"{unused.files_not_used[reason]} ({reason})" for reason in reasons]
+    if counts:
+        sentences.append(f"files of the delivery that could not be used: {', '.join(counts)}")
+    return sentences
+
+
+def _patient_key(patient_id: str, keys: Keys) -> str:
+    return "p" + pseudonym(keys.secret, patient_id)[1:]
+
+
+def _task(
+    label: LabelRow,
+    keys: Keys,
+    files: "PatientFiles | None" = None,
+    *,
+    rt_missing: bool = False,
+    entry: "Entry | None" = None,
+) -> Task:
     """Name the case. The event's date goes in, so that a further event leaves the others' names alone."""
-    patient = "p" + pseudonym(keys.secret, label.patient_id)[1:]
+    patient = _patient_key(label.patient_id, keys)
     event = "e" + pseudonym(keys.secret, f"{label.patient_id}\0{label.event_date or label.event_id}")[1:]
-    return Task(label, patient, event, case_key(keys.cohort, patient, event), files, entry)
+    return Task(label, patient, event, case_key(keys.cohort, patient, event), files, rt_missing, entry)
 
 
 def _digest(task: Task, settings: "IntakeSettings", keys: Keys) -> str:
@@ -272,6 +350,13 @@ def _read(task: Task, settings: "IntakeSettings", keys: Keys, scratch: Path) -> 
 
     if task.entry is not None:
         return from_nifti(task.entry, task.name, settings)
+    if task.rt_missing:
+        missing = InvalidInput(
+            f"{task.name}: the delivery holds no DICOM file of the patient that rt_patient_id names",
+            "compare it with PatientID (0010,0020) of the RT objects, or leave it empty",
+            code="patient.rt_missing",
+        )
+        return Intake(problem=missing)
     if task.files is not None:
         return from_dicom(task.label, task.files, task.name, settings, keys.secret, scratch)
     missing = InvalidInput(

@@ -14,12 +14,16 @@ import pydicom
 import pytest
 from helpers import commands
 from helpers.analytic_patient import write_patient
+from helpers.dicom_objects import save, without_part10
 from helpers.nifti_twin import write_twin
 
 from ricenet import ingest as module
 from ricenet.cohort.table import read_cohort
+from ricenet.delivery.ingest_record import CaseIngestRecord, UnusedRecord
+from ricenet.delivery.label_table import read_labels
 from ricenet.images.volume import read_volume
 from ricenet.phantom import write_phantom
+from ricenet.prediction.new_patient import read_intake_settings
 
 PATIENTS, SPACING_MM, SEED = 3, 4.5, 5
 ROLES = ("post", "event", "rd", "planning")
@@ -246,6 +250,110 @@ def test_the_others_are_in(broken):
     assert "Traceback" not in result.stderr
     assert len(read_cohort(out)) == 1
     assert json.loads((out / "ingest.json").read_text())["excluded"] == {f"ingest: {code}": 1 for code in BROKEN}
+
+
+KEYS = module.Keys(b"0" * 32)
+
+
+def with_patient_id(home: Path, patient: str, patient_id: str, *kinds: str) -> None:
+    """Give a patient's RT objects, and files of other `kinds`, another PatientID."""
+    for kind in ("RTDOSE", "RTPLAN", *kinds):
+        for path in objects(home, patient, kind):
+            rewrite(path, PatientID=patient_id)
+
+
+def find_tasks(home: Path) -> tuple[list[module.Task], UnusedRecord]:
+    return module._find(home / "dicom", read_labels(home / "labels.csv", {}, {}, ["site"]), "dicom", KEYS)
+
+
+def taken_in(home: Path, out: Path, number: int) -> CaseIngestRecord:
+    """The record of the case in the label table's line `number` (1 is the first), ingested in this process."""
+    out.mkdir(exist_ok=True)
+    task = find_tasks(home)[0][number - 1]
+    return module.take_in(task, "digest", out, read_intake_settings(None, dose=True), KEYS)
+
+
+@pytest.fixture(scope="module")
+def intact(delivered, tmp_path_factory) -> list[CaseIngestRecord]:
+    return [taken_in(delivered, tmp_path_factory.mktemp("intact") / "out", number) for number in (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("patient_id", "kinds", "rows"),
+    [("PHANTOM-002_RT", (), [3]), ("PHANTOM-002_RT", ("CT",), [3]), ("Z9", (), [3]), ("PHANTOM", (), [2, 3, 4])],
+)
+def test_rt_objects_under_another_patient_id(own, tmp_path, intact, patient_id, kinds, rows):
+    """Named with the row that they resemble, by id, study or frame; the column that the message names lets them in."""
+    with_patient_id(own, "PHANTOM-002", patient_id, *kinds)
+    assert taken_in(own, tmp_path / "out", 2).problem.code == "dose.missing"
+    _, unused = find_tasks(own)
+    (record,) = unused.rt_objects_without_a_label
+    assert (record.doses, record.plans, record.structures, record.rows) == (1, 1, 0, rows)
+    assert unused.patients_without_a_label == 1
+    (sentence,) = module._left_over(unused)
+    assert f"patients without a label: {record.patient} (of row {', '.join(map(str, rows))}?)" in sentence
+    assert "rt_patient_id" in sentence
+    assert patient_id not in sentence + record.model_dump_json()
+    edit_labels(own, lambda table: table[1].update(rt_patient_id=patient_id))
+    after = taken_in(own, tmp_path / "out", 2)
+    assert (after.problem, after.sha256) == (None, intact[1].sha256)
+    _, unused = find_tasks(own)
+    assert (unused.patients_without_a_label, module._left_over(unused)) == (0, [])
+
+
+def test_rt_objects_that_resemble_no_row_come_last(own):
+    for number, patient_id in ((1, "Z1"), (2, "PHANTOM-003-RT")):
+        with_patient_id(own, f"PHANTOM-00{number}", patient_id)
+        for kind in ("RTDOSE", "RTPLAN"):
+            (path,) = objects(own, f"PHANTOM-00{number}", kind)
+            rewrite(path, StudyInstanceUID=f"1.2.{number}", FrameOfReferenceUID=f"1.3.{number}")
+    assert [record.rows for record in find_tasks(own)[1].rt_objects_without_a_label] == [[4], []]
+
+
+def test_a_patient_id_of_rt_objects_that_nobody_has(own, tmp_path):
+    edit_labels(own, lambda rows: rows[0].update(rt_patient_id="PHANTOM-001 RT"))
+    problem = taken_in(own, tmp_path / "out", 1).problem
+    assert problem.code == "patient.rt_missing"
+    assert "row 2 of the label table" in problem.message
+    assert "PHANTOM" not in problem.message + problem.hint
+
+
+def test_rt_objects_without_a_patient_id(own, tmp_path, intact):
+    with_patient_id(own, "PHANTOM-001", "")
+    assert taken_in(own, tmp_path / "out", 1).sha256 == intact[0].sha256
+    _, unused = find_tasks(own)
+    assert unused.rt_objects_given_to_a_patient == 2
+    (sentence,) = module._left_over(unused)
+    assert sentence.startswith("2 RT objects have no PatientID; each went to the only patient")
+
+
+@pytest.mark.parametrize(("number", "syntax"), [(1, "implicit"), (2, "implicit"), (2, "big-endian")])
+def test_a_patient_of_a_planning_system_that_writes_no_preamble(own, tmp_path, intact, number, syntax):
+    """Monaco's: dose, plan and planning CT, and an MRI that went through it."""
+    patient = f"PHANTOM-00{number}"
+    for path in [path for kind in ("RTDOSE", "RTPLAN", "CT", "MR") for path in objects(own, patient, kind)]:
+        without_part10(save(pydicom.dcmread(path), path, syntax), "bare")
+    assert taken_in(own, tmp_path / "out", number).sha256 == intact[number - 1].sha256
+
+
+def test_what_could_not_be_used_is_said_on_the_terminal_and_in_the_record(own, tmp_path):
+    with_patient_id(own, "PHANTOM-003", "PHANTOM-003_RT")
+    for number, name in enumerate(("a.dcm", "b.DCM.gz")):
+        (own / "dicom" / name).write_bytes(bytes([31, 139, number] * 99))
+    edit_labels(own, lambda rows: rows[:1])
+    result = run(own, tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    unused = json.loads((tmp_path / "out" / "ingest.json").read_text())["delivery"]
+    assert unused["files_not_used"] == {"looks like DICOM but cannot be read": 2}
+    # Two patients are without a label; the one whose objects have an id of their own resembles no row.
+    rt_objects = unused["rt_objects_without_a_label"]
+    assert [record["rows"] for record in rt_objects] == [[], []]
+    assert "files of the delivery that could not be used: 2 (looks like DICOM but cannot be read)" in result.stdout
+    assert (
+        f"RT objects of patients without a label: {rt_objects[0]['patient']}, {rt_objects[1]['patient']}."
+        in result.stdout
+    )
+    assert "PHANTOM" not in result.stdout + result.stderr
 
 
 def test_an_ambiguity_is_resolved_by_the_label_table(own, tmp_path):

@@ -219,11 +219,33 @@ class CaseIngestRecord(Record):
     problem: ProblemRecord | None = None
 
 
+class UnlabelledRtRecord(Record):
+    """RT objects under a PatientID that the label table does not name.
+
+    Attributes:
+        patient: pseudonym.
+        rows: of the label table, whose patients it resembles: by their PatientID, or by a study or frame of reference.
+    """
+
+    patient: str
+    doses: int
+    plans: int
+    structures: int
+    rows: list[int] = Field(default_factory=list)
+
+
 class UnusedRecord(Record):
-    """What of a DICOM delivery has no use: patients whom the label table does not name, files by reason."""
+    """What of a DICOM delivery has no use: patients whom the label table does not name, files by reason.
+
+    Attributes:
+        rt_objects_without_a_label: by patient.
+        rt_objects_given_to_a_patient: number of those without PatientID whose patient a study, frame or reference told.
+    """
 
     patients_without_a_label: int = 0
     files_not_used: dict[str, int] = Field(default_factory=dict)
+    rt_objects_without_a_label: list[UnlabelledRtRecord] = Field(default_factory=list)
+    rt_objects_given_to_a_patient: int = 0
 
 
 class CohortIngestRecord(Record):

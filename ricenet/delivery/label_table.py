@@ -44,8 +44,8 @@ class LabelRow:
         extra: the further columns that were asked for.
         doses, plans, exclude_doses: keys of RT objects by which the user chooses the treatment.
         delivered_fractions: where the treatment was stopped early.
-        rt_patient_id: PatientID under which the patient's RT objects were delivered, where it is another. It never
-            leaves the process.
+        rt_patient_id: PatientID under which the patient's RT objects were delivered, where it is another; several with
+            semicolons. It never leaves the process.
     """
 
     row: int
@@ -151,6 +151,35 @@ def deal_test(rows: list[LabelRow], share: float, key: bytes) -> list[LabelRow]:
         patients = [patient for patient, of_patient in labels.items() if of_patient == stratum]
         test |= set(sorted(patients, key=lambda patient: _lot(patient, key))[: int(share * len(patients) + 0.5)])
     return [replace(row, split="test" if row.patient_id in test else "cv") for row in rows]
+
+
+def further_patient_ids(rows: Sequence[LabelRow]) -> dict[str, list[str]]:
+    """The PatientIDs that `rt_patient_id` gives beside the patient's own, by patient_id, from all rows of a patient."""
+    further: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        ids = [text.strip() for text in row.rt_patient_id.split(";")]
+        further[row.patient_id] += [text for text in ids if text not in ("", row.patient_id, *further[row.patient_id])]
+    return further
+
+
+def rows_like(patient_id: str, rows: Sequence[LabelRow]) -> list[int]:
+    """Numbers of the rows whose patient's id contains `patient_id` or is contained in it: 17_RT contains 17, 170 not.
+
+    Of several ids the longest counts.
+    """
+
+    def contains(text: str, part: str) -> bool:
+        before = r"(?<!\d)" if part[:1].isdigit() else r"(?<![^\W\d_])" if part[:1].isalpha() else ""
+        after = r"(?!\d)" if part[-1:].isdigit() else r"(?![^\W\d_])" if part[-1:].isalpha() else ""
+        return re.search(before + re.escape(part) + after, text, re.IGNORECASE) is not None
+
+    alike = [
+        row
+        for row in rows
+        if row.patient_id and (contains(patient_id, row.patient_id) or contains(row.patient_id, patient_id))
+    ]
+    longest = max((len(row.patient_id) for row in alike), default=0)
+    return sorted({row.row for row in alike if len(row.patient_id) == longest})
 
 
 def _lot(patient_id: str, key: bytes) -> bytes:
@@ -301,9 +330,26 @@ def _check_together(rows: list[LabelRow], problems: list[str]) -> None:
                 by_event[row.patient_id, event].append(row)
     same = {_list_rows(same_event) for same_event in by_event.values() if len(same_event) > 1}
     problems += [f"{numbers}: the same event of the same patient" for numbers in sorted(same)]
+    problems += _shared_patient_ids(rows)
     for of_patient in by_patient.values():
         if len({row.split for row in of_patient} - {""}) > 1:
             problems.append(f"{_list_rows(of_patient)}: one patient in both splits")
+
+
+def _shared_patient_ids(rows: list[LabelRow]) -> list[str]:
+    """An RT object belongs to one patient of the table."""
+    claims: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        claims[row.patient_id].add(row.patient_id)
+    for patient_id, ids in further_patient_ids(rows).items():
+        for further in ids:
+            claims[further].add(patient_id)
+    shared = [patients for patients in claims.values() if len(patients) > 1]
+    return [
+        f"{_list_rows([row for row in rows if row.patient_id in patients])}: rt_patient_id gives the RT objects of one "
+        "PatientID to several patients"
+        for patients in shared
+    ]
 
 
 def _list_rows(rows: list[LabelRow]) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from helpers.public_source import source
 
-from ricenet.delivery.label_table import LabelRow, deal_test, read_labels
+from ricenet.delivery.label_table import LabelRow, deal_test, further_patient_ids, read_labels, rows_like
 from ricenet.errors import InvalidInput, WrongUsage
 
 KEY = bytes(32)
@@ -145,6 +145,61 @@ def test_all_problems_are_named_at_once_by_row_and_without_a_cell(tmp_path):
         "row 5, 6: one patient in both splits",
     ]
     assert not any(secret in str(error) for secret in ("MUSTER", "CANARY", "TWIN", "DATELESS", "2020", "6000"))
+
+
+def test_patient_ids_of_rt_objects(tmp_path):
+    rows = read(
+        tmp_path,
+        "patient_id,label,event_date,rt_patient_id",
+        "a,rice,2020-01-02,a_RT; a_boost",
+        "a,rice,2020-03-02,a",
+        "a,rice,2020-05-02,",
+        "b,rice,2020-01-02,",
+        "c,rice,2020-01-02,RT 7",
+        "c,rice,2020-03-02,RT 7;RT 8",
+    )
+    ids = further_patient_ids(rows)
+    assert {patient: ids[patient] for patient in "abc"} == {"a": ["a_RT", "a_boost"], "b": [], "c": ["RT 7", "RT 8"]}
+
+
+def test_rt_objects_belong_to_one_patient(tmp_path):
+    error = refusal(
+        tmp_path,
+        "patient_id,label,rt_patient_id",
+        "MUSTER,rice,MUSTER_RT",
+        "CANARY,rice,MUSTER_RT",
+        "TWIN,rice,OTHER",
+        "OTHER,rice,",
+        "ALONE,rice,ALONE",
+    )
+    assert [line.strip() for line in error.message.splitlines()[1:]] == [
+        "row 4, 5: rt_patient_id gives the RT objects of one PatientID to several patients",
+        "row 2, 3: rt_patient_id gives the RT objects of one PatientID to several patients",
+    ]
+    assert not any(secret in str(error) for secret in ("MUSTER", "CANARY", "TWIN", "OTHER"))
+
+
+@pytest.mark.parametrize(
+    ("patient_id", "expected"),
+    [
+        ("17_RT", [2]),
+        ("RT17", [2]),
+        ("170", []),
+        ("117", []),
+        ("mueller", [3]),
+        ("Mueller-17", [3]),  # the longest of two
+        ("Muellerova", []),
+        ("PAT", [4]),
+        ("0815", []),
+        ("x.y", [5]),
+        ("xzy", []),
+    ],
+)
+def test_rows_of_a_similar_patient_id(patient_id, expected):
+    rows = [
+        LabelRow(number, each, "e1", "rice") for number, each in enumerate(("17", "MUELLER", "PAT_MR", "x.y_MR"), 2)
+    ]
+    assert rows_like(patient_id, rows) == expected
 
 
 def test_one_event_under_two_names_is_found_by_its_date(tmp_path):
