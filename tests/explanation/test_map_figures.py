@@ -1,12 +1,14 @@
 """Pictures against a planted brain, dose and map."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
 from helpers.make_summary import require_readable, texts, words
 from matplotlib.collections import LineCollection
 from matplotlib.contour import ContourSet
+from matplotlib.figure import Figure
 from nibabel.affines import apply_affine
 
 from ricenet.cohort.ready_cases import ReadyCase
@@ -45,6 +47,12 @@ def scene(**changed: object) -> Scene:
         mri_role="event",
     )
     return replace(plain, **changed)
+
+
+@cache
+def plain_figure() -> Figure:
+    """Drawn once: only read it."""
+    return map_figures.draw_case(scene(), blocks(), "Case c1")
 
 
 def legend(figure) -> list[str]:
@@ -94,7 +102,7 @@ def test_all_planes_go_through_the_maximum(peak):
 
 def test_sides_are_named_as_a_radiologist_sees_them():
     """The maximum lies to the patient's right, front and top: nearer to R, A and S than to L, P and I."""
-    figure = map_figures.draw_case(scene(), blocks(), "Case c1")
+    figure = plain_figure()
     texts(figure)  # laid out
     for axes in figure.axes[:6]:
         at = axes.transData.transform(crosshair_mm(axes))
@@ -110,7 +118,7 @@ def test_sides_are_named_as_a_radiologist_sees_them():
 
 
 def test_contours_lie_where_the_dose_has_their_level():
-    figure = map_figures.draw_case(scene(), blocks(), "Case c1")
+    figure = plain_figure()
     assert legend(figure) == ["20 Gy", "40 Gy", "57 Gy", "known lesion"]
     for axes, own in zip(figure.axes[:6], [(0, 1), (0, 2), (1, 2)] * 2, strict=True):
         contours = [one for one in axes.collections if isinstance(one, ContourSet)]
@@ -123,7 +131,7 @@ def test_contours_lie_where_the_dose_has_their_level():
 
 
 def test_legend_says_what_no_plane_meets_and_leaves_out_what_is_not_there():
-    figure = map_figures.draw_case(scene(), blocks(), "Case c1")
+    figure = plain_figure()
     assert "Not in these planes" not in words(figure)
     dashes = [str(line._dash_pattern) for line in figure.legends[0].get_lines()]
     assert len(set(dashes)) == 4  # told apart in grey
@@ -153,7 +161,7 @@ def test_a_map_that_lowers_nothing_says_so(drop):
 
 
 def test_one_scale_and_a_bar_of_50_mm():
-    figure = map_figures.draw_case(scene(), blocks(), "Case c1")
+    figure = plain_figure()
     texts(figure)  # laid out
     scales = [
         np.abs(axes.transData.transform([(1, 1)]) - axes.transData.transform([(0, 0)])) for axes in figure.axes[:6]
@@ -182,7 +190,7 @@ def test_crosshair_leaves_the_maximum_free_at_the_edge_of_the_brain(edge):
 
 
 def test_colour_bar_is_two_sided_and_says_what_it_shows():
-    figure = map_figures.draw_case(scene(), blocks(), "Case c1")
+    figure = plain_figure()
     bar = figure.axes[6]
     assert bar.get_xlim() == pytest.approx((-0.4, 0.4))
     assert "drop in the probability of the predicted class" in bar.get_xlabel()
@@ -201,6 +209,7 @@ def test_cohort_says_how_many_and_how_they_were_aligned():
     assert figure.axes[0].get_title() == "axial, z = 26 mm"
 
 
+@pytest.mark.slow
 def test_same_figure_same_bytes(tmp_path):
     for name in ("one", "two"):
         figure_style.save(map_figures.draw_case(scene(), blocks(), "Case c1"), tmp_path / name)

@@ -99,6 +99,7 @@ def statistics(content: torch.Tensor, plain: bool) -> np.ndarray:
     return np.array(rows)
 
 
+@pytest.mark.slow
 def test_statistics_of_ours_and_torchios_are_alike(content: torch.Tensor) -> None:
     ours, theirs = statistics(content, plain=True), statistics(content, plain=False)
     for column in range(ours.shape[1]):

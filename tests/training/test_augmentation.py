@@ -262,6 +262,7 @@ def test_each_augmentation_is_applied_with_its_own_probability() -> None:
     assert np.corrcoef(applied.T) == pytest.approx(np.eye(5), abs=0.08)
 
 
+@pytest.mark.slow
 def test_displacement_at_the_centre_spreads_as_torchios() -> None:
     """Three ramps tell the displacement along each axis."""
     ramps = 100 + torch.stack(torch.meshgrid(*[torch.arange(15.0)] * 3, indexing="ij"))

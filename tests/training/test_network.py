@@ -25,9 +25,15 @@ from ricenet.training.network import (
 
 @pytest.mark.parametrize("monais", [resnet10, resnet18, resnet34, resnet50], ids=lambda build: build.__name__)
 def test_resnets_are_monais(monais: Any) -> None:
-    """Same parameter names and shapes; with the same weights the same logits."""
-    theirs = monais(spatial_dims=3, n_input_channels=3, num_classes=2).eval()
-    ours = build_network(3, **(PAPER | {"architecture": monais.__name__})).eval()
+    """Same parameter names and shapes; with the same weights the same logits (all but the default one narrower)."""
+    setting = PAPER | {"architecture": monais.__name__}
+    with torch.device("meta"):
+        wide = [monais(spatial_dims=3, n_input_channels=3, num_classes=2), build_network(3, **setting)]
+    theirs_at, ours_at = ({name: one.shape for name, one in network.state_dict().items()} for network in wide)
+    assert ours_at == theirs_at
+    width = 64 if monais is resnet18 else 16
+    theirs = monais(spatial_dims=3, n_input_channels=3, num_classes=2, widen_factor=width / 64).eval()
+    ours = build_network(3, **(setting | {"width": width})).eval()
     ours.load_state_dict(theirs.state_dict())
     volume = torch.randn(1, 3, 16, 16, 16)
     torch.testing.assert_close(ours(volume), theirs(volume), rtol=1e-4, atol=1e-5)
@@ -42,11 +48,11 @@ def test_densenet_is_monais() -> None:
 
 
 def test_one_training_step_is_plain_monais() -> None:
-    """The default network against MONAI's in float64: loss, every gradient and every running statistic."""
+    """The default network, narrower, against MONAI's in float64: loss, every gradient, every running statistic."""
     torch.manual_seed(0)
-    theirs = resnet18(spatial_dims=3, n_input_channels=3, num_classes=2).double()
+    theirs = resnet18(spatial_dims=3, n_input_channels=3, num_classes=2, widen_factor=0.25).double()
     nn.init.uniform_(theirs.bn1.weight, -1, 1)
-    ours = build_network(3, **PAPER).double()
+    ours = build_network(3, **(PAPER | {"width": 16})).double()
     ours.load_state_dict(theirs.state_dict())
     ours = ours.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     volume, label = torch.randn(2, 3, 20, 18, 24, dtype=torch.double), torch.tensor([0, 1])
