@@ -9,15 +9,18 @@ from helpers import commands
 from helpers.make_grid import finish_run, make_cases, plan, write_cases_folder, write_grid, write_run
 from sklearn.metrics import f1_score
 
+from ricenet.cohort.folds import read_folds
 from ricenet.cohort.shuffled_labels import shuffled
 from ricenet.command.schemas import EvaluateConfig, compose
 from ricenet.errors import InvalidInput, WrongUsage
-from ricenet.evaluate import EvaluationPlan, evaluate
+from ricenet.evaluate import EvaluationPlan, evaluate, summarise
+from ricenet.evaluation.grid import read_grid
 from ricenet.evaluation.results_table import as_text
 from ricenet.evaluation.sentences import headline
 from ricenet.evaluation.summary import SummaryRecord, read_summary
 from ricenet.paper import PAPER
 from ricenet.training import predictions
+from ricenet.training.run_folder import cases_folder, finished_runs
 
 DRAWS = 499
 
@@ -33,6 +36,19 @@ def evaluated(run: Path, of: EvaluationPlan) -> dict:
     path = run / "evaluation/summary.json"
     assert SummaryRecord.read(path) == returned
     return json.loads(path.read_text())
+
+
+def summarised(run: Path, of: EvaluationPlan) -> SummaryRecord:
+    """What `evaluate` would return, without the tables, figures and checklists that it writes, most of its time."""
+    runs = finished_runs(run)
+    cases = cases_folder(run, runs)
+    folds = read_folds(cases)
+    return summarise(cases, folds, read_grid(runs, cases, folds), runs, of)
+
+
+def numbers(run: Path, of: EvaluationPlan) -> dict:
+    """As `evaluated` returns them, and nothing is written."""
+    return json.loads(summarised(run, of).as_json())
 
 
 def wrong_for_some(modalities: str, fold: int, case) -> float:
@@ -168,7 +184,7 @@ def test_same_input_same_bytes_and_both_knobs_matter(half):
     assert {path.name: path.read_bytes() for path in (run / "evaluation").iterdir()} == before
     interval = summary["sets"]["rd"]["oof_interval"]
     for draws, seed in ((DRAWS, 1), (DRAWS + 500, 0)):
-        other = evaluated(run, plan(draws, seed))
+        other = numbers(run, plan(draws, seed))
         assert other["sets"]["rd"]["oof_interval"] != interval
         assert other["bootstrap"]["draws"] == draws
         assert other["bootstrap"]["seed"] == seed
@@ -194,8 +210,9 @@ def test_a_run_that_does_not_fit_is_refused_and_nothing_is_written(one):
     refused(run, "run rd/fold1: run.json says rd/fold0")
 
 
+@pytest.mark.slow
 def test_one_fold_alone(one):
-    found = evaluated(one[0], plan(DRAWS))["sets"]["rd"]
+    found = numbers(one[0], plan(DRAWS))["sets"]["rd"]
     assert found["oof_macro_f1"] == 1.0
     assert found["folds"] == [1.0, None, None, None, None]
     assert found["folds_sd"] is None
@@ -209,11 +226,12 @@ def test_truth_of_another_cohort_is_refused(tmp_path):
     refused(tmp_path / "run", "expected rice in truth.csv, got recurrence")
 
 
+@pytest.mark.slow
 def test_runs_that_differ_are_named(one, cohort):
     run, _ = one
     cases, folds = cohort
     write_run(run, cases, folds, "rd", 1, lambda case: 0.4, epochs=800, checkpoint="best")
-    notes = evaluated(run, plan(DRAWS))["notes"]
+    notes = numbers(run, plan(DRAWS))["notes"]
     assert "the runs differ in epochs: 3, 800" in notes
     assert any("chosen on the very fold" in note for note in notes)
 
@@ -296,7 +314,7 @@ def test_one_model_for_all_sets_is_the_eighth_row(cohort, tmp_path):
 
 @pytest.fixture(scope="module")
 def almost(cohort):
-    """Three of 35 cells missing and one set absent; each fold of rd trained with two seeds."""
+    """Three of 35 cells missing and one set absent; each fold of rd with two seeds; evaluated by the command."""
     cases, folds = cohort
     run = cases.parent / "outputs" / "almost"
     rng = np.random.default_rng(0)
@@ -313,14 +331,13 @@ def almost(cohort):
                 write_run(run, cases, folds, name, fold, lambda case, n=name, f=fold: answer(n, f, case))
     for fold in range(5):
         write_run(run, cases, folds, "rd", fold, lambda case: 0.9 - 0.8 * (case.label == 0), seed=4, beside=True)
-    return run, folds, missing
+    done = commands.run([sys.executable, "-m", "ricenet.evaluate", f"run={run}", "bootstrap_draws=199"])
+    return run, folds, missing, done
 
 
 def test_a_grid_with_missing_cells_and_an_absent_set(almost, cohort):
-    """Evaluated by the command: exit 0, the gaps on top and as a warning, no set compared over other patients."""
-    run, folds, missing = almost
-    command = [sys.executable, "-m", "ricenet.evaluate", f"run={run}", "bootstrap_draws=199"]
-    done = commands.run(command)
+    """Exit 0, the gaps on top and as a warning, no set compared over other patients."""
+    run, folds, missing, done = almost
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line]
     assert "WARNING the grid is not finished: post; post_event fold 1, 4; rd_event fold 2" in lines[0]
@@ -346,8 +363,8 @@ def test_a_grid_with_missing_cells_and_an_absent_set(almost, cohort):
 
 
 def test_two_seeds_of_a_fold_are_averaged(almost):
-    run, _, _ = almost
-    summary = evaluated(run, plan(199))
+    run, *_ = almost
+    summary = json.loads((run / "evaluation/summary.json").read_text())
     seeds = summary["sets"]["rd"]["seeds"]
     assert seeds["of_folds"] == {str(fold): [0, 4] for fold in range(5)}
     assert seeds["oof_macro_f1"][1] == 1.0
@@ -360,19 +377,21 @@ def test_two_seeds_of_a_fold_are_averaged(almost):
     assert set(mine.values()) == {0.85, 0.55, 0.15, 0.45}, "means of 0.8 or 0.2 and 0.9 or 0.1"
 
 
+@pytest.mark.slow
 def test_looks_at_the_test_split_are_counted(cohort, tmp_path):
     cases, folds = cohort
     counts = []
     for fold in (0, 1):
         write_run(tmp_path, cases, folds, "rd", fold, lambda case: 0.3)
-        unseen = evaluated(tmp_path, plan(99, test=False))
+        unseen = numbers(tmp_path, plan(99, test=False))
         assert unseen["test_access"] == {"looked": False, "count": None}
         assert unseen["sets"]["rd"]["test_vote_macro_f1"] is None
-        counts += [evaluated(tmp_path, plan(99))["test_access"]["count"] for _ in range(2)]
+        counts += [numbers(tmp_path, plan(99))["test_access"]["count"] for _ in range(2)]
     assert counts[0] == counts[1]
     assert counts[2] == counts[3] == counts[0] + 1
 
 
+@pytest.mark.slow
 def test_controls_are_told_apart_from_the_grid(cohort, tmp_path):
     """Shuffled labels are the run's own; what a control knows of the label is found."""
     cases, folds = cohort
@@ -385,7 +404,8 @@ def test_controls_are_told_apart_from_the_grid(cohort, tmp_path):
             ("metadata_only", {"control": "metadata_only"}),
         ):
             write_run(tmp_path, cases, folds, row, fold, lambda case: 0.9 if case.label else 0.1, **settings)
-    summary = evaluated(tmp_path, plan(199))
+    record = summarised(tmp_path, plan(199))
+    summary = json.loads(record.as_json())
     assert list(summary["sets"]) == ["rd"]
     assert all("shuffled" not in cell for cell in summary["missing"])
     found = {one["row"]: one for one in summary["controls"]}
@@ -393,12 +413,12 @@ def test_controls_are_told_apart_from_the_grid(cohort, tmp_path):
     assert found["rd-shuffled_labels"]["above_chance"]
     assert found["metadata_only"]["above_chance"]
     assert any(labels[case.case_key] != case.label for case in folds.cases)
-    assert "control metadata_only (seed 0): 1.00" in as_text(read_summary(tmp_path))
+    assert "control metadata_only (seed 0): 1.00" in as_text(record)
     folder = tmp_path / "rd-shuffled_labels/fold0"
     rows = [row | {"label": 1 - row["label"]} for row in predictions.read_predictions(folder)]
     finish_run(folder, rows, json.loads((folder / "run.json").read_text()))
     with pytest.raises(InvalidInput, match="run rd-shuffled_labels/fold0"):
-        evaluated(tmp_path, plan(99))
+        numbers(tmp_path, plan(99))
 
 
 def test_subgroups_and_the_clinical_baseline_read_the_covariates(cohort, tmp_path):

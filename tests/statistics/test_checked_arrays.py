@@ -6,6 +6,7 @@ from scipy.special import expit, logit
 from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 
+from ricenet.statistics import recalibration
 from ricenet.statistics.checked_arrays import calibrate, compare, macro_f1
 
 RICE, RECURRENCE = 1, 0
@@ -16,6 +17,12 @@ ONE_WRONG = np.array([RICE] + [RECURRENCE] * 6 + [RICE] * 5)
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the recalibration, whose own tests are about their number."""
+    monkeypatch.setattr(recalibration, "DRAWS", 60)
 
 
 def test_macro_f1_is_that_of_scikit_learn_and_of_the_papers_test_split() -> None:
@@ -59,6 +66,7 @@ def test_compare_is_mcnemars_exact_test_beside_the_paired_difference() -> None:
     assert result.difference.interval[0] < result.difference.value < result.difference.interval[1]
 
 
+@pytest.mark.usefixtures("few_resamples")
 def test_calibrate_undoes_a_known_distortion(rng: np.random.Generator) -> None:
     true = rng.uniform(0.05, 0.95, 4000)
     labels = (rng.random(4000) < true).astype(int)
@@ -70,6 +78,7 @@ def test_calibrate_undoes_a_known_distortion(rng: np.random.Generator) -> None:
         assert calibrated.interval[0] < calibrated.value < calibrated.interval[1]
 
 
+@pytest.mark.usefixtures("few_resamples")
 def test_a_curve_that_cannot_be_fitted_says_why(rng: np.random.Generator) -> None:
     with pytest.raises(ValueError, match="one class"):
         calibrate([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9])

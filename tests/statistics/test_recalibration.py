@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from ricenet.statistics import recalibration
 from ricenet.statistics.recalibration import DRAWS, RecalibrationCurve, fit_recalibration, recalibrate
 
+FEW = 60  # resamples, where a test is not about their number
 INTERCEPT, SLOPE = -0.5, 0.6  # of the truth: log odds = INTERCEPT + SLOPE * logit(answer)
 
 
@@ -22,8 +23,9 @@ def cohort(n: int = 80, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return (rng.random(n) < expit(INTERCEPT + SLOPE * x)).astype(int), expit(x), np.arange(n)
 
 
-def test_it_maximises_the_likelihood() -> None:
+def test_it_maximises_the_likelihood(monkeypatch: pytest.MonkeyPatch) -> None:
     """As scikit-learn without a penalty finds it, and as a general optimiser does."""
+    monkeypatch.setattr(recalibration, "DRAWS", FEW)
     labels, answers, who = cohort()
     curve = fit_recalibration(labels, answers, who).curve
     assert curve is not None
@@ -41,7 +43,8 @@ def test_it_maximises_the_likelihood() -> None:
     assert written == asdict(curve) | {"draws": [list(pair) for pair in curve.draws]}
 
 
-def test_a_resample_is_fitted_as_the_repeated_cases_would_be() -> None:
+def test_a_resample_is_fitted_as_the_repeated_cases_would_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recalibration, "DRAWS", FEW)
     labels, answers, who = cohort(30)
     curve = fit_recalibration(labels, answers, who, seed=3).curve
     assert curve is not None
@@ -51,7 +54,7 @@ def test_a_resample_is_fitted_as_the_repeated_cases_would_be() -> None:
 
 
 def test_many_cases_give_back_the_truth(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recalibration, "DRAWS", 60)
+    monkeypatch.setattr(recalibration, "DRAWS", FEW)
     curve = fit_recalibration(*cohort(10_000)).curve
     assert curve is not None
     assert [curve.intercept, curve.slope] == pytest.approx([INTERCEPT, SLOPE], abs=0.05)
@@ -73,7 +76,8 @@ def test_value_and_interval_by_hand() -> None:
 
 
 @pytest.mark.parametrize("certain", [0.0, 1.0])
-def test_certain_answers_stay_finite(certain: float) -> None:
+def test_certain_answers_stay_finite(certain: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recalibration, "DRAWS", FEW)
     labels, answers, who = cohort()
     answers[np.flatnonzero(labels == certain)[:4]] = certain
     curve = fit_recalibration(labels, answers, who).curve
@@ -83,15 +87,17 @@ def test_certain_answers_stay_finite(certain: float) -> None:
     assert recalibrate(curve, certain) == recalibrate(curve, abs(certain - 1e-9))
 
 
-def test_the_order_of_answers_is_kept() -> None:
+def test_the_order_of_answers_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recalibration, "DRAWS", FEW)
     curve = fit_recalibration(*cohort()).curve
     assert curve is not None
     values = [recalibrate(curve, answer)[0] for answer in np.linspace(0, 1, 21)]
     assert values == sorted(values)
 
 
-def test_cases_of_one_patient_are_drawn_together() -> None:
+def test_cases_of_one_patient_are_drawn_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every case twice holds no more information: the same draws, where each case was a patient's they are narrower."""
+    monkeypatch.setattr(recalibration, "DRAWS", 3 * FEW)
     labels, answers, who = cohort(60)
     once = fit_recalibration(labels, answers, who).curve
     order = np.random.default_rng(1).permutation(np.tile(who, 2))
@@ -107,6 +113,7 @@ def test_cases_of_one_patient_are_drawn_together() -> None:
     assert widths[1] < 0.8 * widths[0]
 
 
+@pytest.mark.slow  # 3,160 fits
 def test_the_interval_covers_the_truth_in_about_95_of_100_cohorts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 80 patients, with fewer draws than ours: 2,000 cohorts with 500 draws gave what `recalibrate` says."""
     monkeypatch.setattr(recalibration, "DRAWS", 79)
