@@ -336,6 +336,18 @@ def test_a_patient_of_a_planning_system_that_writes_no_preamble(own, tmp_path, i
     assert taken_in(own, tmp_path / "out", number).sha256 == intact[number - 1].sha256
 
 
+def test_a_planning_image_with_uneven_slices_comes_in_with_a_flag(own, tmp_path, intact):
+    for path in objects(own, "PHANTOM-002", "CT")[-4:]:
+        x_mm, y_mm, z_mm = pydicom.dcmread(path).ImagePositionPatient
+        rewrite(path, ImagePositionPatient=[x_mm, y_mm, z_mm + 1])
+    record = taken_in(own, tmp_path / "out", 2)
+    assert record.problem is None
+    flags = [flag for flag in record.dose.flags if flag not in intact[1].dose.flags]
+    assert [flag.split(",")[0] for flag in flags] == ["planning: slices 6.75-7.75 mm apart"]
+    changed = {name for name, sha in record.sha256.items() if intact[1].sha256[name] != sha}
+    assert changed == {"planning.nii.gz"}
+
+
 def test_what_could_not_be_used_is_said_on_the_terminal_and_in_the_record(own, tmp_path):
     with_patient_id(own, "PHANTOM-003", "PHANTOM-003_RT")
     for number, name in enumerate(("a.dcm", "b.DCM.gz")):

@@ -377,12 +377,22 @@ class _DicomCase:
         return TreatmentRecord(
             used=treatment.used,
             rejected=treatment.rejected,
-            flags=treatment.flags,
+            flags=treatment.flags + self._uneven_planning(),
             max_gy=round(float(treatment.volume.voxels.max()), 3),
             eqd2_alpha_beta_gy=self.settings.alpha_beta,
             lies_in_the_frame_of=first,
             further=further,
         )
+
+    def _uneven_planning(self) -> list[str]:
+        """A flag for each planning image whose slices had to be interpolated."""
+        uneven = {role: choice.series.uneven for role, choice in self.chosen.items() if role.startswith("planning")}
+        return [
+            f"{role}: slices {stack.steps_mm[0]:.3g}-{stack.steps_mm[1]:.3g} mm apart, interpolated to even steps; its "
+            "registration alone depends on them"
+            for role, stack in uneven.items()
+            if stack is not None
+        ]
 
 
 def _suffix(number: int) -> str:
@@ -400,7 +410,7 @@ def _image_record(choice: Choice, key: bytes) -> ImageRecord:
 
 def _convert(series: Series, role: str, scratch: Path) -> Volume:
     with about(role=role):
-        return read_series(series, scratch)
+        return read_series(series, scratch, may_be_uneven=role.startswith("planning"))
 
 
 def write_volumes(volumes: Mapping[str, Volume], folder: Path) -> dict[str, str]:

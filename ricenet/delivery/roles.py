@@ -198,6 +198,8 @@ def _of_the_day(series: list[Series], when: str, times: Timeline) -> list[Series
 def _intact(role: str, candidates: list[Series], reason: str, key: bytes) -> Choice:
     """The only candidate that is a whole volume."""
     whole = [each for each in candidates if each.problem is None]
+    if not whole and role == "planning":  # it is registered and goes no further: that, uneven slices allow
+        whole = [each for each in candidates if each.uneven is not None]
     if len(whole) == 1:
         broken = len(candidates) - 1
         return Choice(whole[0], tuple(candidates), reason + (f"; {broken} broken beside it" if broken else ""))
@@ -222,7 +224,7 @@ def _planned_on(candidates: list[Series], uids: Sequence[str]) -> tuple[list[Ser
     whole = [each for each in candidates if each.problem is None]
     if len(whole) < 2:
         return candidates, ""
-    contoured = [each for each in whole if each.uid in uids]
+    contoured = [each for each in whole if each.uid.partition("#")[0] in uids]
     if len(contoured) == 1:
         return contoured, f"; of {len(whole)} in the frame the one that the plan's structures were drawn on"
     finest = min(contoured or whole, key=lambda each: (-each.shape[2], max(each.spacing_mm)))

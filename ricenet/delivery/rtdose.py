@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ricenet.delivery.headers import quiet_pydicom
 from ricenet.delivery.rtobject import RTObject, read_object
 from ricenet.delivery.rtplan import beam_numbers
+from ricenet.delivery.slice_stack import even_steps, interpolate_planes
 from ricenet.images.volume import MAX_SHEAR, MAX_VOXELS, Affine, Volume
 
 DOSE_CLASS = ("1.2.840.10008.5.1.4.1.1.481.2",)
@@ -197,14 +198,11 @@ def _even_planes(
     if abs(offsets - even_step * np.arange(len(offsets))).max() <= EVEN_MM:
         return even_step, dose_gy
     at = abs(offsets)
-    steps = int(np.ceil(at[-1] / np.diff(at).min() - 1e-6))
+    steps = even_steps(at)
     if (steps + 1) * dose_gy[0].size > MAX_VOXELS:
         message = f"expected plane steps of one order, got a finest step of {np.diff(at).min():.2g} mm"
         raise source.refusal("offsets", message)
-    even = np.linspace(0, at[-1], steps + 1)
-    below = np.clip(np.searchsorted(at, even, side="right") - 1, 0, len(at) - 2)
-    weight = ((even - at[below]) / (at[below + 1] - at[below]))[:, None, None]
-    return offsets[-1] / steps, dose_gy[below] * (1 - weight) + dose_gy[below + 1] * weight
+    return offsets[-1] / steps, interpolate_planes(dose_gy, at, steps)
 
 
 def _digest(volume: Volume, facts: tuple) -> str:

@@ -5,7 +5,8 @@ localizer beside a volume, echoes, magnitude and phase) is split into one Series
 checked here, dcm2niix decodes the pixels, and the volume is placed by the headers. RTDOSE, RTPLAN and RTSTRUCT are
 listed, not read.
 
-It does not repair a series with a gap, a tilt or uneven steps, and never prints header text, paths or file names.
+It does not repair a series with a tilt, nor one with a gap or uneven steps unless asked to, and never prints header
+text, paths or file names.
 """
 
 import datetime
@@ -21,6 +22,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.valuerep import DSfloat
 from tqdm import tqdm
 
 from ricenet.delivery.headers import (
@@ -33,7 +38,7 @@ from ricenet.delivery.headers import (
     read_header,
     unreadable,
 )
-from ricenet.delivery.slice_stack import Stack, place, slice_order, stack
+from ricenet.delivery.slice_stack import Plane, Stack, UnevenStack, even_out, place, slice_order, stack, uneven_stack
 from ricenet.errors import InvalidInput
 from ricenet.images.volume import Volume, read_volume
 
@@ -42,6 +47,7 @@ CONVERSION_LIMIT_S = 300
 COPIED = "identical copy"
 OUTSIDE = "link out of the folder"
 SPECIAL = "no regular file"
+LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True, repr=False)  # no repr: it would print a patient
@@ -56,6 +62,7 @@ class Series:
         spacing_mm: x, y, z; 0 where unknown.
         problem: why it cannot be read as a volume (no patient data in it); None if it can.
         grid: where the slices lie; None with a problem.
+        uneven: where they lie, if their uneven steps are the problem, and no other: a planning image may have them.
     """
 
     uid: str
@@ -74,6 +81,7 @@ class Series:
     spacing_mm: tuple[float, float, float]
     problem: InvalidInput | None
     grid: Stack | None = field(default=None, compare=False)
+    uneven: UnevenStack | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, repr=False)
@@ -278,51 +286,70 @@ def _image(part: list[Header], uid: str, problem: InvalidInput | None) -> Series
     part = [part[index] for index in order]
     planes = [plane for header in part for plane in header.planes]
     planes = [planes[index] for index in slice_order(planes)]
-    grid = None
-    try:
-        grid = stack(planes) if problem is None else None
-    except InvalidInput as error:
-        problem = error
+    grid, uneven = None, None
+    if problem is None:
+        try:
+            grid = stack(planes)
+        except InvalidInput as error:
+            problem = error
+            uneven = _uneven(planes) if len(planes) == len(part) else None  # of many frames none can be moved
     first, step_mm = part[0], 0.0 if grid is None else grid.step_mm
     x_mm, y_mm = planes[0].spacing_mm or (0.0, 0.0)
     return Series(
         uid, first.study_uid, first.patient_id, first.kind, first.frame_of_reference, first.series_number,
         first.description, first.date, first.contrast_agent, first.scanner, first.image_type,
         tuple(header.path for header in part), (first.columns, first.rows, len(planes)), (x_mm, y_mm, step_mm),
-        problem, grid,
+        problem, grid, uneven,
     )  # fmt: skip
 
 
-def read_series(series: Series, scratch: Path) -> Volume:
+def _uneven(planes: list[Plane]) -> UnevenStack | None:
+    try:
+        return uneven_stack(planes)
+    except InvalidInput:  # there is more to it than uneven steps
+        return None
+
+
+def read_series(series: Series, scratch: Path, *, may_be_uneven: bool = False) -> Volume:
     """Decode the series and place it where its headers say.
 
     Args:
         series: of index_delivery.
         scratch: an existing folder for temporary files, which are removed.
+        may_be_uneven: interpolate slices at uneven steps to even ones, linearly, instead of refusing them.
 
     Raises:
         InvalidInput: series.problem is set; or it cannot be converted, or converts to something else than its headers
             describe (series.conversion); or ricenet.images.volume.read_volume refuses it.
     """
-    if series.problem is not None:
-        problem = series.problem
+    uneven = series.uneven if may_be_uneven else None
+    problem = series.problem
+    if problem is not None and uneven is None:
         raise InvalidInput(problem.message, problem.hint, code=problem.code)
-    assert series.grid is not None
+    grid = series.grid if uneven is None else uneven.even
+    assert grid is not None
     with TemporaryDirectory(prefix=".series-", dir=scratch) as folder:
-        path = _convert(series, Path(folder))
+        path = _convert(series, Path(folder), None if uneven is None else uneven.even)
         converted = read_volume(path)
-    return place(converted, series.shape, series.grid)
+    placed = place(converted, series.shape, grid)
+    return placed if uneven is None else even_out(placed, uneven)
 
 
-def _convert(series: Series, folder: Path) -> Path:
-    """The one NIfTI that dcm2niix makes of the files; it prints names, which are neutral here and go nowhere."""
+def _convert(series: Series, folder: Path, moved_to: Stack | None) -> Path:
+    """The one NIfTI that dcm2niix makes of the files; it prints names, which are neutral here and go nowhere.
+
+    `moved_to`: the slices are first moved there, since dcm2niix makes nothing certain of slices at uneven steps.
+    """
     from dcm2niix import bin as dcm2niix
 
     source, target = folder / "dicom", folder / "nifti"
     source.mkdir()
     target.mkdir()
     for number, path in enumerate(series.files):
-        _link(source / f"{number:06d}", path.resolve())
+        link = source / f"{number:06d}"
+        _link(link, path.resolve())
+        if moved_to is not None:
+            _move(link, (LPS_FROM_RAS @ moved_to.world_from_voxel)[:3] @ (0, 0, number, 1))
     # No defaults file, no sidecar, no compression, no crop or rotation; merge what is one image by its geometry;
     # keep derived images; values as DICOM's rescale slope gives them.
     options = ["-g", "i", "-b", "n", "-z", "n", "-x", "i", "-m", "y", "-i", "n", "-p", "n", "-f", "volume"]
@@ -352,6 +379,18 @@ def _link(link: Path, target: Path) -> None:
         link.symlink_to(target)
     except OSError:  # a filesystem or a Windows account without links
         shutil.copyfile(target, link)
+
+
+def _move(path: Path, position_mm: NDArray[np.float64]) -> None:
+    """Replace a slice by a copy that lies elsewhere; position_mm: (3,) LPS."""
+    try:
+        with quiet_pydicom():
+            dataset = pydicom.dcmread(path)
+            dataset.ImagePositionPatient = [DSfloat(float(value), auto_format=True) for value in position_mm]
+            path.unlink()
+            dataset.save_as(path)
+    except Exception as error:  # pydicom raises nearly anything on damaged bytes
+        raise _conversion_problem(f"expected an intact slice, got a damaged one ({type(error).__name__})") from None
 
 
 def _conversion_problem(message: str) -> InvalidInput:

@@ -1,8 +1,9 @@
 """Find the regular grid of a series' slices from position, orientation and spacing in their headers.
 
 Converters only warn where a slice is missing; here a stack that is no regular grid is refused and the reason named.
-They also space all slices like the first two: a converted volume is placed anew, by all of its headers. Frame: DICOM's
-LPS mm for planes, RAS+ mm for the grid.
+They also space all slices like the first two: a converted volume is placed anew, by all of its headers. Slices whose
+steps differ may be interpolated to even ones, where a volume serves a registration alone. Frame: DICOM's LPS mm for
+planes, RAS+ mm for the grid.
 """
 
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ COSINE_TOLERANCE = 1e-3
 CORNER_TOLERANCE_MM = 0.01
 MAX_SHEAR = 1e-3  # a gantry tilt is degrees, rounded directions stay below
 MULTIPLE_TOLERANCE = 0.1  # a step this near to a multiple of the others is a gap of whole slices
+MAX_UNEVEN_STEP_MM = 10.0  # between it no head is left to register
+MAX_UNEVEN_SLICES = 1000
 RAS_FROM_LPS = np.array([-1.0, -1.0, 1.0])
 EXPORT = "export the series again, all of its slices"
 
@@ -56,6 +59,24 @@ class Stack:
     scatter_mm: float
 
 
+@dataclass(frozen=True)
+class UnevenStack:
+    """Slices of one direction at uneven steps.
+
+    even: a grid as if they lay at even steps, as long as the finest of theirs; offsets_mm: (slices,) where each lies,
+    along the normal from the first.
+    """
+
+    even: Stack
+    offsets_mm: NDArray[np.float64]
+
+    @property
+    def steps_mm(self) -> tuple[float, float]:
+        """The finest and the widest."""
+        steps = np.diff(self.offsets_mm)
+        return float(steps.min()), float(steps.max())
+
+
 def _close(first: tuple[float, ...] | None, other: tuple[float, ...] | None) -> bool:
     if first is None or other is None:
         return first is other
@@ -78,27 +99,79 @@ def stack(planes: Sequence[Plane]) -> Stack:
             stack that does not rise along its normal (series.tilt).
     """
     _check_orientation(planes)
-    if len(planes) < MIN_SLICES:
-        raise InvalidInput(f"expected {MIN_SLICES} slices or more, got {len(planes)}", EXPORT, code="series.few_slices")
+    _check_number(planes)
     normal = _normal(planes[0])
     positions = _positions(planes)
     along = positions @ normal
     _check_steps(np.diff(along))
-    extent = along[-1] - along[0]
-    aside = positions - np.outer(along, normal)
-    shear = float(np.linalg.norm(aside - aside[0], axis=1).max() / extent)
-    if shear > MAX_SHEAR:
-        angle = np.degrees(np.arctan(shear))
-        raise InvalidInput(
-            f"expected slices stacked along their normal, got a stack that leans by {angle:.1f} degrees (gantry tilt)",
-            "ask the scanner site for an untilted reconstruction, or choose another series",
-            code="series.tilt",
-        )
-    step = extent / (len(planes) - 1)
+    _check_tilt(planes)
+    step = (along[-1] - along[0]) / (len(planes) - 1)
     even = np.outer(np.arange(len(planes)) * step, normal)
     origin = (positions - even).mean(0)
     scatter = float(np.linalg.norm(positions - even - origin, axis=1).max())
     return Stack(_grid(planes[0], normal * step, origin), float(step), scatter)
+
+
+def uneven_stack(planes: Sequence[Plane]) -> UnevenStack:
+    """The slices, given in their order, where nothing but their steps is wrong.
+
+    Raises:
+        InvalidInput: as `stack`; series.uneven or series.gap only where steps are wider than MAX_UNEVEN_STEP_MM, or of
+            sizes that differ too much.
+    """
+    _check_orientation(planes)
+    _check_number(planes)
+    along = _positions(planes) @ _normal(planes[0])
+    steps_mm = np.diff(along)
+    finest = float(steps_mm.min())
+    extent = along[-1] - along[0]
+    if finest < STEP_TOLERANCE_MM or steps_mm.max() > MAX_UNEVEN_STEP_MM or extent > MAX_UNEVEN_SLICES * finest:
+        _check_steps(steps_mm)
+    _check_tilt(planes)
+    grid = _grid(planes[0], _normal(planes[0]) * finest, _positions(planes)[0])
+    return UnevenStack(Stack(grid, finest, 0.0), along - along[0])
+
+
+def even_steps(offsets: NDArray[np.float64]) -> int:
+    """How many even steps lead from the first to the last of rising offsets, none wider than their finest."""
+    return int(np.ceil(offsets[-1] / np.diff(offsets).min() - 1e-6))
+
+
+def interpolate_planes(planes: NDArray[np.floating], offsets: NDArray[np.float64], steps: int) -> NDArray[np.float64]:
+    """Planes interpolated linearly at even steps.
+
+    Args:
+        planes: (n, ...).
+        offsets: (n,) rising from 0.
+        steps: from the first plane to the last.
+
+    Returns:
+        (steps + 1, ...)
+    """
+    even = np.linspace(0, offsets[-1], steps + 1)
+    below = np.clip(np.searchsorted(offsets, even, side="right") - 1, 0, len(offsets) - 2)
+    weight = (even - offsets[below]) / (offsets[below + 1] - offsets[below])
+    weight = weight.reshape(-1, *[1] * (planes.ndim - 1))
+    return planes[below] * (1 - weight) + planes[below + 1] * weight
+
+
+def even_out(volume: Volume, uneven: UnevenStack) -> Volume:
+    """A volume that was placed on `uneven.even`, with its slices interpolated from where they lie to even steps."""
+    index = np.linalg.inv(uneven.even.world_from_voxel) @ volume.world_from_voxel
+    axis = int(abs(index[2, :3]).argmax())
+    falling = index[2, axis] < 0
+    slices = np.moveaxis(volume.voxels, axis, 0)
+    steps = even_steps(uneven.offsets_mm)
+    planes = interpolate_planes(slices[::-1] if falling else slices, uneven.offsets_mm, steps)
+    step_mm = uneven.offsets_mm[-1] / steps
+    world_from_voxel = volume.world_from_voxel.copy()
+    along = world_from_voxel[:3, axis]
+    last = len(uneven.offsets_mm) - 1
+    first_slice = world_from_voxel[:3, 3] + (last * along if falling else 0)
+    world_from_voxel[:3, axis] = along * step_mm / uneven.even.step_mm
+    world_from_voxel[:3, 3] = first_slice - (steps * world_from_voxel[:3, axis] if falling else 0)
+    voxels = np.moveaxis(planes[::-1] if falling else planes, 0, axis)
+    return Volume(np.ascontiguousarray(voxels, np.float32), world_from_voxel)
 
 
 def place(converted: Volume, shape: tuple[int, int, int], grid: Stack) -> Volume:
@@ -169,9 +242,28 @@ def _check_orientation(planes: Sequence[Plane]) -> None:
     )
 
 
+def _check_number(planes: Sequence[Plane]) -> None:
+    if len(planes) < MIN_SLICES:
+        raise InvalidInput(f"expected {MIN_SLICES} slices or more, got {len(planes)}", EXPORT, code="series.few_slices")
+
+
 def _orthonormal(plane: Plane) -> bool:
     axes = np.reshape(np.array(plane.cosines), (2, 3))
     return bool(abs(axes @ axes.T - np.eye(2)).max() <= COSINE_TOLERANCE)
+
+
+def _check_tilt(planes: Sequence[Plane]) -> None:
+    positions, normal = _positions(planes), _normal(planes[0])
+    along = positions @ normal
+    aside = positions - np.outer(along, normal)
+    shear = float(np.linalg.norm(aside - aside[0], axis=1).max() / (along[-1] - along[0]))
+    if shear > MAX_SHEAR:
+        angle = np.degrees(np.arctan(shear))
+        raise InvalidInput(
+            f"expected slices stacked along their normal, got a stack that leans by {angle:.1f} degrees (gantry tilt)",
+            "ask the scanner site for an untilted reconstruction, or choose another series",
+            code="series.tilt",
+        )
 
 
 def _check_steps(steps_mm: NDArray[np.float64]) -> None:

@@ -3,11 +3,13 @@
 from dataclasses import replace
 from datetime import date, timedelta
 
+import numpy as np
 import pytest
 
 from ricenet.command.schemas import IngestConfig, RuleConfig, compose
 from ricenet.delivery.roles import Timeline, Wording, check_rules, choose, has_contrast, series_key
 from ricenet.delivery.series import Series
+from ricenet.delivery.slice_stack import Stack, UnevenStack
 from ricenet.errors import InvalidInput, WrongUsage
 
 CFG = compose("ingest", IngestConfig, ["delivery=d", "labels=l", "out=o"])
@@ -102,6 +104,36 @@ def test_a_broken_series_is_refused_by_name_and_not_replaced():
     choice = pick("post", [broken, whole])
     assert choice.series is whole
     assert "1 broken beside it" in choice.reason
+
+
+UNEVEN = {"problem": InvalidInput("uneven", code="series.uneven"), "spacing_mm": (1.0, 1.0, 0.0)}
+UNEVEN["uneven"] = UnevenStack(Stack(np.eye(4), 3.5, 0.0), np.array([0, 7, 10.5]))
+
+
+def test_slices_at_uneven_steps_may_be_a_planning_image_and_nothing_else():
+    uneven = series(1, modality="CT", frame_of_reference="F9", **UNEVEN)
+    assert pick("planning", [uneven], frame="F9").series is uneven
+    whole = series(2, modality="CT", frame_of_reference="F9")
+    choice = pick("planning", [uneven, whole], frame="F9")
+    assert choice.series is whole
+    for role, days in (("post", -10), ("event", 200)):
+        with pytest.raises(InvalidInput) as caught:
+            pick(role, [series(3, days, **UNEVEN)])
+        assert caught.value.code == "series.uneven"
+    broken = series(4, modality="CT", frame_of_reference="F9", problem=UNEVEN["problem"])
+    with pytest.raises(InvalidInput) as caught:
+        pick("planning", [broken], frame="F9")
+    assert caught.value.code == "series.uneven"
+
+
+def test_one_of_the_volumes_under_the_uid_that_was_contoured():
+    """A localizer that shares the planning CT's series UID makes two series of it."""
+    found = [
+        series(1, modality="CT", frame_of_reference="F9", shape=(512, 512, 200)),
+        replace(series(2, modality="CT", frame_of_reference="F9"), uid="1.2.2#1"),
+    ]
+    named_by = {"frame": "F9", "wording": WORDING, "key": KEY, "planned_on": ("1.2.2",)}
+    assert choose("planning", found, CFG.rules, TIMES, **named_by).series is found[1]
 
 
 def test_a_series_that_is_named_but_not_there():

@@ -276,6 +276,45 @@ def test_multi_frame_image(tmp_path):
     assert series_in(tmp_path / "multi")[0].problem.code in ("series.gap", "series.few_slices")
 
 
+@pytest.mark.parametrize("axes", AXES)
+@pytest.mark.parametrize("encoding", ["plain", "rle", "bare"])
+def test_a_planning_image_thin_in_the_middle(tmp_path, axes, encoding):
+    """Steps of 7 and 3.5 mm; between its slices the image is linear, so interpolation gives the whole one back."""
+    ramp = (np.arange(16) * 20 + np.arange(24)[:, None, None] + np.arange(20)[:, None]).astype(np.int16)
+    world_from_voxel = affine(axes, (0.9, 0.8, 3.5))
+    paths = write_series(tmp_path, ramp, world_from_voxel, "CT", HEADERS)
+    for number in (1, 3, 12, 14):
+        paths[number].unlink()
+    for path in tmp_path.iterdir():
+        if encoding == "bare":
+            without_part10(save(pydicom.dcmread(path), path, "implicit"), "bare")
+        elif encoding == "rle":
+            dataset = pydicom.dcmread(path)
+            dataset.compress(RLELossless)
+            dataset.save_as(path)
+    (series,) = series_in(tmp_path)
+    with pytest.raises(InvalidInput) as caught:
+        read_series(series, tmp_path)
+    assert caught.value.code == series.problem.code == "series.gap"
+    assert series.uneven.steps_mm == pytest.approx((3.5, 7), abs=1e-3)
+    orientation = io_orientation(world_from_voxel)
+    volume = read_series(series, tmp_path, may_be_uneven=True)
+    np.testing.assert_allclose(volume.voxels, apply_orientation(ramp, orientation), atol=0.02)
+    canonical = world_from_voxel @ inv_ornt_aff(orientation, ramp.shape)
+    np.testing.assert_allclose(volume.world_from_voxel, canonical, atol=2e-3)
+    assert not list(tmp_path.glob(".series-*"))
+
+
+def test_what_else_is_wrong_with_a_series_is_no_matter_of_uneven_steps(tmp_path):
+    paths = write(tmp_path)
+    assert series_in(tmp_path)[0].uneven is None, "nothing is wrong"
+    paths[3].unlink()
+    assert series_in(tmp_path)[0].uneven is not None
+    one_cut_short(paths)
+    (series,) = series_in(tmp_path)
+    assert (series.uneven, series.problem.code) == (None, "series.damaged")
+
+
 def one_removed(paths):
     paths[7].unlink()
 
