@@ -226,12 +226,11 @@ def test_truth_of_another_cohort_is_refused(tmp_path):
     refused(tmp_path / "run", "expected rice in truth.csv, got recurrence")
 
 
-@pytest.mark.slow
 def test_runs_that_differ_are_named(one, cohort):
     run, _ = one
     cases, folds = cohort
     write_run(run, cases, folds, "rd", 1, lambda case: 0.4, epochs=800, checkpoint="best")
-    notes = numbers(run, plan(DRAWS))["notes"]
+    notes = evaluated(run, plan(DRAWS))["notes"]
     assert "the runs differ in epochs: 3, 800" in notes
     assert any("chosen on the very fold" in note for note in notes)
 
@@ -377,13 +376,12 @@ def test_two_seeds_of_a_fold_are_averaged(almost):
     assert set(mine.values()) == {0.85, 0.55, 0.15, 0.45}, "means of 0.8 or 0.2 and 0.9 or 0.1"
 
 
-@pytest.mark.slow
 def test_looks_at_the_test_split_are_counted(cohort, tmp_path):
     cases, folds = cohort
     counts = []
     for fold in (0, 1):
         write_run(tmp_path, cases, folds, "rd", fold, lambda case: 0.3)
-        unseen = numbers(tmp_path, plan(99, test=False))
+        unseen = evaluated(tmp_path, plan(99, test=False))
         assert unseen["test_access"] == {"looked": False, "count": None}
         assert unseen["sets"]["rd"]["test_vote_macro_f1"] is None
         counts += [numbers(tmp_path, plan(99))["test_access"]["count"] for _ in range(2)]
@@ -391,7 +389,6 @@ def test_looks_at_the_test_split_are_counted(cohort, tmp_path):
     assert counts[2] == counts[3] == counts[0] + 1
 
 
-@pytest.mark.slow
 def test_controls_are_told_apart_from_the_grid(cohort, tmp_path):
     """Shuffled labels are the run's own; what a control knows of the label is found."""
     cases, folds = cohort
@@ -404,8 +401,7 @@ def test_controls_are_told_apart_from_the_grid(cohort, tmp_path):
             ("metadata_only", {"control": "metadata_only"}),
         ):
             write_run(tmp_path, cases, folds, row, fold, lambda case: 0.9 if case.label else 0.1, **settings)
-    record = summarised(tmp_path, plan(199))
-    summary = json.loads(record.as_json())
+    summary = evaluated(tmp_path, plan(199))
     assert list(summary["sets"]) == ["rd"]
     assert all("shuffled" not in cell for cell in summary["missing"])
     found = {one["row"]: one for one in summary["controls"]}
@@ -413,7 +409,7 @@ def test_controls_are_told_apart_from_the_grid(cohort, tmp_path):
     assert found["rd-shuffled_labels"]["above_chance"]
     assert found["metadata_only"]["above_chance"]
     assert any(labels[case.case_key] != case.label for case in folds.cases)
-    assert "control metadata_only (seed 0): 1.00" in as_text(record)
+    assert "control metadata_only (seed 0): 1.00" in as_text(read_summary(tmp_path))
     folder = tmp_path / "rd-shuffled_labels/fold0"
     rows = [row | {"label": 1 - row["label"]} for row in predictions.read_predictions(folder)]
     finish_run(folder, rows, json.loads((folder / "run.json").read_text()))
