@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ricenet.cohort.pseudonyms import KEY_FILE, case_key, pseudonym, read_key, write_key
-from ricenet.cohort.table import COLUMNS
+from ricenet.cohort.table import COLUMNS, further_dose_roles
 from ricenet.command.atomic import MANIFEST, hold, partial_folder, publish, remove_folder, replace_file
 from ricenet.command.processes import run_each
 from ricenet.command.schemas import IngestConfig
@@ -400,9 +400,8 @@ def _write_tables(
     from ricenet.delivery.rt_objects import left_out
 
     table = io.StringIO()
-    header = [*COLUMNS, *MORE_COLUMNS, *keep]
-    header += sorted({name for row in rows for name in row} - {*header})  # rd_2 and planning_2, where a case has them
-    writer = csv.DictWriter(table, header, restval="", lineterminator="\n")
+    doses = further_dose_roles(name for row in rows for name in row)
+    writer = csv.DictWriter(table, [*COLUMNS, *doses, *MORE_COLUMNS, *keep], restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     hashes = {f"{record.case}/{name}": sha for record in records.values() for name, sha in record.sha256.items()}

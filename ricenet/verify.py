@@ -142,7 +142,10 @@ def _readable(case: Case, cohort: Path) -> Case:
         return path if path and path.is_file() and path.is_relative_to(root) else None
 
     images = {role: path for role, path in case.images.items() if good(path)}
-    return replace(case, images=images, planning=good(case.planning), brain_mask=good(case.brain_mask))
+    further = {role: path for role, path in case.further_doses.items() if good(path)}
+    return replace(
+        case, images=images, planning=good(case.planning), brain_mask=good(case.brain_mask), further_doses=further
+    )
 
 
 def _examine_all(tasks: dict[str, ExamineTask], limits: Limits) -> tuple[list["Examined"], list[Finding]]:

@@ -60,7 +60,7 @@ class Aligned:
 
     Attributes:
         inputs: SHA-256 of the files by role. images: by role, each in its own frame; the dose in Gy.
-        maps: by channel (4, 4), the world map from the reference's frame to that image's.
+        maps: by channel and by role of further doses (4, 4), the world map from the reference's frame to that image's.
         head: the brain as 0 and 1, in the reference's frame.
     """
 
@@ -91,10 +91,12 @@ def align(
     with about(case.name):
         with timed(seconds, "read"):
             images = {role: _read(path, role) for role, path in case.files.items()}
-            if "rd" in images:
-                images["rd"] = dose_limits.check_dose(images["rd"], case.prescription_gy, case.fractions, limits)
+            images |= _doses(case, images, limits)
         with timed(seconds, "register"):
             maps = _world_maps(case, images, inputs, settings)
+            if case.further_doses:
+                highest_gy = _highest_of_sum({role: images[role] for role in case.doses}, maps)
+                dose_limits.check_highest(highest_gy, case.prescription_gy, case.fractions, limits)
         with timed(seconds, "brain"):
             head = _brain(images, maps, settings)
     return Aligned(case, inputs, images, maps, head, seconds)
@@ -103,6 +105,35 @@ def align(
 def _read(path: Path, role: str) -> Volume:
     with about(role=role):
         return read_volume(path)
+
+
+def _doses(case: Case, images: dict[str, Volume], limits: dose_limits.DoseLimits | None) -> dict[str, Volume]:
+    """The doses of the case without rounding noise; several are checked as far as it can be done before their sum."""
+    if not case.further_doses:
+        return {
+            role: dose_limits.check_dose(images[role], case.prescription_gy, case.fractions, limits)
+            for role in case.doses
+        }
+    doses = {}
+    for role in case.doses:
+        with about(role=role):
+            doses[role] = dose_limits.without_noise(images[role])
+    dose_limits.check_distinct(doses)
+    nearest_gy = dose_limits.nearest_sum([float(dose.voxels.max()) for dose in doses.values()], case.prescription_gy)
+    dose_limits.check_highest(nearest_gy, case.prescription_gy, case.fractions, limits)
+    return doses
+
+
+def _highest_of_sum(doses: dict[str, Volume], maps: dict[str, Affine]) -> float:
+    """The highest value of the sum at any voxel of any of the doses, Gy."""
+    highest_gy = 0.0
+    for role, dose in doses.items():
+        total = dose.voxels.copy()
+        for other in (name for name in doses if name != role):
+            other_from_dose = maps[other] @ np.linalg.inv(maps[role])
+            total += resample(doses[other], dose.voxels.shape, dose.world_from_voxel, other_from_dose)
+        highest_gy = max(highest_gy, float(total.max()))
+    return highest_gy
 
 
 @contextmanager
@@ -116,19 +147,21 @@ def timed(seconds: dict[str, float], step: str) -> Iterator[None]:
 def _world_maps(
     case: Case, images: dict[str, Volume], inputs: dict[str, str], settings: PreprocessingSettings
 ) -> dict[str, Affine]:
-    """For each channel, in their order: the world map from the reference's frame to the frame of that image."""
-    scans = [role for role in (*case.mri, "planning") if role in images]
+    """For each channel and further dose, in their order: the world map from the reference's frame to its frame."""
+    scans = [role for role in (*case.mri, *case.doses.values()) if role in images]
     copies = {role: isotropic(images[role], max(COPY_SPACING_MM, settings.spacing_mm)) for role in scans}
     register = partial(rigid, schedule=settings.registration, seed=settings.seed)
     maps = {settings.reference: np.eye(4)}
     for role in case.mri:
         if role != settings.reference:
             maps[role] = register(copies[settings.reference], copies[role])
-    if "rd" in images:
-        # The dose lives in the frame of the planning image, else of the post-OP MRI; it is never registered itself.
-        maps["rd"] = maps["post"]
-        if "planning" in images and inputs["planning"] != inputs["post"]:
-            maps["rd"] = register(copies["post"], copies["planning"]) @ maps["post"]
+    planned = {inputs["post"]: maps["post"]}  # by the planning image's content: two doses may have one
+    for dose, planning in case.doses.items():
+        # A dose lives in the frame of its planning image, else of the post-OP MRI; it is never registered itself.
+        content = inputs.get(planning, inputs["post"])
+        if content not in planned:
+            planned[content] = register(copies["post"], copies[planning]) @ maps["post"]
+        maps[dose] = planned[content]
     return {role: maps[role] for role in in_order(maps)}
 
 

@@ -6,9 +6,11 @@ Every original image is interpolated once: grid voxel -> reference world -> the 
 import hashlib
 import json
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 from ricenet import MODALITIES
 from ricenet.cases.alignment import COPY_SPACING_MM, Aligned, PreprocessingSettings, align, timed
 from ricenet.cases.case_record import CASE_FILE, CaseRecord
-from ricenet.cohort.table import Case
+from ricenet.cohort.table import Case, further_dose_roles, is_further_dose
 from ricenet.command.atomic import file_hash, partial_folder, publish
 from ricenet.errors import InvalidInput, about
 from ricenet.images import dose_limits
@@ -27,6 +29,7 @@ from ricenet.images.volume import Affine, Mask, Volume, Voxels, covered, resampl
 # Part of every case folder's name: raise it when the same inputs and parameters give other volumes.
 PREPROCESSING_VERSION = 3
 MIN_MRI_COVERAGE = 0.95
+Array = TypeVar("Array", Voxels, Mask)
 
 
 @dataclass(frozen=True)
@@ -85,9 +88,10 @@ def sample(aligned: Aligned, settings: PreprocessingSettings) -> Prepared:
         _check_fits(aligned.head, shape, grid, settings)
         on_grid = partial(_mean_on, grid, settings.size, settings.spacing_mm)
         inside = on_grid(aligned.head, np.eye(4)) >= 0.5
-        seen = {role: covered(images[role], shape, grid, maps[role]) for role in maps}
+        seen = _doses_as_one({role: covered(images[role], shape, grid, maps[role]) for role in maps}, np.logical_or)
         _check_coverage(inside, seen)
-        view = {role: on_grid(images[role], maps[role]) for role in maps}
+        sampled = {role: on_grid(images[role], maps[role]) for role in maps}
+        view = _doses_as_one(sampled, np.add)
         channels = [_normalised(role, view[role], inside & seen[role], settings.dose_scaling) for role in view]
     record = CaseRecord(
         version=PREPROCESSING_VERSION,
@@ -99,9 +103,17 @@ def sample(aligned: Aligned, settings: PreprocessingSettings) -> Prepared:
         inputs=aligned.inputs,
         parameters=settings.deciding(),
         transforms={f"{role}_from_{settings.reference}": world_map.tolist() for role, world_map in maps.items()},
-        qc=_qc_numbers(view, inside, seen, maps, grid),
+        qc=_qc_numbers(view, inside, seen, maps, grid) | _qc_of_further_doses(sampled, inside, maps, grid),
     )
     return Prepared(np.stack(channels).astype(np.float16), inside, view, record, seconds)
+
+
+def _doses_as_one(by_role: dict[str, Array], combine: Callable[[Array, Array], Array]) -> dict[str, Array]:
+    """The channels alone, with rd combined with the further doses."""
+    one = {role: array for role, array in by_role.items() if not is_further_dose(role)}
+    for role in further_dose_roles(by_role):  # in their order: float sums keep their bits
+        one["rd"] = combine(one["rd"], by_role[role])
+    return one
 
 
 def _mean_on(grid: Affine, size: int, spacing_mm: float, image: Volume, image_from_reference: Affine) -> Voxels:
@@ -194,6 +206,22 @@ def _qc_numbers(
             f"{role}_rotation_degrees": rotation_degrees(further_from_post),
             f"{role}_translation_mm": translation_mm(further_from_post, centre),
             f"{role}_coverage": float(seen[role][inside].mean()),
+        }
+    return {name: round(value, 4) for name, value in numbers.items()}
+
+
+def _qc_of_further_doses(
+    sampled: dict[str, Voxels], inside: Mask, maps: dict[str, Affine], grid: Affine
+) -> dict[str, float]:
+    """How far each further planning image was moved, and what its dose adds."""
+    centre = grid[:3, :3] @ np.argwhere(inside).mean(axis=0) + grid[:3, 3]
+    numbers: dict[str, float] = {}
+    for role in further_dose_roles(sampled):
+        dose_from_post, planning = maps[role] @ np.linalg.inv(maps["post"]), role.replace("rd", "planning")
+        numbers |= {
+            f"{planning}_rotation_degrees": rotation_degrees(dose_from_post),
+            f"{planning}_translation_mm": translation_mm(dose_from_post, centre),
+            f"{role}_max_gy": float(sampled[role].max()),
         }
     return {name: round(value, 4) for name, value in numbers.items()}
 

@@ -19,7 +19,7 @@ from ricenet.cohort.table import Case
 from ricenet.command.atomic import file_hash
 from ricenet.display.slice_drawing import draw_isodoses, label_isodoses, mark_right, name_plane
 from ricenet.errors import Finding, InvalidInput
-from ricenet.images.dose_limits import DoseLimits
+from ricenet.images.dose_limits import MIN_COVERAGE, DoseLimits
 from ricenet.images.views import PLANES, isodoses_gy, radiological_slice
 from ricenet.images.volume import Volume, frames_apart_mm, isotropic, read_volume, resample
 
@@ -47,19 +47,18 @@ def examine(case: Case, ready: Path | None, flip: bool, limits: DoseLimits | Non
     files = {role: file_hash(path) for role, path in case.files.items()}
     images, findings = _read(case)
     findings += image_checks.check_days(case.extra, case.name)
-    for role in (*case.mri, "planning"):
+    for role in (*case.mri, *(case.doses.values() or ["planning"])):
         if role in images:
             findings += image_checks.check_geometry(images[role], case.name, role)
     for role in case.mri:
         if role in images:
             findings += image_checks.check_intensity(images[role], case.name, role)
-    if "rd" in images:
-        findings += image_checks.check_dose(images["rd"], case, limits)
+    findings += image_checks.check_doses({role: images[role] for role in case.doses if role in images}, case, limits)
     swapped = {each.channel for each in findings if each.severity == "error" and each.code.startswith("role.looks")}
     images = {role: image for role, image in images.items() if role not in swapped}
     facts = CaseFacts(images={role: _facts(image) for role, image in images.items()})
     record = _record(ready, files, case, findings)
-    if "rd" in images and (measured := _dose_share(images, files, record)) is not None:
+    if "rd" in images and (measured := _dose_share(case, images, files, record)) is not None:
         share, exact = measured
         coverage = DoseCoverage(share=round(share, 4), exact=exact)
         facts = facts.model_copy(update={"dose_coverage": coverage})
@@ -107,16 +106,34 @@ def _record(ready: Path | None, files: Mapping[str, str], case: Case, findings: 
 
 
 def _dose_share(
-    images: Mapping[str, Volume], files: Mapping[str, str], record: CaseRecord | None
+    case: Case, images: Mapping[str, Volume], files: Mapping[str, str], record: CaseRecord | None
 ) -> tuple[float, bool] | None:
-    """The share of the brain on the dose grid, and whether the brain was known; None where no image shows it."""
+    """The share of the brain on the dose grid, and whether the brain was known; None where no image shows it.
+
+    Of several doses, in several frames, together: at least what one covers, at most the sum. None where that leaves
+    open whether it is enough.
+    """
     if record is not None and "dose_coverage" in record.qc:
         return record.qc["dose_coverage"], True
-    planned_on_post = files.get("planning", files.get("post")) == files.get("post")
+    shares = [_share_of_one(images[dose], planning, images, files) for dose, planning in case.doses.items()
+              if dose in images]  # fmt: skip
+    known = [share for share in shares if share is not None]
+    if len(shares) == 1 or not known:
+        return shares[0]
+    best = max(known)
+    enough = best[0] >= MIN_COVERAGE
+    too_little = len(known) == len(case.doses) and sum(share for share, _ in known) < MIN_COVERAGE
+    return best if enough or too_little else None
+
+
+def _share_of_one(
+    dose: Volume, planning: str, images: Mapping[str, Volume], files: Mapping[str, str]
+) -> tuple[float, bool] | None:
+    planned_on_post = files.get(planning, files.get("post")) == files.get("post")
     if planned_on_post and "brain_mask" in images:
-        return image_checks.dose_share_of_mask(images["rd"], images["brain_mask"]), True
-    planned = images.get("post" if planned_on_post else "planning")
-    return None if planned is None else (image_checks.dose_share_of_head(images["rd"], planned), False)
+        return image_checks.dose_share_of_mask(dose, images["brain_mask"]), True
+    planned = images.get("post" if planned_on_post else planning)
+    return None if planned is None else (image_checks.dose_share_of_head(dose, planned), False)
 
 
 def _thumbnail(ready: Path | None, record: CaseRecord | None) -> NDArray[np.float32] | None:
@@ -129,14 +146,16 @@ def _thumbnail(ready: Path | None, record: CaseRecord | None) -> NDArray[np.floa
 def draw(case: Case) -> bytes:
     """A PNG of what can be read of `case`; empty where nothing can.
 
-    Three planes of post, event, the dose over the image it was planned on, and each further MRI. Nothing is registered:
-    every column is in its own frame.
+    Three planes of post, event, each dose over the image it was planned on, and each further MRI. Nothing is
+    registered: every column is in its own frame.
     """
     images, _ = _read(case)
     if not images:
         return b""
-    below = "post" if case.planning is None else "planning"
-    columns = {**{role: role for role in (*image_checks.MRI, "rd", *case.mri)}, "rd": f"dose on {below}"}
+    below = {dose: planning if planning in case.files else "post" for dose, planning in case.doses.items()}
+    below = {"rd": "post" if case.planning is None else "planning"} | below
+    columns = {role: role for role in (*image_checks.MRI, *below, *case.mri)}
+    columns |= {dose: f"dose on {image}" for dose, image in below.items()}
     figure = Figure(figsize=(3 * len(columns), 9), facecolor="black", layout="constrained")
     axes = figure.subplots(3, len(columns))
     for column, (role, title) in enumerate(columns.items()):
@@ -144,7 +163,7 @@ def draw(case: Case) -> bytes:
         for row, (plane, axis) in enumerate(PLANES):
             axes[row, column].set_axis_off()
             if role in images:
-                _show(axes[row, column], *_scene(images, role, below), axis)
+                _show(axes[row, column], *_scene(images, role, below.get(role)), axis)
             if column == 0:
                 name_plane(axes[row, 0], plane)
     stream = io.BytesIO()
@@ -152,13 +171,15 @@ def draw(case: Case) -> bytes:
     return stream.getvalue()
 
 
-def _scene(images: Mapping[str, Volume], role: str, below: str) -> tuple[NDArray, NDArray | None, tuple[int, ...]]:
-    """Voxels, dose over them, and the voxel whose planes are shown."""
-    if role != "rd":
+def _scene(
+    images: Mapping[str, Volume], role: str, below: str | None
+) -> tuple[NDArray, NDArray | None, tuple[int, ...]]:
+    """Voxels, dose over them, and the voxel whose planes are shown; `below`: the image that a dose was planned on."""
+    if below is None:
         image = isotropic(images[role], PICTURE_SPACING_MM)
         return image.voxels, None, tuple(size // 2 for size in image.voxels.shape)
-    image = isotropic(images.get(below, images["rd"]), PICTURE_SPACING_MM)
-    dose_gy = resample(images["rd"], image.voxels.shape, image.world_from_voxel)
+    image = isotropic(images.get(below, images[role]), PICTURE_SPACING_MM)
+    dose_gy = resample(images[role], image.voxels.shape, image.world_from_voxel)
     return image.voxels, dose_gy, tuple(map(int, np.unravel_index(np.argmax(dose_gy), dose_gy.shape)))
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ricenet.cohort.channels import in_order
-from ricenet.cohort.table import Case
+from ricenet.cohort.table import Case, is_dose, is_further_dose
 from ricenet.errors import Finding
 from ricenet.images.volume import Affine, Mask, Volume, Voxels
 
@@ -65,13 +65,14 @@ def find_duplicates(traces: Sequence[Traces]) -> list[Finding]:
     """Report images that are another patient's too or their own case's other MRI, and brains that look the same."""
     findings = []
     pairs = set[frozenset[int]]()
-    roles = [role for role in in_order(role for trace in traces for role in trace.files) if role not in NO_CHANNEL]
-    mri = [role for role in roles if role != "rd"]
+    roles = [role for role in in_order(role for trace in traces for role in trace.files) if _is_compared(role)]
+    doses = [role for role in roles if is_dose(role)]
+    mri = [role for role in roles if role not in doses]
     for role in roles:
-        for trace, first, what in _shared(traces, role, ["rd"] if role == "rd" else mri):
+        for trace, first, what in _shared(traces, role, doses if role in doses else mri):
             pairs.add(frozenset((trace.case.row, first.case.row)))
-            code = "patient.same_dose" if role == "rd" else "patient.same_image"
-            image = "dose" if role == "rd" else f"{role} image"
+            code = "patient.same_dose" if role in doses else "patient.same_image"
+            image = "dose" if role in doses else f"{role} image"
             message = f"its {image} is {what} one of another patient's, {first.case.name}"
             findings.append(Finding(code, trace.case.name, message, HINT, "error", role))
     for trace in traces:
@@ -80,6 +81,10 @@ def find_duplicates(traces: Sequence[Traces]) -> list[Finding]:
                 message = f"its {first_role} and {second_role} image are the same"
                 findings.append(Finding("image.same", trace.case.name, message, "correct one path"))
     return findings + _near_duplicates(traces, pairs)
+
+
+def _is_compared(role: str) -> bool:
+    return role not in NO_CHANNEL and (is_dose(role) or not is_further_dose(role))
 
 
 def _is_one_image(trace: Traces, first: str, second: str) -> bool:

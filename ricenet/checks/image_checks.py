@@ -3,6 +3,7 @@
 Every threshold was set between what phantoms and real images show and what the fault shows; see beside each.
 """
 
+from collections.abc import Mapping
 from datetime import date
 
 import numpy as np
@@ -99,6 +100,32 @@ def check_dose(rd: Volume, case: Case, limits: dose_limits.DoseLimits | None = N
         return [finding(error, case.name, "rd")]
     highest_gy = float(rd.voxels.max())
     return dose_limits.dose_warnings(highest_gy, case.prescription_gy, case.fractions, limits, case.name)
+
+
+def check_doses(doses: Mapping[str, Volume], case: Case, limits: dose_limits.DoseLimits | None = None) -> list[Finding]:
+    """The doses of one case, which will be summed; several in frames of their own as far as it can be told before."""
+    if not case.further_doses:
+        return [found for rd in doses.values() for found in check_dose(rd, case, limits)]
+    findings = []
+    for role, dose in doses.items():
+        if looks_like_mri(dose, limits):
+            message = f"expected a dose, got an image as rough as an MRI, up to {dose.voxels.max():.0f}"
+            hint = "are two columns swapped?"
+            findings.append(Finding("role.looks_like_mri", case.name, message, hint, "error", role))
+            continue
+        try:
+            dose_limits.without_noise(dose)
+        except InvalidInput as error:
+            findings.append(finding(error, case.name, role))
+    if findings or doses.keys() != case.doses.keys():
+        return findings
+    nearest_gy = dose_limits.nearest_sum([float(dose.voxels.max()) for dose in doses.values()], case.prescription_gy)
+    try:
+        dose_limits.check_distinct(doses)
+        dose_limits.check_highest(nearest_gy, case.prescription_gy, case.fractions, limits)
+    except InvalidInput as error:
+        return [finding(error, case.name, "rd")]
+    return dose_limits.dose_warnings(nearest_gy, case.prescription_gy, case.fractions, limits, case.name)
 
 
 def roughness(image: Volume) -> float:

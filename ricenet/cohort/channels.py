@@ -12,7 +12,7 @@ from typing import Any
 
 from ricenet import MODALITIES
 from ricenet.cohort.covariates import DAYS, NAMES
-from ricenet.cohort.table import COLUMNS, DATES, Case
+from ricenet.cohort.table import COLUMNS, DATES, Case, is_further_dose
 from ricenet.errors import WrongUsage
 
 GROUP = "modalities"
@@ -73,7 +73,9 @@ def log_further(further: Sequence[str], cases: Sequence[Case]) -> None:
 
 
 def _is_name(name: Any) -> bool:
-    return isinstance(name, str) and NAME.fullmatch(name) is not None and name not in TAKEN
+    return (
+        isinstance(name, str) and NAME.fullmatch(name) is not None and name not in TAKEN and not is_further_dose(name)
+    )
 
 
 def _channels(path: Path) -> list[Any]:

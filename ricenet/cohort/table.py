@@ -7,7 +7,8 @@ holds the table.
 
 import csv
 import io
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,12 +21,17 @@ COLUMNS = (
     "fractions", "prescription_gy", "label_source", "excluded_because",
 )  # fmt: skip
 SPLITS = ("cv", "test")
+# rd_2, planning_2, rd_3 ...: a dose in a frame of its own, such as a boost on a second CT, and its planning image.
+FURTHER_DOSE = re.compile(r"(rd|planning)_([2-9]|[1-9]\d+)")
 MAX_PRESCRIPTION_GY = 100.0
 
 
 @dataclass(frozen=True)
 class Case:
-    """One row of cohort.csv: label 0 recurrence, 1 rice; image paths absolute, inside the cohort folder; dose in Gy."""
+    """One row of cohort.csv: label 0 recurrence, 1 rice; image paths absolute, inside the cohort folder; dose in Gy.
+
+    `further_doses`: paths by role of doses in frames of their own, which are added to rd, and of their planning images.
+    """
 
     key: str
     patient_key: str
@@ -39,6 +45,7 @@ class Case:
     prescription_gy: float | None = None
     label_source: str = ""
     extra: dict[str, str] = field(default_factory=dict)
+    further_doses: dict[str, Path] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -51,10 +58,38 @@ class Case:
         return [role for role in self.images if role != "rd"]
 
     @property
+    def doses(self) -> dict[str, str]:
+        """The roles of its doses, which are summed: role -> role of the image that the dose was planned on."""
+        roles = [role for role in (*self.images, *self.further_doses) if is_dose(role)]
+        return {role: role.replace("rd", "planning", 1) for role in roles}
+
+    @property
     def files(self) -> dict[str, Path]:
         """Every file of the case by role."""
         extra = {"planning": self.planning, "brain_mask": self.brain_mask}
-        return {**self.images, **{role: path for role, path in extra.items() if path is not None}}
+        return {**self.images, **{role: path for role, path in extra.items() if path is not None}, **self.further_doses}
+
+
+def is_dose(role: str) -> bool:
+    """Whether this is the role of a dose: rd, rd_2, rd_3 ..."""
+    return role == "rd" or (role.startswith("rd") and is_further_dose(role))
+
+
+def is_further_dose(role: str) -> bool:
+    """Whether this is the role of a dose in a frame of its own, or of the image that it was planned on."""
+    return FURTHER_DOSE.fullmatch(role) is not None
+
+
+def further_dose_roles(roles: Iterable[str]) -> list[str]:
+    """Those of a further dose, each once, by their number: rd_2, planning_2, rd_3 ..."""
+    matches = [match for role in dict.fromkeys(roles) if (match := FURTHER_DOSE.fullmatch(role))]
+    return [match[0] for match in sorted(matches, key=lambda match: (int(match[2]), match[1] != "rd"))]
+
+
+def incomplete_doses(roles: Collection[str]) -> list[tuple[str, str]]:
+    """Each further dose without rd, and each planning image without its dose, with the role that is missing."""
+    needed = [(role, each) for role in further_dose_roles(roles) for each in (role.replace("planning", "rd"), "rd")]
+    return [(role, each) for role, each in needed if each not in roles]
 
 
 def read_cohort(root: Path, further: Sequence[str] = ()) -> list[Case]:
@@ -143,12 +178,15 @@ def _read_row(
     if split not in SPLITS:
         report("split.unknown", f"split should be {' or '.join(SPLITS)}, got {split!r}", "correct the split column")
     paths = {}
-    for role in (*channels, "planning", "brain_mask"):
+    further_doses = further_dose_roles(name for name in row if name)
+    for role in (*channels, "planning", "brain_mask", *further_doses):
         text = (row.get(role) or "").strip()
         if text:
             paths[role] = _inside(root, text, role, report)
         elif role in ("post", "event"):
             report("image.missing", f"no {role} image", f"fill the {role} column or give a reason in excluded_because")
+    for role, lacking in incomplete_doses(paths):
+        report("dose.further", f"{role} is given, but no {lacking}", f"fill the {lacking} column, or empty {role}")
     if "rd" in paths and (row.get("dose_unit") or "Gy").strip() != "Gy":
         report(
             "dose.unit", f"dose_unit should be Gy, got {row['dose_unit']!r}", "convert the dose map to Gy (cGy / 100)"
@@ -171,7 +209,12 @@ def _read_row(
         fractions=None if fractions is None else int(fractions),
         prescription_gy=prescription,
         label_source=row.get("label_source") or "",
-        extra={name: value for name, value in row.items() if name and name not in (*COLUMNS, *channels)},
+        extra={
+            name: value
+            for name, value in row.items()
+            if name and name not in (*COLUMNS, *channels) and not is_further_dose(name)
+        },
+        further_doses={role: paths[role] for role in further_doses if role in paths},
     )
 
 

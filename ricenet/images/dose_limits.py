@@ -3,9 +3,10 @@
 What a treatment may have is a preset of conf/dose_limits: DoseLimits. They refuse or warn and change no voxel.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import combinations
 
 import numpy as np
 import yaml
@@ -20,6 +21,7 @@ MIN_CGY = 500.0  # 5 Gy in cGy; sums of plans in Gy stay below it
 STEREOTACTIC_FROM_GY = 5.0  # per fraction; from there the maximum lies far above the prescription
 STEREOTACTIC_KEY = "a stereotactic treatment: dose_limits=stereotactic (predict: a line in the file of ingest=)"
 NEGATIVE_GY = 0.1
+SAME_PLACE_MM = 1e-3
 MIN_COVERAGE = 0.95
 
 
@@ -201,35 +203,30 @@ def dose_warnings(
     return findings
 
 
-def check_parts(
-    highest_gy: Sequence[float],
-    prescription_gy: float | None,
-    fractions: int | None,
-    limits: DoseLimits | None = None,
-) -> None:
-    """Check the parts of a treatment that lie in several frames, as far as it can be told before they are summed.
+def check_distinct(doses: Mapping[str, Volume]) -> None:
+    """Refuse doses that are to be summed and are one dose; `doses`: by role.
 
-    The highest dose of the sum lies between the highest of any part and the sum of the parts' highest.
+    Raises:
+        InvalidInput: two have the same voxels in the same place.
+    """
+    for (first, one), (second, other) in combinations(doses.items(), 2):
+        same_place = np.allclose(one.world_from_voxel, other.world_from_voxel, atol=SAME_PLACE_MM)
+        if same_place and np.array_equal(one.voxels, other.voxels):
+            message = f"{first} and {second} are the same dose, which would count twice"
+            raise InvalidInput(message, f"correct one path, or empty {second}", code="dose.same")
+
+
+def nearest_sum(highest_gy: Sequence[float], prescription_gy: float | None) -> float:
+    """The highest dose of parts that lie in several frames, as near to the prescription as their sum can have it.
+
+    Before they lie on one grid it is known that the sum's highest dose is between the highest of any part and the sum
+    of the parts' highest: what is wrong with this number is wrong with the sum.
 
     Args:
         highest_gy: of each part, Gy.
-        prescription_gy: of the whole treatment, and `fractions` likewise; None where unknown.
-        limits: as of check_dose.
-
-    Raises:
-        InvalidInput: as check_dose, where no sum of these parts can be right.
+        prescription_gy: of the whole treatment; None where unknown.
     """
-    limits = holding(limits, prescription_gy, fractions)
-    at_least, at_most = max(highest_gy), float(sum(highest_gy))
-    for part in highest_gy:
-        if part > limits.highest_gy:
-            check_highest(part, None, None, limits)
-    for bound in (at_least, at_most):
-        low, high = limits.over_prescription
-        too_high = bound == at_least and prescription_gy and bound > high * prescription_gy
-        too_low = bound == at_most and (bound < LOWEST_GY or (prescription_gy and bound < low * prescription_gy))
-        if too_high or too_low:
-            check_highest(bound, prescription_gy, fractions, limits)
+    return min(max(prescription_gy or LOWEST_GY, *highest_gy), float(sum(highest_gy)))
 
 
 def percent_below(share: float, limit: float) -> str:

@@ -1,7 +1,8 @@
 """Find the images of one new patient: a folder of NIfTI or DICOM in; a case that the pipeline can read, out.
 
-NIfTI: post.nii.gz, event.nii.gz, rd.nii.gz (Gy), and where there are any planning.nii.gz, brain_mask.nii.gz and the
-model's further channels. DICOM: any layout, one patient; rules and dates choose as in ricenet.ingest.
+NIfTI: post.nii.gz, event.nii.gz, rd.nii.gz (Gy), and where there are any planning.nii.gz, brain_mask.nii.gz, the
+model's further channels, and doses in frames of their own, which are added: rd_2.nii.gz with planning_2.nii.gz, ...
+DICOM: any layout, one patient; rules and dates choose as in ricenet.ingest.
 The case key is a digest of its files or, for DICOM, of its series' UIDs: the same images, the same key.
 """
 
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ricenet import MODALITIES
-from ricenet.cohort.table import Case
+from ricenet.cohort.table import Case, further_dose_roles, incomplete_doses
 from ricenet.command.atomic import file_hash
 from ricenet.command.schemas import IngestConfig, IntakeConfig, defaults_of, typed_config
 from ricenet.delivery.ingest_record import SelectionRecord
@@ -92,13 +93,14 @@ def find_patient(
     """
     if not folder.is_dir():
         raise InvalidInput("the patient folder does not exist", "correct its path", code="patient.missing")
-    paths = {role: path for role in (*ROLES, *further) if (path := _nifti(folder, role))}
+    doses = further_dose_roles(path.name.partition(".")[0] for path in folder.iterdir())
+    paths = {role: path for role in (*ROLES, *doses, *further) if (path := _nifti(folder, role))}
     return from_files(paths, details, further) if paths else _from_dicom(folder, details, settings, scratch)
 
 
 def from_files(paths: Mapping[str, Path], details: PatientDetails, further: Sequence[str] = ()) -> Delivered:
     """The case of one patient's NIfTI files by role; arguments and errors as of `find_patient`."""
-    roles = (*ROLES, *further)
+    roles = (*ROLES, *further_dose_roles(paths), *further)
     unknown = sorted(paths.keys() - set(roles))
     if unknown:
         raise WrongUsage(f"unknown image role {unknown[0]!r}; expected some of {', '.join(roles)}")
@@ -108,6 +110,8 @@ def from_files(paths: Mapping[str, Path], details: PatientDetails, further: Sequ
     missing = [role for role, path in paths.items() if not path.is_file()]
     if missing:
         raise InvalidInput(f"the {missing[0]} image does not exist", "correct its path", code="path.missing")
+    for role, lacking in incomplete_doses(paths):
+        raise InvalidInput(f"{role} is given, but no {lacking}", f"add {lacking}.nii.gz", code="dose.further")
     hashes = {role: file_hash(paths[role]) for role in roles if role in paths}
     identity = json.dumps(hashes, sort_keys=True)
     return Delivered(_case(identity, paths, details.fractions, details.prescription_gy, further), None)
@@ -214,6 +218,7 @@ def _case(
         images={role: paths[role] for role in (*MODALITIES, *further) if role in paths},
         planning=paths.get("planning"),
         brain_mask=paths.get("brain_mask"),
+        further_doses={role: paths[role] for role in further_dose_roles(paths)},
         fractions=fractions,
         prescription_gy=prescription_gy,
     )

@@ -11,6 +11,7 @@ from helpers.analytic_patient import (
     EVENT_FROM_POST,
     EVENT_POSE,
     PLANNING_POSE,
+    POST_POSE,
     SETTINGS,
     brain_of,
     dose_of,
@@ -18,6 +19,7 @@ from helpers.analytic_patient import (
     grid,
     one_case,
     points,
+    pose,
     put,
     rewrite,
     save,
@@ -39,7 +41,8 @@ from ricenet.cases.case_folder import (
     write_case_folder,
 )
 from ricenet.errors import InvalidInput
-from ricenet.images.registration import rigid
+from ricenet.images.dose_limits import preset
+from ricenet.images.registration import rigid, rotation_degrees
 from ricenet.images.volume import Volume
 
 pytestmark = pytest.mark.usefixtures("kept_registrations")
@@ -136,6 +139,89 @@ def test_dose_follows_its_planning_image(own):
     rows[0]["planning"] = ""
     astray = prepare(*one_case(write_table(own, rows)), SETTINGS)
     assert abs(astray.view["rd"] - dose_of(at))[result.brain].mean() > 3
+
+
+BOOST_POSE = pose((-6, 4, 3), (-25, 12, 8))
+
+
+def write_boost(root: Path, name: str, primary_share: float = 46 / 62, **row: str) -> dict[str, str]:
+    """A patient whose dose was planned on two images, each in a frame of its own; together it is dose_of."""
+    rows = write_patient(root, name, 3) | row
+    shape = (50, 60, 46)
+    for suffix, placed, share in (("", PLANNING_POSE, primary_share), ("_2", BOOST_POSE, 16 / 62)):
+        affine = grid(shape, (3.2, 3.2, 3.2))
+        affine[:3, 3] += placed[:3, 3]
+        at = points(shape, affine, placed)
+        rows |= {f"{role}{suffix}": f"{name}/{role}{suffix}.nii.gz" for role in ("planning", "rd")}
+        save(root / rows[f"planning{suffix}"], brain_of(at, 3, 0.9), affine)
+        save(root / rows[f"rd{suffix}"], (share * dose_of(at)).astype(np.float32), affine)
+    return rows
+
+
+def test_a_boost_planned_on_a_second_image_is_summed_on_the_grid(own):
+    case, inputs = one_case(write_table(own, [write_boost(own, "p")]))
+    assert case.doses == {"rd": "planning", "rd_2": "planning_2"}
+    result = prepare(case, inputs, SETTINGS)
+    truth = dose_of(true_points(result.record.affine))
+    assert abs(result.view["rd"] - truth)[result.brain].mean() < 0.4
+    assert result.record.channels == MODALITIES
+    assert list(result.view) == list(MODALITIES)
+    np.testing.assert_allclose(result.volume[2], result.view["rd"] / 60, atol=1e-3)
+    qc = result.record.qc
+    assert qc["dose_max_gy"] == pytest.approx(truth.max(), abs=1)
+    assert qc["rd_2_max_gy"] == pytest.approx(16 / 62 * truth.max(), abs=0.5)
+    back = BOOST_POSE @ np.linalg.inv(POST_POSE)
+    assert qc["planning_2_rotation_degrees"] == pytest.approx(rotation_degrees(back), abs=0.7)
+    centre = (np.linalg.inv(back) @ [*BOOST_POSE[:3, 3], 1])[:3]
+    np.testing.assert_allclose(
+        (np.array(result.record.transforms["rd_2_from_post"]) @ [*centre, 1])[:3], BOOST_POSE[:3, 3], atol=0.6
+    )
+    # Nothing of it is in the name or the record of a case without one.
+    first = replace(case, further_doses={})
+    assert folder_name(first, input_hashes(first), SETTINGS) != folder_name(case, inputs, SETTINGS)
+    with pytest.raises(InvalidInput, match=r"48.0-72.0 Gy for a prescription of 60 Gy, got 4\d"):
+        prepare(first, input_hashes(first), SETTINGS)
+
+
+def test_the_prescription_is_that_of_the_sum(own):
+    # 62 + 16 Gy at one place is above 1.2 x 60, though neither of the two is.
+    case, inputs = one_case(write_table(own, [write_boost(own, "p", primary_share=1)]))
+    with pytest.raises(InvalidInput, match=r"48.0-72.0 Gy for a prescription of 60 Gy, got 7\d") as refused:
+        prepare(case, inputs, SETTINGS)
+    assert refused.value.code == "dose.not_as_prescribed"
+
+
+def test_two_doses_cover_the_brain_together(own):
+    rows = write_boost(own, "p")
+    for role, part in (("rd", slice(0, 30)), ("rd_2", slice(22, None))):
+        path = own / rows[role]
+        nib.save(nib.load(path).slicer[:, part], path)
+    result = prepare(*one_case(write_table(own, [rows])), SETTINGS)
+    assert result.record.qc["dose_coverage"] >= 0.99
+    rows["rd_2"] = rows["planning_2"] = ""
+    rows["prescription_gy"] = "46"
+    with pytest.raises(InvalidInput, match=r"dose grid covers \d+% of the brain") as refused:
+        prepare(*one_case(write_table(own, [rows])), SETTINGS)
+    assert refused.value.code == "dose.coverage"
+
+
+def test_one_dose_in_two_columns_is_refused(own):
+    rows = write_boost(own, "p", 31 / 62, prescription_gy="60")
+    rows["rd_2"], rows["planning_2"] = rows["rd"], rows["planning"]
+    with pytest.raises(InvalidInput, match="rd and rd_2 are the same dose") as refused:
+        prepare(*one_case(write_table(own, [rows])), SETTINGS)
+    assert refused.value.code == "dose.same"
+
+
+def test_limits_decide_whether_and_nothing_else(own):
+    case, inputs = one_case(own)
+    sbrt = replace(case, prescription_gy=35)
+    with pytest.raises(InvalidInput, match="dose_limits=stereotactic"):
+        prepare(sbrt, inputs, SETTINGS)
+    by_key = prepare(sbrt, inputs, SETTINGS, preset("stereotactic"))
+    usual = prepare(case, inputs, SETTINGS)
+    np.testing.assert_array_equal(by_key.volume, usual.volume)
+    assert by_key.record == usual.record
 
 
 def test_brain_on_both_images(own, prepared):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from PIL import Image
 
 from ricenet.cases.case_folder import folder_name, prepare, write_case_folder
 from ricenet.checks.case_checks import draw, examine
+from ricenet.checks.duplicates import find_duplicates
 from ricenet.checks.verify_record import DoseCoverage
 from ricenet.errors import InvalidInput
 from ricenet.images.dose_limits import preset
@@ -148,6 +150,44 @@ def test_a_stereotactic_dose_is_a_warning_or_as_the_limits_say(own: Path) -> Non
     assert examine(case, None, False, preset("stereotactic")).findings == []
     edit(0, fractions="", prescription_gy="35")(own)
     assert codes(own) == ["dose.not_as_prescribed"]
+
+
+def boost(root: Path, shares: tuple[float, float], **row: str) -> None:
+    """Part the first patient's dose into two, the second in a frame of its own."""
+    for name, share in zip(("rd_2", "rd"), shares[::-1], strict=True):
+        dose = read_volume(root / "MUSTERMANN-1" / "rd.nii.gz")
+        write_volume(root / "MUSTERMANN-1" / f"{name}.nii.gz", share * dose.voxels, dose.world_from_voxel)
+    shutil.copy(root / "MUSTERMANN-1" / "post.nii.gz", root / "MUSTERMANN-1" / "planning_2.nii.gz")
+    files = {role: f"MUSTERMANN-1/{role}.nii.gz" for role in ("rd_2", "planning_2")}
+    edit(0, **files, **row)(root)
+
+
+def test_a_boost_in_a_frame_of_its_own_is_read_and_drawn(own: Path) -> None:
+    boost(own, (46 / 62, 16 / 62))
+    case, inputs = one_case(own)
+    examined = examine(case, None, False)
+    assert examined.findings == []
+    assert examined.traces.files == inputs
+    assert {"rd", "rd_2", "planning_2"} <= examined.facts.images.keys()
+    assert find_duplicates([examined.traces]) == []
+    widths = [Image.open(io.BytesIO(draw(each))).width for each in (case, replace(case, further_doses={}))]
+    assert widths[0] == pytest.approx(widths[1] * 4 / 3, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("shares", "row", "code"),
+    [
+        ((0.5, 0.2), {}, "dose.not_as_prescribed"),  # together at most 42 of 60 Gy
+        ((1.3, 0.2), {}, "dose.not_as_prescribed"),
+        ((0.5, 0.5), {}, "dose.same"),
+        ((1.7, 0.2), {"prescription_gy": ""}, "dose.too_high"),
+        ((0.75, 0.25), {"prescription_gy": "60", "fractions": "15"}, "dose.per_fraction"),
+        ((100 * 0.75, 25), {}, "dose.cgy"),
+    ],
+)
+def test_what_no_two_doses_of_a_treatment_are(own: Path, shares: tuple[float, float], row: dict, code: str) -> None:
+    boost(own, shares, **row)
+    assert codes(own) == [code]
 
 
 def test_an_unreadable_file_costs_the_case_nothing_else(own: Path) -> None:

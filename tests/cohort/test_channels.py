@@ -76,7 +76,8 @@ def test_further_channels_come_in_the_order_of_their_files_each_once(tmp_path: P
 
 
 BAD_NAMES = ("FLAIR", "t2 flair", "2d", "", "flair-2", "planning", "brain_mask", "label", "patient_id", "site",
-             "scanner_event", "event_date", "days_since_rt", "dose", "brain", 2, None, ["flair"])  # fmt: skip
+             "scanner_event", "event_date", "days_since_rt", "dose", "brain", "rd_2", "planning_2",
+             2, None, ["flair"])  # fmt: skip
 
 
 @pytest.mark.parametrize("name", BAD_NAMES, ids=str)

@@ -53,6 +53,29 @@ def test_pseudonym_needs_the_key_which_only_its_owner_reads(tmp_path):
     assert read_cohort(tmp_path)[0].key != first.key
 
 
+def test_doses_in_frames_of_their_own(tmp_path):
+    columns = (*COLUMNS, "planning_3", "rd_3", "planning_2", "rd_2")
+    given = {"rd_2": "a.nii", "planning_2": "b.nii", "rd_3": "b.nii", "planning_3": ""}
+    (case,) = read_cohort(table(tmp_path, given, columns=columns))
+    assert list(case.further_doses) == ["rd_2", "planning_2", "rd_3"]
+    assert list(case.files) == ["post", "event", "rd", "rd_2", "planning_2", "rd_3"]
+    assert case.doses == {"rd": "planning", "rd_2": "planning_2", "rd_3": "planning_3"}
+    assert case.mri == ["post", "event"]
+    assert case.extra == {}
+    for wrong, says in (
+        ({"rd": ""}, "rd_2 is given, but no rd"),
+        ({"rd_2": ""}, "planning_2 is given, but no rd_2"),
+        ({"rd_3": "none.nii"}, "the rd_3 file does not exist"),
+    ):
+        with pytest.raises(InvalidInput, match=says):
+            read_cohort(table(tmp_path, given | wrong, columns=columns))
+
+
+def test_a_table_without_further_doses_has_none(tmp_path):
+    (case,) = read_cohort(table(tmp_path, {}))
+    assert (case.further_doses, list(case.doses)) == ({}, ["rd"])
+
+
 BAD = {
     "label": ({"label": "RICE"}, "[label.unknown]"),
     "split": ({"split": "val"}, "[split.unknown]"),

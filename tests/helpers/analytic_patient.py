@@ -23,7 +23,7 @@ SETTINGS = PreprocessingSettings(
     brain="none", hdbet_models=1, hdbet_tta=False, device="cpu", reference="post", brain_on="reference",
     registration="quick", spacing_mm=SPACING_MM, size=SIZE, dose_scaling="fixed", seed=0,
 )  # fmt: skip
-COLUMNS = "patient_id,label,split,post,event,rd,planning,dose_unit,fractions,prescription_gy"
+COLUMNS = "patient_id,label,split,post,event,rd,planning,rd_2,planning_2,dose_unit,fractions,prescription_gy"
 ROW = {"label": "rice", "split": "cv", "dose_unit": "Gy", "fractions": "30", "prescription_gy": "60"}
 
 

@@ -9,9 +9,9 @@ from ricenet.images.dose_limits import (
     check_coverage,
     check_dose,
     check_highest,
-    check_parts,
     dose_warnings,
     limits_from,
+    nearest_sum,
     percent_below,
     preset,
 )
@@ -142,20 +142,24 @@ def test_limits_that_admit_no_treatment_are_refused(changed, said):
         preset("sbrt")
 
 
-def test_parts_in_several_frames_are_judged_by_what_their_sum_can_be():
-    check_parts([47, 15], 60, 30)  # 47 to 62 Gy
-    check_parts([60, 21], 60, 33)  # 60 to 81 Gy: they may lie apart
-    for parts, says in (
+@pytest.mark.parametrize(
+    ("parts", "says"),
+    [
         ([30, 15], "48.0-72.0 Gy for a prescription of 60 Gy, got 45.0"),
         ([73, 15], "got 73.0"),
         ([1.5, 0.6], "one of 30 fractions"),
         ([6000, 15], "is it in cGy"),
         ([101, 15], "5-100 Gy, got 101"),
-    ):
-        with pytest.raises(InvalidInput, match=says):
-            check_parts(parts, 60, 30)
+    ],
+)
+def test_parts_in_several_frames_are_judged_by_what_their_sum_can_be(parts, says):
+    check_highest(nearest_sum([47, 15], 60), 60, 30)  # 47 to 62 Gy
+    check_highest(nearest_sum([60, 21], 60), 60, 33)  # 60 to 81 Gy: they may lie apart
+    check_highest(nearest_sum([46, 14], None), None, None)
+    with pytest.raises(InvalidInput, match=says):
+        check_highest(nearest_sum(parts, 60), 60, 30)
     with pytest.raises(InvalidInput, match="one fraction, or relative"):
-        check_parts([2, 1], None, None)
+        check_highest(nearest_sum([2, 1], None), None, None)
 
 
 def test_rounding_below_zero_is_cut_off():

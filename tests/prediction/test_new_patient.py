@@ -63,6 +63,18 @@ def test_files_by_role_are_the_patient_of_their_folder(folder: Path, tmp_path: P
     assert missing.value.code == "path.missing"
 
 
+def test_a_second_dose_lies_beside_the_first(folder: Path) -> None:
+    for role in ("rd", "rd_2", "planning_2"):
+        shutil.copy(folder / "post.nii.gz", folder / f"{role}.nii.gz")
+    case = find(folder).case
+    assert list(case.further_doses) == ["rd_2", "planning_2"]
+    assert case == from_files(case.files, PatientDetails()).case
+    (folder / "rd_2.nii.gz").unlink()
+    with pytest.raises(InvalidInput, match="planning_2 is given, but no rd_2") as lacking:
+        find(folder)
+    assert lacking.value.code == "dose.further"
+
+
 def test_without_a_patient_there_is_nothing_to_find(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput) as missing:
         find(tmp_path / "none")
