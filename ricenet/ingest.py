@@ -137,7 +137,8 @@ def ingest(
     if not delivery.is_dir():
         raise InvalidInput("the delivery folder does not exist", "correct delivery=", code="delivery.missing")
     tasks, unused = _find(delivery, rows, layout, keys)
-    for sentence in _left_over(unused):
+    left_over = _left_over(unused)
+    for sentence in left_over:
         log.warning("%s", sentence)
     requested = [task for task in tasks if not task.excluded_because]
     out.mkdir(parents=True, exist_ok=True)
@@ -154,7 +155,8 @@ def ingest(
         "%d cases ready, %d excluded by the label table", len(requested) - len(problems), len(tasks) - len(requested)
     )
     if problems:
-        lines = "\n".join(f"  [{problem.code}] {problem.message}; {problem.hint}" for problem in problems)
+        refused = [f"  [{problem.code}] {problem.message}; {problem.hint}" for problem in problems]
+        lines = "\n".join(refused + [f"  {sentence}" for sentence in left_over])
         raise Incomplete(
             f"{len(problems)} of {len(requested)} cases were refused; the rest are in the cohort. The refused ones are "
             f"in cohort.csv with the reason, and <case>/{RECORD} lists what there was to choose from:\n{lines}"
@@ -228,7 +230,7 @@ def _without_a_label(patients: "dict[str, PatientFiles]", tasks: list[Task], key
 
 def _left_over(unused: "UnusedRecord") -> list[str]:
     """What nobody may overlook of the files that have no use, in sentences."""
-    from ricenet.delivery.headers import ANONYMOUS, ANONYMOUS_RT, DAMAGED, UNREADABLE
+    from ricenet.delivery.headers import describe_unused
 
     sentences = []
     if unused.rt_objects_without_a_label:
@@ -246,10 +248,8 @@ def _left_over(unused: "UnusedRecord") -> list[str]:
             f"{unused.rt_objects_given_to_a_patient} RT objects have no PatientID; each went to the only patient with "
             "whom it shares a study, a frame of reference or a reference"
         )
-    reasons = [each for each in (UNREADABLE, DAMAGED, ANONYMOUS, ANONYMOUS_RT) if each in unused.files_not_used]
-    counts = [f"{unused.files_not_used[reason]} ({reason})" for reason in reasons]
-    if counts:
-        sentences.append(f"files of the delivery that could not be used: {', '.join(counts)}")
+    if files := describe_unused(unused.files_not_used):
+        sentences.append(files)
     return sentences
 
 

@@ -10,7 +10,7 @@ import logging
 import os
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -44,9 +44,11 @@ UNREADABLE = "looks like DICOM but cannot be read"
 UNKNOWN = "DICOM of an unknown class"
 ANONYMOUS = "DICOM without PatientID"
 ANONYMOUS_RT = "RT objects without PatientID"
+NOT_TO_OVERLOOK = (UNREADABLE, DAMAGED, ANONYMOUS, ANONYMOUS_RT)
 SUFFIXES = {".dcm", ".dicom", ".ima"}
 PREAMBLE = bytes(128) + b"DICM"
 HEAD_BYTES = 1024
+FIRST_YEAR = 1975  # of DICOM's images and plans; anonymisers write 1901
 SYNTAXES = (uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian, uid.ExplicitVRBigEndian)
 DATES = ("AcquisitionDate", "AcquisitionDateTime", "SeriesDate", "StudyDate")
 DESCRIPTIONS = ("SeriesDescription", "ProtocolName", "SequenceName", "PulseSequenceName")
@@ -190,6 +192,12 @@ def _read_stream(path: Path, stream: BinaryIO) -> Header | str:
         return DAMAGED
 
 
+def describe_unused(skipped: Mapping[str, int]) -> str:
+    """What nobody may overlook of the files that have no use, by reason; "" where there is none."""
+    counts = [f"{skipped[reason]} ({reason})" for reason in NOT_TO_OVERLOOK if reason in skipped]
+    return f"files of the delivery that could not be used: {', '.join(counts)}" if counts else ""
+
+
 def unreadable(what: str, error: OSError) -> InvalidInput:
     """The problem of a file or folder that is there and cannot be opened."""
     return InvalidInput(
@@ -225,7 +233,7 @@ def _header(path: Path, dataset: Dataset, bytes_left: int) -> Header | str:
         series_number=_whole_number(dataset, "SeriesNumber"),
         instance_number=_whole_number(dataset, "InstanceNumber") or 0,
         description=" ".join(filter(None, (_text(dataset, keyword) for keyword in DESCRIPTIONS))),
-        date=next(filter(None, (read_date(_text(dataset, keyword)) for keyword in DATES)), None),
+        date=_image_date(dataset),
         contrast_agent=_contrast_agent(dataset),
         scanner=tuple(_text(dataset, keyword) for keyword in SCANNER),
         image_type=tuple(_text(dataset, "ImageType").split("\\")),
@@ -320,6 +328,12 @@ def _text(dataset: Dataset, keyword: str) -> str:
         return ""
     parts = [value] if isinstance(value, str) or not hasattr(value, "__iter__") else value
     return "\\".join(str(part) for part in parts).strip()
+
+
+def _image_date(dataset: Dataset) -> datetime.date | None:
+    """The first date that no anonymiser put in; if all are as old, the first, whose distance to others may be right."""
+    days = [day for keyword in DATES if (day := read_date(_text(dataset, keyword))) is not None]
+    return next((day for day in days if day.year >= FIRST_YEAR), days[0] if days else None)
 
 
 def read_date(text: str) -> datetime.date | None:

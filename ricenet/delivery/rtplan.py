@@ -10,14 +10,13 @@ from pathlib import Path
 
 from pydicom.uid import RTStructureSetStorage
 
-from ricenet.delivery.headers import quiet_pydicom, read_date
+from ricenet.delivery.headers import FIRST_YEAR, quiet_pydicom, read_date
 from ricenet.delivery.rtobject import RTObject, read_object
 from ricenet.errors import InvalidInput
 
 PLAN_CLASSES = ("1.2.840.10008.5.1.4.1.1.481.5", "1.2.840.10008.5.1.4.1.1.481.8")  # RT Plan, RT Ion RtPlan
 APPROVAL = ("APPROVED", "UNAPPROVED", "REJECTED")
 CONFIRMED_SHARE = 0.05  # fractions times beam doses confirm a prescription that is as near
-FIRST_YEAR = 1975
 
 
 @dataclass(frozen=True)
@@ -230,17 +229,31 @@ def _prescription_gy(
     of_groups_gy = [group.prescription_gy for group, _ in groups if group.prescription_gy is not None]
     highest_gy = max(doses_gy, default=0) or None
     if len(groups) < 2:
-        return of_groups_gy[0] if of_groups_gy else highest_gy
+        return _whole(of_groups_gy[0] if of_groups_gy else highest_gy, groups, beam_dose_gy)
     numbers = [number for _, linked in groups for number in linked]
     targets_of_one_group = len(of_groups_gy) == len(groups) and len(set(numbers)) == len(numbers)
     possible_gy = {sum(of_groups_gy), highest_gy or 0, sum(doses_gy)} - {0}
     if beam_dose_gy is not None:
-        confirmed = [gy for gy in possible_gy if abs(gy - beam_dose_gy) <= CONFIRMED_SHARE * beam_dose_gy]
+        confirmed = [gy for gy in possible_gy if _confirm(beam_dose_gy, gy)]
         if confirmed:
             return min(confirmed, key=lambda gy: abs(gy - beam_dose_gy))
     if targets_of_one_group:
         return sum(of_groups_gy)
     return possible_gy.pop() if len(possible_gy) == 1 and beam_dose_gy is None else None
+
+
+def _whole(
+    prescription_gy: float | None, groups: Sequence[tuple[FractionGroup, frozenset[int]]], beam_dose_gy: float | None
+) -> float | None:
+    """The prescription of a sole group; some systems write that of one fraction, which the beams tell."""
+    if prescription_gy is None or beam_dose_gy is None or _confirm(beam_dose_gy, prescription_gy):
+        return prescription_gy
+    by_fractions_gy = prescription_gy * (groups[0][0].fractions or 1)
+    return by_fractions_gy if _confirm(beam_dose_gy, by_fractions_gy) else prescription_gy
+
+
+def _confirm(beam_dose_gy: float, prescription_gy: float) -> bool:
+    return abs(prescription_gy - beam_dose_gy) <= CONFIRMED_SHARE * beam_dose_gy
 
 
 def _date(text: str) -> date | None:

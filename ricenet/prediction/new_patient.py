@@ -8,11 +8,12 @@ The case key is a digest of its files or, for DICOM, of its series' UIDs: the sa
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ricenet import MODALITIES
 from ricenet.cohort.table import Case, further_dose_roles, incomplete_doses
@@ -24,6 +25,10 @@ from ricenet.delivery.label_table import LabelRow
 from ricenet.errors import InvalidInput, WrongUsage
 from ricenet.images.dose_limits import preset
 
+if TYPE_CHECKING:
+    from ricenet.delivery.series import PatientFiles
+
+log = logging.getLogger(__name__)
 ROLES = (*MODALITIES, "planning", "brain_mask")
 SERIES_KEY = b"ricenet.predict"  # a series is called the same in every run, so that post_series=... can name it
 SUBJECT = "patient"
@@ -172,17 +177,21 @@ def _nifti(folder: Path, role: str) -> Path | None:
 
 
 def _from_dicom(folder: Path, details: PatientDetails, settings: IntakeSettings, scratch: Path) -> Delivered:
+    from ricenet.delivery.headers import describe_unused
     from ricenet.delivery.series import index_delivery
 
-    patients = index_delivery(folder).patients
-    if len(patients) != 1:
+    index = index_delivery(folder)
+    unused = describe_unused(index.skipped)
+    if unused:
+        log.warning("%s", unused)
+    files = _only_patient(list(index.patients.values()))
+    if files is None:
         raise InvalidInput(
             f"expected NIfTI ({', '.join(f'{role}.nii.gz' for role in ROLES[:3])}) or the DICOM files of one patient "
-            f"in the patient folder, got the DICOM files of {len(patients) or 'none'}",
+            f"in the patient folder, got the DICOM files of {len(index.patients) or 'none'}{unused and f'; {unused}'}",
             "choose the folder of one patient",
-            code="patient.missing" if not patients else "patient.several",
+            code="patient.missing" if not index.patients else "patient.several",
         )
-    (files,) = patients.values()
     label = LabelRow(
         row=0, patient_id="", event_id="", label="", post_date=details.post_date, event_date=details.event_date,
         radiotherapy_start=details.radiotherapy_start, fractions=details.fractions,
@@ -199,6 +208,23 @@ def _from_dicom(folder: Path, details: PatientDetails, settings: IntakeSettings,
     days = {name: str(day) for name in DAY_COLUMNS if (day := getattr(columns, name)) is not None}
     case = _case(uids, paths, columns.fractions, columns.prescription_gy)
     return Delivered(replace(case, extra=days), taken.record)
+
+
+def _only_patient(patients: "Sequence[PatientFiles]") -> "PatientFiles | None":
+    """The files of the folder's one patient; his RT objects may lie under a PatientID of their own, as <id>_RT.
+
+    Those are his who has the only MRIs, if they share a study, a frame of reference or a reference with these.
+    """
+    from ricenet.delivery.series import join_patients
+
+    if len(patients) == 1:
+        return patients[0]
+    scanned = [files for files in patients if any(series.modality == "MR" for series in files.series)]
+    others = [files for files in patients if files not in scanned]
+    if len(scanned) != 1 or not all(files.links & scanned[0].links for files in others):
+        return None
+    log.warning("RT objects of another PatientID share a study or frame of reference with the MRIs, and are used")
+    return join_patients([*scanned, *others])
 
 
 def _case(

@@ -50,6 +50,8 @@ def test_where_a_slice_lies(path):
         ({"AcquisitionDateTime": "20200305101112.5+0100"}, (2020, 3, 5)),
         ({"AcquisitionDate": "", "SeriesDate": "2020.03.02"}, (2020, 3, 2)),
         ({"AcquisitionDate": "yesterday"}, (2019, 1, 1)),
+        ({"AcquisitionDate": "19010101", "SeriesDate": "20200302"}, (2020, 3, 2)),
+        ({"AcquisitionDate": "19600315", "StudyDate": "19600101"}, (1960, 3, 15)),  # all dates moved alike
         ({"StudyDate": ""}, None),
     ],
 )

@@ -122,6 +122,21 @@ def test_fractions_times_beam_doses(tmp_path, groups, beams_gy, expected):
     assert plan.beam_dose_gy == (None if expected is None else pytest.approx(expected))
 
 
+@pytest.mark.parametrize(
+    ("target_gy", "beams_gy", "expected"),
+    [
+        (2, {1: 1.2, 2: 0.8}, 60),  # of one fraction
+        (2.2, {1: 1.2, 2: 0.8}, 2.2),  # 66 Gy, and the beams 60: nothing is confirmed
+        (2, None, 2),
+        (60, {1: 1.2, 2: 0.8}, 60),
+        (60, {1: 0.04, 2: 0.027}, 60),
+    ],
+)
+def test_the_beams_tell_a_prescription_of_one_fraction(tmp_path, target_gy, beams_gy, expected):
+    plan = read(rtplan(targets_gy=(target_gy,), beam_doses_gy=beams_gy), tmp_path)
+    assert plan.prescription_gy == pytest.approx(expected)
+
+
 def test_a_damaged_beam_dose_refuses_no_plan(tmp_path):
     path = save(rtplan(beam_doses_gy={1: 1.125, 2: 1.125}), tmp_path / "plan")
     path.write_bytes(path.read_bytes().replace(b"1.125", b"1.1x5"))

@@ -8,11 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from helpers.dicom_objects import rtdose, save, uid
 
+from ricenet.delivery.series import index_delivery
 from ricenet.errors import InvalidInput, WrongUsage
 from ricenet.images.dose_limits import DoseLimits, preset
 from ricenet.images.volume import write_volume
-from ricenet.prediction.new_patient import PatientDetails, find_patient, from_files, read_intake_settings
+from ricenet.phantoms.hospital import write_series
+from ricenet.prediction.new_patient import (
+    PatientDetails,
+    _only_patient,
+    find_patient,
+    from_files,
+    read_intake_settings,
+)
 
 
 @pytest.fixture
@@ -83,6 +92,33 @@ def test_without_a_patient_there_is_nothing_to_find(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput) as empty:
         find(tmp_path)
     assert empty.value.code == "patient.missing"
+
+
+def deliver(folder: Path, patient_id: str, frame: str, dose_of: str = "") -> None:
+    """Three slices of an MRI, and a dose in their frame under another PatientID."""
+    headers = {"PatientID": patient_id, "SeriesInstanceUID": uid(patient_id), "FrameOfReferenceUID": uid(frame)}
+    write_series(folder, np.ones((6, 5, 3), np.int16), np.eye(4), "MR", headers)
+    if dose_of:
+        save(rtdose(name=f"dose of {dose_of}", frame=frame, PatientID=dose_of), folder / f"dose {dose_of}")
+
+
+def test_rt_objects_under_an_id_of_their_own_are_the_patients_where_they_share_a_frame(tmp_path: Path, caplog) -> None:
+    deliver(tmp_path, "Mustermann", "F1", "Mustermann_RT")
+    files = _only_patient(list(index_delivery(tmp_path).patients.values()))
+    assert files is not None
+    assert (len(files.series), len(files.doses)) == (1, 1)
+    assert "another PatientID share" in caplog.text
+    save(rtdose(name="other", frame="F2", PatientID="other", StudyInstanceUID=uid("other")), tmp_path / "other")
+    assert _only_patient(list(index_delivery(tmp_path).patients.values())) is None
+
+
+def test_a_folder_of_two_patients_is_refused_and_files_that_could_not_be_read_are_counted(tmp_path: Path) -> None:
+    deliver(tmp_path / "a", "a", "F1")
+    deliver(tmp_path / "b", "b", "F1")
+    (tmp_path / "dose.dcm").write_bytes(b"no DICOM")
+    with pytest.raises(InvalidInput, match=r"of 2; files of the delivery .* 1 \(looks like DICOM but") as several:
+        find(tmp_path)
+    assert several.value.code == "patient.several"
 
 
 def test_a_sites_own_rules_lie_over_those_of_ingest(tmp_path: Path) -> None:
