@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ricenet.cases.case_record import Parameter
+from ricenet.cases.structures import Structure, read_masks
 from ricenet.cohort.channels import in_order
 from ricenet.cohort.table import Case
 from ricenet.errors import about
@@ -62,6 +63,8 @@ class Aligned:
         inputs: SHA-256 of the files by role. images: by role, each in its own frame; the dose in Gy.
         maps: by channel and by role of further doses (4, 4), the world map from the reference's frame to that image's.
         head: the brain as 0 and 1, in the reference's frame.
+        structures: the case's masks by name, each in the frame of its image.
+        frames: by role of such an image (4, 4), the world map from the reference's frame to its frame.
     """
 
     case: Case
@@ -70,6 +73,8 @@ class Aligned:
     maps: dict[str, Affine]
     head: Volume
     seconds: dict[str, float] = field(default_factory=dict)
+    structures: dict[str, Structure] = field(default_factory=dict)
+    frames: dict[str, Affine] = field(default_factory=dict)
 
 
 def align(
@@ -92,14 +97,17 @@ def align(
         with timed(seconds, "read"):
             images = {role: _read(path, role) for role, path in case.files.items()}
             images |= _doses(case, images, limits)
+            structures = read_masks(case, images)
         with timed(seconds, "register"):
             maps = _world_maps(case, images, inputs, settings)
             if case.further_doses:
                 highest_gy = _highest_of_sum({role: images[role] for role in case.doses}, maps)
                 dose_limits.check_highest(highest_gy, case.prescription_gy, case.fractions, limits)
+            roles = dict.fromkeys(each.role for each in structures.values())
+            frames = {role: _frame(role, maps, images, settings) for role in roles}
         with timed(seconds, "brain"):
             head = _brain(images, maps, settings)
-    return Aligned(case, inputs, images, maps, head, seconds)
+    return Aligned(case, inputs, images, maps, head, seconds, structures, frames)
 
 
 def _read(path: Path, role: str) -> Volume:
@@ -163,6 +171,15 @@ def _world_maps(
             planned[content] = register(copies["post"], copies[planning]) @ maps["post"]
         maps[dose] = planned[content]
     return {role: maps[role] for role in in_order(maps)}
+
+
+def _frame(role: str, maps: dict[str, Affine], images: dict[str, Volume], settings: PreprocessingSettings) -> Affine:
+    """The world map from the reference's frame to that of post, event or planning, which has moved with its dose."""
+    role = "rd" if role == "planning" and "rd" in maps else role
+    if role in maps:
+        return maps[role]
+    post, other = (isotropic(images[each], max(COPY_SPACING_MM, settings.spacing_mm)) for each in ("post", role))
+    return rigid(post, other, schedule=settings.registration, seed=settings.seed) @ maps["post"]
 
 
 def _brain(images: dict[str, Volume], maps: dict[str, Affine], settings: PreprocessingSettings) -> Volume:

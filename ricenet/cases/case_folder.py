@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ricenet import MODALITIES
 from ricenet.cases.alignment import COPY_SPACING_MM, Aligned, PreprocessingSettings, align, timed
 from ricenet.cases.case_record import CASE_FILE, CaseRecord
+from ricenet.cases.structures import structure_numbers, write_masks
 from ricenet.cohort.table import Case, further_dose_roles, is_further_dose
 from ricenet.command.atomic import file_hash, partial_folder, publish
 from ricenet.errors import InvalidInput, about
@@ -34,18 +35,23 @@ Array = TypeVar("Array", Voxels, Mask)
 
 @dataclass(frozen=True)
 class Prepared:
-    """volume: (C, X, Y, Z) float16; brain: (X, Y, Z); view: unmasked MRI and Gy by role; record: case.json."""
+    """volume: (C, X, Y, Z) float16; brain: (X, Y, Z); view: unmasked MRI and Gy by role; record: case.json.
+
+    structures: masks by name, (X, Y, Z).
+    """
 
     volume: NDArray[np.float16]
     brain: Mask
     view: dict[str, Voxels]
     record: CaseRecord
     seconds: dict[str, float] = field(default_factory=dict)
+    structures: dict[str, Mask] = field(default_factory=dict)
 
 
 def input_hashes(case: Case) -> dict[str, str]:
-    """SHA-256 of every file of the case, by role."""
-    return {role: file_hash(path) for role, path in case.files.items()}
+    """SHA-256 of every file of the case, by role; of a mask by `structures/` and its name."""
+    images = {role: file_hash(path) for role, path in case.files.items()}
+    return images | {f"structures/{name}": file_hash(path) for name, path in case.masks.items()}
 
 
 def folder_name(case: Case, inputs: dict[str, str], settings: PreprocessingSettings) -> str:
@@ -93,6 +99,12 @@ def sample(aligned: Aligned, settings: PreprocessingSettings) -> Prepared:
         sampled = {role: on_grid(images[role], maps[role]) for role in maps}
         view = _doses_as_one(sampled, np.add)
         channels = [_normalised(role, view[role], inside & seen[role], settings.dose_scaling) for role in view]
+        masks = {
+            name: on_grid(structure.mask, aligned.frames[structure.role]) >= 0.5
+            for name, structure in aligned.structures.items()
+        }
+        # Only where there are some: the record of a case without is what it was.
+        known = {"structures": structure_numbers(aligned.structures, masks, inside, grid)} if masks else {}
     record = CaseRecord(
         version=PREPROCESSING_VERSION,
         case_key=case.key,
@@ -104,8 +116,9 @@ def sample(aligned: Aligned, settings: PreprocessingSettings) -> Prepared:
         parameters=settings.deciding(),
         transforms={f"{role}_from_{settings.reference}": world_map.tolist() for role, world_map in maps.items()},
         qc=_qc_numbers(view, inside, seen, maps, grid) | _qc_of_further_doses(sampled, inside, maps, grid),
+        **known,
     )
-    return Prepared(np.stack(channels).astype(np.float16), inside, view, record, seconds)
+    return Prepared(np.stack(channels).astype(np.float16), inside, view, record, seconds, masks)
 
 
 def _doses_as_one(by_role: dict[str, Array], combine: Callable[[Array, Array], Array]) -> dict[str, Array]:
@@ -259,6 +272,9 @@ def write_case_folder(cases: Path, name: str, prepared: Prepared) -> None:
     with partial_folder(cases, name) as folder:
         np.save(folder / "volume.npy", prepared.volume)
         np.save(folder / "brain.npy", prepared.brain)
-        draw_case(folder / "qc.png", prepared.view, prepared.brain, prepared.record.case_key)
+        write_masks(folder, prepared.structures)
+        draw_case(
+            folder / "qc.png", prepared.view, prepared.brain, prepared.record.case_key, structures=prepared.structures
+        )
         prepared.record.write(folder / CASE_FILE)
         publish(folder, cases / name, last=CASE_FILE)

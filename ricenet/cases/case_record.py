@@ -20,6 +20,22 @@ Matrix = tuple[Row, Row, Row, Row]
 Parameter = bool | int | float | str | None
 
 
+class StructureNumbers(Record):
+    """A mask of structures.npz.
+
+    Attributes:
+        frame_of: role of the image in whose frame it was given.
+        ml: its volume as it was given.
+        grid_ml: on the grid; far from `ml` where it is small for the grid, or leaves it.
+        in_brain: share of it that lies in the brain; None where the grid has no voxel of it.
+    """
+
+    frame_of: str
+    ml: float
+    grid_ml: float
+    in_brain: float | None
+
+
 class CaseRecord(Record):
     """The record of one case folder, written last: a folder without it is not finished.
 
@@ -34,6 +50,7 @@ class CaseRecord(Record):
         parameters: the settings that decided the content; empty where an older version did not say.
         transforms: (4, 4) world maps, `<role>_from_<reference>`.
         qc: the numbers of qc.csv.
+        structures: of the masks in structures.npz, by name; only where the case has some.
     """
 
     version: int
@@ -46,6 +63,7 @@ class CaseRecord(Record):
     parameters: dict[str, Parameter] = Field(default_factory=dict)
     transforms: dict[str, Matrix] = Field(default_factory=dict)
     qc: dict[str, float] = Field(default_factory=dict)
+    structures: dict[str, StructureNumbers] = Field(default_factory=dict)
 
     @property
     def affine(self) -> "NDArray[np.float64]":

@@ -18,6 +18,7 @@ from typing import Any
 
 from ricenet import __version__
 from ricenet.cases.case_record import CASE_FILE, CaseRecord
+from ricenet.cases.structures import structure_words
 from ricenet.cohort.covariates import excluded
 from ricenet.command.atomic import replace_file
 from ricenet.display.page import Picture, data_address, render
@@ -301,6 +302,7 @@ def _picture(folder: Path, record: CaseRecord) -> Picture:
         "the event MRI, both in tiles"
         + (", isodoses on the post-OP MRI" if "rd" in record.channels else "")
         + "".join(f", the outline on {role}, {role} and post-OP MRI in tiles" for role in further)
+        + (f", outlines of {', '.join(record.structures)}" if record.structures else "")
     )
     with Image.open(folder / "qc.png") as original:
         small = original.convert("RGB")
@@ -308,7 +310,7 @@ def _picture(folder: Path, record: CaseRecord) -> Picture:
     small.thumbnail((small.width * scale, small.height * scale))
     stream = io.BytesIO()
     small.save(stream, "WEBP", **WEBP)
-    return Picture(data_address(stream.getvalue(), "image/webp"), alt, "")
+    return Picture(data_address(stream.getvalue(), "image/webp"), alt, "; ".join(structure_words(record.structures)))
 
 
 def parameters(records: Sequence[CaseRecord]) -> list[tuple[str, str]]:

@@ -18,19 +18,25 @@ from ricenet.errors import Finding, InvalidInput
 
 COLUMNS = (
     "patient_id", "event_id", "label", "split", "post", "event", "rd", "planning", "brain_mask", "dose_unit",
-    "fractions", "prescription_gy", "label_source", "excluded_because",
+    "fractions", "prescription_gy", "label_source", "excluded_because", "lesion", "structures",
 )  # fmt: skip
 SPLITS = ("cv", "test")
 # rd_2, planning_2, rd_3 ...: a dose in a frame of its own, such as a boost on a second CT, and its planning image.
 FURTHER_DOSE = re.compile(r"(rd|planning)_([2-9]|[1-9]\d+)")
 MAX_PRESCRIPTION_GY = 100.0
+LESION = "lesion"
+MASK_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
 
 
 @dataclass(frozen=True)
 class Case:
     """One row of cohort.csv: label 0 recurrence, 1 rice; image paths absolute, inside the cohort folder; dose in Gy.
 
-    `further_doses`: paths by role of doses in frames of their own, which are added to rd, and of their planning images.
+    Attributes:
+        further_doses: paths by role of doses in frames of their own, which are added to rd, and of their planning
+            images.
+        lesion: a mask of the event's lesion, NIfTI or DICOM SEG, in the frame of the event MRI.
+        structures: masks by name, NIfTI, in the frame of the planning image or, without one, of the post-OP MRI.
     """
 
     key: str
@@ -46,6 +52,8 @@ class Case:
     label_source: str = ""
     extra: dict[str, str] = field(default_factory=dict)
     further_doses: dict[str, Path] = field(default_factory=dict)
+    lesion: Path | None = None
+    structures: dict[str, Path] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -65,9 +73,14 @@ class Case:
 
     @property
     def files(self) -> dict[str, Path]:
-        """Every file of the case by role."""
+        """Every image of the case by role."""
         extra = {"planning": self.planning, "brain_mask": self.brain_mask}
         return {**self.images, **{role: path for role, path in extra.items() if path is not None}, **self.further_doses}
+
+    @property
+    def masks(self) -> dict[str, Path]:
+        """Every mask that is carried along with the images, by name: lesion, and the structures."""
+        return {**({} if self.lesion is None else {LESION: self.lesion}), **self.structures}
 
 
 def is_dose(role: str) -> bool:
@@ -187,6 +200,9 @@ def _read_row(
             report("image.missing", f"no {role} image", f"fill the {role} column or give a reason in excluded_because")
     for role, lacking in incomplete_doses(paths):
         report("dose.further", f"{role} is given, but no {lacking}", f"fill the {lacking} column, or empty {role}")
+    lesion, structures = (row.get(LESION) or "").strip(), (row.get("structures") or "").strip()
+    masks = {LESION: _inside(root, lesion, LESION, report)} if lesion else {}
+    masks |= _structures(root, structures, report) if structures else {}
     if "rd" in paths and (row.get("dose_unit") or "Gy").strip() != "Gy":
         report(
             "dose.unit", f"dose_unit should be Gy, got {row['dose_unit']!r}", "convert the dose map to Gy (cGy / 100)"
@@ -198,6 +214,8 @@ def _read_row(
         report("dose.fractions", f"fractions should be a whole number from 1, got {fractions:g}", "correct cohort.csv")
         fractions = None
     return Case(
+        lesion=masks.pop(LESION, None),
+        structures=masks,
         key=pseudonym_of_case,
         patient_key=pseudonym(key, patient),
         row=number,
@@ -230,6 +248,28 @@ def _inside(root: Path, text: str, role: str, report) -> Path:  # type: ignore[n
     elif not path.is_file():
         report("path.missing", f"the {role} file does not exist", "correct the path or set excluded_because")
     return path
+
+
+def _structures(root: Path, text: str, report) -> dict[str, Path]:  # type: ignore[no-untyped-def]  # a local closure
+    """The masks of a folder by name."""
+    folder = (root / text.replace("\0", "")).resolve()
+    if not folder.is_relative_to(root.resolve()):
+        report("path.outside", "the structures folder leaves the cohort folder", "copy it into it, use a relative path")
+        return {}
+    names = {path.name.removesuffix(".nii.gz"): path for path in sorted(folder.glob("*.nii.gz"))}
+    if not names:
+        report("path.missing", "the structures folder holds no .nii.gz file", "correct the path or empty the column")
+    unusable = [name for name in names if not MASK_NAME.fullmatch(name) or name == LESION]
+    if unusable:
+        report(
+            "structures.name",
+            f"{len(unusable)} files of the structures folder have a name that no structure can have",
+            "call them by letters, digits and _, as in GTV.nii.gz; a lesion has a column of its own",
+        )
+    paths = {name: path.resolve() for name, path in names.items() if name not in unusable}
+    if not all(path.is_relative_to(root.resolve()) for path in paths.values()):
+        report("path.outside", "a file of the structures folder leaves the cohort folder", "copy the file into it")
+    return paths
 
 
 def _check_together(cases: list[Case]) -> list[Finding]:

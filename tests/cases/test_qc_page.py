@@ -163,6 +163,17 @@ def test_the_picture_is_of_the_folder_that_holds_the_numbers(tmp_path: Path) -> 
     assert "preprocessing version 3 (1 cases); 8 (1 cases)" in page_of(cases).words["parameters"]
 
 
+def test_volumes_of_structures_stand_under_the_picture(tmp_path: Path) -> None:
+    cases = write_cases_folder(tmp_path / "cases", 1)
+    shutil.rmtree(cases / "c00-0")
+    drawn = {"frame_of": "planning", "ml": 33.51, "grid_ml": 33.4, "in_brain": 0.99}
+    lesion = {"frame_of": "event", "ml": 2.0, "grid_ml": 1.2, "in_brain": 0.2}
+    write_case(cases / "c00-0", "c00", numbers(0), structures={"GTV": drawn, "lesion": lesion})
+    text = page(cases)
+    assert "GTV 33.5 ml, drawn on planning; lesion 2 ml, drawn on event, on the grid 1.2 ml, only 20% of it" in text
+    assert "outlines of GTV, lesion" in text
+
+
 def test_text_from_files_is_never_markup(tmp_path: Path) -> None:
     cases = write_cases_folder(tmp_path / "cases", 2)
     evil = {"channels": ["post", "event", EVIL], "parameters": {EVIL: EVIL, "brain": EVIL}}

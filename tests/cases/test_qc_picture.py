@@ -74,3 +74,30 @@ def test_same_case_same_bytes(tmp_path, with_dose):
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     width = imread(tmp_path / "a.png").shape[1]
     assert width == (1200 if with_dose else 900)
+
+
+def hue(column: np.ndarray) -> np.ndarray:
+    return column.max(axis=2) - column.min(axis=2) > 0.3
+
+
+def test_structures_are_outlined_on_post_and_the_lesion_on_event(tmp_path):
+    view, brain = scene()
+    x, y, z = np.meshgrid(*(np.linspace(-1, 1, size) for size in SHAPE), indexing="ij")
+    right = (x - 0.4) ** 2 + y**2 + z**2 < 0.04  # the patient's, left in the picture
+    left = (x + 0.4) ** 2 + y**2 + z**2 < 0.04
+    nowhere = np.zeros(SHAPE, dtype=bool)
+    masks = {"lesion": left, "GTV": right, "Cavity": nowhere}
+    draw_case(tmp_path / "qc.png", view, brain, "0123456789ab", structures=masks)
+    assert imread(tmp_path / "qc.png").shape[1] == 1800
+    *_, structures, lesion = columns_of(tmp_path / "qc.png", 6)
+    for column, half in ((structures, 0), (lesion, 1)):
+        coloured = [hue(part).sum() for part in np.array_split(column, 2, axis=1)]
+        assert coloured[half] > 50
+        assert coloured[1 - half] == 0
+
+
+def test_no_mask_no_column(tmp_path):
+    view, brain = scene()
+    draw_case(tmp_path / "a.png", view, brain, "0123456789ab")
+    draw_case(tmp_path / "b.png", view, brain, "0123456789ab", structures={"GTV": np.zeros(SHAPE, dtype=bool)})
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
