@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
+from pydicom.dataelem import RawDataElement
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_partial
 from pydicom.sequence import Sequence
@@ -21,6 +22,7 @@ from ricenet.delivery.headers import open_part10
 from ricenet.errors import InvalidInput
 
 KEY_LETTERS = {"RTDOSE": "rd", "RTPLAN": "rp", "RTSTRUCT": "rs"}  # as planning systems name their files
+UNDEFINED_LENGTH = 0xFFFFFFFF
 EXPORT_AGAIN = "export it again from the treatment planning system"
 
 
@@ -130,4 +132,12 @@ def read_object(path: Path | str, kind: str, sop_classes: tuple[str, ...], stop_
     if rt_object.text("SOPClassUID") not in sop_classes or not rt_object.text("SOPInstanceUID"):
         message = f"expected a DICOM object of class {kind}, got another one or one without a UID"
         raise rt_object.refusal("class", message)
+    if _ends_too_early(dataset):  # pydicom takes what there is: fewer fraction groups, no approval
+        raise rt_object.damaged("end of file")
     return rt_object
+
+
+def _ends_too_early(dataset: Dataset) -> bool:
+    """Whether an element is shorter than it says."""
+    elements = [each for each in dataset.values() if isinstance(each, RawDataElement)]
+    return any(len(each.value or b"") < each.length != UNDEFINED_LENGTH for each in elements)

@@ -215,6 +215,36 @@ def test_pydicoms_own_plan():
     assert (plan.approval, plan.date) == ("UNAPPROVED", datetime.date(2003, 9, 3))
 
 
+@pytest.mark.parametrize("name", ["ExplVR_BigEndNoMeta", "ExplVR_LitEndNoMeta"])
+def test_a_real_ion_plan_without_a_preamble(name):
+    plan = read_plan(get_testdata_file(f"{name}.dcm", download=False))
+    assert (plan.date, plan.groups) == (datetime.date(2015, 5, 29), {})
+
+
+def test_a_real_structure_set_without_a_preamble():
+    structure = read_structure_references(get_testdata_file("rtstruct.dcm", download=False))
+    assert structure.frame_of_reference == "1.2.826.0.1.3680043.8.498.2010020400001.2"
+    assert structure.series == ("1.2.826.0.1.3680043.8.498.2010020400001.2.1.1",)
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_a_plan_that_ends_too_early_is_refused(tmp_path, bare):
+    """pydicom reads what there is: here one fraction group of two, and no approval."""
+    with pytest.raises(InvalidInput, match=r"damaged one .end of file"):
+        read_plan(get_testdata_file("rtplan_truncated.dcm", download=False))
+    path = save(rtplan(groups={1: (25, (1, 2)), 2: (5, (3,))}), tmp_path / "RP")
+    content = (without_part10(path, "bare") if bare else path).read_bytes()
+    whole = read_plan(path)
+    seen = set()
+    for end in range(content.index(b"\x0a\x30\x70\x00") + 12, len(content) - 1):
+        path.write_bytes(content[:end])
+        try:
+            seen.add(read_plan(path).groups == whole.groups)
+        except InvalidInput as error:
+            seen.add(error.code)
+    assert seen == {"rtplan.damaged", True}, "what ends between two elements says as much of its groups as the whole"
+
+
 def test_damaged_numbers_are_refused(tmp_path):
     path = save(rtplan(groups={1: (31, (1,))}), tmp_path / "plan")
     content = path.read_bytes()
