@@ -17,6 +17,7 @@ MAX_COURSES = 8  # 255 ways to add them
 MAX_BOOST_SHARE = 0.6  # of the primary plan's dose
 MAX_FRACTION_DOSE_RATIO = 1.25  # between the parts' doses per fraction
 MAX_SEQUENCE_GY = 75.0
+MIN_BOOST_GY = 5.0  # below lies one fraction on a phantom
 MAX_DAYS_APART = 60  # between the plans' dates
 # The dose's maximum where no prescription is known: hot spots on the one hand, a boost elsewhere on the other.
 MAXIMUM_OVER_PRESCRIPTION = (0.8, 1.25)
@@ -56,18 +57,19 @@ def choose_courses(patient: PatientDoses, courses: Sequence[Course]) -> list[Cou
 def is_sequence(patient: PatientDoses, courses: Sequence[Course]) -> bool:
     """Whether courses can hardly be anything but a primary plan and its boosts.
 
-    All have a number of fractions and about one dose per fraction, one is by far the largest, together they stay below
-    what is given to a brain once, they were planned within weeks, and their plans are all approved or all not.
+    All have a number of fractions and about one dose per fraction; one is by far the largest, none is tiny, together
+    they stay below what is given to a brain once; they were planned within weeks, on dates that are known; their plans
+    are all approved or all not.
     """
     levels_gy = [_level_gy(course) for course in courses]
-    if any(not course.fractions for course in courses):
+    if any(not course.fractions or _plan_date(patient, course) is None for course in courses):
         return False
     per_fraction = [gy / (course.fractions or 1) for gy, course in zip(levels_gy, courses, strict=True)]
     largest, *others = sorted(levels_gy, reverse=True)
     approvals = {"APPROVED" if a == "APPROVED" else a for course in courses for a in _approvals(patient, course)}
     types = {dose.dose_type for course in courses for dose in course.doses.values()}
     return (
-        max(others, default=0) <= MAX_BOOST_SHARE * largest
+        MIN_BOOST_GY <= min(others) <= max(others) <= MAX_BOOST_SHARE * largest
         and max(per_fraction) <= MAX_FRACTION_DOSE_RATIO * min(per_fraction)
         and sum(levels_gy) <= MAX_SEQUENCE_GY
         and _days_apart(patient, courses) <= MAX_DAYS_APART
@@ -151,6 +153,10 @@ def _days_apart(patient: PatientDoses, courses: Sequence[Course]) -> int:
 def _date(patient: PatientDoses, course: Course) -> date | None:
     days = [day for dose in course.doses.values() if (day := patient.plan_date(dose) or patient.image_date(dose))]
     return max(days, default=None)
+
+
+def _plan_date(patient: PatientDoses, course: Course) -> date | None:
+    return patient.plan_date(next(iter(course.doses.values())))
 
 
 def _level_gy(course: Course) -> float:

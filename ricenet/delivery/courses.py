@@ -263,15 +263,15 @@ def _unread(dose: DoseGrid) -> str:
 
 
 def _empty(doses: Mapping[int, DoseGrid]) -> dict[int, str]:
-    """Number -> reason, of all-zero doses; a beam's own stays: it adds nothing, and its plan is whole with it."""
+    """Number -> reason, of all-zero doses; one of a beam beside others stays: the plan is whole with what it lacks."""
     zero = {number: dose for number, dose in doses.items() if not dose.volume.voxels.any()}
-    others = [dose for number, dose in doses.items() if number not in zero]
+    others = [dose for number, dose in doses.items() if number not in zero and dose.summation.startswith("BEAM")]
+    plans = {dose.plans for dose in others}
     held = {(dose.plans, beam) for dose in others for beam in dose.beams}
     return {
         number: "holds no dose but zeros"
         for number, dose in zero.items()
-        if not dose.summation.startswith("BEAM")
-        or not dose.beams
+        if not (dose.summation.startswith("BEAM") and dose.beams and dose.plans in plans)
         or any((dose.plans, beam) in held for beam in dose.beams)
     }
 
@@ -360,15 +360,11 @@ def _is_early(patient: PatientDoses, day: date | None) -> bool:
 
 
 def _of_the_other_type(patient: PatientDoses, doses: Mapping[int, DoseGrid]) -> dict[int, str]:
-    """Number -> reason, of EFFECTIVE doses beside the PHYSICAL ones of the same (or the other way round)."""
+    """Number -> reason, of EFFECTIVE doses beside PHYSICAL ones of the same plan (or the other way round)."""
     preferred = patient.context.dose_type
-
-    def what(dose: DoseGrid) -> tuple:
-        return (dose.plans, dose.summation, dose.fraction_groups, dose.beams)
-
-    there = {what(dose) for dose in doses.values() if dose.dose_type == preferred}
+    there = {uid for dose in doses.values() if dose.dose_type == preferred for uid in dose.plans}
     reason = f"its plan has a {preferred} dose, too (dose_type)"
-    return {n: reason for n, dose in doses.items() if dose.dose_type != preferred and what(dose) in there}
+    return {n: reason for n, dose in doses.items() if dose.dose_type != preferred and there & set(dose.plans)}
 
 
 def _same_voxels(patient: PatientDoses, doses: Mapping[int, DoseGrid]) -> dict[int, str]:

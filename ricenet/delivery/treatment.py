@@ -3,14 +3,24 @@
 Treatment.used and .rejected number doses and plans in the order of their UIDs and contain no UID.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from ricenet.delivery.course_choice import choose_courses
-from ricenet.delivery.courses import CaseContext, Course, PatientDoses, find_courses, number_objects, sum_if_known
+from ricenet.delivery.courses import (
+    CHOOSE,
+    CaseContext,
+    Course,
+    PatientDoses,
+    find_courses,
+    number_objects,
+    sum_if_known,
+)
 from ricenet.delivery.ingest_record import RejectedDose, UsedDose
 from ricenet.delivery.rtdose import DoseGrid
 from ricenet.delivery.rtplan import RtPlan
+from ricenet.errors import InvalidInput
 from ricenet.images.dose_limits import DoseLimits, check_dose, dose_warnings, without_noise
 from ricenet.images.dose_sum import add, eqd2
 from ricenet.images.volume import Volume
@@ -111,9 +121,11 @@ def sum_treatment(patient: PatientDoses, alpha_beta: float | None, limits: DoseL
     physical_gy = _prescribed(patient, courses, share)
     parts = _parts(courses, totals)
     if len(parts) == 1:
-        parts = [replace(parts[0], volume=check_dose(parts[0].volume, physical_gy, fractions, limits))]
+        with _named(patient, courses):
+            parts = [replace(parts[0], volume=check_dose(parts[0].volume, physical_gy, fractions, limits))]
     else:  # their maxima may lie in different places: the sum is checked where it is made, on the post-OP MRI's grid
-        parts = [replace(part, volume=without_noise(part.volume)) for part in parts]
+        with _named(patient, courses):
+            parts = [replace(part, volume=without_noise(part.volume)) for part in parts]
     highest_gy = float(parts[0].volume.voxels.max())
     unusual = dose_warnings(highest_gy, physical_gy, fractions, limits) if len(parts) == 1 else []
     prescribed = physical_gy
@@ -141,6 +153,17 @@ def sum_treatment(patient: PatientDoses, alpha_beta: float | None, limits: DoseL
     )
 
 
+@contextmanager
+def _named(patient: PatientDoses, courses: Sequence[Course]) -> Iterator[None]:
+    """Let what is wrong with a sum say of which doses it is."""
+    try:
+        yield
+    except InvalidInput as problem:
+        doses = patient.names(number for course in courses for number in course.doses)
+        hint = f"{problem.hint}; {CHOOSE}" if patient.rejected else problem.hint
+        raise InvalidInput(f"dose {doses}: {problem.message}", hint, code=problem.code) from None
+
+
 def _parts(courses: Sequence[Course], totals: Sequence[Volume]) -> list[DosePart]:
     """The courses' totals summed by frame of reference."""
     frames: dict[str, list[Volume]] = {}
@@ -160,9 +183,10 @@ def _planned_fractions(patient: PatientDoses, courses: Sequence[Course]) -> int 
     delivered = patient.context.delivered_fractions
     if given is None or planned is None or given in (planned, delivered):
         return planned or given
+    doses = patient.names(number for course in courses for number in course.doses)
     raise patient.refusal(
         "fractions_differ",
-        f"the label table says {given} fractions, the plan has {planned}",
+        f"the label table says {given} fractions, the plan of dose {doses} has {planned}",
         "correct fractions; where the treatment was stopped early, give delivered_fractions: the dose is scaled by it",
     )
 

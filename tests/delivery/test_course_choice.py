@@ -93,6 +93,8 @@ def test_a_boost_whose_plans_give_no_prescription_is_known_by_its_maximum():
         (PRIMARY, planned("boost", 14.0, None)),
         (PRIMARY, planned("boost", 14.0, 7, dose_type="EFFECTIVE")),
         (PRIMARY, planned("stereotactic", 14.0, 1)),
+        (PRIMARY, planned("undated", 14.0, 7, days=None)),
+        (planned("short course", 40.05, 15), planned("one fraction", 2.67, 1)),
     ],
     ids=lambda pairs: " and ".join(dose.sop_instance for dose, _ in pairs),
 )

@@ -329,6 +329,9 @@ def test_zeros_are_no_dose():
     own = [BEAMS[0], dose("beam 2", "BEAM", groups=(1,), beams=(2,), gy=0.0)]
     assert find(own, [plan()])[0][0].factors == {1: 1, 2: 1}, "a beam that gives nothing here"
     assert "holds no dose but zeros" in str(refused([dose("z", gy=0.0)], [plan()]))
+    session = dose("session", "FRACTION_SESSION", groups=(1,))
+    (course,), _ = find([session, dose("z", "BEAM", groups=(1,), beams=(1, 2), gy=0.0)], [plan()])
+    assert course.factors == {1: 30}, "zeros alone make no plan whole"
 
 
 def test_a_single_plane_is_no_treatment_beside_volumes():
@@ -344,6 +347,8 @@ def test_of_physical_and_effective_dose_of_an_ion_plan_the_physical_counts():
     (course,), reasons = find(doses, [plan()], dose_type="EFFECTIVE")
     assert list(course.doses) == [2]
     assert find([doses[1]], [plan()])[0][0].factors == {1: 1}
+    (course,), reasons = find([*BEAMS, doses[1]], [plan()])
+    assert sorted(course.doses) == [2, 3], "the physical beams before the effective plan"
 
 
 def test_beams_tell_the_prescription_where_no_target_does():

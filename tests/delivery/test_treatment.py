@@ -161,7 +161,7 @@ def test_the_label_tables_prescription_wins(treat):
 
 
 def test_other_fractions_than_the_plans_are_an_error_that_names_both(treat):
-    says = "the label table says 20 fractions, the plan has 30"
+    says = "the label table says 20 fractions, the plan of dose 1 has 30"
     assert_refused("treatment.fractions_differ", says, treat, [rtdose(share(1))], [rtplan()], fractions=20)
 
 
