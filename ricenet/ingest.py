@@ -329,13 +329,15 @@ def take_in(task: Task, digest: str, out: Path, settings: "IntakeSettings", keys
     """Write the folder of one case atomically; its record, which is returned, says so if it has a problem."""
     from ricenet.delivery.ingest_record import CaseIngestRecord, ProblemRecord
     from ricenet.delivery.intake import write_volumes
+    from ricenet.delivery.rtstruct import write_structures
 
     with partial_folder(out, task.key) as folder:
         case = _read(task, settings, keys, folder)
         selection = case.record.model_dump(exclude_unset=True)
         whole = partial(CaseIngestRecord, version=INGEST_VERSION, case=task.key, digest=digest, **selection)
         if case.problem is None:
-            record = whole(columns=case.columns, sha256=write_volumes(case.volumes, folder))
+            hashes = write_volumes(case.volumes, folder) | write_structures(case.structures, folder)
+            record = whole(columns=case.columns, sha256=hashes)
         else:
             problem = case.problem
             record = whole(problem=ProblemRecord(code=problem.code, message=problem.located, hint=problem.hint))
@@ -384,7 +386,9 @@ def _row(task: Task, record: "CaseIngestRecord | None", keep: list[str]) -> dict
     if record.columns is None:
         assert record.problem is not None
         return row | {"excluded_because": f"ingest: {record.problem.code}"}
-    images = {name.removesuffix(".nii.gz"): f"{record.case}/{name}" for name in record.sha256}
+    images = {name.removesuffix(".nii.gz"): f"{record.case}/{name}" for name in record.sha256 if "/" not in name}
+    if len(images) < len(record.sha256):
+        images["structures"] = f"{record.case}/structures"
     return row | images | dict(record.columns) | ({"dose_unit": "Gy"} if "rd" in images else {})
 
 

@@ -14,7 +14,14 @@ from ricenet.cohort.pseudonyms import pseudonym
 from ricenet.command.atomic import file_hash
 from ricenet.command.schemas import IntakeConfig, RuleConfig, StructureRuleConfig
 from ricenet.delivery.courses import CHOOSE, CaseContext, PatientDoses, number_objects
-from ricenet.delivery.ingest_record import CaseColumns, ImageRecord, SelectionRecord, SeriesRecord, TreatmentRecord
+from ricenet.delivery.ingest_record import (
+    CaseColumns,
+    ImageRecord,
+    SelectionRecord,
+    SeriesRecord,
+    StructuresRecord,
+    TreatmentRecord,
+)
 from ricenet.delivery.label_table import LabelRow
 from ricenet.delivery.public_cohorts import Entry
 from ricenet.delivery.roles import (
@@ -29,12 +36,14 @@ from ricenet.delivery.roles import (
 )
 from ricenet.delivery.rt_objects import (
     RtObjects,
+    Unreadable,
     describe_rt_objects,
     no_dose_problem,
     planning_series,
     read_rt_objects,
 )
-from ricenet.delivery.rtstruct import check_structure_rules
+from ricenet.delivery.rtobject import rt_key
+from ricenet.delivery.rtstruct import check_structure_rules, read_structures
 from ricenet.delivery.series import PatientFiles, Series, read_series
 from ricenet.delivery.treatment import Treatment, sum_treatment
 from ricenet.errors import InvalidInput, WrongUsage, about
@@ -173,6 +182,7 @@ def from_dicom(
     if case.treatment is not None:
         schedule = case.treatment
         volumes |= {role: part.volume for role, part in zip(case.dose_roles, case.treatment.parts, strict=True)}
+    structures = case.structures(volumes)
     post, event = (case.chosen[role].series for role in ("post", "event"))
     columns = CaseColumns(
         fractions=schedule.fractions,
@@ -182,7 +192,7 @@ def from_dicom(
         event_day=case.times.day(event),
         scanner_event=_scanner(event, key),
     )
-    return Intake(volumes, columns, case.record())
+    return Intake(volumes, columns, case.record(), structures=structures)
 
 
 class _DicomCase:
@@ -198,6 +208,7 @@ class _DicomCase:
         self.patient: PatientDoses | None = None
         self.treatment: Treatment | None = None
         self.chosen: dict[str, Choice] = {}
+        self.structures_record: StructuresRecord | None = None
         self.times = self._timeline(())
 
     @property
@@ -338,6 +349,31 @@ class _DicomCase:
             )
         return choice
 
+    def structures(self, volumes: Mapping[str, Volume]) -> dict[str, Volume]:
+        """Masks by name, of the structure set of the counted plan, else of the only one in its frame; {} without one.
+
+        A structure set that cannot be read is listed, and refuses no case.
+        """
+        treatment = self.treatment
+        if treatment is None or not self.settings.structures:
+            return {}
+        plans = [plan for plan in self.objects.plans if plan.sop_instance in treatment.plans]
+        frame, role = treatment.frame_of_reference, "planning" if "planning" in self.chosen else "post"
+        in_frame = {each.sop_instance for each in self.objects.structures if each.frame_of_reference == frame}
+        uids = in_frame & {plan.structure_set for plan in plans} or in_frame
+        files = [file for file in self.files.structures if file.instance_uid in uids]
+        if len(files) != 1:
+            return {}
+        try:
+            read = read_structures(files[0].path, volumes[role], self.settings.structures, frame)
+        except InvalidInput as problem:
+            self.objects.unreadable.append(Unreadable("RTSTRUCT", files[0].instance_uid, problem))
+            return {}
+        structure_set = rt_key("RTSTRUCT", files[0].instance_uid, self.key)
+        update = {"structure_set": structure_set, "lies_in_the_frame_of": role}
+        self.structures_record = read.record.model_copy(update=update)
+        return read.masks
+
     def record(self) -> SelectionRecord:
         """What was chosen and what there was."""
         frame = None if self.treatment is None else self.treatment.frame_of_reference
@@ -350,7 +386,8 @@ class _DicomCase:
         if not self.chosen or (self.settings.dose and self.treatment is None):
             return selection
         images = {role: _image_record(choice, self.key) for role, choice in self.chosen.items()}
-        return selection.model_copy(update={"images": images, "dose": self._treatment_record()})
+        update = {"images": images, "dose": self._treatment_record(), "structures": self.structures_record}
+        return selection.model_copy(update={name: value for name, value in update.items() if value is not None})
 
     def _statuses(self) -> dict[str, str]:
         """Status by SOP Instance UID of what counts; of doses of a refused case that may have counted."""

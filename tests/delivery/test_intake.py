@@ -1,17 +1,25 @@
 """One case of a delivery: chosen, converted and summed, or a problem with a list of what there was."""
 
+import copy
+import re
 from dataclasses import replace
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
+from helpers.dicom_objects import uid
 
 from ricenet import LABELS
 from ricenet.command.schemas import IngestConfig, compose
+from ricenet.delivery.headers import RtFile
 from ricenet.delivery.intake import Intake, IntakeSettings, from_dicom, from_nifti
 from ricenet.delivery.label_table import LabelRow
 from ricenet.delivery.public_cohorts import Entry
-from ricenet.delivery.roles import Wording
+from ricenet.delivery.roles import Wording, series_key
+from ricenet.delivery.rtobject import rt_key
+from ricenet.delivery.rtplan import read_plan
 from ricenet.delivery.series import PatientFiles, index_delivery
 from ricenet.errors import InvalidInput
 from ricenet.images.volume import write_volume
@@ -126,3 +134,189 @@ def test_a_case_of_a_nifti_cohort(delivered, tmp_path):
     assert problem(from_nifti(without, SUBJECT, SETTINGS)).code == "dose.missing"
     (tmp_path / "e.nii.gz").write_bytes(b"not an image")
     assert SUBJECT in str(problem(from_nifti(whole, SUBJECT, SETTINGS)))
+
+
+# The doses of a delivery that nobody cleaned. A phantom's own objects are changed and written again.
+
+
+class Delivery:
+    """The phantom's files, to which RT objects are added that lie in other frames, plans and years."""
+
+    def __init__(self, row: LabelRow, files: PatientFiles, folder: Path) -> None:
+        self.row, self.files, self.folder, self.number = row, files, folder, 0
+        self.dose, self.plan = (pydicom.dcmread(rt_files[0].path) for rt_files in (files.doses, files.plans))
+        self.planned = datetime.strptime(self.plan.RTPlanDate, "%Y%m%d").date()
+        self.first = rt_key("RTDOSE", self.dose.SOPInstanceUID, KEY)
+
+    def add(self, share: float = 1.0, fractions: int | None = None, days: int | None = 0, *, plan: bool = True,
+            frame: str | None = None, noise: float = 0.0, **attributes: object) -> str:  # fmt: skip
+        """Add a plan and its dose: the phantom's times `share`. Returns the dose's key."""
+        self.number += 1
+        dose, rt_plan = copy.deepcopy(self.dose), copy.deepcopy(self.plan)
+        dose.SOPInstanceUID, rt_plan.SOPInstanceUID = (uid(f"{kind} {self.number}") for kind in ("dose", "plan"))
+        dose.ReferencedRTPlanSequence[0].ReferencedSOPInstanceUID = rt_plan.SOPInstanceUID
+        voxels = dose.pixel_array.astype(np.float64) * share
+        voxels = np.roll(voxels, 1, axis=1) * (1 - noise) if noise else voxels
+        dose.PixelData = voxels.round().astype(dose.pixel_array.dtype).tobytes()
+        for keyword, value in attributes.items():
+            setattr(dose, keyword, value)
+            if value is None:
+                delattr(dose, keyword)
+        if frame is not None:
+            dose.FrameOfReferenceUID = frame
+        group = rt_plan.FractionGroupSequence[0]
+        group.NumberOfFractionsPlanned = fractions or round(group.NumberOfFractionsPlanned * share)
+        for target in rt_plan.DoseReferenceSequence:
+            target.TargetPrescriptionDose = round(float(target.TargetPrescriptionDose) * share, 4)
+        rt_plan.RTPlanDate = "" if days is None else (self.planned + timedelta(days)).strftime("%Y%m%d")
+        self._write(dose, self.files.doses)
+        if plan:
+            self._write(rt_plan, self.files.plans)
+        return rt_key("RTDOSE", dose.SOPInstanceUID, KEY)
+
+    def another_image(self, day: date) -> str:
+        """The planning image again, in a frame of reference of its own, on another day. Returns the frame."""
+        planning = next(each for each in self.files.series if "planning" in each.description)
+        frame = uid("another frame")
+        again = replace(planning, uid=uid("another series"), frame_of_reference=frame, date=day)
+        self.files.series.append(again)
+        return frame
+
+    def _write(self, dataset: pydicom.Dataset, rt_files: list[RtFile]) -> None:
+        path = self.folder / f"SECRET-{len(list(self.folder.iterdir()))}"
+        dataset.save_as(path)
+        rt_files.append(RtFile(path, dataset.SOPInstanceUID))
+
+    def take(self, scratch: Path, **row: object) -> Intake:
+        return take(replace(self.row, **row), self.files, scratch)
+
+
+@pytest.fixture
+def delivery(delivered, tmp_path) -> Delivery:
+    row, files, _ = delivered
+    (tmp_path / "more").mkdir()
+    own = replace(files, series=list(files.series), doses=list(files.doses), plans=list(files.plans))
+    return Delivery(row, own, tmp_path / "more")
+
+
+def rd(case: Intake) -> np.ndarray:
+    assert case.problem is None, case.problem
+    return case.volumes["rd"].voxels
+
+
+def statuses(case: Intake) -> dict[str, str]:
+    return {each.object: each.status for each in case.record.rt_objects if each.kind == "RTDOSE"}
+
+
+@pytest.mark.parametrize("another_frame", [False, True])
+@pytest.mark.parametrize("dated", [True, False])
+def test_a_second_treatment_after_the_event_is_left_out(delivery, delivered, tmp_path, another_frame, dated):
+    later = delivery.row.event_date + timedelta(20)
+    frame = delivery.another_image(later) if another_frame else None
+    days = (later - delivery.planned).days
+    second = delivery.add(0.6, days=days if dated or not another_frame else None, frame=frame, noise=0.1)
+    case = delivery.take(tmp_path)
+    np.testing.assert_allclose(rd(case), delivered[2], atol=1e-3)
+    assert statuses(case) == {delivery.first: "used", second: "left out"}
+    (left_out,) = [each for each in case.record.rt_objects if each.status == "left out" and each.kind == "RTDOSE"]
+    assert left_out.reason == "planned 20 days after the event"
+
+
+def test_without_a_date_of_the_event_its_mri_gives_it(delivery, delivered, tmp_path):
+    later = (delivery.row.event_date - delivery.planned).days + 20
+    delivery.add(0.6, days=later, noise=0.1)
+    case = delivery.take(tmp_path, event_date=None)
+    np.testing.assert_allclose(rd(case), delivered[2], atol=1e-3)
+    assert case.columns.event_day == delivery.take(tmp_path).columns.event_day
+
+
+def test_drafts_and_old_plans_do_not_move_the_start_of_radiotherapy(delivery, tmp_path):
+    expected = delivery.take(tmp_path).columns
+    draft = delivery.add(0.9, days=-1900, noise=0.1)
+    case = delivery.take(tmp_path, exclude_doses=(draft,))
+    assert (case.columns.post_day, case.columns.event_day) == (expected.post_day, expected.event_day)
+    assert case.record.images["post"] == delivery.take(tmp_path, exclude_doses=(draft,)).record.images["post"]
+
+
+def test_two_images_in_the_doses_frame_are_no_question(delivery, tmp_path):
+    planning = next(each for each in delivery.files.series if "planning" in each.description)
+    delivery.files.series.append(replace(planning, uid=uid("thick"), shape=(*planning.shape[:2], 30)))
+    case = delivery.take(tmp_path)
+    assert case.problem is None
+    chosen = case.record.images["planning"]
+    assert chosen.series == series_key(planning, KEY)
+    assert chosen.reason.endswith("of 2 in the frame the one with most slices and the finest step")
+
+
+def test_a_boost_on_another_image_brings_that_image_along(delivery, delivered, tmp_path):
+    frame = delivery.another_image(delivery.planned + timedelta(15))
+    boost = delivery.add(0.25, days=20, frame=frame)
+    case = delivery.take(tmp_path)
+    assert set(case.volumes) == {"post", "event", "planning", "rd", "planning_2", "rd_2"}
+    np.testing.assert_allclose(case.volumes["rd_2"].voxels, 0.25 * delivered[2], atol=0.01)
+    assert statuses(case) == {delivery.first: "used", boost: "used"}
+    assert case.record.dose.further == {"rd_2": "planning_2"}
+    alone = delivery.take(tmp_path, exclude_doses=(boost,))
+    assert case.columns.fractions > alone.columns.fractions, "the sums"
+
+
+REFUSALS = {
+    "alternatives": lambda d: [d.add(1, noise=0.02)],
+    "recalculated": lambda d: [
+        d.add(1, plan=False, noise=0.02, ReferencedRTPlanSequence=d.dose.ReferencedRTPlanSequence)
+    ],
+    "delivered long before": lambda d: [d.add(0.5, days=-900, noise=0.1)],
+    "no reference to a plan": lambda d: [d.add(1, plan=False, noise=0.02, ReferencedRTPlanSequence=None)],
+    "incomplete beams": lambda d: [d.add(0.3, noise=0.1, DoseSummationType="BEAM")],
+    "in a frame without an image": lambda d: [d.add(0.25, days=10, frame=uid("nowhere"))],
+    "named after the event": lambda d: [d.add(0.6, days=2000, noise=0.1)],
+}
+
+
+@pytest.mark.parametrize("kind", REFUSALS)
+def test_what_a_refusal_advises_makes_the_case_come_in(delivery, delivered, tmp_path, kind):
+    others = REFUSALS[kind](delivery)
+    row = {"doses": (others[0],)} if kind == "named after the event" else {}
+    refused = delivery.take(tmp_path, **row)
+    said = str(problem(refused))
+    keys = {rt_key("RTDOSE", file.instance_uid, KEY) for file in delivery.files.doses}
+    listed = refused.record.rt_objects
+    assert {each.object for each in listed if each.kind == "RTDOSE"} == keys
+    assert {each.kind for each in listed} == {"RTDOSE", "RTPLAN"}
+    assert set(others) <= set(re.findall(r"rd[0-9a-f]{12}", said)) or kind == "in a frame without an image"
+    assert "SECRET" not in said + str(listed)
+    if kind != "named after the event":
+        assert "exclude_doses" in said
+    for choice in ({"exclude_doses": tuple(others)}, {"doses": (delivery.first,)}):
+        np.testing.assert_allclose(rd(delivery.take(tmp_path, **choice)), delivered[2], atol=1e-3)
+
+
+def test_the_tables_numbers_settle_what_nothing_else_does(delivery, delivered, tmp_path):
+    plan = read_plan(delivery.files.plans[0].path)
+    delivery.add(0.75, noise=0.05)
+    assert problem(delivery.take(tmp_path)).code == "treatment.ambiguous"
+    case = delivery.take(tmp_path, fractions=plan.fractions, prescription_gy=plan.prescription_gy)
+    np.testing.assert_allclose(rd(case), delivered[2], atol=1e-3)
+
+
+def test_what_is_no_dose_lies_beside_the_good_one(delivery, delivered, tmp_path):
+    relative = delivery.add(1, DoseUnits="RELATIVE")
+    error_map = delivery.add(1, DoseType="ERROR")
+    no_pixels = delivery.add(1, PixelData=None)
+    cut = delivery.add(1)
+    path = delivery.files.doses[-1].path
+    path.write_bytes(path.read_bytes()[:-1000])
+    case = delivery.take(tmp_path)
+    np.testing.assert_allclose(rd(case), delivered[2], atol=1e-3)
+    unreadable = dict.fromkeys((relative, error_map, no_pixels, cut), "unreadable")
+    assert statuses(case) == {delivery.first: "used", **unreadable}
+    assert all(each.reason for each in case.record.rt_objects if each.status == "unreadable")
+
+
+def test_a_patient_of_nothing_but_unreadable_doses_is_told_each(delivery, tmp_path):
+    delivery.files.doses.clear()
+    bad = [delivery.add(1, DoseUnits="RELATIVE"), delivery.add(1, DoseType="ERROR")]
+    case = delivery.take(tmp_path)
+    assert problem(case).code == "treatment.nothing_usable"
+    assert all(key in str(problem(case)) for key in bad)
+    assert set(statuses(case).values()) == {"unreadable"}
