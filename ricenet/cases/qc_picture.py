@@ -10,14 +10,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ricenet import MODALITIES
+from ricenet.cases.structures import TARGETS
 from ricenet.cohort.table import LESION
+from ricenet.display.figure_style import STRUCTURE_COLOURS
 from ricenet.display.slice_drawing import draw_isodoses, label_isodoses, mark_right, name_plane
 from ricenet.images.views import PLANES, isodoses_gy, radiological_slice, upright
 from ricenet.images.volume import Mask, Voxels
 
-# Apart from each other and from the outline's yellow in common kinds of colour blindness (Okabe and Ito, Tol).
-STRUCTURE_COLOURS = ("#ff5577", "#56b4e9", "#e69f00", "#44dd99", "#cc79a7", "#aaee33", "#ffffff", "#bb88ff")
-TARGETS = ("GTV", "CTV", "PTV")
 TILE = 24  # voxels of the checkerboard
 LEGEND_BOX: dict[str, str | float] = {"facecolor": "black", "edgecolor": "none", "pad": 1}
 

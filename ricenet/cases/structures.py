@@ -18,6 +18,7 @@ from ricenet.images.volume import Affine, Mask, Volume, read_volume
 
 FILE = "structures.npz"
 MAX_LOSS = 0.1  # of a volume on the grid; more is said
+TARGETS = ("GTV", "CTV", "PTV")
 OF_THE_BRAIN, MIN_IN_BRAIN = (LESION, "GTV"), 0.5
 MAX_OUTSIDE = 0.5  # of a mask; more of it outside its image, and it is another image's
 

@@ -36,6 +36,9 @@ DOSE_CONTOURS_GY: dict[float, Look] = {
 
 MAP_COLOURS = ("#8cc8f0", "#2f86d6", "#1d4fa8", "#444444", "#b01818", "#ff5a1e", "#ffe23c")
 
+# Of outlines, apart from each other in common kinds of colour blindness (Okabe and Ito, Tol); bright, as isodoses are.
+STRUCTURE_COLOURS = ("#ff5577", "#56b4e9", "#e69f00", "#44dd99", "#cc79a7", "#aaee33", "#ffffff", "#bb88ff")
+
 INTERVAL = "#a0004a"
 
 LABEL_TEXT = ("recurrence", "RICE")

@@ -31,8 +31,8 @@
     loadingText: "",
     logLevel: "error",
   });
-  const volumes = {}; // by layer: what holds the values, for a dose never drawn itself
-  const contours = {}; // by dose: its isodoses
+  const volumes = {}; // by layer: what holds the values, for a dose and for masks never drawn itself
+  const contours = {}; // by dose: its isodoses; by masks: their outlines
 
   function channels(colour) {
     return [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
@@ -52,7 +52,7 @@
 
   // The index of the first is 1 or, where codes from 1 upwards are shown, that of the first code.
   function evenly(colours, first = 1) {
-    const step = (255 - first) / (colours.length - 1);
+    const step = colours.length > 1 ? (255 - first) / (colours.length - 1) : 0;
     return colourMap(colours.map((colour, at) => ({ colour, index: Math.round(first + step * at) })));
   }
 
@@ -60,6 +60,9 @@
     viewer.addColormap("above", evenly(data.map_colours.above));
     viewer.addColormap("below", evenly(data.map_colours.below));
     viewer.addColormap("isodoses", evenly(data.isodoses.map((one) => one.colour), 255 / data.isodoses.length));
+    for (const layer of data.layers.filter((one) => one.kind === "masks")) {
+      viewer.addColormap("outlines", evenly(layer.colours, 255 / layer.colours.length));
+    }
   }
 
   async function add(name, base64, appearance) {
@@ -84,6 +87,7 @@
 
   function reading(layer, value) {
     // A masked voxel is stored below the lowest value of all others.
+    if (layer.kind === "masks") return layer.names.filter((_, bit) => (Math.round(value) >> bit) & 1).join(", ") || "none";
     if (layer.masked !== null && Math.abs(value - layer.masked) < 1e-4) return "outside the brain";
     return written(value, layer.decimals) + (layer.unit ? ` ${layer.unit}` : "");
   }
@@ -168,8 +172,10 @@
     addColours();
     for (const layer of data.layers) volumes[layer.name] = await add(layer.name, layer.base64, look(layer));
     for (const layer of data.layers.filter((one) => one.contours)) {
-      const lines = { colormap: "isodoses", cal_min: 0, cal_max: data.isodoses.length };
-      contours[layer.name] = await add(`${layer.name}-isodoses`, layer.contours, lines);
+      const masks = layer.kind === "masks";
+      const highest = masks ? layer.names.length : data.isodoses.length;
+      const lines = { colormap: masks ? "outlines" : "isodoses", cal_min: 0, cal_max: highest };
+      contours[layer.name] = await add(`${layer.name}-lines`, layer.contours, lines);
     }
     viewer.onLocationChange = tell;
     obeyControls();

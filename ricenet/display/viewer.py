@@ -17,11 +17,12 @@ from nibabel.affines import apply_affine, voxel_sizes
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ricenet.display.figure_style import DOSE_CONTOURS_GY, MAP_COLOURS
+from ricenet.display.figure_style import DOSE_CONTOURS_GY, MAP_COLOURS, STRUCTURE_COLOURS
 from ricenet.images.views import peak
 from ricenet.images.volume import Affine, Mask, Voxels
 
 MARGIN_MM = 10.0
+MAX_MASKS = 16
 SHOWN_SHARE = 0.1  # of the map's limit; what is weaker is clear, or noise would cover the MRI
 LIBRARY = Path(__file__).parent / "niivue" / "niivue.umd.js"
 SCRIPT = Path(__file__).parent / "viewer.js"
@@ -35,25 +36,27 @@ class Layer:
         name: a plain word; it becomes part of identifiers in the page.
         voxels: (X, Y, Z) float32, axes closest to RAS+.
         kind: `mri` is masked by the brain, one at a time is the background; `dose` is in Gy, from 0; `map` has two
-            signs and is clear around 0.
+            signs and is clear around 0; `masks` have a bit for each of `names`, the first one 1, and are outlined.
         low, high: ends of the display's window, in the voxels' own unit.
         unit: behind a value; may be empty.
+        names: of masks, at most MAX_MASKS.
     """
 
     name: str
     title: str
     voxels: Voxels
-    kind: Literal["mri", "dose", "map"]
+    kind: Literal["mri", "dose", "map", "masks"]
     low: float
     high: float
     unit: str
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Stored:
     """Voxels as integers: value = slope * code + intercept. A masked voxel has the code 0, which stands for nothing."""
 
-    codes: NDArray[np.uint8] | NDArray[np.int8]
+    codes: NDArray[np.uint8] | NDArray[np.int8] | NDArray[np.uint16]
     slope: float
     intercept: float
     masked: bool
@@ -65,7 +68,8 @@ class PackedLayer(NamedTuple):
     Attributes:
         decimals: shown of a value.
         masked: the value that stands for a voxel outside the brain; None where there is none.
-        base64: a .nii.gz; `contours`: that of its isodoses, of a dose.
+        base64: a .nii.gz; `contours`: that of its lines, the isodoses of a dose, the outlines of masks.
+        names, colours: of masks.
     """
 
     name: str
@@ -78,6 +82,8 @@ class PackedLayer(NamedTuple):
     masked: float | None
     base64: str
     contours: str | None
+    names: tuple[str, ...] = ()
+    colours: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -111,7 +117,7 @@ def build_view(layers: Sequence[Layer], world_from_voxel: Affine, brain: Mask, b
         factor *= 2
         packed = _pack(layers, world_from_voxel, brain, factor)
     mri = [layer.name for layer in layers if layer.kind == "mri"]
-    order = {"map": 0, "dose": 1, "mri": 2}
+    order = {"map": 0, "dose": 1, "mri": 2, "masks": 3}
     marked = [maxima[layer.name] for layer in sorted(layers, key=lambda layer: order[layer.kind])]
     middle = apply_affine(world_from_voxel, np.argwhere(brain).mean(axis=0)).round(1).tolist()
     return {
@@ -129,7 +135,7 @@ def build_view(layers: Sequence[Layer], world_from_voxel: Affine, brain: Mask, b
 def _maximum_mm(layer: Layer, world_from_voxel: Affine, brain: Mask) -> list[float] | None:
     """Where the layer is highest, the dose inside the brain; None for an MRI and for what is nowhere above 0."""
     voxels = np.where(brain, layer.voxels, 0) if layer.kind == "dose" else layer.voxels
-    if layer.kind == "mri" or voxels.max() <= 0:
+    if layer.kind in ("mri", "masks") or voxels.max() <= 0:
         return None
     return apply_affine(world_from_voxel, peak(voxels)).round(3).tolist()
 
@@ -152,7 +158,9 @@ def _packed(layer: Layer, stored: Stored, world_from_voxel: Affine) -> PackedLay
         decimals=max(0, int(np.floor(-np.log10(stored.slope)))),  # no digit that the step does not carry
         masked=stored.intercept if stored.masked else None,
         base64=_in_text(stored, world_from_voxel),
-        contours=_in_text(isodoses(stored), world_from_voxel) if layer.kind == "dose" else None,
+        contours=_in_text(LINES[layer.kind](stored), world_from_voxel) if layer.kind in LINES else None,
+        names=layer.names,
+        colours=tuple(STRUCTURE_COLOURS[place % len(STRUCTURE_COLOURS)] for place in range(len(layer.names))),
     )
 
 
@@ -192,6 +200,8 @@ def store(layer: Layer, brain: Mask, voxels: Voxels, factor: int) -> Stored:
     if layer.kind == "mri":
         weights = brain.astype(np.float32)
         return _store_masked(block_mean(voxels, weights, factor), block_mean(weights, np.ones_like(weights), factor))
+    if layer.kind == "masks":
+        return _store_masks(voxels.astype(np.uint16), len(layer.names), factor)
     mean = block_mean(voxels, np.ones_like(voxels), factor)
     if layer.kind == "dose":
         slope = _stored_exactly(float(mean.max()) / 255)
@@ -209,6 +219,14 @@ def _store_masked(mean: Voxels, filled: Voxels) -> Stored:
     return Stored(np.where(inside, codes, 0).astype(np.uint8), slope, intercept, True)
 
 
+def _store_masks(bits: NDArray[np.uint16], count: int, factor: int) -> Stored:
+    codes = np.zeros([-(-size // factor) for size in bits.shape], dtype=np.uint16)
+    for place in range(count):
+        mask = (bits >> place & 1).astype(np.float32)
+        codes |= (block_mean(mask, np.ones_like(mask), factor) >= 0.5).astype(np.uint16) << place
+    return Stored(codes, 1.0, 0.0, False)
+
+
 def _stored_exactly(slope: float) -> float:
     """The slope as a header holds it, in float32; 1 for what is constant."""
     return float(np.float32(slope)) or 1.0
@@ -220,6 +238,19 @@ def isodoses(dose_gy: Stored) -> Stored:
     reached = np.sum([values >= gy for gy in DOSE_CONTOURS_GY], axis=0, dtype=np.uint8)
     lowest = ndimage.minimum_filter(reached, footprint=ndimage.generate_binary_structure(3, 1), mode="nearest")
     return Stored(np.where(lowest < reached, reached, 0).astype(np.uint8), 1.0, 0.0, False)
+
+
+def outlines(masks: Stored) -> Stored:
+    """The voxels just inside each mask, numbered from 1; 0 elsewhere. Outlines of small masks lie on top."""
+    ball = ndimage.generate_binary_structure(3, 1)
+    inside = {place: (masks.codes >> place & 1).astype(bool) for place in range(MAX_MASKS)}
+    lines = np.zeros(masks.codes.shape, dtype=np.uint8)
+    for place in sorted(inside, key=lambda place: -int(inside[place].sum())):
+        lines[inside[place] & ~ndimage.binary_erosion(inside[place], ball, border_value=1)] = place + 1
+    return Stored(lines, 1.0, 0.0, False)
+
+
+LINES = {"dose": isodoses, "masks": outlines}
 
 
 def block_mean(voxels: Voxels, weights: Voxels, factor: int) -> Voxels:

@@ -10,7 +10,6 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 
 from ricenet.errors import InvalidInput, WrongUsage
@@ -41,6 +40,7 @@ def read_segmentation(path: Path) -> Volume:
     if importlib.util.find_spec("highdicom") is None:
         raise WrongUsage("reading a DICOM SEG needs highdicom: pip install highdicom; or give the mask as NIfTI")
     import highdicom
+    import pydicom
 
     logging.getLogger("highdicom").setLevel(logging.ERROR)
     try:

@@ -5,10 +5,12 @@ import io
 import numpy as np
 
 from ricenet.cases.case_folder import Prepared
+from ricenet.cases.structures import TARGETS
 from ricenet.cohort.ready_cases import ReadyCase
-from ricenet.cohort.table import Case
-from ricenet.display.viewer import Layer
+from ricenet.cohort.table import LESION, Case
+from ricenet.display.viewer import MAX_MASKS, Layer
 from ricenet.explanation.explained_case import Scene
+from ricenet.images.volume import Mask
 from ricenet.prediction.prediction_record import PredictionRecord
 
 TITLES = {"post": "Post-OP MRI", "event": "Event MRI", "rd": "Radiotherapy dose"}
@@ -35,7 +37,17 @@ def layers(view: Prepared, drop: np.ndarray | None) -> list[Layer]:
     if drop is not None:
         largest = float(np.abs(drop).max()) or 1.0  # a window needs a width
         stack.append(Layer("occlusion", "Occlusion map", drop, "map", -largest, largest, "probability"))
+    if masks := _masks_to_show(view):
+        bits = sum(mask.astype(np.float32) * 2**place for place, mask in enumerate(masks.values()))
+        stack.append(Layer("structures", "Structures", bits, "masks", 0.0, float(2 ** len(masks)), "", tuple(masks)))
     return stack
+
+
+def _masks_to_show(view: Prepared) -> dict[str, Mask]:
+    """Those with a voxel on the grid, the lesion and the targets first, as many as the viewer can tell apart."""
+    first = [name for name in (LESION, *TARGETS) if name in view.structures]
+    names = dict.fromkeys([*first, *view.structures])
+    return {name: view.structures[name] for name in [each for each in names if view.structures[each].any()][:MAX_MASKS]}
 
 
 def draw_picture(case: Case, view: Prepared, drop: np.ndarray | None, prediction: PredictionRecord) -> bytes:
@@ -46,7 +58,7 @@ def draw_picture(case: Case, view: Prepared, drop: np.ndarray | None, prediction
     masked = {role: np.where(view.brain, image, 0) for role, image in view.view.items()}
     stream = io.BytesIO()
     if drop is None:
-        qc_picture.draw_case(stream, masked, view.brain, case.key)
+        qc_picture.draw_case(stream, masked, view.brain, case.key, structures=view.structures)
         return stream.getvalue()
     scene = Scene(
         case=ReadyCase(case.key, case.patient_key, case.label, case.split, ""),

@@ -112,6 +112,8 @@ def predict(
         versions=package_versions(),
         seconds=round(time.monotonic() - started, 1),
     )
+    if prepared.record.structures:
+        record = record.model_copy(update={"structures": prepared.record.structures})
     return PredictedCase(record, prepared, view, numbers.drop)
 
 

@@ -2,6 +2,7 @@
 
 NIfTI: post.nii.gz, event.nii.gz, rd.nii.gz (Gy), and where there are any planning.nii.gz, brain_mask.nii.gz, the
 model's further channels, and doses in frames of their own, which are added: rd_2.nii.gz with planning_2.nii.gz, ...
+Masks that are shown only: lesion.nii.gz or lesion.dcm (DICOM SEG), structures/GTV.nii.gz and others.
 DICOM: any layout, one patient; rules and dates choose as in ricenet.ingest.
 The case key is a digest of its files or, for DICOM, of its series' UIDs: the same images, the same key.
 """
@@ -16,12 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ricenet import MODALITIES
-from ricenet.cohort.table import Case, further_dose_roles, incomplete_doses
+from ricenet.cohort.table import LESION, MASK_NAME, Case, further_dose_roles, incomplete_doses
 from ricenet.command.atomic import file_hash
 from ricenet.command.schemas import IngestConfig, IntakeConfig, defaults_of, typed_config
 from ricenet.delivery.ingest_record import SelectionRecord
 from ricenet.delivery.intake import IntakeSettings, from_dicom, intake_settings, write_volumes
 from ricenet.delivery.label_table import LabelRow
+from ricenet.delivery.rtstruct import FOLDER, write_structures
 from ricenet.errors import InvalidInput, WrongUsage
 from ricenet.images.dose_limits import preset
 
@@ -100,15 +102,37 @@ def find_patient(
         raise InvalidInput("the patient folder does not exist", "correct its path", code="patient.missing")
     doses = further_dose_roles(path.name.partition(".")[0] for path in folder.iterdir())
     paths = {role: path for role in (*ROLES, *doses, *further) if (path := _nifti(folder, role))}
-    return from_files(paths, details, further) if paths else _from_dicom(folder, details, settings, scratch)
+    if not paths:
+        return _from_dicom(folder, details, settings, scratch)
+    seg = folder / f"{LESION}.dcm"
+    lesion = _nifti(folder, LESION) or (seg if seg.is_file() else None)
+    delivered = from_files(paths | ({LESION: lesion} if lesion else {}), details, further)
+    return replace(delivered, case=replace(delivered.case, structures=_structures(folder)))
+
+
+def _structures(folder: Path) -> dict[str, Path]:
+    """The masks in structures/ by name.
+
+    Raises:
+        InvalidInput: a file there has a name that no structure can have.
+    """
+    masks = {path.name.removesuffix(".nii.gz"): path for path in sorted((folder / FOLDER).glob("*.nii.gz"))}
+    unusable = [name for name in masks if not MASK_NAME.fullmatch(name) or name == LESION]
+    if unusable:
+        raise InvalidInput(
+            f"{len(unusable)} files of the structures folder have a name that no structure can have",
+            "call them by letters, digits and _, as in GTV.nii.gz; a lesion stands beside post.nii.gz",
+            code="structures.name",
+        )
+    return masks
 
 
 def from_files(paths: Mapping[str, Path], details: PatientDetails, further: Sequence[str] = ()) -> Delivered:
     """The case of one patient's NIfTI files by role; arguments and errors as of `find_patient`."""
     roles = (*ROLES, *further_dose_roles(paths), *further)
-    unknown = sorted(paths.keys() - set(roles))
+    unknown = sorted(paths.keys() - {*roles, LESION})
     if unknown:
-        raise WrongUsage(f"unknown image role {unknown[0]!r}; expected some of {', '.join(roles)}")
+        raise WrongUsage(f"unknown image role {unknown[0]!r}; expected some of {', '.join((*roles, LESION))}")
     for_dicom = (details.choice, details.post_date, details.event_date, details.radiotherapy_start)
     if any((*for_dicom, details.doses, details.plans, details.exclude_doses, details.delivered_fractions)):
         raise WrongUsage("dates, series and doses are for DICOM, the patient has NIfTI files by name; leave them out")
@@ -203,11 +227,14 @@ def _from_dicom(folder: Path, details: PatientDetails, settings: IntakeSettings,
     if taken.problem is not None:
         raise Unusable(taken.problem, _case(uids, {}), taken.record)
     paths = {name.removesuffix(".nii.gz"): scratch / name for name in write_volumes(taken.volumes, scratch)}
+    masks = {
+        Path(name).name.removesuffix(".nii.gz"): scratch / name for name in write_structures(taken.structures, scratch)
+    }
     columns = taken.columns
     assert columns is not None  # there is no problem
     days = {name: str(day) for name in DAY_COLUMNS if (day := getattr(columns, name)) is not None}
     case = _case(uids, paths, columns.fractions, columns.prescription_gy)
-    return Delivered(replace(case, extra=days), taken.record)
+    return Delivered(replace(case, extra=days, structures=masks), taken.record)
 
 
 def _only_patient(patients: "Sequence[PatientFiles]") -> "PatientFiles | None":
@@ -244,6 +271,7 @@ def _case(
         images={role: paths[role] for role in (*MODALITIES, *further) if role in paths},
         planning=paths.get("planning"),
         brain_mask=paths.get("brain_mask"),
+        lesion=paths.get(LESION),
         further_doses={role: paths[role] for role in further_dose_roles(paths)},
         fractions=fractions,
         prescription_gy=prescription_gy,

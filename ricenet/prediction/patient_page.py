@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ricenet.cases.structures import structure_words
 from ricenet.command.atomic import replace_file
 from ricenet.delivery.ingest_record import SelectionRecord
 from ricenet.display.page import Picture, jpeg, render
@@ -87,6 +88,7 @@ def write_page(
         view=None if layers is None else build_view(layers, world_from_voxel, brain, budget),
         picture=drawing,
         regions=_regions(prediction.occlusion),
+        structures=structure_words(prediction.structures),
     )
     replace_file(path, content)
 

@@ -2,8 +2,9 @@
 
 from typing import Final, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
+from ricenet.cases.case_record import StructureNumbers
 from ricenet.command.records import Record
 from ricenet.delivery.ingest_record import SelectionRecord
 from ricenet.explanation.map_record import MeanDose
@@ -115,6 +116,7 @@ class PredictionRecord(FoldSummary, Heading):  # the heading comes first in the 
         delivery: which of the delivered series and doses were taken; None where files were given by name.
         question: digest of all that decides the prediction.
         seconds: that it took.
+        structures: the case's masks by name, which no prediction depends on; only where there are some.
     """
 
     fit: Literal[True]
@@ -126,6 +128,7 @@ class PredictionRecord(FoldSummary, Heading):  # the heading comes first in the 
     question: str = ""
     versions: dict[str, str]
     seconds: float
+    structures: dict[str, StructureNumbers] = Field(default_factory=dict)
 
 
 class UnfitRecord(Heading):

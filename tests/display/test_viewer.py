@@ -9,8 +9,20 @@ import nibabel as nib
 import numpy as np
 import pytest
 from nibabel.affines import apply_affine
+from scipy import ndimage
 
-from ricenet.display.viewer import LIBRARY, Layer, Stored, block_mean, build_view, isodoses, scripts, store
+from ricenet.display.viewer import (
+    LIBRARY,
+    MAX_MASKS,
+    Layer,
+    Stored,
+    block_mean,
+    build_view,
+    isodoses,
+    outlines,
+    scripts,
+    store,
+)
 
 SHAPE = (30, 34, 28)
 PLENTY = 10**9
@@ -155,6 +167,48 @@ def test_isodoses_are_the_voxels_just_inside() -> None:
     expected = np.zeros(41, dtype=np.uint8)
     expected[[5, 35]], expected[[10, 30]], expected[[15, 25]] = 1, 2, 3  # 20, 40 and 60 Gy, the first at or above 57
     assert np.array_equal(lines, np.broadcast_to(expected, (3, 3, 41)))
+
+
+def masks_layer(*masks: np.ndarray) -> Layer:
+    bits = sum(mask.astype(np.float32) * 2**place for place, mask in enumerate(masks))
+    names = tuple(f"M{place}" for place in range(len(masks)))
+    return Layer("structures", "Structures", bits, "masks", 0, 2 ** len(masks), "", names)
+
+
+def test_masks_come_back_bit_by_bit_and_are_seen_as_outlines() -> None:
+    rng = np.random.default_rng(0)
+    masks = [ball(), ball(5), *(rng.random(SHAPE) < 0.3 for _ in range(MAX_MASKS - 2))]
+    view = view_of([*layers(rng), masks_layer(*masks)])
+    (packed,) = [layer for layer in view["layers"] if layer["kind"] == "masks"]
+    codes, lines = read(packed["base64"]), read(packed["contours"])
+    start = corner(codes)
+    box = tuple(slice(first, first + size) for first, size in zip(start, codes.shape, strict=True))
+    bits = np.asarray(codes.dataobj).astype(int)
+    for place, mask in enumerate(masks):
+        np.testing.assert_array_equal((bits >> place & 1).astype(bool), mask[box])
+    assert packed["names"] == tuple(f"M{place}" for place in range(MAX_MASKS))
+    assert len(packed["colours"]) == MAX_MASKS
+    assert lines.shape == codes.shape
+    assert packed["maximum_mm"] is None
+
+
+def test_outlines_are_the_voxels_just_inside_the_small_one_on_top() -> None:
+    large, small = ball(9), ball(4)
+    lines = outlines(store(masks_layer(large, small), large, masks_layer(large, small).voxels, 1)).codes
+    eroded = {True: ndimage.binary_erosion(large), False: ndimage.binary_erosion(small)}
+    np.testing.assert_array_equal(lines == 2, small & ~eroded[False])
+    np.testing.assert_array_equal(lines == 1, large & ~eroded[True])
+    same = outlines(store(masks_layer(small, small), large, masks_layer(small, small).voxels, 1)).codes
+    assert (same > 0).sum() == (lines == 2).sum()
+
+
+def test_coarse_masks_hold_the_blocks_that_are_half_inside() -> None:
+    mask = np.zeros(SHAPE, dtype=bool)
+    mask[:5, :8, :8] = True
+    layer = masks_layer(mask, ~mask)
+    codes = store(layer, ball(), layer.voxels, 2).codes
+    np.testing.assert_array_equal(codes[:3, 0, 0], [1, 1, 3])  # half a block is inside, and half of it outside
+    assert codes[3, 0, 0] == 2
 
 
 def test_constant_images_are_stored() -> None:

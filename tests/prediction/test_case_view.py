@@ -1,6 +1,7 @@
 """What a page shows of a new patient's images: the brain alone, a lesion brighter than the brain, both signs alike."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -64,3 +65,23 @@ def test_the_picture_is_a_picture(shown: Prepared, drop: np.ndarray | None) -> N
     drawn = np.asarray(Image.open(io.BytesIO(draw_picture(case, shown, drop, prediction))).convert("RGB"))
     assert min(drawn.shape[:2]) > 300
     assert drawn.std() > 30
+
+
+def test_structures_are_a_layer_of_their_own_with_the_lesion_and_the_targets_first(shown: Prepared) -> None:
+    masks = {}
+    for place, name in enumerate(("Brainstem", "PTV", "GTV", "lesion", "Nothing")):
+        masks[name] = np.zeros(SHAPE, dtype=bool)
+        masks[name][place, :, :] = name != "Nothing"
+    stack = layers(replace(shown, structures=masks), None)
+    assert [layer.name for layer in stack] == ["post", "event", "rd", "structures"]
+    assert stack[-1].names == ("lesion", "GTV", "PTV", "Brainstem")
+    assert [int(value) for value in stack[-1].voxels[:5, 0, 0]] == [8, 4, 2, 1, 0]
+
+
+def test_no_more_structures_than_the_viewer_can_tell_apart(shown: Prepared) -> None:
+    masks = {f"S{number:02}": np.ones(SHAPE, dtype=bool) for number in range(20)} | {
+        "lesion": np.ones(SHAPE, dtype=bool)
+    }
+    names = layers(replace(shown, structures=masks), None)[-1].names
+    assert len(names) == 16
+    assert names[0] == "lesion"

@@ -84,6 +84,23 @@ def test_a_second_dose_lies_beside_the_first(folder: Path) -> None:
     assert lacking.value.code == "dose.further"
 
 
+def test_masks_are_found_and_do_not_change_the_name_of_the_case(folder: Path) -> None:
+    bare = find(folder).case
+    assert (bare.lesion, bare.structures) == (None, {})
+    (folder / "structures").mkdir()
+    for path in (folder / "lesion.dcm", folder / "structures" / "GTV.nii.gz"):
+        path.write_bytes(b"a mask")
+    case = find(folder).case
+    assert case.key == bare.key
+    assert case.lesion == folder / "lesion.dcm"
+    assert case.structures == {"GTV": folder / "structures" / "GTV.nii.gz"}
+    (folder / "structures" / "GTV of Muster.nii.gz").write_bytes(b"a mask")
+    with pytest.raises(InvalidInput) as refused:
+        find(folder)
+    assert refused.value.code == "structures.name"
+    assert "Muster" not in str(refused.value)
+
+
 def test_without_a_patient_there_is_nothing_to_find(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput) as missing:
         find(tmp_path / "none")

@@ -70,6 +70,19 @@ def test_it_says_which_of_the_delivered_series_was_taken_as_what(tmp_path: Path,
     assert "delivery" not in page_of(tmp_path, made()).sections
 
 
+def test_structures_are_told_with_their_volumes_and_what_was_left_out(tmp_path: Path) -> None:
+    used = {"name": "GTV", "numbers": [2, 5], "ml": 33.5, "notes": ["2 structures have this name and were joined"]}
+    left_out = {"number": 7, "name": "", "type": "ORGAN", "reason": "no rule names it"}
+    delivery = sample.delivery() | {"structures": {"used": [used], "left_out": [left_out]}}
+    numbers = {"GTV": {"frame_of": "planning", "ml": 33.5, "grid_ml": 33.4, "in_brain": 1.0}}
+    page = page_of(tmp_path, sample.prediction(delivery=delivery, structures=numbers))
+    told = re.sub(" +", " ", page.sections["delivery"])
+    assert "2, 5 GTV 33.5 2 structures have this name and were joined" in told
+    assert "7 not read – no rule names it" in told
+    assert "GTV 33.5 ml, drawn on planning" in page.sections["preprocessing"]
+    assert "Structures" not in page_of(tmp_path, sample.prediction()).sections["preprocessing"]
+
+
 def test_warnings_come_first_and_the_limits_are_said(tmp_path: Path) -> None:
     page = page_of(tmp_path, sample.prediction())
     order = [attributes["id"] for attributes in page.all("h2")]
