@@ -28,10 +28,12 @@ WAIT_MS = 60_000
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """fit.html, with a viewer, and unfit.html."""
+    """fit.html, with a viewer, structures.html, with outlines in it, and unfit.html."""
     folder = tmp_path_factory.mktemp("pages")
     place, brain = sample.world_from_voxel(), sample.brain()
     write_page(folder / "fit.html", sample.prediction(), sample.layers(), place, brain, sample.picture())
+    with_structures = [*sample.layers(), sample.structures()]
+    write_page(folder / "structures.html", sample.prediction(), with_structures, place, brain, sample.picture())
     write_page(folder / "unfit.html", sample.unfit(), None, place, brain, None)
     return folder
 
@@ -106,6 +108,30 @@ def fit(browser: Any, pages: Path) -> Iterator[Opened]:
 def unfit(browser: Any, pages: Path) -> Iterator[Opened]:
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     yield Opened(page, pages / "unfit.html")
+    page.close()
+
+
+def test_structures_are_outlined_and_named_under_the_crosshair(browser: Any, pages: Path) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    opened = Opened(page, pages / "structures.html")
+    wait_for(page, "ready")
+    assert opened.value("structures") == "lesion"
+    page.locator('[data-jump="rd"]').click()
+    assert opened.value("structures") == "GTV"
+    for name in ("rd", "map"):
+        page.locator(f'[data-shown="{name}"]').uncheck()
+    opened.settle()
+    shown, colour = opened.slices(), np.array([0x56, 0xB4, 0xE9])  # of the second name
+    page.locator('[data-shown="structures"]').uncheck()
+    opened.settle()
+    hidden = opened.slices()
+
+    def outline(picture: np.ndarray) -> int:
+        return int((abs(picture - colour).max(axis=2) < 60).sum())
+
+    assert outline(shown) > 100
+    assert outline(hidden) == 0
+    assert opened.said == []
     page.close()
 
 

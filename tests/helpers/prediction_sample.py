@@ -171,6 +171,13 @@ def layers() -> list[Layer]:
     ]
 
 
+def structures() -> Layer:
+    """Two balls: GTV around DOSE_AT, lesion around DROP_AT, which does not reach it."""
+    masks = [_blob(at, 5, 1) > 0.6 for at in (DROP_AT, DOSE_AT)]
+    bits = masks[0].astype(np.float32) + 2 * masks[1]
+    return Layer("structures", "Structures", bits, "masks", 0, 4, "", ("lesion", "GTV"))
+
+
 def position(voxel: tuple[int, ...]) -> np.ndarray:
     """(3,) world mm of a voxel."""
     return apply_affine(world_from_voxel(), voxel)
