@@ -196,6 +196,8 @@ def _usable(patient: PatientDoses) -> dict[int, DoseGrid]:
     doses = _without(
         patient, doses, {n: "its plan is REJECTED" for n, d in doses.items() if "REJECTED" in patient.approvals(d)}
     )
+    if not (patient.context.doses or patient.context.plans):
+        doses = _without(patient, doses, _of_checks(patient, doses))
     doses = _with_references(patient, doses)
     doses = _without(patient, doses, _after_the_event(patient, doses))
     if any(dose.planes > 1 for dose in doses.values()):
@@ -276,6 +278,13 @@ def _empty(doses: Mapping[int, DoseGrid]) -> dict[int, str]:
     }
 
 
+def _of_checks(patient: PatientDoses, doses: Mapping[int, DoseGrid]) -> dict[int, str]:
+    """Number -> reason, of doses whose plans say that they check a treatment or a machine."""
+    plans = {n: [patient.plans[uid] for uid in dose.plans if uid in patient.plans] for n, dose in doses.items()}
+    checks = {number: [plan.intent for plan in of_dose if plan.is_check] for number, of_dose in plans.items()}
+    return {number: f"its plan's intent is {intents[0]}" for number, intents in checks.items() if intents}
+
+
 def _with_references(patient: PatientDoses, doses: dict[int, DoseGrid]) -> dict[int, DoseGrid]:
     """Doses that say no plan, with the plans that they can only belong to; the flags say so.
 
@@ -291,7 +300,7 @@ def _with_references(patient: PatientDoses, doses: dict[int, DoseGrid]) -> dict[
                 patient.flags.append(f"dose {patient.name(number)}: refers to no plan, and is the sum of other doses")
     nameless = [number for number, dose in doses.items() if not dose.plans]
     referred = {uid for dose in patient.doses.values() for uid in dose.plans}
-    free = [uid for uid, plan in patient.plans.items() if uid not in referred and plan.approval != "REJECTED"]
+    free = [uid for uid, plan in patient.plans.items() if uid not in referred and plan.may_be_delivered]
     if len(nameless) == 1 and len(free) == 1 and doses[nameless[0]].summation != "MULTI_PLAN":
         (number,) = nameless
         doses[number] = patient.doses[number] = replace(doses[number], plans=(free[0],))

@@ -265,7 +265,7 @@ class _DicomCase:
     def _planned(self) -> list[date]:
         """The dates of plans that may have been delivered before the event."""
         event = self.label.event_date
-        days = [plan.date for plan in self.objects.plans if plan.approval != "REJECTED" and plan.date is not None]
+        days = [plan.date for plan in self.objects.plans if plan.may_be_delivered and plan.date is not None]
         return [day for day in days if event is None or day < event]
 
     def _counted_dates(self, treatment: Treatment) -> list[date]:

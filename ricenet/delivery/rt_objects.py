@@ -201,6 +201,8 @@ def _why_not(plan: RtPlan, doses: Sequence[DoseGrid], counted: Mapping[str, str]
     """Of a plan that does not count."""
     if plan.approval == "REJECTED":
         return "REJECTED"
+    if plan.is_check and not any(counted.get(dose.sop_instance) for dose in doses if plan.sop_instance in dose.plans):
+        return f"its intent is {plan.intent}"
     own = [dose for dose in doses if plan.sop_instance in dose.plans]
     if not own:
         return "no dose refers to it"

@@ -15,6 +15,8 @@ from ricenet.delivery.rtobject import RTObject, read_object
 from ricenet.errors import InvalidInput
 
 PLAN_CLASSES = ("1.2.840.10008.5.1.4.1.1.481.5", "1.2.840.10008.5.1.4.1.1.481.8")  # RT Plan, RT Ion RtPlan
+CHECKS = ("VERIFICATION", "MACHINE_QA", "SERVICE")  # what is irradiated is no patient
+INTENTS = ("CURATIVE", "PALLIATIVE", "PROPHYLACTIC", "RESEARCH", *CHECKS)
 APPROVAL = ("APPROVED", "UNAPPROVED", "REJECTED")
 CONFIRMED_SHARE = 0.05  # fractions times beam doses confirm a prescription that is as near
 
@@ -46,6 +48,7 @@ class RtPlan:
         structure_set: UID of the RTSTRUCT that it was planned on; "" if it names none.
         frame_of_reference: UID; "" if it has none.
         beam_dose_gy: sum over fractions and beams of the beams' doses; None where one of the numbers lacks.
+        intent: PlanIntent, a defined term, UNKNOWN or "".
     """
 
     sop_instance: str
@@ -56,6 +59,17 @@ class RtPlan:
     structure_set: str = ""
     frame_of_reference: str = ""
     beam_dose_gy: float | None = None
+    intent: str = ""
+
+    @property
+    def is_check(self) -> bool:
+        """Whether it says that it checks a treatment or a machine, on a phantom."""
+        return self.intent in CHECKS
+
+    @property
+    def may_be_delivered(self) -> bool:
+        """Whether a patient may have been treated by it."""
+        return self.approval != "REJECTED" and not self.is_check
 
     @property
     def fractions(self) -> int | None:
@@ -103,6 +117,7 @@ def read_plan(path: Path | str) -> RtPlan:
         structure_set=structure_sets[0].text("ReferencedSOPInstanceUID") if structure_sets else "",
         frame_of_reference=plan.text("FrameOfReferenceUID"),
         beam_dose_gy=beam_dose_gy,
+        intent=plan.term("PlanIntent", INTENTS),
     )
 
 

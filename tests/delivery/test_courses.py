@@ -238,6 +238,18 @@ def test_only_a_rejected_plan_drops_its_dose():
 BEFORE, EVENT, AFTER = date(2020, 1, 5), date(2020, 7, 1), date(2020, 9, 1)
 
 
+@pytest.mark.parametrize("intent", ["VERIFICATION", "MACHINE_QA", "SERVICE"])
+def test_a_dose_that_checks_a_treatment_counts_only_where_it_is_named(intent):
+    check = replace(plan("check", prescription_gy=None), intent=intent)
+    doses = [dose("a"), dose("b", plans=("check",))]
+    (course,), reasons = find(doses, [plan(), check])
+    assert (list(course.doses), reasons) == ([1], {2: f"its plan's intent is {intent}"})
+    assert refused(doses[1:], [check]).code == "treatment.nothing_usable"
+    key = b"k" * 32
+    (course,), _ = find(doses[1:], [check], key=key, doses=(rt_key("RTDOSE", "b", key),))
+    assert list(course.doses) == [1]
+
+
 def test_what_was_planned_after_the_event_never_counts():
     doses = [dose("a"), dose("b", plans=("second",))]
     plans = [plan(day=BEFORE), plan("second", day=AFTER)]

@@ -194,6 +194,22 @@ def test_approval(tmp_path, approval):
     assert read(rtplan(approval=approval), tmp_path).approval == approval
 
 
+@pytest.mark.parametrize(
+    ("intent", "expected", "may_be"),
+    [
+        ("CURATIVE", "CURATIVE", True),
+        ("VERIFICATION", "VERIFICATION", False),
+        ("SECRET", "UNKNOWN", True),
+        (None, "", True),
+    ],
+)
+def test_intent(tmp_path, intent, expected, may_be):
+    with quiet_pydicom():
+        plan = read(rtplan(PlanIntent=intent), tmp_path)
+    assert (plan.intent, plan.may_be_delivered) == (expected, may_be)
+    assert not read(rtplan(approval="REJECTED"), tmp_path).may_be_delivered
+
+
 @pytest.mark.parametrize(("fractions", "expected"), [(None, None), (0, None), (5, 35)])
 def test_fractions_are_known_where_every_group_says_them(tmp_path, fractions, expected):
     assert read(rtplan(groups={1: (30, (1,)), 2: (fractions, (1,))}), tmp_path).fractions == expected
