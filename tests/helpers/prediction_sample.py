@@ -8,6 +8,7 @@ import numpy as np
 from nibabel.affines import apply_affine
 from PIL import Image
 
+from helpers import rt_records
 from ricenet.display.viewer import Layer
 from ricenet.prediction.prediction_record import PredictionRecord, UnfitRecord
 
@@ -93,8 +94,8 @@ def content() -> dict[str, Any]:
     }
 
 
-def delivery() -> dict[str, Any]:
-    """What delivery.intake records of a DICOM delivery: one series taken, one that is broken, one dose of two used."""
+def delivery(refused: bool = False) -> dict[str, Any]:
+    """What delivery.intake records of a DICOM delivery: a series taken, one that is broken, a dose of three used."""
     series = {
         "series": "s1a7d8e881a5d",
         "number": 3,
@@ -107,19 +108,12 @@ def delivery() -> dict[str, Any]:
         "problem": None,
     }
     broken = series | {"series": "s404a5f2bd28c", "day": None, "contrast": False, "problem": "dicom.gap"}
-    used = {"dose": 1, "plans": [1], "summation": "PLAN", "max_gy": 69.002, "factor": 1, "fractions": 30}
     taken = {"series": "s1a7d8e881a5d", "reason": "rule 2: before radiotherapy", "candidates": ["s1a7d8e881a5d"]}
     return {
-        "images": {"post": taken},
+        **({} if refused else {"images": {"post": taken}}),
         "series": [series, broken],
-        "dose": {
-            "used": [used],
-            "rejected": [{"dose": 2, "plans": [1], "summation": "BEAM", "max_gy": 20.0, "reason": "part of dose 1"}],
-            "flags": ["plan 1: not approved"],
-            "max_gy": 69.002,
-            "eqd2_alpha_beta_gy": None,
-            "lies_in_the_frame_of": "planning",
-        },
+        "rt_objects": rt_records.rt_objects(refused),
+        **({} if refused else {"dose": rt_records.treatment()}),
     }
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import prediction_sample as sample
-from helpers.html_page import Page
+from helpers import rt_records as rt
+from helpers.html_page import Page, assert_for_everyone
 
 from ricenet.display.viewer import Layer
 from ricenet.prediction.patient_page import (
@@ -65,8 +66,6 @@ def test_it_says_which_of_the_delivered_series_was_taken_as_what(tmp_path: Path,
     told = re.sub(" +", " ", page.sections["delivery"])
     assert "s1a7d8e881a5d MR −21 118 × 140 × 76 1.80 × 1.80 × 3.00 yes post-OP MRI: rule 2: before radiotherapy" in told
     assert "s404a5f2bd28c MR – 118 × 140 × 76 1.80 × 1.80 × 3.00 no dicom.gap" in told
-    assert "1 PLAN 30 69.0 yes 2 BEAM – 20.0 no: part of dose 1" in told
-    assert "plan 1: not approved" in told
     assert "delivery" not in page_of(tmp_path, made()).sections
 
 
@@ -81,6 +80,34 @@ def test_structures_are_told_with_their_volumes_and_what_was_left_out(tmp_path: 
     assert "7 not read – no rule names it" in told
     assert "GTV 33.5 ml, drawn on planning" in page.sections["preprocessing"]
     assert "Structures" not in page_of(tmp_path, sample.prediction()).sections["preprocessing"]
+
+
+@pytest.mark.parametrize("fit", [True, False])
+def test_it_says_what_was_done_with_each_rt_object_and_why(tmp_path: Path, fit: bool) -> None:
+    made = sample.prediction if fit else sample.unfit
+    told = page_of(tmp_path, made(delivery=sample.delivery())).words["delivery"]
+    assert "The dose that counts has a maximum of 69.1 Gy (physical dose) and lies in the frame of the planning" in told
+    used = f"{rt.USED} used counts 30 times FRACTION_SESSION PHYSICAL 2.30 64 × 56 × 40 3.0 × 3.0 × 2.5 mm {rt.PLAN} 1"
+    left_out = f"{rt.LEFT_OUT} left out planned 20 days after the event PLAN PHYSICAL 37.20 64 × 56 × 40"
+    unreadable = f"{rt.UNREADABLE} unreadable DoseUnits is RELATIVE – – – – –"
+    assert re.search(
+        f"{used} with images {left_out}.* {rt.UNDELIVERED} not delivered 2 without images {unreadable}", told
+    )
+    assert f"{rt.PLAN} plan used – −9 30 60 UNAPPROVED 1 with images" in told
+    assert f"{rt.STRUCTURE_SET} structure set listed – – – – – 1 with images" in told
+    assert f"plan {rt.UNDELIVERED}: not delivered; its fractions" in told
+
+
+def test_a_refused_patients_objects_are_listed_so_that_somebody_can_choose(tmp_path: Path) -> None:
+    page = page_of(tmp_path, sample.unfit(delivery=sample.delivery(refused=True)))
+    told = page.words["delivery"]
+    reason = "undecided the case was refused before this was decided"
+    assert [told.count(key) for key in (rt.USED, rt.UNDECIDED, rt.LEFT_OUT, rt.UNREADABLE)] == [1] * 4
+    assert f"{rt.USED} {reason}" in told
+    assert f"{rt.UNDECIDED} {reason}" in told
+    assert "exclude_doses=" in told
+    assert "The dose that counts" not in told
+    assert_for_everyone(page)
 
 
 def test_warnings_come_first_and_the_limits_are_said(tmp_path: Path) -> None:
