@@ -143,8 +143,15 @@ def _readable(case: Case, cohort: Path) -> Case:
 
     images = {role: path for role, path in case.images.items() if good(path)}
     further = {role: path for role, path in case.further_doses.items() if good(path)}
+    structures = {name: path for name, path in case.structures.items() if good(path)}
     return replace(
-        case, images=images, planning=good(case.planning), brain_mask=good(case.brain_mask), further_doses=further
+        case,
+        images=images,
+        planning=good(case.planning),
+        brain_mask=good(case.brain_mask),
+        further_doses=further,
+        lesion=good(case.lesion),
+        structures=structures,
     )
 
 

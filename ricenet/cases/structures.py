@@ -44,16 +44,23 @@ class Structure:
 def read_masks(case: Case, images: Mapping[str, Volume]) -> dict[str, Structure]:
     """Read the masks of the case, each with the image in whose frame it lies.
 
+    Args:
+        images: by role, each in its own frame.
+
     Raises:
         InvalidInput: a file that is no mask, or one that lies outside its image.
     """
-    structures = {}
-    for name, path in case.masks.items():
-        role = "event" if name == LESION else "post" if case.planning is None else "planning"
-        with about(role=name):
-            structures[name] = Structure(read_mask(path), role)
-            _check_inside(structures[name].mask, images[role], role)
-    return structures
+    return {name: read_structure(case, name, images) for name in case.masks}
+
+
+def read_structure(case: Case, name: str, images: Mapping[str, Volume]) -> Structure:
+    """Read one mask of the case; arguments and errors as of `read_masks`. Compared with its image if that is there."""
+    role = "event" if name == LESION else "post" if case.planning is None else "planning"
+    with about(role=name):
+        mask = read_mask(case.masks[name])
+        if role in images:
+            _check_inside(mask, images[role], role)
+    return Structure(mask, role)
 
 
 def read_mask(path: Path) -> Volume:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ricenet.cases.case_record import CASE_FILE, CaseRecord
+from ricenet.cases.structures import read_structure
 from ricenet.checks import image_checks
 from ricenet.checks.duplicates import Traces, thumbnail, voxel_hash
 from ricenet.checks.laterality import check_sides, compare_sides
@@ -46,6 +47,7 @@ def examine(case: Case, ready: Path | None, flip: bool, limits: DoseLimits | Non
     """
     files = {role: file_hash(path) for role, path in case.files.items()}
     images, findings = _read(case)
+    findings += _check_masks(case, images)
     findings += image_checks.check_days(case.extra, case.name)
     for role in (*case.mri, *(case.doses.values() or ["planning"])):
         if role in images:
@@ -57,7 +59,8 @@ def examine(case: Case, ready: Path | None, flip: bool, limits: DoseLimits | Non
     swapped = {each.channel for each in findings if each.severity == "error" and each.code.startswith("role.looks")}
     images = {role: image for role, image in images.items() if role not in swapped}
     facts = CaseFacts(images={role: _facts(image) for role, image in images.items()})
-    record = _record(ready, files, case, findings)
+    masks = {f"structures/{name}": file_hash(path) for name, path in case.masks.items()}
+    record = _record(ready, files | masks, case, findings)
     if "rd" in images and (measured := _dose_share(case, images, files, record)) is not None:
         share, exact = measured
         coverage = DoseCoverage(share=round(share, 4), exact=exact)
@@ -82,6 +85,17 @@ def _read(case: Case) -> tuple[dict[str, Volume], list[Finding]]:
         else:
             findings += image_checks.check_frames(frames_apart_mm(path), case.name, role)
     return images, findings
+
+
+def _check_masks(case: Case, images: Mapping[str, Volume]) -> list[Finding]:
+    """A lesion or a structure that is no mask, or lies outside the image in whose frame it should lie."""
+    findings = []
+    for name in case.masks:
+        try:
+            read_structure(case, name, images)
+        except InvalidInput as error:
+            findings.append(image_checks.finding(error, case.name, name))
+    return findings
 
 
 def _facts(image: Volume) -> ImageFacts:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 
-from ricenet.errors import InvalidInput, WrongUsage
+from ricenet.errors import InvalidInput
 from ricenet.images.volume import Volume
 
 RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -34,11 +34,15 @@ def read_segmentation(path: Path) -> Volume:
         path: never appears in a message.
 
     Raises:
-        InvalidInput: damaged, another kind of object, several segments, or no regular stack of slices.
-        WrongUsage: highdicom is not installed.
+        InvalidInput: damaged, another kind of object, several segments, or no regular stack of slices; or highdicom is
+            not installed.
     """
     if importlib.util.find_spec("highdicom") is None:
-        raise WrongUsage("reading a DICOM SEG needs highdicom: pip install highdicom; or give the mask as NIfTI")
+        raise InvalidInput(
+            "reading a DICOM SEG needs highdicom, which is not installed",
+            "pip install highdicom, or give the mask as NIfTI",
+            code="segmentation.package",
+        )
     import highdicom
     import pydicom
 

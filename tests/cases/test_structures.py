@@ -31,6 +31,7 @@ from ricenet.cohort.table import inspect_cohort
 from ricenet.errors import InvalidInput
 from ricenet.images.volume import resample
 
+pytestmark = pytest.mark.usefixtures("kept_registrations")
 GTV_MM, LESION_MM = 20.0, 14.0
 BRAINSTEM = np.array([0.0, -10, -25])
 

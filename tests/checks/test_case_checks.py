@@ -12,7 +12,7 @@ import pytest
 from helpers.analytic_patient import SETTINGS, dose_of, edit, flip_bit, one_case, put, rewrite, truncate
 from PIL import Image
 
-from ricenet.cases.case_folder import folder_name, prepare, write_case_folder
+from ricenet.cases.case_folder import folder_name, input_hashes, prepare, write_case_folder
 from ricenet.checks.case_checks import draw, examine
 from ricenet.checks.duplicates import find_duplicates
 from ricenet.checks.verify_record import DoseCoverage
@@ -127,6 +127,35 @@ def test_a_case_folder_of_the_same_files_is_used_and_of_others_is_stale(own: Pat
     assert np.linalg.norm(examined.traces.thumbnail) == pytest.approx(1, abs=1e-3)
     rewrite("post", put(300))(own)
     assert codes(own, ready=tmp_path / name) == ["cases.stale"]
+
+
+def test_masks_are_read_and_compared_with_the_image_in_whose_frame_they_lie(own: Path) -> None:
+    case, _ = one_case(own)
+    for role in ("post", "event"):
+        image = read_volume(case.images[role])
+        write_volume(own / f"{role}_mask.nii.gz", image.voxels > 0, image.world_from_voxel)
+    good = replace(case, lesion=own / "event_mask.nii.gz", structures={"GTV": own / "post_mask.nii.gz"})
+    assert examine(good, None, flip=False).findings == []
+    event = read_volume(case.images["event"])
+    moved = event.world_from_voxel.copy()
+    moved[:3, 3] += 200
+    write_volume(own / "moved.nii.gz", event.voxels > 0, moved)
+    bad = replace(case, lesion=own / "moved.nii.gz", structures={"GTV": case.images["post"]})
+    found = {(each.code, each.channel, each.severity) for each in examine(bad, None, flip=False).findings}
+    assert found == {("mask.outside", "lesion", "error"), ("mask.values", "GTV", "error")}
+
+
+def test_a_case_folder_with_masks_is_stale_once_a_mask_changes(own: Path, tmp_path: Path) -> None:
+    case, _ = one_case(own)
+    post = read_volume(case.images["post"])
+    write_volume(own / "mask.nii.gz", post.voxels > 0, post.world_from_voxel)
+    case = replace(case, structures={"Brain": own / "mask.nii.gz"})
+    inputs = input_hashes(case)
+    name = folder_name(case, inputs, SETTINGS)
+    write_case_folder(tmp_path, name, prepare(case, inputs, SETTINGS))
+    assert examine(case, tmp_path / name, flip=False).findings == []
+    write_volume(own / "mask.nii.gz", post.voxels > 300, post.world_from_voxel)
+    assert [each.code for each in examine(case, tmp_path / name, flip=False).findings] == ["cases.stale"]
 
 
 def test_the_picture_shows_what_can_be_read(own: Path) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from helpers.dicom_objects import save, uid
 from helpers.structure_sets import Drawn, ball_lps, structure_set
+from pydicom.data import get_testdata_file
 
 from ricenet.command.schemas import StructureRuleConfig, defaults_of
 from ricenet.delivery.rtstruct import (
@@ -216,3 +217,15 @@ def test_masks_are_written_as_files_and_read_back(tmp_path):
 def test_the_record_is_json_and_reads_again(tmp_path):
     record = read(tmp_path, Drawn("GTV", ball_lps(12, CENTRE_LPS)), Drawn("Body", ball_lps(40, CENTRE_LPS))).record
     assert type(record).model_validate(json.loads(record.as_json())) == record
+
+
+def test_a_real_structure_set():
+    """Of pydicom's test files, without a preamble: a box of 400 x 300 mm in three planes, and two isocentres."""
+    patient, *isocentres = read_rois(get_testdata_file("rtstruct.dcm", download=False))
+    assert [(roi.number, roi.roi_type, roi.open_contours) for roi in isocentres] == [
+        (2, "ISOCENTER", 1),
+        (3, "ISOCENTER", 1),
+    ]
+    assert (patient.number, patient.roi_type, patient.problem) == (1, "EXTERNAL", "")
+    planes = {points[0, 2]: np.ptp(points, axis=0).tolist() for points in patient.contours}
+    assert planes == {-200.0: [400, 300, 0], -190.0: [400, 300, 0], -180.0: [400, 300, 0]}

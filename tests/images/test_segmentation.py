@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers.segmentations import mr_slices, places_ras, write_seg
 
-from ricenet.errors import InvalidInput, WrongUsage
+from ricenet.errors import InvalidInput
 from ricenet.images.segmentation import is_dicom, read_segmentation
 from ricenet.images.volume import Volume
 
@@ -78,7 +78,7 @@ def test_another_object_or_a_damaged_one_is_refused_without_a_word_of_it(tmp_pat
 
 def test_without_highdicom_the_message_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(WrongUsage, match="pip install highdicom"):
+    with pytest.raises(InvalidInput, match="pip install highdicom"):
         read_segmentation(tmp_path / "seg.dcm")
 
 
