@@ -28,7 +28,7 @@ from ricenet.errors import Finding, InvalidInput, WrongUsage
 
 if TYPE_CHECKING:
     from ricenet.checks.case_checks import Examined
-    from ricenet.checks.verify_record import LabelTable, VerifyRecord
+    from ricenet.checks.verify_record import DeliveredCase, LabelTable, VerifyRecord
     from ricenet.images.dose_limits import DoseLimits
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,7 @@ SECTIONS = (
     ("summary", "Summary"),
     ("findings", "Findings"),
     ("cases", "Cases"),
+    ("doses", "Doses"),
     ("labels", "Labels"),
     ("pictures", "Pictures"),
     ("provenance", "Provenance"),
@@ -102,6 +103,7 @@ def verify_cohort(
         InvalidInput: there is no table, or not one that can be read.
     """
     from ricenet.checks.confounding import check_class_sizes, check_tables, count_excluded, label_tables
+    from ricenet.checks.delivered_doses import check_deliveries, read_deliveries
     from ricenet.checks.duplicates import find_duplicates
     from ricenet.checks.manifest import check_manifest
 
@@ -119,9 +121,11 @@ def verify_cohort(
     tables = label_tables(cases)
     excluded = count_excluded(cohort)
     findings += check_tables(tables) + check_class_sizes(cases)
+    deliveries, unreadable = read_deliveries(cohort, cases)
+    findings += unreadable + check_deliveries(deliveries, findings)
     findings.sort(key=lambda finding: (SEVERITIES.index(finding.severity), finding.code, finding.case, finding.channel))
     out.mkdir(parents=True, exist_ok=True)
-    record = _record(findings, cases, examined, tables, excluded)
+    record = _record(findings, cases, examined, tables, excluded, deliveries)
     record.write(out / "verify.json")
     drawn = _draw_all(_to_draw(findings, tasks, pictures), limits)
     replace_file(out / "verify.html", _page(record, drawn))
@@ -212,6 +216,7 @@ def _record(
     examined: Sequence["Examined"],
     tables: list["LabelTable"],
     excluded: dict[str, int],
+    deliveries: list["DeliveredCase"],
 ) -> "VerifyRecord":
     from ricenet.checks.verify_record import CaseFacts, VerifiedCase, VerifyRecord
 
@@ -231,16 +236,20 @@ def _record(
         ],
         label_tables=tables,
         excluded=excluded,
+        **({"deliveries": deliveries} if deliveries else {}),
         versions={"ricenet": __version__, **{package: version(package) for package in PACKAGES}},
     )
 
 
 def _page(record: "VerifyRecord", pictures: Sequence[Picture]) -> str:
+    from ricenet.checks.delivered_doses import is_plain
+
     return render(
         "verify.html.j2",
         filters={"p_value": lambda p: "not tested" if p is None else f"p = {p:.2g}"},
-        sections=SECTIONS,
+        sections=[section for section in SECTIONS if section[0] != "doses" or record.deliveries],
         classes=LABELS,
+        plain={each.case_key for each in record.deliveries if is_plain(each)},
         codes=count_codes(record.findings),
         pictures=pictures,
         n_cases=len(record.cases),

@@ -15,8 +15,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 from helpers import commands
+from helpers import rt_records as rt
 from helpers.analytic_patient import edit, flip_bit, rewrite, write_patient, write_table
+from helpers.html_page import Page, assert_asks_for_nothing, assert_for_everyone
 
+from ricenet.cohort.pseudonyms import case_key, read_key
 from ricenet.command.schemas import PhantomConfig, compose
 from ricenet.phantom import write_phantom
 from ricenet.verify import Limits, verify_cohort
@@ -180,6 +183,36 @@ def test_a_case_that_takes_too_much_is_one_finding_and_the_others_are_examined(s
     assert "(row 2 of cohort.csv)" in found.case
     report = json.loads((tmp_path / "verify.json").read_text())
     assert [len(case["sha256"]) for case in report["cases"]] == [0, 3]
+
+
+def test_a_cohort_that_ingest_made_shows_what_it_did_with_every_rt_object(sound: Path, tmp_path: Path) -> None:
+    with (sound / "cohort.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    refused = {**rows[0], "patient_id": "MUSTERMANN-3", "excluded_because": "ingest: treatment.ambiguous"}
+    with (sound / "cohort.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(refused), restval="")
+        writer.writeheader()
+        writer.writerows([*rows, refused])
+    key = read_key(sound / "cohort.key")
+    came_in, left_alone, not_in = (case_key(key, f"MUSTERMANN-{number}", "") for number in (1, 2, 3))
+    assert {row["patient_id"] for row in rows} >= {"MUSTERMANN-1", "MUSTERMANN-2"}
+    rt.write_record(sound, came_in)
+    rt.write_record(sound, not_in, refused=True)
+    found = codes(sound, tmp_path / "out")
+    assert (found["error"], found["warning"]) == ([], ["dose.flagged", "dose.left_out"])
+    page = Page(tmp_path / "out" / "verify.html")
+    assert_asks_for_nothing(page)
+    assert_for_everyone(page)
+    told = page.words["doses"]
+    assert f"Case {not_in} (row 4 of cohort.csv): refused by ingest ambiguous: dose" in told
+    undecided = "undecided the case was refused before this was decided"
+    assert told.index(f"{rt.UNDECIDED} {undecided}") < told.index(f"{rt.USED} used counts 30 times")
+    assert f"{rt.LEFT_OUT} left out planned 20 days after the event" in told
+    assert f"{rt.UNREADABLE} unreadable DoseUnits is RELATIVE" in told
+    assert left_alone not in told
+    assert not [marker for marker in MARKERS if marker in page.source]
+    deliveries = json.loads((tmp_path / "out" / "verify.json").read_text())["deliveries"]
+    assert [each["case_key"] for each in deliveries] == [not_in, came_in]
 
 
 def test_out_in_the_cohort_folder_is_wrong_usage(own: Path) -> None:

@@ -1,6 +1,9 @@
 """verify.json: every finding about a cohort, and what its images, labels and excluded rows are."""
 
+from pydantic import Field
+
 from ricenet.command.records import Record
+from ricenet.delivery.ingest_record import ProblemRecord, RtObjectRecord, TreatmentRecord
 from ricenet.errors import Finding
 
 
@@ -76,12 +79,35 @@ class LabelTable(Record):
     labels: list[str]
 
 
+class DeliveredCase(Record):
+    """What ingest did with the RT objects of one case.
+
+    Attributes:
+        row: of cohort.csv.
+        problem: why ingest refused the case; None where it came in.
+        rt_objects: every one that was delivered.
+        dose: of what counts; None where the case was refused, or has no dose.
+    """
+
+    case_key: str
+    row: int
+    problem: ProblemRecord | None = None
+    rt_objects: list[RtObjectRecord] = Field(default_factory=list)
+    dose: TreatmentRecord | None = None
+
+    @property
+    def name(self) -> str:
+        """How findings call the case, as ricenet.cohort.table.Case does."""
+        return f"case {self.case_key} (row {self.row} of cohort.csv)"
+
+
 class VerifyRecord(Record):
     """verify.json.
 
     Attributes:
         findings: errors first.
         counts: of the findings by severity.
+        deliveries: of a cohort that ingest made, refused cases first.
         excluded: rows with a reason in excluded_because, by reason.
         versions: of what looked at the cohort.
     """
@@ -91,4 +117,5 @@ class VerifyRecord(Record):
     cases: list[VerifiedCase]
     label_tables: list[LabelTable]
     excluded: dict[str, int]
+    deliveries: list[DeliveredCase] = Field(default_factory=list)
     versions: dict[str, str]

@@ -22,6 +22,8 @@ VIEW = {
     "counts": {"error": 0, "warning": 0, "info": 0},
     "cases": [],
     "excluded": {},
+    "deliveries": [],
+    "plain": set(),
     "versions": {},
 }
 

@@ -1,6 +1,10 @@
 """RT objects of a case as ingest.json lists them, one of every status, for the tests of pages."""
 
+import json
+from pathlib import Path
 from typing import Any
+
+from ricenet.delivery.ingest_record import CaseIngestRecord
 
 USED, LEFT_OUT, UNREADABLE, UNDECIDED = (f"rd{digit * 12}" for digit in "abcd")
 PLAN, UNDELIVERED, STRUCTURE_SET = "rp111111111111", "rp222222222222", "rs333333333333"
@@ -38,3 +42,17 @@ def treatment() -> dict[str, Any]:
         "eqd2_alpha_beta_gy": None,
         "lies_in_the_frame_of": "planning",
     }
+
+
+def write_record(cohort: Path, case: str, refused: bool = False, **changed: Any) -> None:
+    """Write <cohort>/<case>/ingest.json, of a case that came in or of one that was refused."""
+    problem = {"code": "treatment.ambiguous", "message": f"ambiguous: dose {USED}, {UNDECIDED}", "hint": "name doses"}
+    content = {
+        "version": 2,
+        "case": case,
+        "digest": "ab",
+        "rt_objects": rt_objects(refused),
+        **({"problem": problem} if refused else {"dose": treatment()}),
+    }
+    (cohort / case).mkdir(exist_ok=True)
+    CaseIngestRecord.model_validate_json(json.dumps(content | changed)).write(cohort / case / "ingest.json")
