@@ -22,7 +22,7 @@ from ricenet.delivery.headers import quiet_pydicom
 from ricenet.delivery.ingest_record import LeftOutStructure, StructureRecord, StructuresRecord
 from ricenet.delivery.rtobject import RTObject, read_object
 from ricenet.errors import InvalidInput, WrongUsage
-from ricenet.images.contours import Filled, Points, fill_contours
+from ricenet.images.contours import Filled, Points, fill_contours, join_masks
 from ricenet.images.volume import Volume, write_volume
 
 FOLDER = "structures"
@@ -65,7 +65,7 @@ class Roi:
 
 @dataclass(frozen=True, repr=False)
 class Structures:
-    """masks: by the rules' names, shares from 0 to 1 on the image's grid; record: what they are made of."""
+    """masks: by the rules' names, shares from 0 to 1 of the image's voxels, each cut to its box; record: what of."""
 
     masks: dict[str, Volume]
     record: StructuresRecord
@@ -130,7 +130,7 @@ def read_structures(path: Path | str, image: Volume, rules: Sequence[StructureRu
             left_out.append(LeftOutStructure(number=roi.number, name=name, type=roi.roi_type, reason=reason))
         else:
             named.setdefault(name, []).append((roi, filled))
-    masks = {name: _union([filled.mask for _, filled in parts]) for name, parts in sorted(named.items())}
+    masks = {name: join_masks([filled.mask for _, filled in parts]) for name, parts in sorted(named.items())}
     records = [_record(name, parts, masks[name]) for name, parts in sorted(named.items())]
     return Structures(masks, StructuresRecord(used=records, left_out=left_out))
 
@@ -152,10 +152,6 @@ def _fill(roi: Roi, image: Volume, middles: Points, frame: str) -> tuple[str, Fi
         return "it lies outside the image", None
     voxels = filled.mask.voxels.round(DECIMALS)
     return "", Filled(Volume(voxels, filled.mask.world_from_voxel), filled.ml, filled.share_outside, filled.notes)
-
-
-def _union(masks: Sequence[Volume]) -> Volume:
-    return Volume(np.max([mask.voxels for mask in masks], axis=0), masks[0].world_from_voxel)
 
 
 def _record(name: str, parts: Sequence[tuple[Roi, Filled]], mask: Volume) -> StructureRecord:

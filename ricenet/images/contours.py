@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from ricenet.errors import InvalidInput
-from ricenet.images.volume import MAX_VOXELS, Affine, Volume, Voxels, resample
+from ricenet.images.volume import MAX_VOXELS, MIN_VOXELS_PER_AXIS, Affine, Volume, Voxels, resample
 
 Points = NDArray[np.float64]  # (n, 3) or (n, 2)
 SUB_ROWS = 16  # rows in a voxel along which areas are summed; along a row they are exact
@@ -32,7 +32,7 @@ class Filled:
     """What lies inside the contours of one structure.
 
     Attributes:
-        mask: float32 from 0 to 1, the share of each voxel that lies inside, on the image's grid.
+        mask: float32 from 0 to 1, the share of each voxel of the image that lies inside; cut to the shape's box.
         ml: volume of the shape, also of what lies outside the image.
         share_outside: of that volume.
         notes: what of the contours was not taken as it stands, in words that name nothing.
@@ -88,13 +88,52 @@ def fill_contours(
         )
     axis = _axis_across(kept, image)
     if axis is None:
-        own = _own_grid(kept, image)
-        filled = fill_contours(kept, own, middles, exclusive=exclusive)
-        mask = resample(filled.mask, image.voxels.shape, image.world_from_voxel)
-        outside = max(0.0, 1 - _ml(Volume(mask, image.world_from_voxel)) / filled.ml)
-        outside = outside if outside > 0.01 else 0.0  # what sampling alone loses
-        return Filled(Volume(mask, image.world_from_voxel), filled.ml, outside, (*notes, *filled.notes))
+        return _fill_across(kept, image, middles, exclusive, notes)
     return _fill_along(axis, kept, image, middles, exclusive, notes)
+
+
+def _fill_across(
+    contours: Sequence[Points], image: Volume, middles: Points | None, exclusive: bool, notes: list[str]
+) -> Filled:
+    """Fill contours that do not lie in the image's slices on a grid of their own, and sample it in the image's."""
+    filled = fill_contours(contours, _own_grid(contours, image), middles, exclusive=exclusive)
+    corners = np.array([*np.ndindex(2, 2, 2)]) * (np.array(filled.mask.voxels.shape) - 1)
+    index = np.linalg.inv(image.world_from_voxel) @ filled.mask.world_from_voxel
+    places = corners @ index[:3, :3].T + index[:3, 3]
+    start = np.clip(np.floor(places.min(0)).astype(int), 0, np.array(image.voxels.shape) - 1)
+    end = np.clip(np.ceil(places.max(0)).astype(int) + 1, start + 1, image.voxels.shape)
+    grid = _from(start, image.world_from_voxel)
+    x, y, z = (end - start).tolist()
+    mask = _at_least_readable(Volume(resample(filled.mask, (x, y, z), grid), grid))
+    outside = max(0.0, 1 - _ml(mask) / filled.ml)
+    outside = outside if outside > 0.01 else 0.0  # what sampling alone loses
+    return Filled(mask, filled.ml, outside, (*notes, *filled.notes))
+
+
+def _from(start: Sequence[int] | NDArray[np.int_], world_from_voxel: Affine) -> Affine:
+    """The grid that begins with another voxel."""
+    moved = np.eye(4)
+    moved[:3, 3] = start
+    return world_from_voxel @ moved
+
+
+def _at_least_readable(mask: Volume) -> Volume:
+    """The mask with as many voxels along each axis as read_volume asks for."""
+    lacking = [(0, max(0, MIN_VOXELS_PER_AXIS - size)) for size in mask.voxels.shape]
+    return Volume(np.pad(mask.voxels, lacking), mask.world_from_voxel) if np.any(lacking) else mask
+
+
+def join_masks(masks: Sequence[Volume]) -> Volume:
+    """What lies in any of several masks that are cut from the voxels of one image."""
+    from_first = np.linalg.inv(masks[0].world_from_voxel)
+    starts = [np.rint(from_first @ mask.world_from_voxel[:, 3])[:3].astype(int) for mask in masks]
+    low = np.min(starts, axis=0)
+    high = np.max([start + mask.voxels.shape for start, mask in zip(starts, masks, strict=True)], axis=0)
+    joined = np.zeros(high - low, dtype=np.float32)
+    for start, mask in zip(starts, masks, strict=True):
+        box = tuple(slice(at, at + size) for at, size in zip((start - low).tolist(), mask.voxels.shape, strict=True))
+        np.maximum(joined[box], mask.voxels, out=joined[box])
+    return Volume(joined, _from(low, masks[0].world_from_voxel))
 
 
 def _area(points: Points) -> float:
@@ -179,12 +218,12 @@ def _fill_along(
     first, shape = _stack(runs, grid)
     voxel_ml = float(np.prod(grid.spacing_mm)) / 1000
     whole_ml = float(shape.sum(dtype=np.float64)) * voxel_ml
-    mask = _placed(shape, (int(low[0]), int(low[1]), first), grid)
-    outside = max(0.0, 1 - float(mask.sum(dtype=np.float64)) * voxel_ml / whole_ml)
-    voxels = np.ascontiguousarray(mask.transpose(np.argsort(grid.order)))
-    return Filled(
-        Volume(voxels, image.world_from_voxel), whole_ml, outside if outside > 1e-6 else 0.0, tuple(_counted(notes))
-    )
+    start, inside = _within(shape, (int(low[0]), int(low[1]), first), grid)
+    outside = max(0.0, 1 - float(inside.sum(dtype=np.float64)) * voxel_ml / whole_ml)
+    back = np.argsort(grid.order)
+    voxels = np.ascontiguousarray(inside.transpose(back))
+    mask = _at_least_readable(Volume(voxels, _from(np.array(start)[back], image.world_from_voxel)))
+    return Filled(mask, whole_ml, outside if outside > 1e-6 else 0.0, tuple(_counted(notes)))
 
 
 def _counted(notes: Sequence[str]) -> list[str]:
@@ -363,15 +402,12 @@ def _dense(polygon: Points) -> Points:
     return np.repeat(polygon, count, axis=0) + share[:, None] * np.repeat(edges, count, axis=0)
 
 
-def _placed(shape: Voxels, start: tuple[int, int, int], grid: _Grid) -> Voxels:
-    """The part of a shape that lies in the image, in an empty image."""
-    mask = np.zeros(grid.size, dtype=np.float32)
-    to, source = [], []
-    for first, extent, size in zip(start, shape.shape, grid.size, strict=True):
-        low, high = max(0, first), min(size, first + extent)
-        if low >= high:
-            return mask
-        to.append(slice(low, high))
-        source.append(slice(low - first, high - first))
-    mask[tuple(to)] = shape[tuple(source)]
-    return mask
+def _within(shape: Voxels, start: tuple[int, int, int], grid: _Grid) -> tuple[tuple[int, int, int], Voxels]:
+    """The part of a shape that lies in the image, and its first voxel there; one empty voxel where none does."""
+    ends = [first + size for first, size in zip(start, shape.shape, strict=True)]
+    low = [max(0, first) for first in start]
+    high = [min(end, size) for end, size in zip(ends, grid.size, strict=True)]
+    if any(first >= last for first, last in zip(low, high, strict=True)):
+        return (0, 0, 0), np.zeros((1, 1, 1), dtype=np.float32)
+    box = tuple(slice(first - at, last - at) for first, last, at in zip(low, high, start, strict=True))
+    return (low[0], low[1], low[2]), shape[box]

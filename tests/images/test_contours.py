@@ -38,6 +38,16 @@ def sphere(radius: float, slices, centre=CENTRE) -> list[Points]:
     return ellipsoid((radius,) * 3, slices, centre)
 
 
+def on_image(mask: Volume, drawn: Volume) -> NDArray[np.float32]:
+    """The mask on the whole grid of the image from whose voxels it is cut."""
+    start = (np.linalg.inv(drawn.world_from_voxel) @ mask.world_from_voxel)[:3, 3]
+    np.testing.assert_allclose(start, start.round(), atol=1e-6)
+    whole = np.zeros(drawn.voxels.shape, dtype=np.float32)
+    index = np.argwhere(mask.voxels > 0)
+    whole[tuple((index + start.round().astype(int)).T)] = mask.voxels[tuple(index.T)]
+    return whole
+
+
 def surface_mm(mask: Volume) -> Points:
     """The points where the mask passes one half."""
     padded = np.pad(mask.voxels, 1)
@@ -157,7 +167,7 @@ def test_between_two_lesions_of_one_structure_nothing_is_filled():
     assert filled.ml == pytest.approx(2 * 4 / 3 * np.pi * 8**3 / 1000, rel=0.01)
     assert filled.notes == ("1 gaps between its planes were left empty",)
     middle = np.rint(np.linalg.inv(image().world_from_voxel) @ [*between, 1]).astype(int)
-    assert filled.mask.voxels[:, :, middle[2]].max() == 0
+    assert on_image(filled.mask, image())[:, :, middle[2]].max() == 0
 
 
 def test_a_plane_that_lacks_its_contour_is_a_gap_even_if_it_is_one_slice():
@@ -176,7 +186,7 @@ def test_uneven_slices_are_one_shape_where_the_whole_structure_set_steps_like_th
     assert filled.notes == ()
     # From half a step below the first plane to half a step above the last one.
     assert filled.ml * 1000 == pytest.approx(400 * (3.5 + 35 + 3.5), rel=3e-3)
-    inside = filled.mask.voxels[41, 41]
+    inside = on_image(filled.mask, drawn)[41, 41]
     assert inside[(inside > 0).argmax() :][:9].min() > 0.4  # no slice in the middle is empty
 
 
