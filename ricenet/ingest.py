@@ -149,8 +149,8 @@ def ingest(
         _remove_others(out, set(records))
     problems = [problem for task in requested if (problem := records[task.key].problem) is not None]
     for task in requested:
-        for text in _remarks(records[task.key]):
-            log.warning("%s: %s", task.name, text)
+        if remarks := _remarks(records[task.key]):
+            log.warning("%s: %s", task.name, "; ".join(remarks))
     log.info(
         "%d cases ready, %d excluded by the label table", len(requested) - len(problems), len(tasks) - len(requested)
     )
@@ -164,16 +164,13 @@ def ingest(
 
 
 def _remarks(record: "CaseIngestRecord") -> list[str]:
-    """What somebody should know of the doses of a case that is in: one line of what was left out, one of the rest."""
+    """What somebody should know of the doses of a case that is in: first what was left out."""
     from ricenet.delivery.rt_objects import left_out
 
     if record.dose is None:
         return []
     others = left_out(record.rt_objects)
-    return [
-        *([f"doses left out: {others}"] if others else []),
-        *(["; ".join(record.dose.flags)] if record.dose.flags else []),
-    ]
+    return [*([f"doses left out: {others}"] if others else []), *record.dose.flags]
 
 
 def _find(delivery: Path, rows: list[LabelRow], layout: str, keys: Keys) -> tuple[list[Task], "UnusedRecord"]:
