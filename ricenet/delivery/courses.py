@@ -203,6 +203,7 @@ def _usable(patient: PatientDoses) -> dict[int, DoseGrid]:
     if any(dose.planes > 1 for dose in doses.values()):
         reason = "a single plane beside doses of several"
         doses = _without(patient, doses, {n: reason for n, dose in doses.items() if dose.planes == 1})
+    doses = _without(patient, doses, _of_another_frame(patient, doses))
     doses = _without(patient, doses, _of_the_other_type(patient, doses))
     return _without(patient, doses, _same_voxels(patient, doses))
 
@@ -293,11 +294,10 @@ def _with_references(patient: PatientDoses, doses: dict[int, DoseGrid]) -> dict[
     """
     doses = dict(doses)
     for number, dose in list(doses.items()):
-        if dose.summation == "MULTI_PLAN" and not dose.plans:
-            plans = _summed_plans(patient, dose, doses)
-            if plans:
-                doses[number] = patient.doses[number] = replace(dose, plans=plans)
-                patient.flags.append(f"dose {patient.name(number)}: refers to no plan, and is the sum of other doses")
+        plans = _summed_plans(dose, doses) if dose.summation in WHOLE else ()
+        if plans:
+            doses[number] = patient.doses[number] = replace(dose, plans=plans, summation="MULTI_PLAN")
+            patient.flags.append(f"dose {patient.name(number)}: is the sum of other doses")
     nameless = [number for number, dose in doses.items() if not dose.plans]
     referred = {uid for dose in patient.doses.values() for uid in dose.plans}
     free = [uid for uid, plan in patient.plans.items() if uid not in referred and plan.may_be_delivered]
@@ -317,10 +317,16 @@ def _with_references(patient: PatientDoses, doses: dict[int, DoseGrid]) -> dict[
     return doses
 
 
-def _summed_plans(patient: PatientDoses, total: DoseGrid, doses: Mapping[int, DoseGrid]) -> tuple[str, ...]:
-    """The plans of the PLAN doses whose sum `total` is; () where it is no sum of theirs."""
-    parts = [d for d in doses.values() if d.summation == "PLAN" and d.plans and d.dose_type == total.dose_type]
-    parts = [part for part in parts if part.frame_of_reference == total.frame_of_reference][:MAX_PARTS]
+def _summed_plans(total: DoseGrid, doses: Mapping[int, DoseGrid]) -> tuple[str, ...]:
+    """The plans of the PLAN doses whose sum `total` is, though it does not say so; () where it is no sum of theirs."""
+    parts = [
+        dose
+        for dose in doses.values()
+        if dose.summation == "PLAN"
+        and dose.plans
+        and not set(dose.plans) & set(total.plans)
+        and (dose.dose_type, dose.frame_of_reference) == (total.dose_type, total.frame_of_reference)
+    ][:MAX_PARTS]
     grid = total.volume
     on_grid = [resample(part.volume, grid.voxels.shape, grid.world_from_voxel) for part in parts]
     tolerance_gy = max(SAME_GY, SAME_SUM * float(grid.voxels.max()))
@@ -337,7 +343,9 @@ def _is_late(patient: PatientDoses, day: date | None) -> bool:
 
 
 def _after_the_event(patient: PatientDoses, doses: Mapping[int, DoseGrid]) -> dict[int, str]:
-    """Number -> reason, of doses that were planned on the day of the event or later: they would tell the label.
+    """Number -> reason, of doses that were planned after the event or cannot have been delivered by its day.
+
+    They would tell the label: only a recurrence is irradiated again.
 
     Raises:
         InvalidInput: every dose was, or one that the user named.
@@ -346,8 +354,14 @@ def _after_the_event(patient: PatientDoses, doses: Mapping[int, DoseGrid]) -> di
     late: dict[int, str] = {}
     for number, dose in doses.items():
         day = patient.plan_date(dose) or patient.image_date(dose)
-        if day is not None and event is not None and day >= event:
-            late[number] = f"planned {(day - event).days} days after the event"
+        if day is None or event is None:
+            continue
+        days = (day - event).days
+        if days >= 0:
+            what = "planned" if patient.plan_date(dose) else "the images in its frame of reference are of"
+            late[number] = f"{what} {days} days after the event"
+        elif days + _least_days(patient, dose) >= 0:
+            late[number] = f"planned {-days} days before the event, which its fractions outlast"
     if not late or (len(late) < len(doses) and not patient.context.doses):
         return late
     imaged_late = any(_is_late(patient, patient.image_date(doses[number])) for number in late)
@@ -364,8 +378,28 @@ def _after_the_event(patient: PatientDoses, doses: Mapping[int, DoseGrid]) -> di
     )
 
 
+def _least_days(patient: PatientDoses, dose: DoseGrid) -> int:
+    """How long after it was planned the last fraction of a dose is given at the earliest: with two of them a day."""
+    fractions = [plan.fractions or 1 for uid, plan in patient.plans.items() if uid in dose.plans]
+    return (max(fractions, default=1) - 1) // 2
+
+
 def _is_early(patient: PatientDoses, day: date | None) -> bool:
     return day is not None and patient.context.event is not None and day < patient.context.event
+
+
+def _of_another_frame(patient: PatientDoses, doses: Mapping[int, DoseGrid]) -> dict[int, str]:
+    """Number -> reason, of doses that lie elsewhere than their plan, beside those that lie where it does."""
+
+    def at_home(dose: DoseGrid) -> bool:
+        return any(
+            uid in patient.plans and patient.plans[uid].frame_of_reference == dose.frame_of_reference
+            for uid in dose.plans
+        )
+
+    there = {uid for dose in doses.values() if at_home(dose) for uid in dose.plans}
+    reason = "lies in another frame of reference than its plan, which has a dose in its own"
+    return {n: reason for n, dose in doses.items() if not at_home(dose) and there & set(dose.plans)}
 
 
 def _of_the_other_type(patient: PatientDoses, doses: Mapping[int, DoseGrid]) -> dict[int, str]:

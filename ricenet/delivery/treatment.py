@@ -183,12 +183,21 @@ def _planned_fractions(patient: PatientDoses, courses: Sequence[Course]) -> int 
     delivered = patient.context.delivered_fractions
     if given is None or planned is None or given in (planned, delivered):
         return planned or given
+    if len(courses) == 1 and given in _concurrent_fractions(patient, courses[0]):
+        return given
     doses = patient.names(number for course in courses for number in course.doses)
     raise patient.refusal(
         "fractions_differ",
         f"the label table says {given} fractions, the plan of dose {doses} has {planned}",
         "correct fractions; where the treatment was stopped early, give delivered_fractions: the dose is scaled by it",
     )
+
+
+def _concurrent_fractions(patient: PatientDoses, course: Course) -> set[int | None]:
+    """What all fraction groups of the course's plan have: they may be given on the same days."""
+    groups = [group for uid in course.plans if uid in patient.plans for group in patient.plans[uid].groups.values()]
+    fractions = {group.fractions for group in groups}
+    return fractions if len(groups) > 1 and len(fractions) == 1 else set()
 
 
 def _delivered_share(patient: PatientDoses, courses: Sequence[Course], planned: int | None) -> float:

@@ -1,7 +1,7 @@
 """Which doses count: every rule on small dose grids in memory."""
 
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from itertools import permutations
 
 import numpy as np
@@ -203,6 +203,23 @@ def test_a_sum_without_references_is_recognised_by_its_parts():
     assert len(courses) == 3
 
 
+def test_a_sum_that_says_it_is_a_plan_is_recognised_too():
+    parts = [dose("p", gy=46.0), dose("q", plans=("boost",), gy=14.0)]
+    plans = [plan(prescription_gy=46.0), plan("boost", {1: (7, (1,))}, prescription_gy=14.0)]
+    for references in ((), ("a plan of its own",)):
+        (course,), reasons = find([*parts, dose("z", plans=references, gy=60.0)], plans)
+        assert (list(course.doses), course.prescription_gy, len(reasons)) == ([3], 60, 2)
+
+
+def test_a_dose_elsewhere_than_its_plan_does_not_count_beside_one_that_is_there():
+    home = replace(plan(), frame_of_reference="frame")
+    doses = [dose("a"), dose("b", frame="phantom", gy=2.0)]
+    (course,), reasons = find(doses, [home])
+    assert list(course.doses) == [1]
+    assert "another frame of reference than its plan" in reasons[2]
+    assert refused(doses, [plan()]).code == "treatment.ambiguous", "the plan does not say where it lies"
+
+
 def test_eqd2_takes_the_parts_of_a_sum_where_all_are_there():
     multi = dose("m", "MULTI_PLAN", plans=("boost", "plan"))
     parts = [dose("p"), dose("q", plans=("boost",))]
@@ -259,11 +276,22 @@ def test_what_was_planned_after_the_event_never_counts():
     assert len(find(doses, plans)[0]) == 2, "nobody knows the event"
 
 
+@pytest.mark.parametrize(
+    ("days", "fractions", "counts"), [(-5, 18, False), (-5, 5, True), (-40, 18, True), (-1, 1, True)]
+)
+def test_what_cannot_have_been_delivered_by_the_event_does_not_count(days, fractions, counts):
+    plans = [plan(day=BEFORE), plan("second", {1: (fractions, (1,))}, day=EVENT + timedelta(days))]
+    courses, reasons = find([dose("a"), dose("b", plans=("second",))], plans, event=EVENT)
+    assert len(courses) == (2 if counts else 1)
+    assert counts or reasons == {2: "planned 5 days before the event, which its fractions outlast"}
+
+
 def test_a_plan_without_a_date_was_made_after_its_images():
     doses = [dose("a"), dose("b", plans=("second",), frame="later CT")]
     images = {"frame": [BEFORE], "later CT": [AFTER]}
     (course,), reasons = find(doses, [plan(), plan("second")], event=EVENT, image_dates=images)
-    assert (list(course.doses), reasons) == ([1], {2: "planned 62 days after the event"})
+    says = "the images in its frame of reference are of 62 days after the event"
+    assert (list(course.doses), reasons) == ([1], {2: says})
 
 
 def test_a_sum_that_holds_a_later_plan_leaves_its_earlier_part():

@@ -165,6 +165,13 @@ def test_other_fractions_than_the_plans_are_an_error_that_names_both(treat):
     assert_refused("treatment.fractions_differ", says, treat, [rtdose(share(1))], [rtplan()], fractions=20)
 
 
+def test_fraction_groups_of_equal_length_may_be_given_on_the_same_days(treat):
+    plans = [rtplan(groups={1: (30, (1,)), 2: (30, (2,))})]
+    assert treat([rtdose(share(1))], plans, fractions=30).fractions == 30
+    assert treat([rtdose(share(1))], plans).fractions == 60
+    assert_refused("treatment.fractions_differ", "has 60", treat, [rtdose(share(1))], plans, fractions=20)
+
+
 @pytest.mark.parametrize(
     "table", [{}, {"fractions": 30, "prescription_gy": 60}, {"fractions": 20, "prescription_gy": 40}]
 )

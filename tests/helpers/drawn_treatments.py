@@ -29,7 +29,7 @@ SECOND = ((36.0, 18), (30.0, 10), (25.0, 5), (14.0, 7))
 EARLIER = ((54.0, 30), (30.0, 10), (20.0, 5), (14.0, 7))
 DISTRACTORS = (
     "copy", "alternative", "rejected draft", "unapproved draft", "phantom", "after the event", "earlier", "effective",
-    "zeros", "relative", "truncated", "one plane", "record", "no pixels",
+    "zeros", "relative", "truncated", "one plane", "record", "no pixels", "just before the event", "elsewhere",
 )  # fmt: skip
 START, EVENT = date(2020, 2, 3), date(2020, 9, 1)
 
@@ -65,7 +65,7 @@ class _Patient:
         self.drawn = Drawn(f"P{number}")
         self.files = 0
         self.same_approval = str(rng.choice(["APPROVED", "UNAPPROVED", ""])) if self.chance(0.7) else None
-        self.dated = self.chance(0.85)
+        self.dated, self.framed = self.chance(0.85), self.chance(0.5)
         self.prescribed = str(rng.choice(["targets", "beams", "nothing"]))
 
     def chance(self, share: float) -> bool:
@@ -126,7 +126,7 @@ class _Patient:
         for number, ((gy, fractions), frame, dose) in enumerate(zip(schedules, frames, doses, strict=False)):
             plan = f"true {number}"
             if not self.chance(0.08):
-                self.plan(plan, gy, fractions, START + timedelta(25 * number))
+                self.plan(plan, gy, fractions, START + timedelta(25 * number), frame=frame)
             form = str(
                 self.rng.choice(["plan", "plan", "beams", "fraction", "session", "plan and beams", "unreferenced"])
             )
@@ -172,6 +172,11 @@ class _Patient:
             if self.chance(0.9):
                 self.plan(kind, again_gy, again_fractions, EVENT + timedelta(int(self.rng.integers(0, 60))))
             self.dose(name, self.field(again_gy), frame, plans=plan, referenced=self.chance(0.9))
+        elif kind == "just before the event":
+            self.plan(kind, 36.0, 18, EVENT - timedelta(int(self.rng.integers(1, 9))))
+            self.dose(name, self.field(36.0), "CT", plans=plan)
+        elif kind == "elsewhere":
+            self.dose(name, self.field(gy / fractions), "phantom", plans=[self.name("true 0")])
         elif kind == "earlier":
             early_gy, early_fractions = EARLIER[self.rng.integers(len(EARLIER))]
             self.plan(kind, early_gy, early_fractions, START - timedelta(int(self.rng.integers(200, 3000))))
@@ -196,7 +201,9 @@ class _Patient:
             if kind == "truncated":
                 path.write_bytes(path.read_bytes()[:-200])
 
-    def plan(self, name: str, gy: float, fractions: int, day: date, approval: str | None = None) -> None:
+    def plan(
+        self, name: str, gy: float, fractions: int, day: date, approval: str | None = None, frame: str = "CT"
+    ) -> None:
         if approval is None:
             approval = self.same_approval
         if approval is None:
@@ -208,6 +215,7 @@ class _Patient:
             targets_gy=(gy,) if self.prescribed == "targets" else (),
             approval=approval,
             beam_doses_gy=beam_doses,
+            FrameOfReferenceUID=uid(self.name(frame)) if self.framed else None,
         )
         text = day.strftime("%Y%m%d")
         dataset.RTPlanDate = text if self.dated and self.chance(0.95) else str(self.rng.choice(["", "19010101"]))
