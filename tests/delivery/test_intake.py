@@ -238,6 +238,19 @@ def test_drafts_and_old_plans_do_not_move_the_start_of_radiotherapy(delivery, tm
     assert case.record.images["post"] == delivery.take(tmp_path, exclude_doses=(draft,)).record.images["post"]
 
 
+@pytest.mark.parametrize("day", ["20030105", "19010101", "", "00000000"])
+def test_a_date_before_every_image_is_no_date(delivery, tmp_path, day):
+    expected = delivery.take(tmp_path)
+    plan = copy.deepcopy(delivery.plan)
+    plan.RTPlanDate = day
+    delivery.files.plans.clear()
+    delivery._write(plan, delivery.files.plans)
+    case = delivery.take(tmp_path)
+    rd(case)
+    assert (case.columns.post_day, case.columns.event_day) == (expected.columns.post_day, expected.columns.event_day)
+    assert any("before every image" in flag for flag in case.record.dose.flags) == (day == "20030105")
+
+
 def test_two_images_in_the_doses_frame_are_no_question(delivery, tmp_path):
     planning = next(each for each in delivery.files.series if "planning" in each.description)
     delivery.files.series.append(replace(planning, uid=uid("thick"), shape=(*planning.shape[:2], 30)))

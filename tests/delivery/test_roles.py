@@ -93,6 +93,25 @@ def test_the_planning_image_is_in_the_frame_of_the_dose_and_a_ct_goes_first():
         pick("planning", [series(3)], frame="F2")
 
 
+def test_of_several_planning_images_the_contoured_one_counts_then_the_finest():
+    ct = {"modality": "CT", "description": "CT", "frame_of_reference": "F2", "contrast_agent": ""}
+    native, contrast = series(1, **ct), series(2, **ct)
+    thick, thin = series(3, **ct, spacing_mm=(1.0, 1.0, 3.0)), series(4, **ct, spacing_mm=(0.9, 0.9, 1.0))
+
+    def planned(found, *uids):
+        named_by = {"frame": "F2", "wording": WORDING, "key": KEY, "planned_on": uids}
+        return choose("planning", found, CFG.rules, TIMES, **named_by)
+
+    choice = planned([native, contrast], contrast.uid)
+    assert choice.series is contrast
+    assert "that the plan's structures were drawn on" in choice.reason
+    choice = planned([thick, thin, series(5, **ct, shape=(256, 256, 100))])
+    assert choice.series is thin
+    assert "most slices and the finest step" in choice.reason
+    assert planned([native, contrast]).series is native, "alike: either leads to the post-OP MRI"
+    assert planned([native, contrast], "1.2.99").series is native, "the contoured series was not delivered"
+
+
 def test_a_broken_series_is_refused_by_name_and_not_replaced():
     broken = series(
         1, problem=InvalidInput("expected a slice every 1 mm, got 3 missing", "export again", code="series.gap")
