@@ -414,22 +414,27 @@ class _DicomCase:
         return TreatmentRecord(
             used=treatment.used,
             rejected=treatment.rejected,
-            flags=treatment.flags + self._uneven_planning(),
+            flags=[*treatment.flags, *self._planning_flags()],
             max_gy=round(float(treatment.volume.voxels.max()), 3),
             eqd2_alpha_beta_gy=self.settings.alpha_beta,
             lies_in_the_frame_of=first,
             further=further,
         )
 
-    def _uneven_planning(self) -> list[str]:
-        """A flag for each planning image whose slices had to be interpolated."""
-        uneven = {role: choice.series.uneven for role, choice in self.chosen.items() if role.startswith("planning")}
-        return [
-            f"{role}: slices {stack.steps_mm[0]:.3g}-{stack.steps_mm[1]:.3g} mm apart, interpolated to even steps; its "
-            "registration alone depends on them"
-            for role, stack in uneven.items()
-            if stack is not None
-        ]
+    def _planning_flags(self) -> list[str]:
+        """Which of several planning images was taken, and which had its slices interpolated."""
+        flags = []
+        for role, choice in self.chosen.items():
+            stack = choice.series.uneven if role.startswith("planning") else None
+            if choice.remark:
+                flags.append(f"{role}: {choice.remark}")
+            if stack is not None:
+                low, high = stack.steps_mm
+                flags.append(
+                    f"{role}: slices {low:.3g}-{high:.3g} mm apart, interpolated to even steps; its registration alone "
+                    "depends on them"
+                )
+        return flags
 
 
 def _suffix(number: int) -> str:

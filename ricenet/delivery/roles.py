@@ -8,7 +8,7 @@ or event MRI, only the rules for that date are tried.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 from ricenet.cohort.pseudonyms import pseudonym
@@ -62,11 +62,15 @@ class Wording:
 
 @dataclass(frozen=True)
 class Choice:
-    """The `series` that was chosen, the `candidates` it was chosen from, and the `reason` in words."""
+    """The `series` that was chosen, the `candidates` it was chosen from, and the `reason` in words.
+
+    `remark`: what somebody should know of it; empty where there was no choice.
+    """
 
     series: Series
     candidates: tuple[Series, ...]
     reason: str
+    remark: str = ""
 
 
 def series_key(series: Series, key: bytes) -> str:
@@ -151,10 +155,10 @@ def choose(
         left = _of_the_day(fitting, rule.when, times)
         if left:
             reason = f"rule {number}: {rule.when.replace('_', ' ')}"
-            if role == "planning":
-                left, why = _planned_on(left, planned_on)
-                reason += why
-            return _intact(role, left, reason, key)
+            if role != "planning":
+                return _intact(role, left, reason, key)
+            best, remark = _planned_on(left, planned_on)
+            return replace(_intact(role, best, reason, key), candidates=tuple(left), remark=remark)
     unknown = _what_is_unknown(role, rules, times, frame)
     raise InvalidInput(
         f"{role}: none of the patient's {len(series)} series fits a rule{unknown}",
@@ -226,9 +230,9 @@ def _planned_on(candidates: list[Series], uids: Sequence[str]) -> tuple[list[Ser
         return candidates, ""
     contoured = [each for each in whole if each.uid.partition("#")[0] in uids]
     if len(contoured) == 1:
-        return contoured, f"; of {len(whole)} in the frame the one that the plan's structures were drawn on"
+        return contoured, f"of {len(whole)} images in the dose's frame the one that the plan's structures were drawn on"
     finest = min(contoured or whole, key=lambda each: (-each.shape[2], max(each.spacing_mm)))
-    return [finest], f"; of {len(whole)} in the frame the one with most slices and the finest step"
+    return [finest], f"of {len(whole)} images in the dose's frame the one with most slices and the finest step"
 
 
 def _what_is_unknown(role: str, rules: Sequence[RuleConfig], times: Timeline, frame: str | None) -> str:

@@ -258,7 +258,9 @@ def test_two_images_in_the_doses_frame_are_no_question(delivery, tmp_path):
     assert case.problem is None
     chosen = case.record.images["planning"]
     assert chosen.series == series_key(planning, KEY)
-    assert chosen.reason.endswith("of 2 in the frame the one with most slices and the finest step")
+    assert len(chosen.candidates) == 2
+    expected = "planning: of 2 images in the dose's frame the one with most slices and the finest step"
+    assert case.record.dose.flags == [expected]
 
 
 def test_a_boost_on_another_image_brings_that_image_along(delivery, delivered, tmp_path):

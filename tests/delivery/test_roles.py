@@ -104,10 +104,11 @@ def test_of_several_planning_images_the_contoured_one_counts_then_the_finest():
 
     choice = planned([native, contrast], contrast.uid)
     assert choice.series is contrast
-    assert "that the plan's structures were drawn on" in choice.reason
+    assert "that the plan's structures were drawn on" in choice.remark
+    assert choice.candidates == (native, contrast)
     choice = planned([thick, thin, series(5, **ct, shape=(256, 256, 100))])
     assert choice.series is thin
-    assert "most slices and the finest step" in choice.reason
+    assert "most slices and the finest step" in choice.remark
     assert planned([native, contrast]).series is native, "alike: either leads to the post-OP MRI"
     assert planned([native, contrast], "1.2.99").series is native, "the contoured series was not delivered"
 
