@@ -13,7 +13,7 @@ import hashlib
 import io
 import json
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -206,20 +206,27 @@ def _find(delivery: Path, rows: list[LabelRow], layout: str, keys: Keys) -> tupl
 
 
 def _without_a_label(patients: "dict[str, PatientFiles]", tasks: list[Task], keys: Keys) -> "list[UnlabelledRtRecord]":
-    """Whose RT objects have no use; first those that a row of the label table could mean."""
+    """Whose RT objects, or images in a labelled patient's frame, have no use; first those that a row could mean."""
     from ricenet.delivery.ingest_record import UnlabelledRtRecord
 
+    labels = [task.label for task in tasks]
+    owners: dict[str, set[str]] = defaultdict(set)
+    for task in tasks:
+        for link in task.files.links if task.files is not None else ():
+            owners[link].add(task.label.patient_id)
     records = []
     for patient_id, files in patients.items():
-        if not files.rt_files:
+        # A UID that several patients share (some anonymisers write one for all) tells nothing.
+        linked = set().union(*(owners[link] for link in files.links if len(owners[link]) == 1))
+        if not files.rt_files and not linked:
             continue
-        linked = {task.label.row for task in tasks if task.files is not None and task.files.links & files.links}
         record = UnlabelledRtRecord(
             patient=_patient_key(patient_id, keys),
             doses=len(files.doses),
             plans=len(files.plans),
             structures=len(files.structures),
-            rows=sorted(linked.union(rows_like(patient_id, [task.label for task in tasks]))),
+            series=len(files.series),
+            rows=sorted({row.row for row in labels if row.patient_id in linked}.union(rows_like(patient_id, labels))),
         )
         records.append(record)
     return sorted(records, key=lambda record: (not record.rows, record.patient))
@@ -231,10 +238,7 @@ def _left_over(unused: "UnusedRecord") -> list[str]:
 
     sentences = []
     if unused.rt_objects_without_a_label:
-        patients = [
-            record.patient + (f" (of row {', '.join(map(str, record.rows))}?)" if record.rows else "")
-            for record in unused.rt_objects_without_a_label
-        ]
+        patients = [_in_words(record) for record in unused.rt_objects_without_a_label]
         more = f" and {len(patients) - MAX_LISTED} more" if len(patients) > MAX_LISTED else ""
         sentences.append(
             f"the delivery holds RT objects of patients without a label: {', '.join(patients[:MAX_LISTED])}{more}. If "
@@ -248,6 +252,14 @@ def _left_over(unused: "UnusedRecord") -> list[str]:
     if files := describe_unused(unused.files_not_used):
         sentences.append(files)
     return sentences
+
+
+def _in_words(record: "UnlabelledRtRecord") -> str:
+    """The pseudonym, and which rows of the label table may mean it."""
+    rows = ", ".join(map(str, record.rows[:MAX_LISTED]))
+    if not record.doses + record.plans + record.structures:
+        return f"{record.patient} (images alone, in the frame of row {rows})"
+    return record.patient + (f" (of row {rows}?)" if rows else "")
 
 
 def _patient_key(patient_id: str, keys: Keys) -> str:

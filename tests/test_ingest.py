@@ -291,7 +291,7 @@ def test_rt_objects_under_another_patient_id(own, tmp_path, intact, patient_id, 
     assert (record.doses, record.plans, record.structures, record.rows) == (1, 1, 0, rows)
     assert unused.patients_without_a_label == 1
     (sentence,) = module._left_over(unused)
-    assert f"patients without a label: {record.patient} (of row {', '.join(map(str, rows))}?)" in sentence
+    assert f"of patients without a label: {record.patient} (of row {', '.join(map(str, rows))}?)" in sentence
     assert "rt_patient_id" in sentence
     assert patient_id not in sentence + record.model_dump_json()
     edit_labels(own, lambda table: table[1].update(rt_patient_id=patient_id))
@@ -299,6 +299,31 @@ def test_rt_objects_under_another_patient_id(own, tmp_path, intact, patient_id, 
     assert (after.problem, after.sha256) == (None, intact[1].sha256)
     _, unused = find_tasks(own)
     assert (unused.patients_without_a_label, module._left_over(unused)) == (0, [])
+
+
+def test_a_planning_image_alone_under_another_patient_id(own, tmp_path, intact):
+    for path in objects(own, "PHANTOM-002", "CT"):
+        rewrite(path, PatientID="Z9")
+    assert taken_in(own, tmp_path / "out", 2).problem.code == "dose.frame"
+    (record,) = find_tasks(own)[1].rt_objects_without_a_label
+    assert (record.doses, record.series, record.rows) == (0, 1, [3])
+    (sentence,) = module._left_over(find_tasks(own)[1])
+    assert f": {record.patient} (images alone, in the frame of row 3). If" in sentence
+    edit_labels(own, lambda table: table[1].update(rt_patient_id="Z9"))
+    assert taken_in(own, tmp_path / "out", 2).sha256 == intact[1].sha256
+
+
+def test_a_uid_that_all_patients_share_tells_nothing(own):
+    """Some anonymisers write one for all."""
+    with_patient_id(own, "PHANTOM-003", "Z9")
+    scans = [path for number in (1, 2, 3) for path in objects(own, f"PHANTOM-00{number}", "MR")[::40]]
+    treatment = [path for kind in ("RTDOSE", "RTPLAN") for path in objects(own, "PHANTOM-003", kind)]
+    for path in (*scans, *treatment):
+        rewrite(path, StudyInstanceUID="1.2.9")
+    assert find_tasks(own)[1].rt_objects_without_a_label[0].rows == [4], "by its frame"
+    for path in (*scans, *treatment):
+        rewrite(path, FrameOfReferenceUID="1.3.9")
+    assert find_tasks(own)[1].rt_objects_without_a_label[0].rows == []
 
 
 def test_rt_objects_that_resemble_no_row_come_last(own):

@@ -220,10 +220,11 @@ class CaseIngestRecord(Record):
 
 
 class UnlabelledRtRecord(Record):
-    """RT objects under a PatientID that the label table does not name.
+    """RT objects, or images in a labelled patient's frame, under a PatientID that the label table does not name.
 
     Attributes:
         patient: pseudonym.
+        doses, plans, structures, series: how many there are.
         rows: of the label table, whose patients it resembles: by their PatientID, or by a study or frame of reference.
     """
 
@@ -231,6 +232,7 @@ class UnlabelledRtRecord(Record):
     doses: int
     plans: int
     structures: int
+    series: int = 0
     rows: list[int] = Field(default_factory=list)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from numpy.typing import NDArray
+from pydicom.uid import JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes
 
 from ricenet.delivery.headers import quiet_pydicom
 from ricenet.delivery.rtobject import RTObject, read_object
@@ -24,6 +25,7 @@ SUMMATION_TYPES = (
     "PLAN", "MULTI_PLAN", "PLAN_OVERVIEW", "FRACTION", "BEAM", "BRACHY", "FRACTION_SESSION", "BEAM_SESSION",
     "BRACHY_SESSION", "CONTROL_POINT", "RECORD",
 )  # fmt: skip
+COMPRESSED = {*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes}
 EVEN_MM = 0.01  # planes this close to even steps are evenly spaced: offsets are often written with two decimals
 RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -178,6 +180,9 @@ def _pixels(source: RTObject, shape: tuple[int, int, int]) -> NDArray[np.float64
     try:
         stored = source.dataset.pixel_array
     except Exception as error:  # the decoders raise nearly anything on damaged pixels
+        if _is_compressed(source):
+            message = "expected pixels that are uncompressed, or run-length encoded, got another compression"
+            raise source.refusal("compressed", message, "export the dose without compression") from None
         raise source.damaged(type(error).__name__) from None
     if stored.size != np.prod(shape):
         raise source.damaged("PixelData")
@@ -185,6 +190,12 @@ def _pixels(source: RTObject, shape: tuple[int, int, int]) -> NDArray[np.float64
         message = "expected pixels of at least 0, got signed ones below, which only DoseType ERROR may have"
         raise source.refusal("signed", message)
     return stored.reshape(shape).astype(np.float64)
+
+
+def _is_compressed(source: RTObject) -> bool:
+    """Whether the pixels are written in a form that pydicom alone does not decode."""
+    syntax = source.dataset.file_meta.get("TransferSyntaxUID", "")
+    return syntax in COMPRESSED
 
 
 def _even_planes(

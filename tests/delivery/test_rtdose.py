@@ -6,11 +6,14 @@ import logging
 import warnings
 
 import numpy as np
+import pydicom
 import pytest
 from helpers.dicom_objects import FORMS, SYNTAXES, linear, positions, rtdose, rtplan, save, uid, without_part10
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.data import get_testdata_file
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless
 from scipy.spatial.distance import cdist
 from scipy.spatial.transform import Rotation
 
@@ -230,6 +233,19 @@ def test_what_is_refused(tmp_path, code, changed):
     assert caught.value.hint
     assert "SECRET" not in str(caught.value)
     assert uid("dose") not in str(caught.value)
+
+
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGLSLossless, JPEGLosslessSV1])
+def test_a_compression_that_cannot_be_decoded_is_named(tmp_path, syntax):
+    path = save(rtdose(), tmp_path / "RD")
+    dataset = pydicom.dcmread(path)
+    dataset.PixelData = encapsulate([b"\xff\x4f\xff\x51" + bytes(50)] * len(EVEN))
+    dataset["PixelData"].is_undefined_length = True
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.save_as(path)
+    with pytest.raises(InvalidInput, match="without compression") as caught:
+        read_dose(path)
+    assert caught.value.code == "rtdose.compressed"
 
 
 def test_relative_doses_are_named(tmp_path):
