@@ -4,8 +4,8 @@ Run: python -m ricenet.preprocess cohort=DIR cases=DIR brain=hdbet|hdbet2|mask|n
 One process per case (ricenet.command.processes). A case folder is named after the bytes, parameters and code version
 that decide its content: a finished one is not done again, and whatever changes is. Cases that fail stand in failed.csv.
 What is known of the cases besides (covariates.csv) and how many were left out (excluded.csv) are written with
-cases.csv. The last step is a page to look through, qc.html, also where some cases failed; the others stand in qc.csv
-then.
+cases.csv; doses.csv says what ingest did with their doses. The last step is a page to look through, qc.html, also where
+some cases failed; the others stand in qc.csv then.
 """
 
 import logging
@@ -138,6 +138,7 @@ def preprocess_cohort(
             done = [task for task in tasks if task.case.key not in failed]
             if done:
                 write_tables(output, {task.case.key: task.folder for task in done}, ended)
+                _write_doses(output, cohort, [task.case for task in done])
             if failed and not (skip_failed and done):
                 if done:
                     log.info("finished cases: %d (qc.csv); %s", len(done), _write_page(output))
@@ -171,6 +172,17 @@ def _write_page(output: Path) -> str:
         log.warning("qc.html could not be written: %s; %s", without_private_text(error), again)
         return "no qc.html"
     return f"look at every case in qc.html ({size / 1e6:.1f} MB)"
+
+
+def _write_doses(output: Path, cohort: Path, cases: list[Case]) -> None:
+    """doses.csv, of a cohort that ingest made: not in the case folders, which stay where their images do."""
+    from ricenet.cases.case_tables import write_doses
+    from ricenet.checks.delivered_doses import dose_lines, read_deliveries
+
+    deliveries, unreadable = read_deliveries(cohort, cases)
+    for finding in unreadable:
+        log.warning("%s: what was done with its doses is not known: %s", finding.case, finding.message)
+    write_doses(output, dose_lines(deliveries))
 
 
 def _write_what_is_known(

@@ -14,6 +14,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from helpers import commands
+from helpers import rt_records as rt
 from helpers.analytic_patient import (
     EVENT_FROM_POST,
     HALF_AXES_MM,
@@ -239,6 +240,27 @@ def test_a_page_that_cannot_be_written_loses_no_case(done, cohort, tmp_path):
     assert "ricenet.report qc=DIR" in result.stdout
     assert result.stdout.splitlines()[-1].endswith("no folds.json (folds=0); no qc.html")
     assert len(read_cases(output)) == 2
+
+
+def test_what_ingest_did_with_the_doses_follows_ingest_json_without_doing_a_case_again(done, own, tmp_path):
+    output = shutil.copytree(done[0], tmp_path / "cases")
+    keys = [case.key for case in read_cohort(own)]
+    rt.write_record(own, keys[0])
+    (own / keys[1]).mkdir()
+    (own / keys[1] / "ingest.json").write_text("{}")
+    result = run(own, output, "folds=0")
+    assert result.returncode == 0
+    assert "0 to do, 2 finished before" in result.stdout
+    assert "what was done with its doses is not known: ingest.json cannot be read" in result.stdout
+    (row,) = read_rows(output / "doses.csv")
+    assert (row["case_key"], rt.USED in row["used"], rt.LEFT_OUT in row["left_out"]) == (keys[0], True, True)
+    told = Page(output / "qc.html").words["pictures"]
+    assert f"Left out : {rt.LEFT_OUT}: planned 20 days after the event; {rt.UNREADABLE}: DoseUnits is RELATIVE" in told
+    for key in keys:
+        (own / key / "ingest.json").unlink()
+    assert run(own, output, "folds=0").returncode == 0
+    assert not (output / "doses.csv").exists()
+    assert "Doses used" not in (output / "qc.html").read_text()
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The tables of a cases folder beside cases.csv: qc.csv, timings.csv and failed.csv, one row per case key.
+"""The tables of a cases folder beside cases.csv: qc.csv, doses.csv, timings.csv, failed.csv; one row per case key.
 
 In: how the cases ended, and the records in their folders. Each table is replaced atomically. No path and no patient id
 stands in them: failed.csv gives the row of cohort.csv.
@@ -14,7 +14,7 @@ from ricenet.cohort.table import Case
 from ricenet.command.atomic import replacing_text
 from ricenet.command.processes import Ended
 
-FAILED = "failed.csv"
+FAILED, DOSES = "failed.csv", "doses.csv"
 
 
 def write_tables(output: Path, folders: Mapping[str, str], ended: Mapping[str, Ended]) -> None:
@@ -48,6 +48,19 @@ def write_failures(output: Path, cases: Iterable[Case], failed: Mapping[str, End
         write_csv(output / FAILED, rows)
     else:
         (output / FAILED).unlink(missing_ok=True)
+
+
+def write_doses(output: Path, rows: Mapping[str, Mapping[str, str]]) -> None:
+    """Write doses.csv: what was used of a delivery's doses, what was left out, what to know; no file without rows.
+
+    Args:
+        output: the cases folder.
+        rows: by case key, of ricenet.checks.delivered_doses.dose_lines.
+    """
+    if rows:
+        write_csv(output / DOSES, rows)
+    else:
+        (output / DOSES).unlink(missing_ok=True)
 
 
 def write_csv(path: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 from ricenet import __version__
 from ricenet.cases.case_record import CASE_FILE, CaseRecord
+from ricenet.cases.case_tables import DOSES
 from ricenet.cases.structures import structure_words
 from ricenet.cohort.covariates import excluded
 from ricenet.command.atomic import replace_file
@@ -29,6 +30,7 @@ SECTIONS = (
     ("summary", "What to look at"),
     ("left-out", "Left out"),
     ("numbers", "Numbers"),
+    ("doses", "Doses"),
     ("pictures", "Pictures"),
     ("parameters", "Parameters"),
 )
@@ -162,7 +164,9 @@ def page(cases: Path, pictures: int | None = None) -> str:
     Raises:
         InvalidInput: as qc_view.
     """
-    return render("qc.html.j2", filters={}, sections=SECTIONS, qc=qc_view(cases, pictures), version=__version__)
+    view = qc_view(cases, pictures)
+    sections = [section for section in SECTIONS if section[0] != "doses" or view["doses"]]
+    return render("qc.html.j2", filters={}, sections=sections, qc=view, version=__version__)
 
 
 def write_page(cases: Path, content: str) -> Path:
@@ -197,7 +201,9 @@ def qc_view(cases: Path, pictures: int | None) -> dict[str, Any]:
     with ThreadPoolExecutor() as pool:  # the encoder leaves the interpreter's lock
         drawn = dict(zip(requested, pool.map(lambda key: _picture(*folders[key]), requested), strict=True))
     named = {row.get("folder") for row in _read(cases / "cases.csv") or ()}
+    doses = {row.get("case_key"): row for row in _read(cases / DOSES) or ()}
     return {
+        "doses": {row.case_key: doses[row.case_key] for row in rows if row.case_key in doses},
         "columns": columns,
         "rows": [replace(row, picture=drawn.get(row.case_key)) for row in rows],
         "n_marked": sum(bool(row.reasons) for row in rows),

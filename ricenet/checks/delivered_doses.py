@@ -70,7 +70,8 @@ def check_deliveries(deliveries: Iterable[DeliveredCase], known: Iterable[Findin
         if flags:
             findings.append(Finding("dose.flagged", each.name, "; ".join(flags), CHOOSE, "warning", "rd"))
         if not others and not flags:
-            message = f"counted: {counted(each)}; nothing was left out"
+            doses = counted(each)
+            message = f"counted: {doses}; nothing was left out"
             hint = "the table of RT objects in verify.html says more"
             findings.append(Finding("dose.counted", each.name, message, hint, "info", "rd"))
     return findings

@@ -3,7 +3,7 @@ from pathlib import Path
 
 from helpers.cases_folder import write_case
 
-from ricenet.cases.case_tables import write_csv, write_failures, write_tables
+from ricenet.cases.case_tables import write_csv, write_doses, write_failures, write_tables
 from ricenet.cohort.table import Case
 from ricenet.command.processes import Ended
 
@@ -31,6 +31,14 @@ def test_failures_name_the_row_and_the_rule_and_the_file_goes_when_there_are_non
     assert "MUSTERMANN" not in (tmp_path / "failed.csv").read_text()
     write_failures(tmp_path, [case("c0", 2), case("c1", 3)], {})
     assert not (tmp_path / "failed.csv").exists()
+
+
+def test_doses_are_a_table_and_go_when_the_cohort_says_nothing_of_them(tmp_path):
+    write_doses(tmp_path, {"c1": {"used": "rd1 (PLAN, 60 Gy)", "left_out": "rd2: planned 3 days after the event"}})
+    row = {"case_key": "c1", "used": "rd1 (PLAN, 60 Gy)", "left_out": "rd2: planned 3 days after the event"}
+    assert read(tmp_path / "doses.csv") == [row]
+    write_doses(tmp_path, {})
+    assert not (tmp_path / "doses.csv").exists()
 
 
 def test_timings_of_earlier_runs_stay_as_long_as_their_case_does(tmp_path):

@@ -98,6 +98,34 @@ def test_further_channels_have_no_limit_of_similarity_but_outliers(tmp_path: Pat
     assert "flair similarity is" not in shown.text
 
 
+def test_each_case_says_which_doses_were_used_and_which_left_out(tmp_path: Path) -> None:
+    cases = write_cases_folder(tmp_path / "cases", 3)
+    none = page_of(cases)
+    assert "doses" not in none.sections
+    used = {"case_key": "c00", "used": "rd1 (PLAN, 60 Gy)", "left_out": "", "flags": ""}
+    left_out = used | {"case_key": "c01", "left_out": f"rd2: {EVIL}", "flags": "added as parts of one treatment"}
+    write_table(cases / "doses.csv", [used, left_out, used | {"case_key": "c77"}])
+    shown = page_of(cases)
+    assert "c00 rd1 (PLAN, 60 Gy) – – c01 rd1 (PLAN, 60 Gy) rd2:" in shown.words["doses"]
+    assert "c77" not in shown.text, "a case that is not of qc.csv"
+    told = shown.words["pictures"]
+    assert "Doses used: rd1 (PLAN, 60 Gy). Case c01" in told
+    assert f"Left out : rd2: {EVIL}. To know : added as parts of one treatment." in told
+    assert told.count("Doses used") == 2
+    assert EVIL not in shown.source
+    assert_asks_for_nothing(shown)
+    assert_for_everyone(shown)
+
+
+def test_a_second_planning_image_is_judged_like_the_first(tmp_path: Path) -> None:
+    turned = {"planning_2_rotation_degrees": 34.0, "planning_2_translation_mm": 8.0, "rd_2_max_gy": 14.2}
+    without = dict.fromkeys(turned, "")
+    shown = page_of(write_cases_folder(tmp_path / "cases", 3, {0: without, 1: without, 2: turned}))
+    assert order(shown)[0] == "c02"
+    assert "planning 2 rotation is 34.0 degrees, above 30.0" in shown.words["pictures"]
+    assert "rd 2 max 14.2 Gy" in shown.words["pictures"]
+
+
 def test_what_is_no_number_is_marked_and_shown(tmp_path: Path) -> None:
     cases = write_cases_folder(tmp_path / "cases", 12, {3: {"dose_max_gy": "nan"}, 7: {"dose_max_gy": ""}})
     shown = page_of(cases)
