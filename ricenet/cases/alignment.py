@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ricenet.cases.case_record import Parameter
+from ricenet.cases.planning_check import check_planning
 from ricenet.cases.structures import Structure, read_masks
 from ricenet.cohort.channels import in_order
 from ricenet.cohort.table import Case
@@ -90,7 +91,7 @@ def align(
         limits: of its dose; None: the default preset.
 
     Raises:
-        InvalidInput: an image, the dose or the brain breaks a rule.
+        InvalidInput: an image, the dose or the brain breaks a rule, or a planning image shows another organ.
     """
     seconds: dict[str, float] = {}
     with about(case.name):
@@ -100,13 +101,16 @@ def align(
             structures = read_masks(case, images)
         with timed(seconds, "register"):
             maps = _world_maps(case, images, inputs, settings)
-            if case.further_doses:
-                highest_gy = _highest_of_sum({role: images[role] for role in case.doses}, maps)
-                dose_limits.check_highest(highest_gy, case.prescription_gy, case.fractions, limits)
             roles = dict.fromkeys(each.role for each in structures.values())
             frames = {role: _frame(role, maps, images, settings) for role in roles}
         with timed(seconds, "brain"):
             head = _brain(images, maps, settings)
+            for dose, planning in case.doses.items():
+                if planning in images and inputs[planning] != inputs["post"]:
+                    check_planning(planning, head, images["post"], images[planning], maps["post"], maps[dose])
+            if case.further_doses:
+                highest_gy = _highest_of_sum({role: images[role] for role in case.doses}, maps)
+                dose_limits.check_highest(highest_gy, case.prescription_gy, case.fractions, limits)
     return Aligned(case, inputs, images, maps, head, seconds, structures, frames)
 
 

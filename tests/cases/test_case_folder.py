@@ -28,6 +28,7 @@ from helpers.analytic_patient import (
     write_patient,
     write_table,
 )  # fmt: skip
+from helpers.torso import torso
 
 from ricenet import MODALITIES
 from ricenet.cases import alignment, case_folder
@@ -181,6 +182,16 @@ def test_a_boost_planned_on_a_second_image_is_summed_on_the_grid(own):
     assert folder_name(first, input_hashes(first), SETTINGS) != folder_name(case, inputs, SETTINGS)
     with pytest.raises(InvalidInput, match=r"48.0-72.0 Gy for a prescription of 60 Gy, got 4\d"):
         prepare(first, input_hashes(first), SETTINGS)
+
+
+@pytest.mark.parametrize("role", ["planning", "planning_2"])
+def test_a_dose_planned_on_another_organ_is_refused(own, role):
+    row = write_boost(own, "p")
+    pelvis = torso("pelvis", spacing_mm=5.0)
+    save(own / row[role], pelvis.voxels, pelvis.world_from_voxel)
+    with pytest.raises(InvalidInput, match=f"dose grid and {role} image do not overlap the brain") as refused:
+        prepare(*one_case(write_table(own, [row])), SETTINGS)
+    assert refused.value.code == "dose.other_organ"
 
 
 def test_the_prescription_is_that_of_the_sum(own):
