@@ -347,7 +347,8 @@ def _convert(series: Series, folder: Path, moved_to: Stack | None) -> Path:
     target.mkdir()
     for number, path in enumerate(series.files):
         link = source / f"{number:06d}"
-        _link(link, path.resolve())
+        with quiet_pydicom():
+            _link(link, path.resolve())
         if moved_to is not None:
             _move(link, (LPS_FROM_RAS @ moved_to.world_from_voxel)[:3] @ (0, 0, number, 1))
     # No defaults file, no sidecar, no compression, no crop or rotation; merge what is one image by its geometry;

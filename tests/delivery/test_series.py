@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, EnhancedMRImageStorage, RLELossless, generate_uid
 from scipy.spatial.transform import Rotation
 
+from ricenet.delivery.rtdose import read_dose
 from ricenet.delivery.series import PatientFiles, Series, index_delivery, join_patients, read_series
 from ricenet.errors import InvalidInput, about
 from ricenet.phantoms.hospital import write_rtplan, write_series
@@ -167,6 +168,27 @@ def test_rt_objects_without_a_patient_belong_to_whom_they_share_a_study_or_frame
     }
     assert [file.instance_uid for file in delivery.patients["a"].doses] == [uid("dose 1")]
     assert (delivery.skipped, delivery.assigned) == ({}, 3)
+
+
+def test_a_boost_without_a_preamble_lies_beside_its_primary(tmp_path):
+    treatment(tmp_path)
+    boost = {"PatientID": "a", "StudyInstanceUID": uid("study 1"), "FrameOfReferenceUID": uid("frame 1")}
+    for dataset in (rtdose(name="boost", plans=("boost plan",), **boost), rtplan("boost plan", **boost)):
+        without_part10(save(dataset, tmp_path / f"boost {dataset.Modality}", "implicit"), "bare")
+    delivery = index_delivery(tmp_path)
+    assert counts(delivery.patients["a"]) == (1, 2, 2, 1)
+    assert {file.instance_uid for file in delivery.patients["a"].doses} == {uid("dose 1"), uid("boost")}
+    assert (delivery.skipped, delivery.assigned) == ({}, 0)
+
+
+def test_one_object_with_and_without_a_preamble_is_listed_twice(tmp_path):
+    """What they hold tells that they are copies, not their bytes (ricenet.delivery.courses)."""
+    treatment(tmp_path)
+    shutil.copy(tmp_path / "dose 1", tmp_path / "again")
+    without_part10(tmp_path / "again", "bare")
+    doses = index_delivery(tmp_path).patients["a"].doses
+    assert len(doses) == 2
+    assert len({read_dose(dose.path).digest for dose in doses}) == 1
 
 
 def test_a_plan_is_found_by_its_dose(tmp_path):
