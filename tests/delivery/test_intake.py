@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from helpers.dicom_objects import uid
+from helpers.dicom_objects import save, uid
+from helpers.structure_sets import Drawn, ball_lps, structure_set
 
 from ricenet import LABELS
 from ricenet.command.schemas import IngestConfig, compose
@@ -18,6 +19,7 @@ from ricenet.delivery.intake import Intake, IntakeSettings, from_dicom, from_nif
 from ricenet.delivery.label_table import LabelRow
 from ricenet.delivery.public_cohorts import Entry
 from ricenet.delivery.roles import Wording, series_key
+from ricenet.delivery.rtdose import read_dose
 from ricenet.delivery.rtobject import rt_key
 from ricenet.delivery.rtplan import read_plan
 from ricenet.delivery.series import PatientFiles, index_delivery
@@ -335,3 +337,41 @@ def test_a_patient_of_nothing_but_unreadable_doses_is_told_each(delivery, tmp_pa
     assert problem(case).code == "treatment.nothing_usable"
     assert all(key in str(problem(case)) for key in bad)
     assert set(statuses(case).values()) == {"unreadable"}
+
+
+def draw_structures(
+    files: PatientFiles, case: Intake, folder: Path, name: str, frame: str
+) -> tuple[PatientFiles, np.ndarray]:
+    """The delivery with an RTSTRUCT of a ball of 12 mm around the dose's maximum; and where that is, RAS+ mm."""
+    rd = case.volumes["rd"]
+    at = np.unravel_index(np.argmax(rd.voxels), rd.voxels.shape)
+    middle = rd.world_from_voxel[:3, :3] @ at + rd.world_from_voxel[:3, 3]
+    ball = ball_lps(12, middle * (-1, -1, 1), 1.5, float(np.floor(middle[2])) - 60)
+    dataset = structure_set([Drawn("GTV", ball, frame=None), Drawn("SECRET", ball, frame=None)], name=name)
+    dataset.ReferencedFrameOfReferenceSequence[0].FrameOfReferenceUID = frame
+    path = save(dataset, folder / f"{name}.dcm", "implicit")
+    return replace(files, structures=[*files.structures, RtFile(path, uid(name))]), middle
+
+
+def test_structures_of_the_plan_come_in_on_the_planning_image(delivered, tmp_path):
+    row, files, _ = delivered
+    settings = replace(SETTINGS, structures=tuple(CFG.structures))
+    before = take(row, files, tmp_path, settings)
+    assert before.structures == {}
+    frame = read_dose(files.doses[0].path).frame_of_reference
+    files, middle = draw_structures(files, before, tmp_path, "RS1", frame)
+    elsewhere, _ = draw_structures(files, before, tmp_path, "RS2", uid("another frame"))
+    for delivery in (files, elsewhere):
+        case = take(row, delivery, tmp_path, settings)
+        assert list(case.structures) == ["GTV"]
+        mask = case.structures["GTV"]
+        assert mask.voxels.sum() * np.prod(mask.spacing_mm) == pytest.approx(4 / 3 * np.pi * 12**3, rel=0.02)
+        index = [float((mask.voxels * axis).sum() / mask.voxels.sum()) for axis in np.indices(mask.voxels.shape)]
+        assert mask.world_from_voxel[:3, :3] @ index + mask.world_from_voxel[:3, 3] == pytest.approx(middle, abs=0.5)
+        record = case.record.structures
+        assert (record.structure_set, record.lies_in_the_frame_of) == (rt_key("RTSTRUCT", uid("RS1"), KEY), "planning")
+        assert [(one.number, one.reason) for one in record.left_out] == [(2, "no rule names it")]
+        assert "SECRET" not in case.record.as_json()
+    without = take(row, files, tmp_path, replace(SETTINGS, structures=()))
+    assert without.structures == {}
+    np.testing.assert_array_equal(without.volumes["rd"].voxels, case.volumes["rd"].voxels)
