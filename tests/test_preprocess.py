@@ -255,7 +255,7 @@ def test_what_ingest_did_with_the_doses_follows_ingest_json_without_doing_a_case
     (row,) = read_rows(output / "doses.csv")
     assert (row["case_key"], rt.USED in row["used"], rt.LEFT_OUT in row["left_out"]) == (keys[0], True, True)
     told = Page(output / "qc.html").words["pictures"]
-    assert f"Left out : {rt.LEFT_OUT}: planned 20 days after the event; {rt.UNREADABLE}: DoseUnits is RELATIVE" in told
+    assert f"Left out : {rt.LEFT_OUT}: left out by its date; {rt.UNREADABLE}: DoseUnits is RELATIVE" in told
     for key in keys:
         (own / key / "ingest.json").unlink()
     assert run(own, output, "folds=0").returncode == 0

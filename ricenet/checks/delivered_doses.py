@@ -93,18 +93,33 @@ def counted(case: DeliveredCase) -> str:
     )
 
 
-def left_out(case: DeliveredCase) -> str:
-    """The doses that do not count and the objects that could not be read, each with the reason."""
-    if case.rt_objects:
-        return "; ".join(f"{each.object}: {each.reason}" for each in case.rt_objects if _is_left_out(each))
-    rejected = [] if case.dose is None else case.dose.rejected  # a record of version 1 has no other list
-    return "; ".join(f"{each.key or f'dose {each.dose}'}: {each.reason}" for each in rejected)
+def left_out(case: DeliveredCase, *, blind: bool = False) -> str:
+    """The doses that do not count and the objects that could not be read, each with the reason.
+
+    Args:
+        case: what ingest recorded.
+        blind: for who must not know the label: say of doses after the event only that it is their date.
+    """
+    reasons = [(each.object, each.reason) for each in case.rt_objects if _is_left_out(each)]
+    if not case.rt_objects and case.dose is not None:  # a record of version 1 has no other list
+        reasons = [(each.key or f"dose {each.dose}", each.reason) for each in case.dose.rejected]
+    if blind:
+        reasons = [(name, "left out by its date" if "the event" in reason else reason) for name, reason in reasons]
+    return "; ".join(f"{name}: {reason}" for name, reason in reasons)
 
 
 def dose_lines(deliveries: Iterable[DeliveredCase]) -> dict[str, dict[str, str]]:
-    """Rows of doses.csv by case key: what was used, what was left out, what somebody should know."""
+    """Rows of doses.csv by case key: what was used, what was left out, what somebody should know.
+
+    A treatment after the event tells the label (recurrences are irradiated again), which who looks at qc.html must not
+    know.
+    """
     return {
-        each.case_key: {"used": counted(each), "left_out": left_out(each), "flags": "; ".join(each.dose.flags)}
+        each.case_key: {
+            "used": counted(each),
+            "left_out": left_out(each, blind=True),
+            "flags": "; ".join(each.dose.flags),
+        }
         for each in deliveries
         if each.problem is None and each.dose is not None
     }

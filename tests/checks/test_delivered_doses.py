@@ -85,10 +85,16 @@ def test_a_record_of_version_1_numbers_its_doses(cohort: Path) -> None:
     assert dose_lines(deliveries) == {
         old.key: {
             "used": "dose 2 (FRACTION_SESSION, 2.304 Gy, 30 times)",
-            "left_out": "dose 1: planned 20 days after the event",
+            "left_out": "dose 1: left out by its date",
             "flags": dose["flags"][0],
         }
     }
+
+
+def test_qc_does_not_hear_of_a_treatment_after_the_event_which_tells_the_label(cohort: Path) -> None:
+    deliveries, _ = read_deliveries(cohort, [case(cohort, "one", 2)])
+    (line,) = dose_lines(deliveries).values()
+    assert line["left_out"] == f"{rt.LEFT_OUT}: left out by its date; {rt.UNREADABLE}: DoseUnits is RELATIVE"
 
 
 def test_a_cohort_without_records_has_nothing_to_say_and_a_damaged_record_is_a_warning(cohort: Path) -> None:
