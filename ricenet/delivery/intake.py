@@ -209,6 +209,7 @@ class _DicomCase:
         self.treatment: Treatment | None = None
         self.chosen: dict[str, Choice] = {}
         self.structures_record: StructuresRecord | None = None
+        self.structure_flags: list[str] = []
         self.times = self._timeline(())
 
     @property
@@ -363,6 +364,8 @@ class _DicomCase:
         uids = in_frame & {plan.structure_set for plan in plans} or in_frame
         files = [file for file in self.files.structures if file.instance_uid in uids]
         if len(files) != 1:
+            if files:
+                self.structure_flags = [f"none of {len(files)} structure sets was read: no plan that counts names one"]
             return {}
         try:
             read = read_structures(files[0].path, volumes[role], self.settings.structures, frame)
@@ -372,6 +375,7 @@ class _DicomCase:
         structure_set = rt_key("RTSTRUCT", files[0].instance_uid, self.key)
         update = {"structure_set": structure_set, "lies_in_the_frame_of": role}
         self.structures_record = read.record.model_copy(update=update)
+        self.structure_flags = read.flags
         return read.masks
 
     def record(self) -> SelectionRecord:
@@ -414,7 +418,7 @@ class _DicomCase:
         return TreatmentRecord(
             used=treatment.used,
             rejected=treatment.rejected,
-            flags=[*treatment.flags, *self._planning_flags()],
+            flags=[*treatment.flags, *self._planning_flags(), *self.structure_flags],
             max_gy=round(float(treatment.volume.voxels.max()), 3),
             eqd2_alpha_beta_gy=self.settings.alpha_beta,
             lies_in_the_frame_of=first,

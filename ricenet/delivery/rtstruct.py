@@ -35,6 +35,7 @@ ROI_TYPES = (
     "CONTROL", "DOSE_MEASUREMENT",
 )  # fmt: skip
 RAS_FROM_LPS = np.array([-1.0, -1.0, 1.0])
+SAID_OUTSIDE = 0.005  # share of a structure outside its image from which it is said
 DECIMALS = 2  # of a voxel's share in a file, which its compression is grateful for
 
 
@@ -65,10 +66,17 @@ class Roi:
 
 @dataclass(frozen=True, repr=False)
 class Structures:
-    """masks: by the rules' names, shares from 0 to 1 of the image's voxels, each cut to its box; record: what of."""
+    """The structures that rules name.
+
+    Attributes:
+        masks: by the rules' names, shares from 0 to 1 of the image's voxels, each cut to its box.
+        record: what they are made of, and what was left out.
+        flags: what somebody should know: a structure that a rule names and that is not whole, or not there.
+    """
 
     masks: dict[str, Volume]
     record: StructuresRecord
+    flags: list[str]
 
 
 def check_structure_rules(rules: Sequence[StructureRuleConfig]) -> None:
@@ -132,7 +140,12 @@ def read_structures(path: Path | str, image: Volume, rules: Sequence[StructureRu
             named.setdefault(name, []).append((roi, filled))
     masks = {name: join_masks([filled.mask for _, filled in parts]) for name, parts in sorted(named.items())}
     records = [_record(name, parts, masks[name]) for name, parts in sorted(named.items())]
-    return Structures(masks, StructuresRecord(used=records, left_out=left_out))
+    flags = [f"structure {one.number} ({one.name}) was left out: {one.reason}" for one in left_out if one.name]
+    for name, parts in sorted(named.items()):
+        outside = max(filled.share_outside for _, filled in parts)
+        if outside > SAID_OUTSIDE:
+            flags.append(f"structure {name}: {outside:.0%} of it lies outside its image")
+    return Structures(masks, StructuresRecord(used=records, left_out=left_out), flags)
 
 
 def _fill(roi: Roi, image: Volume, middles: Points, frame: str) -> tuple[str, Filled | None]:
@@ -161,7 +174,7 @@ def _record(name: str, parts: Sequence[tuple[Roi, Filled]], mask: Volume) -> Str
             f"{len(parts)} structures have this name and were joined; a rule of its own tells one from another"
         )
     outside = max(filled.share_outside for _, filled in parts)
-    if outside > 0.005:
+    if outside > SAID_OUTSIDE:
         notes.append(f"{outside:.0%} of it lies outside the image")
     opened = sum(roi.open_contours for roi, _ in parts)
     if opened:

@@ -372,6 +372,10 @@ def test_structures_of_the_plan_come_in_on_the_planning_image(delivered, tmp_pat
         assert (record.structure_set, record.lies_in_the_frame_of) == (rt_key("RTSTRUCT", uid("RS1"), KEY), "planning")
         assert [(one.number, one.reason) for one in record.left_out] == [(2, "no rule names it")]
         assert "SECRET" not in case.record.as_json()
+    several, _ = draw_structures(files, before, tmp_path, "RS3", frame)
+    ambiguous = take(row, several, tmp_path, settings)
+    assert ambiguous.structures == {}
+    assert "none of 2 structure sets was read: no plan that counts names one" in ambiguous.record.dose.flags
     without = take(row, files, tmp_path, replace(SETTINGS, structures=()))
     assert without.structures == {}
     np.testing.assert_array_equal(without.volumes["rd"].voxels, case.volumes["rd"].voxels)

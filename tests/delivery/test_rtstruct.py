@@ -122,6 +122,7 @@ def test_what_no_rule_names_is_counted_and_its_name_stays_out(tmp_path):
     (left_out,) = structures.record.left_out
     assert (left_out.number, left_out.name, left_out.type) == (2, "", "ORGAN")
     assert left_out.reason == "no rule names it"
+    assert structures.flags == []
     assert "SECRET" not in structures.record.as_json()
     assert "SECRET" not in repr(read_rois(tmp_path / "rs.dcm"))
 
@@ -143,6 +144,7 @@ def test_a_structure_that_cannot_be_used_is_left_out_with_the_reason(tmp_path, d
     assert list(structures.masks) == ["PTV"]
     (left_out,) = structures.record.left_out
     assert (left_out.name, left_out.reason) == ("GTV", reason)
+    assert structures.flags == [f"structure 1 (GTV) was left out: {reason}"]
 
 
 def test_a_structure_without_a_frame_has_that_of_the_set(tmp_path):
@@ -185,7 +187,9 @@ def test_two_structures_of_one_name_are_joined_and_said(tmp_path):
 
 
 def test_a_structure_that_leaves_the_image_says_how_much_of_it(tmp_path):
-    (record,) = read(tmp_path, Drawn("GTV", ball_lps(12, (-60.0, 0, 0)))).record.used
+    structures = read(tmp_path, Drawn("GTV", ball_lps(12, (-60.0, 0, 0))))
+    (record,) = structures.record.used
+    assert structures.flags == ["structure GTV: 53% of it lies outside its image"]
     assert record.ml == pytest.approx(BALL_ML, rel=0.01)
     assert record.notes == ["53% of it lies outside the image"]  # which ends half a voxel before its centre
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from skimage.measure import marching_cubes
+from skimage.measure import marching_cubes, points_in_poly
 
 from ricenet.errors import InvalidInput
 from ricenet.images.contours import coverage, fill_contours
@@ -119,6 +119,19 @@ def test_coverage_is_the_area_of_the_polygon_not_a_count_of_centres():
         if (np.diff([*angles, angles[0] + 2 * np.pi]) > np.pi).any():
             continue  # it does not surround its middle
         assert coverage([star], (31, 30)).sum() == pytest.approx(shoelace(star), rel=0.003)
+
+
+def test_polygons_that_cut_themselves_and_each_other_are_even_and_odd_as_in_scikit_image():
+    generator = np.random.default_rng(1)
+    parts = (np.arange(10) + 0.5) / 10 - 0.5  # a hundred points in each pixel
+    for _ in range(20):
+        polygons = [generator.uniform(0, 15, (generator.integers(3, 9), 2)) for _ in range(3)]
+        x, y, u, v = np.meshgrid(np.arange(16), np.arange(16), parts, parts, indexing="ij")
+        points = np.stack([x + u, y + v], axis=-1).reshape(-1, 2)
+        inside = np.logical_xor.reduce([points_in_poly(points, polygon) for polygon in polygons])
+        truth = inside.reshape(16, 16, 100).mean(-1)
+        assert abs(coverage(polygons, (16, 16)) - truth).max() < 0.12
+        assert coverage(polygons, (16, 16)).sum() == pytest.approx(truth.sum(), rel=0.02)
 
 
 def test_coverage_of_a_rectangle_is_exact_in_every_pixel():
