@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from helpers import finding_codes
 
 from ricenet.__main__ import STAGES
+from ricenet.delivery import course_choice, courses, rtplan
+from ricenet.delivery.headers import FIRST_YEAR
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -131,6 +134,10 @@ def resolves(parts: list[str]) -> bool:
         ("prediction", "series fit equally"),
         ("your_cohort", "series fit equally"),
         ("your_cohort", "cases were refused; the rest are in the cohort."),
+        ("your_cohort", "not named in doses"),
+        ("your_cohort", "named in exclude_doses"),
+        ("your_cohort", "belongs to none of the plans named in plans"),
+        ("your_cohort", "holds no dose but zeros"),
         ("privacy", "RICENET_TRACEBACK=1 shows the rest"),
         ("slurm", "an epoch is the median of"),
     ],
@@ -138,6 +145,33 @@ def resolves(parts: list[str]) -> bool:
 def test_messages_are_quoted_as_they_are(page: str, words: str) -> None:
     assert words in " ".join((ROOT / "docs" / f"{page}.md").read_text().split())
     assert any(words in path.read_text() for path in (ROOT / "ricenet").rglob("*.py"))
+
+
+def test_what_is_done_with_doses_has_the_numbers_and_codes_of_the_code() -> None:
+    text = " ".join((ROOT / "docs" / "your_cohort.md").read_text().split())
+    section = text.partition("### What is done with your doses")[2].partition("### Limits of the dose")[0]
+    low, high = course_choice.MAXIMUM_OVER_PRESCRIPTION
+    for words in (
+        f"at most {course_choice.MAX_DAYS_APART} days apart",
+        f"{course_choice.MIN_BOOST_GY:g} Gy or more and at most {course_choice.MAX_BOOST_SHARE:.0%} of the primary",
+        f"differ by at most {course_choice.MAX_FRACTION_DOSE_RATIO - 1:.0%}",
+        f"at most {course_choice.MAX_SEQUENCE_GY:g} Gy",
+        f"prescription within {course_choice.SAME_PRESCRIPTION:.0%}",
+        f"{low:g} to {high:g} times",
+        f"({courses.SAME_MM:g} mm, {courses.SAME_GY:g} Gy)",
+        f"to {courses.SAME_SUM:.0%} of the maximum",
+        f"within {rtplan.CONFIRMED_SHARE:.0%} of it",
+        f"before {FIRST_YEAR}",
+        ", ".join(sorted(rtplan.CHECKS, key=rtplan.CHECKS.index)[:2]),
+    ):
+        assert words in section, words
+    assert [name for name in courses.READ if name not in section] == []
+    known = {entry.code for entry in finding_codes.entries()}
+    named = set(re.findall(r"`((?:treatment|dose|rtdose|role)\.\w+)`", section))
+    assert named
+    assert named <= known
+    config = yaml.safe_load((ROOT / "conf" / "predict.yaml").read_text())
+    assert {"doses", "plans", "exclude_doses", "fractions", "prescription_gy", "radiotherapy_start"} <= set(config)
 
 
 def test_the_layout_has_one_line_for_each_package() -> None:
