@@ -162,9 +162,12 @@ def _date(name: str, text: str | None) -> date | None:
         ) from None
 
 
-def _load(cfg: PredictConfig, model: "Model", limits: "DoseLimits") -> "tuple[Ensemble, PredictionSettings]":
+def _load(
+    cfg: PredictConfig, model: "Model", limits: "DoseLimits | None" = None
+) -> "tuple[Ensemble, PredictionSettings]":
     import torch
 
+    from ricenet.images.dose_limits import preset
     from ricenet.occlusion.engines import find_device
     from ricenet.prediction.ensemble import OcclusionSettings, PredictionSettings, load_ensemble, preprocessing_settings
 
@@ -176,7 +179,7 @@ def _load(cfg: PredictConfig, model: "Model", limits: "DoseLimits") -> "tuple[En
     occlusion_settings = OcclusionSettings(
         cfg.cube_mm, cfg.stride_mm, cfg.refine_mm, cfg.precision, cfg.batch_size, cfg.memory_gb, cfg.dicom
     )
-    settings = PredictionSettings(preprocessing, occlusion_settings if cfg.occlusion else None, limits)
+    settings = PredictionSettings(preprocessing, occlusion_settings if cfg.occlusion else None, limits or preset())
     return load_ensemble(model, device), settings
 
 
