@@ -105,11 +105,12 @@ def describe_rt_objects(
         key: of the pseudonyms.
     """
     frames = _Frames(times.frames)
-    reasons = {} if patient is None else {patient.doses[row.dose].sop_instance: row.reason for row in patient.rejected}
+    rejected = {} if patient is None else {row.dose: row.reason for row in patient.rejected}
     records = []
-    for dose in objects.doses:
-        record = _dose(dose, frames, key)
-        records.append(record.model_copy(update=_decision(dose.sop_instance, reasons, counted)))
+    # Numbered as courses.number_objects does: one UID may be there twice, and then one of the files is the copy.
+    for number, dose in enumerate(sorted(objects.doses, key=lambda dose: dose.sop_instance), start=1):
+        record, why = _dose(dose, frames, key), {dose.sop_instance: rejected.get(number, "")}
+        records.append(record.model_copy(update=_decision(dose.sop_instance, why, counted)))
     for plan in objects.plans:
         why = {} if plan.sop_instance in counted else {plan.sop_instance: _why_not(plan, objects.doses, counted)}
         record = _plan(plan, frames, times, key)
