@@ -20,13 +20,12 @@ KEY, DRAWS, EXACT_GY = b"k" * 32, 2000, 1e-2
 def take(drawn: Drawn, files: PatientFiles) -> Treatment:
     """What ingest does with the doses, without converting images; every object is described, whatever happens."""
     objects = read_rt_objects(files, doses=True)
-    dates = {series.frame_of_reference: [series.date] for series in files.series}
-    context = CaseContext(event=drawn.event, image_dates=dates, key=KEY, **drawn.table)
+    context = CaseContext(event=drawn.event, image_dates=drawn.images, key=KEY, **drawn.table)
     patient = number_objects(objects.doses, objects.plans, context)
     try:
         return sum_treatment(patient, None)
     finally:
-        times = Timeline(None, drawn.event, None, None, 3, frozenset(dates))
+        times = Timeline(None, drawn.event, None, None, 3, frozenset(drawn.images))
         records = describe_rt_objects(objects, files, patient, {}, times, KEY)
         keys = {rt_key("RTDOSE", file.instance_uid, KEY) for file in files.doses}
         assert {record.object for record in records if record.kind == "RTDOSE"} == keys

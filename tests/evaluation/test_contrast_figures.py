@@ -16,6 +16,7 @@ def markers(axes) -> list[tuple[float, float, bool]]:
     return [(float(p.get_xdata()[0]), float(p.get_ydata()[0]), p.get_markerfacecolor() != "white") for p in points]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", MAKERS)
 def test_every_text_is_whole_and_none_covers_another(make):
     for draw in (contrast_figures.differences, contrast_figures.confusion_matrices):
@@ -111,6 +112,7 @@ def test_counts_are_read_on_the_darkest_cell():
     assert all(text.get_color() == "black" for axes in figure.axes for text in axes.texts)
 
 
+@pytest.mark.slow
 def test_same_figure_same_bytes(tmp_path):
     given = half_summary()
     for draw in (contrast_figures.differences, contrast_figures.confusion_matrices):

@@ -111,6 +111,7 @@ def test_each_set_has_its_score_folds_and_losses(tmp_path: Path) -> None:
     assert len({ax.get_ylim() for ax in lowers}) == len({ax.get_ylim() for ax in uppers}) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [["rd"], ["rd", "event-shuffled_labels"], [*PAPER, "rd_post_event-shuffled_labels"]])
 def test_every_label_is_whole_and_none_covers_another(tmp_path: Path, rows: list[str]) -> None:
     write_grid(tmp_path, rows)

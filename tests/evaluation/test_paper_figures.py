@@ -47,6 +47,7 @@ def half_summary() -> SummaryRecord:
     return summary({"rd": found(0.7), "rd_post_event": found(0.8, folds=3)}, {"dose_volume": found(0.6)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [full_summary, half_summary, smallest_summary])
 def test_every_label_is_whole_and_none_covers_another(make):
     figure = paper_figures.results(make())
@@ -157,6 +158,7 @@ def test_patients_labels_are_whole(cases, name):
         assert figure.bbox.y0 <= box.y0 <= box.y1 <= figure.bbox.y1, text
 
 
+@pytest.mark.slow
 def test_same_figure_same_bytes_without_a_date(cases, tmp_path):
     folder, case = cases
     figure_of = {

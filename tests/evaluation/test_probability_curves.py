@@ -22,6 +22,7 @@ def panels(figure) -> dict[str, object]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.parametrize("draw", FIGURES)
 def test_every_text_is_whole_and_none_covers_another(make, draw):
@@ -112,6 +113,7 @@ def test_decision_curve_of_what_there_is():
     ]
 
 
+@pytest.mark.slow
 def test_same_figure_same_bytes(tmp_path):
     given = summaries.summary(sets={"rd": found(1)})
     for draw in FIGURES:

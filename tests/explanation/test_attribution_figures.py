@@ -48,6 +48,7 @@ def column(figure, name: str):
     return [axes for axes in figure.axes if axes.get_title() == name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("names", "cases", "whole"),
     [
@@ -167,6 +168,7 @@ def test_curves_are_the_means_of_the_cases():
     assert attribution_figures.draw_curves(sets_of("post", whole=False)) is None
 
 
+@pytest.mark.slow
 def test_same_figure_same_bytes(tmp_path):
     sets = sets_of("rd_event")
     for name in ("one", "two"):

@@ -68,6 +68,7 @@ def crosshair_mm(axes) -> np.ndarray | None:
     return np.array([(across[0][1][0] + across[1][0][0]) / 2, (up[0][1][1] + up[1][0][1]) / 2])
 
 
+@pytest.mark.slow
 def test_every_text_is_whole_and_none_covers_another():
     for figure in (
         map_figures.draw_case(scene(), blocks(), "Case c1: recurrence, predicted rice (0.81)"),

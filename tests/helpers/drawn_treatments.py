@@ -15,7 +15,6 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 from pydicom import Dataset
-from pydicom.uid import CTImageStorage, MRImageStorage
 
 from helpers.dicom_objects import FORMS, rtdose, rtplan, save, uid, without_part10
 
@@ -42,6 +41,7 @@ class Drawn:
         patient_id: under which all his files lie.
         truth: frame (name) -> dose in Gy at (..., 3) RAS+ mm of everything delivered before the event.
         table: what the label table says: fractions, prescription_gy, both or neither.
+        images: frame of reference -> days of the images in it, which are not written.
         event: date of the event, None where nobody says.
         kinds: how it was delivered, and what lies beside it.
     """
@@ -49,6 +49,7 @@ class Drawn:
     patient_id: str
     truth: dict[str, Dose] = field(default_factory=dict)
     table: dict[str, float] = field(default_factory=dict)
+    images: dict[str, list[date]] = field(default_factory=dict)
     event: date | None = EVENT
     kinds: list[str] = field(default_factory=list)
 
@@ -76,8 +77,8 @@ class _Patient:
 
     def draw(self) -> Drawn:
         for frame, day in (("post MR", START - timedelta(20)), ("event MR", EVENT)):
-            self.image(frame, day, MRImageStorage)
-        self.image("CT", START - timedelta(7), CTImageStorage)
+            self.image(frame, day)
+        self.image("CT", START - timedelta(7))
         schedules = (
             WITH_BOOST[self.rng.integers(len(WITH_BOOST))]
             if self.chance(0.4)
@@ -86,7 +87,7 @@ class _Patient:
         frames = ["CT", "CT"]
         if len(schedules) == 2 and self.chance(0.3):
             frames[1] = "second CT"
-            self.image("second CT", START + timedelta(20), CTImageStorage)
+            self.image("second CT", START + timedelta(20))
         doses = [self.field(gy) for gy, _ in schedules]
         self.deliver(schedules, frames, doses)
         for frame in set(frames[: len(schedules)]):
@@ -168,7 +169,7 @@ class _Patient:
             again_gy, again_fractions = SECOND[self.rng.integers(len(SECOND))]
             frame = str(self.rng.choice(["CT", "third CT"]))
             if frame == "third CT" and self.chance(0.8):
-                self.image(frame, EVENT + timedelta(20), CTImageStorage)
+                self.image(frame, EVENT + timedelta(20))
             if self.chance(0.9):
                 self.plan(kind, again_gy, again_fractions, EVENT + timedelta(int(self.rng.integers(0, 60))))
             self.dose(name, self.field(again_gy), frame, plans=plan, referenced=self.chance(0.9))
@@ -230,17 +231,8 @@ class _Patient:
             del dataset.ReferencedRTPlanSequence
         return self.write(dataset)
 
-    def image(self, frame: str, day: date, sop_class: str) -> None:
-        image = Dataset()
-        image.SOPClassUID, image.SOPInstanceUID = sop_class, uid(self.name(f"image of {frame}"))
-        image.StudyInstanceUID = uid(self.name(f"study of {frame}"))
-        image.SeriesInstanceUID = uid(self.name(f"series of {frame}"))
-        image.FrameOfReferenceUID, image.SeriesDate = uid(self.name(frame)), day.strftime("%Y%m%d")
-        image.Rows = image.Columns = 2
-        image.BitsAllocated, image.BitsStored, image.HighBit = 16, 16, 15
-        image.SamplesPerPixel, image.PixelRepresentation, image.PhotometricInterpretation = 1, 0, "MONOCHROME2"
-        image.PixelData = bytes(8)
-        self.write(image)
+    def image(self, frame: str, day: date) -> None:
+        self.drawn.images.setdefault(uid(self.name(frame)), []).append(day)
 
     def write(self, dataset: Dataset) -> Path:
         self.files += 1
