@@ -56,8 +56,10 @@ def usage(stage: str, purpose: str) -> str:
 def _group(name: str, sign: str, default: str) -> str:
     """The choices of a group, the default marked and followed by its keys."""
     lines = [f"  {'+' if sign == '/' else ''}{name}="]
-    for path in sorted((CONF_DIR / name).glob("*.yaml")):
-        lines.append(f"  {'*' if path.stem == default else ' '} {path.stem:<18}{_purpose(path)}")
+    files = sorted((CONF_DIR / name).glob("*.yaml"))
+    width = max(18, *(len(path.stem) + 2 for path in files))
+    for path in files:
+        lines.append(f"  {'*' if path.stem == default else ' '} {path.stem:<{width}}{_purpose(path)}")
         if path.stem == default:
             lines.append(_indented(HEADER.sub("", path.read_text(), count=1), 8))
     return "\n".join(lines) + "\n"

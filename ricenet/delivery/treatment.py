@@ -21,7 +21,7 @@ from ricenet.delivery.ingest_record import RejectedDose, UsedDose
 from ricenet.delivery.rtdose import DoseGrid
 from ricenet.delivery.rtplan import RtPlan
 from ricenet.errors import InvalidInput
-from ricenet.images.dose_limits import DoseLimits, check_dose, dose_warnings, without_noise
+from ricenet.images.dose_limits import DoseLimits, check_highest, dose_warnings, nearest_sum, without_noise
 from ricenet.images.dose_sum import add, eqd2
 from ricenet.images.volume import Volume
 
@@ -120,14 +120,12 @@ def sum_treatment(patient: PatientDoses, alpha_beta: float | None, limits: DoseL
     totals = [add([(dose.volume, course.factors[n] * share) for n, dose in course.doses.items()]) for course in courses]
     physical_gy = _prescribed(patient, courses, share)
     parts = _parts(courses, totals)
-    if len(parts) == 1:
-        with _named(patient, courses):
-            parts = [replace(parts[0], volume=check_dose(parts[0].volume, physical_gy, fractions, limits))]
-    else:  # their maxima may lie in different places: the sum is checked where it is made, on the post-OP MRI's grid
-        with _named(patient, courses):
-            parts = [replace(part, volume=without_noise(part.volume)) for part in parts]
-    highest_gy = float(parts[0].volume.voxels.max())
-    unusual = dose_warnings(highest_gy, physical_gy, fractions, limits) if len(parts) == 1 else []
+    with _named(patient, courses):
+        parts = [replace(part, volume=without_noise(part.volume)) for part in parts]
+        # Maxima in several frames may lie in different places: the sum is checked once more on the post-OP MRI's grid.
+        highest_gy = nearest_sum([float(part.volume.voxels.max()) for part in parts], physical_gy)
+        check_highest(highest_gy, physical_gy, fractions, limits)
+    unusual = dose_warnings(highest_gy, physical_gy, fractions, limits)
     prescribed = physical_gy
     if alpha_beta is not None:
         of_course = [_fractions(patient, courses, course, share) for course in courses]

@@ -221,6 +221,13 @@ def test_a_boost_on_another_image_is_a_part_of_its_own(treat):
     assert_refused("treatment.ambiguous", "nothing says which", treat, doses)
 
 
+def test_parts_in_two_frames_whose_sum_cannot_be_the_prescription_are_refused(treat):
+    plans = [rtplan(targets_gy=(45,)), rtplan("boost", groups={1: (8, (1,))}, targets_gy=(15,))]
+    for primary, got in ((0.5, "48.0-72.0 Gy for a prescription of 60 Gy, got 44."), (1.3, "got 77.")):
+        doses = [rtdose(share(0.25), name="b", plans=("boost",), frame="another CT"), rtdose(share(primary))]
+        assert_refused("dose.not_as_prescribed", got, treat, doses, plans)
+
+
 def test_a_plan_on_a_phantom_does_no_harm(treat):
     other = rtdose(share(1.01), name="b", plans=("qa",), frame="phantom")
     plans = [rtplan(), rtplan("qa", approval="UNAPPROVED")]
