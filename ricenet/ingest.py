@@ -30,8 +30,9 @@ from ricenet.delivery.label_table import LabelRow, deal_test, further_patient_id
 from ricenet.errors import Incomplete, InvalidInput, WrongUsage
 
 if TYPE_CHECKING:
+    from ricenet.delivery.dicom_case import IntakeSettings
     from ricenet.delivery.ingest_record import CaseIngestRecord, UnlabelledRtRecord, UnusedRecord
-    from ricenet.delivery.intake import Intake, IntakeSettings
+    from ricenet.delivery.intake import Intake
     from ricenet.delivery.public_cohorts import Entry
     from ricenet.delivery.series import PatientFiles
 
@@ -92,7 +93,7 @@ class Task:
 @stage("ingest", IngestConfig, private=True)
 def main(cfg: IngestConfig) -> None:
     """Turn the config into arguments."""
-    from ricenet.delivery.intake import intake_settings
+    from ricenet.delivery.dicom_case import intake_settings
 
     if cfg.source.layout not in LAYOUTS:
         raise WrongUsage(f"source.layout should be {' | '.join(LAYOUTS)}, got {cfg.source.layout!r}")

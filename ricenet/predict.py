@@ -24,7 +24,7 @@ from ricenet.errors import Incomplete, InvalidInput, WrongUsage
 
 if TYPE_CHECKING:
     from ricenet.cohort.table import Case
-    from ricenet.delivery.intake import IntakeSettings
+    from ricenet.delivery.dicom_case import IntakeSettings
     from ricenet.images.dose_limits import DoseLimits
     from ricenet.prediction.ensemble import Ensemble, PredictionSettings
     from ricenet.prediction.model_folder import Model

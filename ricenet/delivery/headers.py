@@ -23,8 +23,8 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import data_element_generator, read_partial
 from pydicom.tag import BaseTag, Tag
 
-from ricenet.delivery.slice_stack import Plane
 from ricenet.errors import InvalidInput
+from ricenet.images.slice_stack import Plane
 
 KINDS = {
     uid.MRImageStorage: "MR",

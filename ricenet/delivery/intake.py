@@ -1,110 +1,30 @@
-"""Take one case out of a delivery: label row, series, doses and plans in; volumes and a record of every choice out.
+"""Take one case out of a delivery: its label row and its files in; volumes, columns of cohort.csv and a record out."""
 
-The record (ricenet.delivery.ingest_record) says what was chosen, summed and rejected and why.
-"""
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date
 from pathlib import Path
 
 import numpy as np
 
 from ricenet.cohort.pseudonyms import pseudonym
 from ricenet.command.atomic import file_hash
-from ricenet.command.schemas import IntakeConfig, RuleConfig, StructureRuleConfig
-from ricenet.delivery.courses import CHOOSE, CaseContext, PatientDoses, number_objects
+from ricenet.delivery.dicom_case import DicomCase, IntakeSettings
 from ricenet.delivery.ingest_record import (
     CaseColumns,
     ImageRecord,
     SelectionRecord,
-    SeriesRecord,
-    StructuresRecord,
-    TreatmentRecord,
 )
 from ricenet.delivery.label_table import LabelRow
 from ricenet.delivery.public_cohorts import Entry
-from ricenet.delivery.roles import (
-    Choice,
-    Timeline,
-    Wording,
-    check_pattern,
-    check_rules,
-    choose,
-    has_contrast,
-    series_key,
-)
 from ricenet.delivery.rt_objects import (
     RtObjects,
-    Unreadable,
-    describe_rt_objects,
     no_dose_problem,
-    planning_series,
-    read_rt_objects,
 )
-from ricenet.delivery.rtobject import rt_key
-from ricenet.delivery.rtstruct import check_structure_rules, read_structures
 from ricenet.delivery.series import PatientFiles, Series, read_series
-from ricenet.delivery.treatment import Treatment, sum_treatment
-from ricenet.errors import InvalidInput, WrongUsage, about
-from ricenet.images.dose_limits import DoseLimits, check_dose, limits_from, preset
+from ricenet.delivery.treatment import Treatment
+from ricenet.errors import InvalidInput, about
+from ricenet.images.dose_limits import check_dose
 from ricenet.images.volume import Volume, read_volume, write_volume
-
-DOSE_TYPES = ("PHYSICAL", "EFFECTIVE")
-
-
-@dataclass(frozen=True)
-class IntakeSettings:
-    """What decides the content of a case: the keys of conf/ingest.yaml.
-
-    Attributes:
-        rules: of the series' roles.
-        wording: how descriptions are read.
-        event_tolerance_days: around the event's date.
-        dose: whether a case must have one.
-        alpha_beta: Gy, of EQD2; None: physical dose.
-        dose_limits: of a treatment's physical dose.
-        structures: which structures of the plan's RTSTRUCT become masks, and under which names.
-        dose_type: PHYSICAL or EFFECTIVE: which dose of an ion plan counts that has both.
-    """
-
-    rules: tuple[RuleConfig, ...]
-    wording: Wording
-    event_tolerance_days: int
-    dose: bool
-    alpha_beta: float | None
-    dose_limits: DoseLimits = field(default_factory=preset)
-    structures: tuple[StructureRuleConfig, ...] = ()
-    dose_type: str = "PHYSICAL"
-
-
-def intake_settings(cfg: IntakeConfig, dose: bool) -> IntakeSettings:
-    """Turn the config into arguments.
-
-    Args:
-        dose: whether a case must have one.
-
-    Raises:
-        WrongUsage: a rule, a pattern or a limit is invalid.
-    """
-    check_rules(cfg.rules)
-    check_structure_rules(cfg.structures)
-    for name in ("contrast_in_description", "never"):
-        check_pattern(name, getattr(cfg, name))
-    wording = Wording(cfg.contrast_in_description, cfg.never)
-    limits = limits_from(cfg.dose_limits)
-    if cfg.dose_type not in DOSE_TYPES:
-        raise WrongUsage(f"dose_type: expected {' | '.join(DOSE_TYPES)}, got {cfg.dose_type!r}")
-    return IntakeSettings(
-        tuple(cfg.rules),
-        wording,
-        cfg.event_tolerance_days,
-        dose,
-        cfg.alpha_beta,
-        limits,
-        tuple(cfg.structures),
-        cfg.dose_type,
-    )
 
 
 @dataclass(frozen=True)
@@ -171,7 +91,7 @@ def from_dicom(
         key: of the pseudonyms.
         scratch: folder for temporary files; must exist.
     """
-    case = _DicomCase(label, files, settings, key)
+    case = DicomCase(label, files, settings, key)
     try:
         with about(subject):
             case.choose()
@@ -195,265 +115,6 @@ def from_dicom(
     return Intake(volumes, columns, case.record(), structures=structures)
 
 
-class _DicomCase:
-    """What was decided of one case so far; where it is refused, `record` tells that much.
-
-    The event's date decides which doses count, their plans when radiotherapy began, and that which MRI is the event:
-    where the label table gives no date of the event, it is looked for first, and the doses are chosen with its date.
-    """
-
-    def __init__(self, label: LabelRow, files: PatientFiles, settings: IntakeSettings, key: bytes) -> None:
-        self.label, self.files, self.settings, self.key = label, files, settings, key
-        self.objects = RtObjects()
-        self.patient: PatientDoses | None = None
-        self.treatment: Treatment | None = None
-        self.chosen: dict[str, Choice] = {}
-        self.structures_record: StructuresRecord | None = None
-        self.structure_flags: list[str] = []
-        self.times = self._timeline(())
-
-    @property
-    def dose_roles(self) -> list[str]:
-        """rd, rd_2, ... in the order of the treatment's parts."""
-        parts = [] if self.treatment is None else self.treatment.parts
-        return [f"rd{_suffix(number)}" for number in range(len(parts))]
-
-    def choose(self) -> None:
-        """Read the RT objects, choose the treatment and the images.
-
-        Raises:
-            InvalidInput: something is missing or ambiguous.
-        """
-        self.objects = read_rt_objects(self.files, doses=self.settings.dose)
-        self.times = self._timeline(self._planned())
-        event = self.label.event_date or self._event_of_the_rules()
-        self._choose_by(event)
-        taken = self.chosen["event"].series.date
-        if self.label.event_date is None and taken is not None and taken != event:
-            self._choose_by(taken)
-
-    def _choose_by(self, event: date | None) -> None:
-        if self.settings.dose:
-            problem = no_dose_problem(self.objects, self.files.doses, self.key)
-            if problem is not None:
-                raise problem
-            self.patient = number_objects(self.objects.doses, self.objects.plans, self._context(event))
-            self.treatment = sum_treatment(self.patient, self.settings.alpha_beta, self.settings.dose_limits)
-            self.times = self._timeline(self._counted_dates(self.treatment))
-        self.chosen = self._images()
-
-    def _context(self, event: date | None) -> CaseContext:
-        label = self.label
-        image_dates: dict[str, list[date]] = {series.frame_of_reference: [] for series in self.files.series}
-        for series in self.files.series:
-            if series.date is not None:
-                image_dates[series.frame_of_reference].append(series.date)
-        return CaseContext(
-            fractions=label.fractions,
-            prescription_gy=label.prescription_gy,
-            delivered_fractions=label.delivered_fractions,
-            event=event,
-            radiotherapy_start=label.radiotherapy_start,
-            image_dates=image_dates,
-            doses=label.doses,
-            plans=label.plans,
-            exclude_doses=label.exclude_doses,
-            eqd2=self.settings.alpha_beta is not None,
-            dose_type=self.settings.dose_type,
-            key=self.key,
-        )
-
-    def _planned(self) -> list[date]:
-        """The dates of plans that may have been delivered before the event."""
-        event = self.label.event_date
-        days = [plan.date for plan in self.objects.plans if plan.may_be_delivered and plan.date is not None]
-        return [day for day in days if event is None or day < event]
-
-    def _counted_dates(self, treatment: Treatment) -> list[date]:
-        """The dates of the plans that count, else of the images that their doses were planned on."""
-        planned = [plan.date for plan in self.objects.plans if plan.sop_instance in treatment.plans and plan.date]
-        frames = {part.frame_of_reference for part in treatment.parts}
-        imaged = [series.date for series in self.files.series if series.frame_of_reference in frames and series.date]
-        return self._plausible(planned) or imaged
-
-    def _plausible(self, days: Sequence[date]) -> list[date]:
-        """Without dates before every image: anonymisers leave them, and nobody is irradiated without an image."""
-        first = min((series.date for series in self.files.series if series.date is not None), default=None)
-        return [day for day in days if first is None or day >= first]
-
-    def _timeline(self, planned: Sequence[date]) -> Timeline:
-        """Radiotherapy begins, for want of a better date, when it was planned."""
-        label, series = self.label, self.files.series
-        first = min((each.date for each in series if each.date is not None), default=None)
-        start = label.radiotherapy_start or min(self._plausible(planned), default=None)
-        frames = frozenset(each.frame_of_reference for each in series)
-        return Timeline(label.post_date, label.event_date, start, first, self.settings.event_tolerance_days, frames)
-
-    def _event_of_the_rules(self) -> date | None:
-        """The date of the event MRI where the rules find one without the dose; None where they do not."""
-        try:
-            return self._pick("event", None).series.date
-        except InvalidInput:  # what it is, is said when the images are chosen
-            return None
-
-    def _pick(self, role: str, frame: str | None, named: str | None = None) -> Choice:
-        return choose(
-            role,
-            self.files.series,
-            self.settings.rules,
-            self.times,
-            frame=frame,
-            wording=self.settings.wording,
-            key=self.key,
-            named=self.label.choice.get(role, "") if named is None else named,
-            planned_on=() if self.treatment is None else planning_series(self.objects, self.treatment.plans),
-        )
-
-    def _images(self) -> dict[str, Choice]:
-        """The series of post and event, and of each planning image whose dose does not lie in the post-OP MRI's frame.
-
-        Raises:
-            InvalidInput: a role is missing or ambiguous, or the chain of frames is broken.
-        """
-        frame = None if self.treatment is None else self.treatment.frame_of_reference
-        chosen = {role: self._pick(role, frame) for role in ("post", "event")}
-        post = chosen["post"].series
-        if post.uid == chosen["event"].series.uid:
-            raise InvalidInput(
-                "post and event are the same series",
-                "correct event_date, post_date or radiotherapy_start",
-                code="role.same_series",
-            )
-        parts = [] if self.treatment is None else self.treatment.parts
-        for number, part in enumerate(parts):
-            if part.frame_of_reference != post.frame_of_reference:
-                chosen[f"planning{_suffix(number)}"] = self._planning(part.frame_of_reference, sole=len(parts) == 1)
-        return chosen
-
-    def _planning(self, frame: str, sole: bool) -> Choice:
-        """The image in the frame of a dose; of several frames, the one that planning_series names is its own's."""
-        in_frame = [series for series in self.files.series if series.frame_of_reference == frame]
-        if not in_frame:
-            raise InvalidInput(
-                "no image of the delivery lies in the dose's frame of reference",
-                f"deliver the planning CT or MR that the dose was calculated on; or {CHOOSE}",
-                code="dose.frame",
-            )
-        named = self.label.choice.get("planning", "")
-        is_its_own = any(series_key(series, self.key) == named for series in in_frame)
-        choice = self._pick("planning", frame, named if sole or is_its_own else "")
-        if choice.series.frame_of_reference != frame:
-            raise InvalidInput(
-                "the series that planning_series names is not in the dose's frame of reference",
-                "name one that is (ingest.json, or the page of ricenet.predict, lists them)",
-                code="dose.frame",
-            )
-        return choice
-
-    def structures(self, volumes: Mapping[str, Volume]) -> dict[str, Volume]:
-        """Masks by name, of the structure set of the counted plan, else of the only one in its frame; {} without one.
-
-        A structure set that cannot be read is listed, and refuses no case.
-        """
-        treatment = self.treatment
-        if treatment is None or not self.settings.structures:
-            return {}
-        plans = [plan for plan in self.objects.plans if plan.sop_instance in treatment.plans]
-        frame, role = treatment.frame_of_reference, "planning" if "planning" in self.chosen else "post"
-        in_frame = {each.sop_instance for each in self.objects.structures if each.frame_of_reference == frame}
-        uids = in_frame & {plan.structure_set for plan in plans} or in_frame
-        files = [file for file in self.files.structures if file.instance_uid in uids]
-        if len(files) != 1:
-            if files:
-                self.structure_flags = [f"none of {len(files)} structure sets was read: no plan that counts names one"]
-            return {}
-        try:
-            read = read_structures(files[0].path, volumes[role], self.settings.structures, frame)
-        except InvalidInput as problem:
-            self.objects.unreadable.append(Unreadable("RTSTRUCT", files[0].instance_uid, problem))
-            return {}
-        structure_set = rt_key("RTSTRUCT", files[0].instance_uid, self.key)
-        update = {"structure_set": structure_set, "lies_in_the_frame_of": role}
-        self.structures_record = read.record.model_copy(update=update)
-        self.structure_flags = read.flags
-        return read.masks
-
-    def record(self) -> SelectionRecord:
-        """What was chosen and what there was."""
-        frame = None if self.treatment is None else self.treatment.frame_of_reference
-        selection = SelectionRecord(
-            series=describe_series(self.files.series, self.times, frame, self.settings.wording, self.key),
-            rt_objects=describe_rt_objects(
-                self.objects, self.files, self.patient, self._statuses(), self.times, self.key
-            ),
-        )
-        if not self.chosen or (self.settings.dose and self.treatment is None):
-            return selection
-        images = {role: _image_record(choice, self.key) for role, choice in self.chosen.items()}
-        update = {"images": images, "dose": self._treatment_record(), "structures": self.structures_record}
-        return selection.model_copy(update={name: value for name, value in update.items() if value is not None})
-
-    def _statuses(self) -> dict[str, str]:
-        """Status by SOP Instance UID of what counts; of doses of a refused case that may have counted."""
-        if self.patient is None:
-            return {}
-        rejected = {row.dose for row in self.patient.rejected}
-        doses = {dose.sop_instance for number, dose in self.patient.doses.items() if number not in rejected}
-        if self.treatment is None:
-            return dict.fromkeys(doses, "undecided")
-        sets = {plan.structure_set for plan in self.objects.plans if plan.sop_instance in self.treatment.plans}
-        return dict.fromkeys({*doses, *self.treatment.plans, *sets}, "used")
-
-    def _treatment_record(self) -> TreatmentRecord | None:
-        treatment = self.treatment
-        if treatment is None:
-            return None
-        first, *others = (
-            "planning" if f"planning{_suffix(n)}" in self.chosen else "post" for n in range(len(treatment.parts))
-        )
-        further = {
-            role: f"planning{_suffix(number)}" if lies == "planning" else "post"
-            for number, (role, lies) in enumerate(zip(self.dose_roles[1:], others, strict=True), start=1)
-        }
-        return TreatmentRecord(
-            used=treatment.used,
-            rejected=treatment.rejected,
-            flags=[*treatment.flags, *self._planning_flags(), *self.structure_flags],
-            max_gy=round(float(treatment.volume.voxels.max()), 3),
-            eqd2_alpha_beta_gy=self.settings.alpha_beta,
-            lies_in_the_frame_of=first,
-            further=further,
-        )
-
-    def _planning_flags(self) -> list[str]:
-        """Which of several planning images was taken, and which had its slices interpolated."""
-        flags = []
-        for role, choice in self.chosen.items():
-            stack = choice.series.uneven if role.startswith("planning") else None
-            if choice.remark:
-                flags.append(f"{role}: {choice.remark}")
-            if stack is not None:
-                low, high = stack.steps_mm
-                flags.append(
-                    f"{role}: slices {low:.3g}-{high:.3g} mm apart, interpolated to even steps; its registration alone "
-                    "depends on them"
-                )
-        return flags
-
-
-def _suffix(number: int) -> str:
-    """Of the role of a further dose or planning image: "", _2, _3, ..."""
-    return f"_{number + 1}" if number else ""
-
-
-def _image_record(choice: Choice, key: bytes) -> ImageRecord:
-    return ImageRecord(
-        series=series_key(choice.series, key),
-        reason=choice.reason,
-        candidates=[series_key(each, key) for each in choice.candidates],
-    )
-
-
 def _convert(series: Series, role: str, scratch: Path) -> Volume:
     with about(role=role):
         return read_series(series, scratch, may_be_uneven=role.startswith("planning"))
@@ -467,28 +128,6 @@ def write_volumes(volumes: Mapping[str, Volume], folder: Path) -> dict[str, str]
         write_volume(path, whole if np.array_equal(whole, volume.voxels) else volume.voxels, volume.world_from_voxel)
         hashes[path.name] = file_hash(path)
     return hashes
-
-
-def describe_series(
-    series: Sequence[Series], times: Timeline, frame: str | None, wording: Wording, key: bytes
-) -> list[SeriesRecord]:
-    """What a person needs to tell a patient's series apart, without a word of their headers."""
-    records = []
-    for each in series:
-        x_mm, y_mm, z_mm = (round(float(step), 3) for step in each.spacing_mm)
-        record = SeriesRecord(
-            series=series_key(each, key),
-            number=each.number,
-            modality=each.modality,
-            day=times.day(each),
-            shape=each.shape,
-            spacing_mm=(x_mm, y_mm, z_mm),
-            contrast=has_contrast(each, wording),
-            in_the_frame_of_the_dose=None if frame is None else each.frame_of_reference == frame,
-            problem=None if each.problem is None else each.problem.code,
-        )
-        records.append(record)
-    return records
 
 
 def _scanner(series: Series, key: bytes) -> str:

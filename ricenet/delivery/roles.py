@@ -13,6 +13,7 @@ from datetime import date
 
 from ricenet.cohort.pseudonyms import pseudonym
 from ricenet.command.schemas import RuleConfig
+from ricenet.delivery.ingest_record import SeriesRecord
 from ricenet.delivery.series import Series
 from ricenet.errors import InvalidInput, WrongUsage
 
@@ -76,6 +77,28 @@ class Choice:
 def series_key(series: Series, key: bytes) -> str:
     """The pseudonym of a series, for ingest.json and for the label table's <role>_series: s and twelve hex digits."""
     return "s" + pseudonym(key, series.uid)[1:]
+
+
+def describe_series(
+    series: Sequence[Series], times: Timeline, frame: str | None, wording: Wording, key: bytes
+) -> list[SeriesRecord]:
+    """What a person needs to tell a patient's series apart, without a word of their headers."""
+    records = []
+    for each in series:
+        x_mm, y_mm, z_mm = (round(float(step), 3) for step in each.spacing_mm)
+        record = SeriesRecord(
+            series=series_key(each, key),
+            number=each.number,
+            modality=each.modality,
+            day=times.day(each),
+            shape=each.shape,
+            spacing_mm=(x_mm, y_mm, z_mm),
+            contrast=has_contrast(each, wording),
+            in_the_frame_of_the_dose=None if frame is None else each.frame_of_reference == frame,
+            problem=None if each.problem is None else each.problem.code,
+        )
+        records.append(record)
+    return records
 
 
 def check_rules(rules: Sequence[RuleConfig]) -> None:

@@ -17,7 +17,7 @@ from pydicom.uid import JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, JPEGTr
 from ricenet.delivery.headers import quiet_pydicom
 from ricenet.delivery.rtobject import RTObject, read_object
 from ricenet.delivery.rtplan import beam_numbers
-from ricenet.delivery.slice_stack import even_steps, interpolate_planes
+from ricenet.images.slice_stack import even_steps, interpolate_planes
 from ricenet.images.volume import MAX_SHEAR, MAX_VOXELS, Affine, Volume
 
 DOSE_CLASS = ("1.2.840.10008.5.1.4.1.1.481.2",)

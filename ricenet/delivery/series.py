@@ -38,8 +38,8 @@ from ricenet.delivery.headers import (
     read_header,
     unreadable,
 )
-from ricenet.delivery.slice_stack import Plane, Stack, UnevenStack, even_out, place, slice_order, stack, uneven_stack
 from ricenet.errors import InvalidInput
+from ricenet.images.slice_stack import Plane, Stack, UnevenStack, even_out, place, slice_order, stack, uneven_stack
 from ricenet.images.volume import Volume, read_volume
 
 THREADS = 8  # they wait for the disk

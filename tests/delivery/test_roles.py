@@ -9,8 +9,8 @@ import pytest
 from ricenet.command.schemas import IngestConfig, RuleConfig, compose
 from ricenet.delivery.roles import Timeline, Wording, check_rules, choose, has_contrast, series_key
 from ricenet.delivery.series import Series
-from ricenet.delivery.slice_stack import Stack, UnevenStack
 from ricenet.errors import InvalidInput, WrongUsage
+from ricenet.images.slice_stack import Stack, UnevenStack
 
 CFG = compose("ingest", IngestConfig, ["delivery=d", "labels=l", "out=o"])
 WORDING = Wording(CFG.contrast_in_description, CFG.never)

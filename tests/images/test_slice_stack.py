@@ -5,8 +5,8 @@ import pytest
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from scipy.spatial.transform import Rotation
 
-from ricenet.delivery.slice_stack import Plane, even_out, place, slice_order, stack, uneven_stack
 from ricenet.errors import InvalidInput
+from ricenet.images.slice_stack import Plane, even_out, place, slice_order, stack, uneven_stack
 from ricenet.images.volume import Volume
 
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
