@@ -20,20 +20,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ricenet.cohort.label_table import LabelRow, deal_test, further_patient_ids, read_labels, rows_like
 from ricenet.cohort.pseudonyms import KEY_FILE, case_key, pseudonym, read_key, write_key
 from ricenet.cohort.table import COLUMNS, further_dose_roles
 from ricenet.command.atomic import MANIFEST, hold, partial_folder, publish, remove_folder, replace_file
 from ricenet.command.processes import run_each
 from ricenet.command.schemas import IngestConfig
 from ricenet.command.stage import stage
-from ricenet.delivery.label_table import LabelRow, deal_test, further_patient_ids, read_labels, rows_like
 from ricenet.errors import Incomplete, InvalidInput, WrongUsage
 
 if TYPE_CHECKING:
+    from ricenet.cohort.public_cohorts import Entry
     from ricenet.delivery.dicom_case import IntakeSettings
     from ricenet.delivery.ingest_record import CaseIngestRecord, UnlabelledRtRecord, UnusedRecord
     from ricenet.delivery.intake import Intake
-    from ricenet.delivery.public_cohorts import Entry
     from ricenet.delivery.series import PatientFiles
 
 log = logging.getLogger(__name__)
@@ -179,7 +179,7 @@ def _find(delivery: Path, rows: list[LabelRow], layout: str, keys: Keys) -> tupl
     from ricenet.delivery.ingest_record import UnusedRecord
 
     if layout != "dicom":
-        from ricenet.delivery import public_cohorts
+        from ricenet.cohort import public_cohorts
 
         read = {"lumiere": public_cohorts.lumiere, "cfb_gbm": public_cohorts.cfb_gbm}[layout]
         return [_task(entry.label, keys, entry=entry) for entry in read(delivery, rows)], UnusedRecord()

@@ -135,7 +135,7 @@ def _named(values: Mapping[str, Any], given: bool) -> str:
 
 
 def _details(cfg: PredictConfig) -> "PatientDetails":
-    from ricenet.delivery.label_table import split_keys
+    from ricenet.cohort.label_table import split_keys
     from ricenet.prediction.new_patient import PatientDetails
 
     series = {role: getattr(cfg, f"{role}_series") for role in ("post", "event", "planning")}

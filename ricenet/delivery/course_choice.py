@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from datetime import date
 from itertools import combinations
 
-from ricenet.delivery.courses import CHOOSE, Course, PatientDoses, sum_if_known
+from ricenet.delivery.courses import Course, sum_if_known
+from ricenet.delivery.patient_doses import CHOOSE, PatientDoses
 
 SAME_PRESCRIPTION = 0.03  # of the prescription: 59.4 and 60 are told apart by their fractions, 60 and 60.3 are one
 MAX_COURSES = 8  # 255 ways to add them

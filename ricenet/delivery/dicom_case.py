@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
+from ricenet.cohort.label_table import LabelRow
 from ricenet.command.schemas import IntakeConfig, RuleConfig, StructureRuleConfig
-from ricenet.delivery.courses import CHOOSE, CaseContext, PatientDoses, number_objects
 from ricenet.delivery.ingest_record import (
     ImageRecord,
     SelectionRecord,
     StructuresRecord,
     TreatmentRecord,
 )
-from ricenet.delivery.label_table import LabelRow
+from ricenet.delivery.patient_doses import CHOOSE, CaseContext, PatientDoses, number_objects
 from ricenet.delivery.roles import (
     Choice,
     Timeline,

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ricenet.cohort.label_table import LabelRow
 from ricenet.cohort.pseudonyms import pseudonym
+from ricenet.cohort.public_cohorts import Entry
 from ricenet.command.atomic import file_hash
 from ricenet.delivery.dicom_case import DicomCase, IntakeSettings
 from ricenet.delivery.ingest_record import (
@@ -14,8 +16,6 @@ from ricenet.delivery.ingest_record import (
     ImageRecord,
     SelectionRecord,
 )
-from ricenet.delivery.label_table import LabelRow
-from ricenet.delivery.public_cohorts import Entry
 from ricenet.delivery.rt_objects import (
     RtObjects,
     no_dose_problem,

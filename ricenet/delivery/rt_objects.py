@@ -9,9 +9,9 @@ from datetime import date
 from pathlib import Path
 from typing import TypeVar
 
-from ricenet.delivery.courses import PatientDoses
 from ricenet.delivery.headers import RtFile
 from ricenet.delivery.ingest_record import RtObjectRecord
+from ricenet.delivery.patient_doses import PatientDoses
 from ricenet.delivery.roles import Timeline
 from ricenet.delivery.rtdose import DoseGrid, read_dose
 from ricenet.delivery.rtobject import rt_key

@@ -8,16 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from ricenet.delivery.course_choice import choose_courses
-from ricenet.delivery.courses import (
-    CHOOSE,
-    CaseContext,
-    Course,
-    PatientDoses,
-    find_courses,
-    number_objects,
-    sum_if_known,
-)
+from ricenet.delivery.courses import Course, find_courses, sum_if_known
 from ricenet.delivery.ingest_record import RejectedDose, UsedDose
+from ricenet.delivery.patient_doses import CHOOSE, CaseContext, PatientDoses, number_objects
 from ricenet.delivery.rtdose import DoseGrid
 from ricenet.delivery.rtplan import RtPlan
 from ricenet.errors import InvalidInput

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from ricenet.delivery.course_choice import choose_courses, is_sequence
-from ricenet.delivery.courses import CaseContext, Course, PatientDoses, find_courses, number_objects
+from ricenet.delivery.courses import Course, find_courses
+from ricenet.delivery.patient_doses import CaseContext, PatientDoses, number_objects
 from ricenet.delivery.rtdose import DoseGrid
 from ricenet.delivery.rtplan import FractionGroup, RtPlan
 from ricenet.errors import InvalidInput

@@ -7,7 +7,8 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from ricenet.delivery.courses import CaseContext, Course, find_courses, number_objects, sum_if_known
+from ricenet.delivery.courses import Course, find_courses, sum_if_known
+from ricenet.delivery.patient_doses import CaseContext, number_objects
 from ricenet.delivery.rtdose import DoseGrid
 from ricenet.delivery.rtobject import rt_key
 from ricenet.delivery.rtplan import FractionGroup, RtPlan

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers.drawn_treatments import Drawn, draw_treatment
 
-from ricenet.delivery.courses import CaseContext, number_objects
+from ricenet.delivery.patient_doses import CaseContext, number_objects
 from ricenet.delivery.roles import Timeline
 from ricenet.delivery.rt_objects import describe_rt_objects, read_rt_objects
 from ricenet.delivery.rtobject import rt_key

@@ -13,12 +13,12 @@ from helpers.dicom_objects import save, uid
 from helpers.structure_sets import Drawn, ball_lps, structure_set
 
 from ricenet import LABELS
+from ricenet.cohort.label_table import LabelRow
+from ricenet.cohort.public_cohorts import Entry
 from ricenet.command.schemas import IngestConfig, compose
 from ricenet.delivery.dicom_case import IntakeSettings
 from ricenet.delivery.headers import RtFile
 from ricenet.delivery.intake import Intake, from_dicom, from_nifti
-from ricenet.delivery.label_table import LabelRow
-from ricenet.delivery.public_cohorts import Entry
 from ricenet.delivery.roles import Wording, series_key
 from ricenet.delivery.rtdose import read_dose
 from ricenet.delivery.rtobject import rt_key

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers.dicom_objects import AXIAL, Dose, linear, rtdose, rtplan, save, uid
 
-from ricenet.delivery.courses import CaseContext
+from ricenet.delivery.patient_doses import CaseContext
 from ricenet.delivery.rtdose import read_dose
 from ricenet.delivery.rtplan import read_plan
 from ricenet.delivery.treatment import Treatment, combine_doses

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ricenet.cohort.label_table import LabelRow
 from ricenet.cohort.spreadsheet import Table, fits, parse_number, read_table
-from ricenet.delivery.label_table import LabelRow
 from ricenet.errors import InvalidInput
 
 LUMIERE_PATIENT, LUMIERE_SCAN = r"Patient-\d{3}", r"week-(\d{3})(?:-(\d+))?"

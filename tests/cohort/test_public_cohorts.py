@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from helpers.public_source import source
 
-from ricenet.delivery.label_table import LabelRow, read_labels
-from ricenet.delivery.public_cohorts import cfb_gbm, lumiere
+from ricenet.cohort.label_table import LabelRow, read_labels
+from ricenet.cohort.public_cohorts import cfb_gbm, lumiere
 from ricenet.errors import InvalidInput
 
 RATING = (

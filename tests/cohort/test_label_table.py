@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from helpers.public_source import source
 
-from ricenet.delivery.label_table import LabelRow, deal_test, further_patient_ids, read_labels, rows_like
+from ricenet.cohort.label_table import LabelRow, deal_test, further_patient_ids, read_labels, rows_like
 from ricenet.errors import InvalidInput, WrongUsage
 
 KEY = bytes(32)
