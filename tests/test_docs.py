@@ -10,7 +10,7 @@ import yaml
 from helpers import finding_codes
 
 from ricenet.__main__ import STAGES
-from ricenet.delivery import course_choice, courses, rtplan
+from ricenet.delivery import course_choice, patient_doses, rtplan, usable_doses
 from ricenet.delivery.headers import FIRST_YEAR
 
 ROOT = Path(__file__).parents[1]
@@ -158,14 +158,14 @@ def test_what_is_done_with_doses_has_the_numbers_and_codes_of_the_code() -> None
         f"at most {course_choice.MAX_SEQUENCE_GY:g} Gy",
         f"prescription within {course_choice.SAME_PRESCRIPTION:.0%}",
         f"{low:g} to {high:g} times",
-        f"({courses.SAME_MM:g} mm, {courses.SAME_GY:g} Gy)",
-        f"to {courses.SAME_SUM:.0%} of the maximum",
+        f"({usable_doses.SAME_MM:g} mm, {usable_doses.SAME_GY:g} Gy)",
+        f"to {usable_doses.SAME_SUM:.0%} of the maximum",
         f"within {rtplan.CONFIRMED_SHARE:.0%} of it",
         f"before {FIRST_YEAR}",
         ", ".join(sorted(rtplan.CHECKS, key=rtplan.CHECKS.index)[:2]),
     ):
         assert words in section, words
-    assert [name for name in courses.READ if name not in section] == []
+    assert [name for name in patient_doses.READ if name not in section] == []
     known = {entry.code for entry in finding_codes.entries()}
     named = set(re.findall(r"`((?:treatment|dose|rtdose|role)\.\w+)`", section))
     assert named

@@ -58,7 +58,14 @@ def sum_if_known(numbers: Iterable[Number | None]) -> Number | None:
 
 
 def _course(patient: PatientDoses, doses: dict[int, DoseGrid], sole: bool) -> Course | None:
-    """The first set of one plan's doses that is whole; `sole`: no other plan has doses."""
+    """The first set of one plan's doses that is whole; `sole`: no other plan has doses.
+
+    Raises:
+        InvalidInput: they lie in several frames of reference, or two of them hold the same.
+    """
+    if len({dose.frame_of_reference for dose in doses.values()}) > 1:
+        message = f"ambiguous: doses {patient.names(doses)} of one plan lie in several frames of reference"
+        raise patient.refusal("ambiguous", message)
     plans = next(iter(doses.values())).plans
     delivered = [patient.plans.get(uid) for uid in plans]
     plan = delivered[0] if delivered else None

@@ -130,7 +130,8 @@ class DicomCase:
         """
         self.objects = read_rt_objects(self.files, doses=self.settings.dose)
         self.times = self._timeline(self._planned())
-        event = self.label.event_date or self._event_of_the_rules()
+        by_rules = self._event_of_the_rules()
+        event = self.label.event_date or by_rules
         self._choose_by(event)
         taken = self.chosen["event"].series.date
         if self.label.event_date is None and taken is not None and taken != event:
@@ -194,11 +195,20 @@ class DicomCase:
         return Timeline(label.post_date, label.event_date, start, first, self.settings.event_tolerance_days, frames)
 
     def _event_of_the_rules(self) -> date | None:
-        """The date of the event MRI where the rules find one without the dose; None where they do not."""
-        try:
-            return self._pick("event", None).series.date
-        except InvalidInput:  # what it is, is said when the images are chosen
-            return None
+        """The date of the event MRI where the rules find one without the dose; None where they do not.
+
+        Raises:
+            InvalidInput: one series was named for both MRIs.
+        """
+        chosen = {}
+        for role in ("post", "event"):
+            try:
+                chosen[role] = self._pick(role, None)
+            except InvalidInput:  # what it is, is said when the images are chosen
+                return None
+        if self.label.choice:  # a series that was named wrongly says nothing of the event's date
+            _require_two(chosen)
+        return chosen["event"].series.date
 
     def _pick(self, role: str, frame: str | None, named: str | None = None) -> Choice:
         return choose(
@@ -221,13 +231,8 @@ class DicomCase:
         """
         frame = None if self.treatment is None else self.treatment.frame_of_reference
         chosen = {role: self._pick(role, frame) for role in ("post", "event")}
+        _require_two(chosen)
         post = chosen["post"].series
-        if post.uid == chosen["event"].series.uid:
-            raise InvalidInput(
-                "post and event are the same series",
-                "correct event_date, post_date or radiotherapy_start",
-                code="role.same_series",
-            )
         parts = [] if self.treatment is None else self.treatment.parts
         for number, part in enumerate(parts):
             if part.frame_of_reference != post.frame_of_reference:
@@ -343,6 +348,16 @@ class DicomCase:
                     "depends on them"
                 )
         return flags
+
+
+def _require_two(chosen: Mapping[str, Choice]) -> None:
+    """Refuse one series as both MRIs."""
+    if chosen["post"].series.uid == chosen["event"].series.uid:
+        raise InvalidInput(
+            "post and event are the same series",
+            "correct event_date, post_date or radiotherapy_start",
+            code="role.same_series",
+        )
 
 
 def _suffix(number: int) -> str:

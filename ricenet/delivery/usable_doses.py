@@ -225,16 +225,17 @@ def _is_early(patient: PatientDoses, day: date | None) -> bool:
 
 
 def _of_another_frame(patient: PatientDoses, doses: Mapping[int, DoseGrid]) -> dict[int, str]:
-    """Number -> reason, of doses that lie elsewhere than their plan, beside those that lie where it does."""
+    """Number -> reason, of doses that lie elsewhere than their plan, beside those that lie where it does.
+
+    Where the plan does not say its frame of reference, it is one that has an image.
+    """
 
     def at_home(dose: DoseGrid) -> bool:
-        return any(
-            uid in patient.plans and patient.plans[uid].frame_of_reference == dose.frame_of_reference
-            for uid in dose.plans
-        )
+        frames = {patient.plans[uid].frame_of_reference for uid in dose.plans if uid in patient.plans} - {""}
+        return dose.frame_of_reference in (frames or patient.context.image_dates)
 
     there = {uid for dose in doses.values() if at_home(dose) for uid in dose.plans}
-    reason = "lies in another frame of reference than its plan, which has a dose in its own"
+    reason = "lies elsewhere than its plan and its images, where another dose of the plan lies"
     return {n: reason for n, dose in doses.items() if not at_home(dose) and there & set(dose.plans)}
 
 

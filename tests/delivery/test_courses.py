@@ -217,8 +217,14 @@ def test_a_dose_elsewhere_than_its_plan_does_not_count_beside_one_that_is_there(
     doses = [dose("a"), dose("b", frame="phantom", gy=2.0)]
     (course,), reasons = find(doses, [home])
     assert list(course.doses) == [1]
-    assert "another frame of reference than its plan" in reasons[2]
-    assert refused(doses, [plan()]).code == "treatment.ambiguous", "the plan does not say where it lies"
+    assert "lies elsewhere than its plan" in reasons[2]
+    error = refused(doses, [plan()])
+    assert (error.code, "in several frames" in str(error)) == ("treatment.ambiguous", True)
+    (course,), _ = find(doses, [plan()], image_dates={"frame": []})
+    assert list(course.doses) == [1], "the plan does not say where it lies, the images do"
+    beams = [*BEAMS, dose("z", frame="phantom", gy=2.0)]
+    (course,), _ = find(beams, [plan()], image_dates={"frame": []})
+    assert sorted(course.doses) == [1, 2]
 
 
 def test_eqd2_takes_the_parts_of_a_sum_where_all_are_there():

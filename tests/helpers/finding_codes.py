@@ -14,6 +14,7 @@ from pathlib import Path
 from textwrap import wrap
 
 import ricenet
+from ricenet.delivery.patient_doses import CHOOSE
 
 PACKAGE = Path(ricenet.__file__).parent
 PAGE = PACKAGE.parent / "docs" / "findings.md"
@@ -26,6 +27,7 @@ class Signature:
 
     Attributes:
         prefixes: what stands before the code that is given.
+        default_hint: where the call gives none.
     """
 
     code: int
@@ -34,6 +36,7 @@ class Signature:
     severity: int | None = None
     default_severity: str = REFUSED
     prefixes: tuple[str, ...] = ("",)
+    default_hint: str = ""
 
 
 KINDS = {
@@ -47,8 +50,13 @@ HELPERS = {
     ("delivery/rtdose.py", "refusal"): Signature(code=0, message=1, hint=2, prefixes=("rtdose.",)),
     ("delivery/rtplan.py", "refusal"): Signature(code=0, message=1, hint=2, prefixes=("rtplan.",)),
     ("delivery/rtobject.py", "refusal"): Signature(code=0, message=1, hint=2, prefixes=("rtdose.", "rtplan.")),
-    ("delivery/courses.py", "refusal"): Signature(code=0, message=1, hint=2, prefixes=("treatment.",)),
-    ("delivery/treatment.py", "refusal"): Signature(code=0, message=1, hint=2, prefixes=("treatment.",)),
+    ("delivery/rtstruct.py", "refusal"): Signature(code=0, message=1, hint=2, prefixes=("rtstruct.",)),
+    **{
+        (f"delivery/{module}.py", "refusal"): Signature(
+            code=0, message=1, hint=2, prefixes=("treatment.",), default_hint=CHOOSE
+        )
+        for module in ("courses", "course_choice", "usable_doses", "treatment")
+    },
     ("", "broken"): Signature(code=0, message=1, hint=2, prefixes=("model.",)),
 }
 # Inside of these the code is an argument; their calls are read instead.
@@ -95,6 +103,8 @@ def module_entries(path: Path) -> Iterator[Entry]:
     for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
         name = _name(call.func)
         signature = KINDS.get(name) or HELPERS.get((module, name)) or HELPERS.get(("", name))
+        if signature is None and name == "refusal":
+            raise KeyError(f"{module} calls refusal(): say in HELPERS what its codes begin with")
         around = [each for each in functions if each.lineno <= call.lineno <= (each.end_lineno or 0)]
         if signature is None or (name in KINDS and any(each.name in INSIDE_HELPERS for each in around)):
             continue
@@ -110,7 +120,7 @@ def _entries_of(call: ast.Call, signature: Signature, names: "_Names", module: s
     if isinstance(given, ast.Attribute) and given.attr == "code":
         return  # passes on what another place reports
     message = names.text(_argument(call, "message", signature.message))
-    hint = names.text(_argument(call, "hint", signature.hint))
+    hint = names.text(_argument(call, "hint", signature.hint)) or signature.default_hint
     severity = signature.default_severity
     if signature.severity is not None:
         severity = names.text(_argument(call, "severity", signature.severity)) or severity
