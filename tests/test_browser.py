@@ -24,6 +24,7 @@ if CHROMIUM is None:
 SOFTWARE = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
 CONTROLS = ["viewer-slices", "base=event", "shown=rd", "opacity=rd", "shown=map", "opacity=map", "jump=rd", "jump=map"]
 WAIT_MS = 60_000
+A4_PIXELS = 688  # 182 mm between the margins, at 96 dpi
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +32,11 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """fit.html, with a viewer, structures.html, with outlines in it, and unfit.html."""
     folder = tmp_path_factory.mktemp("pages")
     place, brain = sample.world_from_voxel(), sample.brain()
-    write_page(folder / "fit.html", sample.prediction(), sample.layers(), place, brain, sample.picture())
+    fit, unfit = sample.prediction(delivery=sample.delivery()), sample.unfit(delivery=sample.delivery(refused=True))
+    write_page(folder / "fit.html", fit, sample.layers(), place, brain, sample.picture())
     with_structures = [*sample.layers(), sample.structures()]
     write_page(folder / "structures.html", sample.prediction(), with_structures, place, brain, sample.picture())
-    write_page(folder / "unfit.html", sample.unfit(), None, place, brain, None)
+    write_page(folder / "unfit.html", unfit, None, place, brain, None)
     return folder
 
 
@@ -317,7 +319,7 @@ def test_text_stands_out_from_what_is_behind_it(name: str, request: pytest.Fixtu
     assert [one for one in found if one[1] < 4.5] == []
 
 
-@pytest.mark.parametrize("width", [1280, 800, 420])
+@pytest.mark.parametrize("width", [1280, 800, 390])
 def test_no_page_is_wider_than_its_window(browser: Any, pages: Path, width: int) -> None:
     page = browser.new_page(viewport={"width": width, "height": 900})
     for name in ("fit", "unfit"):
@@ -334,6 +336,16 @@ def test_on_paper_the_picture_stands_for_the_viewer(fit: Opened) -> None:
     assert not fit.page.is_visible("nav")
     assert fit.page.is_visible("figure img")
     assert fit.page.pdf()[:5] == b"%PDF-"
+
+
+def test_on_paper_no_table_is_cut_off(browser: Any, pages: Path) -> None:
+    page = browser.new_page(viewport={"width": A4_PIXELS, "height": 900})
+    page.emulate_media(media="print")
+    page.goto((pages / "unfit.html").as_uri())
+    assert page.locator(".rt table").count() == 2
+    rights = page.evaluate("[...document.querySelectorAll('table')].map(each => each.getBoundingClientRect().right)")
+    assert max(rights) <= A4_PIXELS
+    page.close()
 
 
 def test_without_scripts_the_picture_and_a_sentence_stay(browser: Any, pages: Path) -> None:
