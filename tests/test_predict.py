@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from helpers.html_page import Page
 from helpers.new_patient import SPACING_MM, coarse_pages, spoilt, write_model, write_nifti  # noqa: F401  # a fixture
 from helpers.phantom_scans import stripped
 
@@ -180,6 +181,9 @@ def test_dicom_goes_all_the_way_and_no_header_comes_out(
         "planning": "rule 7: same frame",
     }
     assert taken["images"]["event"]["series"] in (folder / "page.html").read_text()
+    page = Page(folder / "page.html").words["delivery"]
+    assert {each["kind"]: each["status"] for each in taken["rt_objects"]} == {"RTDOSE": "used", "RTPLAN": "used"}
+    assert all(f"{each['object']} " in page for each in taken["rt_objects"])
     assert pydicom.dcmread(folder / "occlusion.dcm").PatientID == folder.name
     no_markup(out)
     said = capsys.readouterr()
@@ -190,5 +194,8 @@ def test_dicom_goes_all_the_way_and_no_header_comes_out(
     unfit = json.loads((folder / "prediction.json").read_text())
     assert [one["code"] for one in unfit["findings"]] == ["role.same_series"]
     assert len(unfit["delivery"]["series"]) == len(taken["series"])
+    page = Page(folder / "page.html").words["delivery"]
+    assert all(f"{each['object']} " in page for each in unfit["delivery"]["rt_objects"])
+    assert len(unfit["delivery"]["rt_objects"]) == 2
     assert [path.name for path in out.iterdir()] == [folder.name]
     assert {path.name for path in folder.iterdir()} == {"prediction.json", "page.html"}

@@ -10,7 +10,7 @@ from pathlib import Path
 from ricenet.checks.verify_record import DeliveredCase
 from ricenet.cohort.pseudonyms import KEY_FILE, case_key, read_key
 from ricenet.cohort.table import Case
-from ricenet.delivery.ingest_record import CaseIngestRecord, RtObjectRecord
+from ricenet.delivery.ingest_record import CaseIngestRecord, RtObjectRecord, SelectionRecord
 from ricenet.errors import Finding, InvalidInput
 
 RECORD = "ingest.json"
@@ -52,28 +52,45 @@ def read_deliveries(cohort: Path, cases: Sequence[Case]) -> tuple[list[Delivered
     return deliveries, findings
 
 
-def check_deliveries(deliveries: Iterable[DeliveredCase], known: Iterable[Finding] = ()) -> list[Finding]:
+def check_deliveries(deliveries: Iterable[DeliveredCase], known: Sequence[Finding] = ()) -> list[Finding]:
     """One line a case about its doses, a warning where something was left out or should be known.
 
     Args:
         deliveries: of read_deliveries; those that were refused are no cases of the cohort and stay on the page.
-        known: what was found besides; its messages are not said again.
+        known: as in check_doses.
     """
-    said = {(finding.case, finding.message) for finding in known}
     findings = []
     for each in deliveries:
         if each.problem is not None or each.dose is None:
             continue
-        flags = [flag for flag in each.dose.flags if (each.name, flag) not in said]
-        if others := left_out(each):
-            findings.append(Finding("dose.left_out", each.name, f"left out: {others}", CHOOSE, "warning", "rd"))
-        if flags:
-            findings.append(Finding("dose.flagged", each.name, "; ".join(flags), CHOOSE, "warning", "rd"))
-        if not others and not flags:
+        warnings = check_doses(each, each.name, CHOOSE, known)
+        findings += warnings
+        if not warnings:
             doses = counted(each)
             message = f"counted: {doses}; nothing was left out"
             hint = "the table of RT objects in verify.html says more"
             findings.append(Finding("dose.counted", each.name, message, hint, "info", "rd"))
+    return findings
+
+
+def check_doses(
+    delivered: DeliveredCase | SelectionRecord, case: str, hint: str, known: Sequence[Finding] = ()
+) -> list[Finding]:
+    """Warn of doses that were left out of the treatment, and of what somebody should know of its plans.
+
+    Args:
+        delivered: a case that came in.
+        case: how findings call it.
+        hint: where to look, and how to decide otherwise.
+        known: what was found besides; its messages are not said again.
+    """
+    findings = []
+    if others := left_out(delivered):
+        findings.append(Finding("dose.left_out", case, f"left out: {others}", hint, "warning", "rd"))
+    said = {finding.message for finding in known if finding.case == case}
+    flags = "; ".join(flag for flag in (delivered.dose.flags if delivered.dose else ()) if flag not in said)
+    if flags:
+        findings.append(Finding("dose.flagged", case, flags, hint, "warning", "rd"))
     return findings
 
 
@@ -93,11 +110,11 @@ def counted(case: DeliveredCase) -> str:
     )
 
 
-def left_out(case: DeliveredCase, *, blind: bool = False) -> str:
+def left_out(case: DeliveredCase | SelectionRecord, *, blind: bool = False) -> str:
     """The doses that do not count and the objects that could not be read, each with the reason.
 
     Args:
-        case: what ingest recorded.
+        case: what was recorded of it.
         blind: for who must not know the label: say of doses after the event only that it is their date.
     """
     reasons = [(each.object, each.reason) for each in case.rt_objects if _is_left_out(each)]

@@ -38,7 +38,14 @@ from ricenet.prediction.prediction_record import (
     PredictionRecord,
     UnfitRecord,
 )
-from ricenet.prediction.suitability import as_finding, check_one_person, examine_patient, in_order, is_fit
+from ricenet.prediction.suitability import (
+    as_finding,
+    check_delivery,
+    check_one_person,
+    examine_patient,
+    in_order,
+    is_fit,
+)
 
 log = logging.getLogger(__name__)
 VIEW_SPACING_MM = 1.0  # of the volumes on the page, or the model's own where that is finer
@@ -84,6 +91,7 @@ def predict(
     """
     started = time.monotonic()
     findings = examine_patient(case, ensemble.model.record.channels, settings.dose_limits)
+    findings = in_order([*findings, *check_delivery(case, delivery, findings)])
     if not is_fit(findings):
         return unfit_record(case.key, ensemble.model, findings, delivery)
     log.info("case %s: registering, and finding the brain", case.key)

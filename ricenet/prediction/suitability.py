@@ -13,9 +13,11 @@ from scipy import ndimage
 
 from ricenet.cases.case_folder import Prepared
 from ricenet.checks.case_checks import examine
+from ricenet.checks.delivered_doses import check_doses
 from ricenet.checks.duplicates import find_duplicates
 from ricenet.checks.image_checks import finding
 from ricenet.cohort.table import Case
+from ricenet.delivery.ingest_record import SelectionRecord
 from ricenet.errors import Finding, InvalidInput
 from ricenet.images.dose_limits import DoseLimits
 
@@ -51,6 +53,21 @@ def examine_patient(case: Case, channels: Collection[str], limits: DoseLimits | 
     ]
     examined = examine(case, None, flip=not missing, limits=limits)
     return in_order([*missing, *find_duplicates([examined.traces]), *map(_strict, examined.findings)])
+
+
+def check_delivery(case: Case, delivery: SelectionRecord | None, known: Sequence[Finding] = ()) -> list[Finding]:
+    """Warn of doses that were delivered and left out, and of what somebody should know of the plans.
+
+    Args:
+        delivery: None where files were given by name.
+        known: what was found besides; its messages are not said again.
+    """
+    if delivery is None:
+        return []
+    hint = (
+        "look under Radiotherapy dose; to decide otherwise give doses=, plans= or exclude_doses= with keys from there"
+    )
+    return check_doses(delivery, case.name, hint, known)
 
 
 def check_one_person(case: Case, prepared: Prepared) -> list[Finding]:

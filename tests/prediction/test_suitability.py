@@ -1,15 +1,18 @@
 """Whether a patient is fit: one brain or two, files that are missing or given twice, errors before warnings."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import rt_records
 from scipy import ndimage
 
 from ricenet.cohort.table import Case
+from ricenet.delivery.ingest_record import SelectionRecord
 from ricenet.errors import Finding
 from ricenet.images.volume import write_volume
-from ricenet.prediction.suitability import SURELY_FROM, examine_patient, in_order, is_fit, likeness
+from ricenet.prediction.suitability import SURELY_FROM, check_delivery, examine_patient, in_order, is_fit, likeness
 
 SHAPE = (60, 64, 56)
 
@@ -52,6 +55,21 @@ def test_a_file_given_twice_and_one_not_given_are_errors(tmp_path: Path) -> None
     assert errors["image.same"] == "its post and event image are the same"
     assert "needs a rd image" in errors["channel.missing"]
     assert not is_fit(found)
+
+
+def test_doses_that_were_left_out_are_a_warning_beside_the_prediction() -> None:
+    case = Case("c0123456789ab", "c0123456789ab", 0, -1, "", {})
+    delivery = SelectionRecord.model_validate_json(
+        json.dumps({"rt_objects": rt_records.rt_objects(), "dose": rt_records.treatment()})
+    )
+    left_out, flagged = check_delivery(case, delivery)
+    assert (left_out.code, left_out.severity, left_out.case) == ("dose.left_out", "warning", case.name)
+    assert f"{rt_records.LEFT_OUT}: planned 20 days after the event" in left_out.message
+    assert "exclude_doses=" in left_out.hint
+    assert flagged.message == rt_records.treatment()["flags"][0]
+    known = Finding("dose.per_fraction", case.name, flagged.message, "")
+    assert check_delivery(case, delivery, [known]) == [left_out]
+    assert check_delivery(case, None) == []
 
 
 def test_errors_come_first() -> None:
