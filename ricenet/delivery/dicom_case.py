@@ -303,13 +303,14 @@ class DicomCase:
         return selection.model_copy(update={name: value for name, value in update.items() if value is not None})
 
     def _statuses(self) -> dict[str, str]:
-        """Status by SOP Instance UID of what counts; of doses of a refused case that may have counted."""
+        """Status by SOP Instance UID of what counts; in a refused case, of what may have counted."""
         if self.patient is None:
             return {}
         rejected = {row.dose for row in self.patient.rejected}
         doses = {dose.sop_instance for number, dose in self.patient.doses.items() if number not in rejected}
         if self.treatment is None:
-            return dict.fromkeys(doses, "undecided")
+            left = [self.patient.doses[number] for number in self.patient.doses.keys() - rejected]
+            return dict.fromkeys({*doses, *(uid for dose in left for uid in dose.plans)}, "undecided")
         sets = {plan.structure_set for plan in self.objects.plans if plan.sop_instance in self.treatment.plans}
         return dict.fromkeys({*doses, *self.treatment.plans, *sets}, "used")
 

@@ -207,4 +207,4 @@ def _why_not(plan: RtPlan, doses: Sequence[DoseGrid], counted: Mapping[str, str]
     own = [dose for dose in doses if plan.sop_instance in dose.plans]
     if not own:
         return "no dose refers to it"
-    return "" if any(counted.get(dose.sop_instance) == "undecided" for dose in own) else "its doses do not count"
+    return "its doses do not count"

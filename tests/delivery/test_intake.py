@@ -301,6 +301,8 @@ def test_what_a_refusal_advises_makes_the_case_come_in(delivery, delivered, tmp_
     listed = refused.record.rt_objects
     assert {each.object for each in listed if each.kind == "RTDOSE"} == keys
     assert {each.kind for each in listed} == {"RTDOSE", "RTPLAN"}
+    decided = "used" if kind == "in a frame without an image" else "undecided"
+    assert decided in {each.status for each in listed if each.kind == "RTPLAN"}
     assert set(others) <= set(re.findall(r"rd[0-9a-f]{12}", said)) or kind == "in a frame without an image"
     assert "SECRET" not in said + str(listed)
     if kind != "named after the event":
