@@ -10,7 +10,7 @@ import yaml
 from helpers import finding_codes
 
 from ricenet.__main__ import STAGES
-from ricenet.delivery import course_choice, patient_doses, rtplan, usable_doses
+from ricenet.delivery import course_choice, courses, patient_doses, rtplan, usable_doses
 from ricenet.delivery.headers import FIRST_YEAR
 
 ROOT = Path(__file__).parents[1]
@@ -150,7 +150,7 @@ def test_messages_are_quoted_as_they_are(page: str, words: str) -> None:
 def test_what_is_done_with_doses_has_the_numbers_and_codes_of_the_code() -> None:
     text = " ".join((ROOT / "docs" / "your_cohort.md").read_text().split())
     section = text.partition("### What is done with your doses")[2].partition("### Limits of the dose")[0]
-    low, high = course_choice.MAXIMUM_OVER_PRESCRIPTION
+    low, high = courses.MAXIMUM_OVER_PRESCRIPTION
     for words in (
         f"at most {course_choice.MAX_DAYS_APART} days apart",
         f"{course_choice.MIN_BOOST_GY:g} Gy or more and at most {course_choice.MAX_BOOST_SHARE:.0%} of the primary",
@@ -158,6 +158,9 @@ def test_what_is_done_with_doses_has_the_numbers_and_codes_of_the_code() -> None
         f"at most {course_choice.MAX_SEQUENCE_GY:g} Gy",
         f"prescription within {course_choice.SAME_PRESCRIPTION:.0%}",
         f"{low:g} to {high:g} times",
+        f"at most {course_choice.MAX_NEXT_BOOST:.0%} of the first",
+        f"less than {usable_doses.NO_DOSE_GY:g} Gy",
+        f"more than {rtplan.HIGHEST_TARGET_GY:g} Gy",
         f"({usable_doses.SAME_MM:g} mm, {usable_doses.SAME_GY:g} Gy)",
         f"to {usable_doses.SAME_SUM:.0%} of the maximum",
         f"within {rtplan.CONFIRMED_SHARE:.0%} of it",

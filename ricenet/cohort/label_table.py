@@ -283,8 +283,8 @@ def _date(text: str, name: str, complain: Complain) -> date | None:
 
 
 def split_keys(text: str) -> tuple[str, ...]:
-    """Keys of RT objects, with spaces, commas or semicolons between them."""
-    return tuple(re.split(r"[\s,;]+", text.strip())) if text.strip() else ()
+    """Keys of RT objects, which are letters and digits, with anything else between them."""
+    return tuple(re.findall(r"[a-z0-9]+", text.lower()))
 
 
 def _fractions(text: str, name: str, complain: Complain) -> int | None:

@@ -7,9 +7,9 @@ where they can hardly be anything but parts of one treatment (see `is_sequence`)
 
 from collections.abc import Iterable, Sequence
 from datetime import date
-from itertools import combinations
+from itertools import combinations, pairwise, product
 
-from ricenet.delivery.courses import Course, sum_if_known
+from ricenet.delivery.courses import MAXIMUM_OVER_PRESCRIPTION, Course, sum_if_known
 from ricenet.delivery.patient_doses import CHOOSE, PatientDoses
 
 SAME_PRESCRIPTION = 0.03  # of the prescription: 59.4 and 60 are told apart by their fractions, 60 and 60.3 are one
@@ -17,11 +17,12 @@ MAX_COURSES = 8  # 255 ways to add them
 # Parts of one treatment, as they are planned: 46 Gy + 14 Gy, 40 + 20, 45 + 9 + 5.4.
 MAX_BOOST_SHARE = 0.6  # of the primary plan's dose
 MAX_FRACTION_DOSE_RATIO = 1.25  # between the parts' doses per fraction
-MAX_SEQUENCE_GY = 75.0
+MAX_NEXT_BOOST = 0.8  # of the boost before it: alternatives of one boost are alike
+MAX_SEQUENCE_GY = 62.0  # above lie replanned treatments, whose plans replace one another
+HOT_SPOT = 1.05  # of a prescription that nobody knows
+SAME_PLACE = 1.1  # times the dose of the plans with images: a larger one elsewhere is no check of theirs
 MIN_BOOST_GY = 5.0  # below lies one fraction on a phantom
 MAX_DAYS_APART = 60  # between the plans' dates
-# The dose's maximum where no prescription is known: hot spots on the one hand, a boost elsewhere on the other.
-MAXIMUM_OVER_PRESCRIPTION = (0.8, 1.25)
 
 
 def choose_courses(patient: PatientDoses, courses: Sequence[Course]) -> list[Course]:
@@ -62,20 +63,68 @@ def is_sequence(patient: PatientDoses, courses: Sequence[Course]) -> bool:
     they stay below what is given to a brain once; they were planned within weeks, on dates that are known; their plans
     are all approved or all not.
     """
-    levels_gy = [_level_gy(course) for course in courses]
-    if any(not course.fractions or _plan_date(patient, course) is None for course in courses):
+    if any(_plan_date(patient, course) is None for course in courses):
         return False
-    per_fraction = [gy / (course.fractions or 1) for gy, course in zip(levels_gy, courses, strict=True)]
-    largest, *others = sorted(levels_gy, reverse=True)
-    approvals = {"APPROVED" if a == "APPROVED" else a for course in courses for a in _approvals(patient, course)}
+    approvals = {approval for course in courses for approval in _approvals(patient, course)}
     types = {dose.dose_type for course in courses for dose in course.doses.values()}
+    schedules = [(_level_gy(course), course.fractions) for course in courses]
+    close = _days_apart(patient, courses) <= MAX_DAYS_APART
+    return close and len(approvals) == 1 and len(types) == 1 and _are_parts(schedules)
+
+
+def _are_parts(schedules: Sequence[tuple[float, int | None]]) -> bool:
+    """Whether (Gy, fractions) can be a primary plan and its boosts by the numbers."""
+    if any(not fractions for _, fractions in schedules):
+        return False
+    per_fraction = [gy / (fractions or 1) for gy, fractions in schedules]
+    largest, *others = sorted((gy for gy, _ in schedules), reverse=True)
     return (
         MIN_BOOST_GY <= min(others) <= max(others) <= MAX_BOOST_SHARE * largest
+        and all(later <= MAX_NEXT_BOOST * earlier for earlier, later in pairwise(others))
         and max(per_fraction) <= MAX_FRACTION_DOSE_RATIO * min(per_fraction)
-        and sum(levels_gy) <= MAX_SEQUENCE_GY
-        and _days_apart(patient, courses) <= MAX_DAYS_APART
-        and len(approvals) == 1
-        and len(types) == 1
+        and largest + sum(others) <= MAX_SEQUENCE_GY
+    )
+
+
+def require_nothing_missing(patient: PatientDoses, courses: Sequence[Course]) -> None:
+    """Refuse a treatment beside which a plan stands that may be a part of it, and of which no dose counts.
+
+    The label table's numbers or the user's choice say that it is whole.
+
+    Raises:
+        InvalidInput: so it is.
+    """
+    context = patient.context
+    if context.is_chosen or context.exclude_doses or context.fractions or context.prescription_gy:
+        return
+    counted = {uid for course in courses for uid in course.plans}
+    gy = sum(_level_gy(course) for course in courses)
+    fractions = sum_if_known(course.fractions for course in courses)
+    dates = [day for course in courses if (day := _plan_date(patient, course)) is not None]
+    for uid, plan in patient.plans.items():
+        day, plan_gy = patient.date_of(plan), plan.prescription_gy or plan.beam_dose_gy
+        late = day is not None and context.event is not None and day >= context.event
+        far = day is not None and any(abs((day - other).days) > MAX_DAYS_APART for other in dates)
+        if uid in counted or late or far or not plan.may_be_delivered or not plan_gy or _is_decided(patient, uid):
+            continue
+        if _are_parts([(gy, fractions), (plan_gy, plan.fractions)]):
+            doses = patient.names(number for course in courses for number in course.doses)
+            schedule = f"{plan_gy:g} Gy in {plan.fractions} fractions"
+            message = (
+                f"plan {patient.plan_name(uid)} ({schedule}) may be a part of the treatment, and no dose of it counts "
+                f"beside dose {doses}"
+            )
+            hint = f"deliver its dose; or, where it was not given, {CHOOSE}; or give fractions and prescription_gy"
+            raise patient.refusal("incomplete", message, hint)
+
+
+def _is_decided(patient: PatientDoses, uid: str) -> bool:
+    """Whether a whole dose of the plan was looked at, and left out for what it is or when it was planned."""
+    undecided = ("no image", "DoseSummationType")
+    return any(
+        not row.reason.startswith(undecided)
+        for row in patient.rejected
+        if patient.doses[row.dose].summation == "PLAN" and uid in patient.doses[row.dose].plans
     )
 
 
@@ -85,6 +134,8 @@ def _in_frames_with_images(patient: PatientDoses, courses: Sequence[Course], num
     if not with_images or len(with_images) == len(courses):
         return list(courses)
     without = [course for course in courses if course not in with_images]
+    if max(map(_level_gy, without)) > SAME_PLACE * max(map(_level_gy, with_images)):
+        return list(courses)
     if not numbers_given and any(is_sequence(patient, [*with_images, course]) for course in without):
         return list(courses)
     if numbers_given and not _possible(patient, with_images):
@@ -121,14 +172,17 @@ def _fits(patient: PatientDoses, courses: Sequence[Course]) -> bool:
     fractions = sum_if_known(course.fractions for course in courses)
     if context.fractions is not None and fractions is not None and fractions != context.fractions:
         return False
-    prescription_gy = sum_if_known(course.prescription_gy for course in courses)
     if context.prescription_gy is None:
         return True
-    if prescription_gy is not None:
-        return abs(prescription_gy / context.prescription_gy - 1) <= SAME_PRESCRIPTION
     maxima_gy = [_maximum_gy(course) for course in courses]
     low, high = (share * context.prescription_gy for share in MAXIMUM_OVER_PRESCRIPTION)
-    return max(maxima_gy) <= high and sum(maxima_gy) >= low
+    if max(maxima_gy) > high or sum(maxima_gy) < low:
+        return False
+    opinions = [{course.prescription_gy, course.beams_gy} - {None} for course in courses]
+    if not all(opinions):
+        return True
+    sums_gy = [sum(filter(None, some)) for some in product(*opinions)]
+    return any(abs(gy / context.prescription_gy - 1) <= SAME_PRESCRIPTION for gy in sums_gy)
 
 
 def _possible(patient: PatientDoses, courses: Sequence[Course]) -> bool:
@@ -161,7 +215,7 @@ def _plan_date(patient: PatientDoses, course: Course) -> date | None:
 
 
 def _level_gy(course: Course) -> float:
-    return course.prescription_gy or _maximum_gy(course)
+    return course.prescription_gy or _maximum_gy(course) / HOT_SPOT
 
 
 def _maximum_gy(course: Course) -> float:

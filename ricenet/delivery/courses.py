@@ -16,18 +16,24 @@ from ricenet.delivery.rtdose import DoseGrid
 from ricenet.delivery.rtplan import RtPlan
 from ricenet.delivery.usable_doses import usable_doses
 
+# Hot spots on the one hand, a boost elsewhere on the other.
+MAXIMUM_OVER_PRESCRIPTION = (0.8, 1.25)
 Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True, repr=False)  # no repr: it would print a patient
 class Course:
-    """What delivers one plan (for MULTI_PLAN several): its doses by number, and how often each of them counts."""
+    """What delivers one plan (for MULTI_PLAN several): its doses by number, and how often each of them counts.
+
+    `beams_gy`: what the plans' beams say in place of the prescription, a second opinion; None where they do not.
+    """
 
     plans: tuple[str, ...]
     doses: dict[int, DoseGrid]
     factors: dict[int, int]
     fractions: int | None
     prescription_gy: float | None
+    beams_gy: float | None = None
 
 
 def find_courses(patient: PatientDoses) -> list[Course]:
@@ -77,21 +83,22 @@ def _course(patient: PatientDoses, doses: dict[int, DoseGrid], sole: bool) -> Co
         elif matching:
             reason = f"its plan is whole with {summation} dose {patient.names(matching)}"
             patient.without(doses, {number: reason for number in doses if number not in matching})
-            return Course(
-                plans,
-                matching,
-                {number: _times(patient, number, plan, sole) for number in matching},
-                sum_if_known(each.fractions if each else None for each in delivered),
-                sum_if_known(_prescription_gy(each) for each in delivered),
-            )
+            factors = {number: _times(patient, number, plan, sole) for number in matching}
+            highest_gy = sum(factors[n] * float(dose.volume.voxels.max()) for n, dose in matching.items())
+            targets_gy = sum_if_known(each.prescription_gy if each else None for each in delivered)
+            beams_gy = _plausible(sum_if_known(each.beam_dose_gy if each else None for each in delivered), highest_gy)
+            fractions = sum_if_known(each.fractions if each else None for each in delivered)
+            return Course(plans, matching, factors, fractions, targets_gy or beams_gy, beams_gy)
     return None
 
 
-def _prescription_gy(plan: RtPlan | None) -> float | None:
-    """Of its targets, else of its beams; rounded, as beams' doses are sums of many decimals."""
-    if plan is None or (plan.prescription_gy is None and plan.beam_dose_gy is None):
-        return None
-    return plan.prescription_gy or round(plan.beam_dose_gy or 0, 2) or None
+def _plausible(beams_gy: float | None, highest_gy: float) -> float | None:
+    """The beams' doses, which are those at points that may lie anywhere, where the dose can be of such a prescription.
+
+    Rounded: they are sums of many decimals.
+    """
+    low, high = MAXIMUM_OVER_PRESCRIPTION
+    return round(beams_gy, 2) if beams_gy and low <= highest_gy / beams_gy <= high else None
 
 
 def _missing(patient: PatientDoses, summation: str, doses: dict[int, DoseGrid], plan: RtPlan | None) -> str:

@@ -165,6 +165,7 @@ class DicomCase:
             exclude_doses=label.exclude_doses,
             eqd2=self.settings.alpha_beta is not None,
             dose_type=self.settings.dose_type,
+            unreadable=frozenset(rt_key(each.kind, each.uid, self.key) for each in self.objects.unreadable),
             key=self.key,
         )
 
@@ -175,11 +176,16 @@ class DicomCase:
         return [day for day in days if event is None or day < event]
 
     def _counted_dates(self, treatment: Treatment) -> list[date]:
-        """The dates of the plans that count, else of the images that their doses were planned on."""
-        planned = [plan.date for plan in self.objects.plans if plan.sop_instance in treatment.plans and plan.date]
-        frames = {part.frame_of_reference for part in treatment.parts}
-        imaged = [series.date for series in self.files.series if series.frame_of_reference in frames and series.date]
-        return self._plausible(planned) or imaged
+        """For each plan that counts, or each frame without one, its date, else that of the image in its frame."""
+        assert self.patient is not None
+        dates = []
+        for number in (used.dose for used in treatment.used):
+            dose = self.patient.doses[number]
+            plans = [plan for plan in self.objects.plans if plan.sop_instance in dose.plans]
+            planned = [day for plan in plans if (day := self.patient.date_of(plan)) is not None]
+            day = min(planned, default=self.patient.image_date(dose))
+            dates += [] if day is None else [day]
+        return dates
 
     def _plausible(self, days: Sequence[date]) -> list[date]:
         """Without dates before every image: anonymisers leave them, and nobody is irradiated without an image."""

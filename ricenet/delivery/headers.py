@@ -337,9 +337,9 @@ def _image_date(dataset: Dataset) -> datetime.date | None:
 
 
 def read_date(text: str) -> datetime.date | None:
-    """A date as DICOM writes it, today (20200131) or once (2020.01.31); None where the text begins with no date."""
+    """A date as DICOM writes it, today (20200131) or once (2020.01.31), or with dashes; None where there is none."""
     try:
-        return datetime.datetime.strptime(text.replace(".", "")[:8], "%Y%m%d").date()
+        return datetime.datetime.strptime(text.replace(".", "").replace("-", "")[:8], "%Y%m%d").date()
     except ValueError:
         return None
 

@@ -31,6 +31,7 @@ class CaseContext:
         doses, plans, exclude_doses: keys of RT objects, the user's choice.
         eqd2: whether each plan's dose is needed apart from the others'.
         dose_type: PHYSICAL or EFFECTIVE, which counts where a plan has both.
+        unreadable: keys of RT objects that cannot be read, which may be excluded by name.
         key: of the pseudonyms; None: messages number doses and plans in the order of their UIDs.
     """
 
@@ -45,7 +46,13 @@ class CaseContext:
     exclude_doses: tuple[str, ...] = ()
     eqd2: bool = False
     dose_type: str = "PHYSICAL"
+    unreadable: frozenset[str] = frozenset()
     key: bytes | None = None
+
+    @property
+    def is_chosen(self) -> bool:
+        """Whether the user says which doses count."""
+        return bool(self.doses or self.plans)
 
     @property
     def first_image(self) -> date | None:
@@ -94,9 +101,14 @@ class PatientDoses:
         return {self.plans[uid].approval if uid in self.plans else "" for uid in dose.plans}
 
     def plan_date(self, dose: DoseGrid) -> date | None:
-        """The latest date of the plans that a dose refers to."""
-        dates = [self.plans[uid].date for uid in dose.plans if uid in self.plans]
+        """The latest date of the plans that a dose refers to; one before every image is none."""
+        dates = [self.date_of(self.plans[uid]) for uid in dose.plans if uid in self.plans]
         return max((day for day in dates if day is not None), default=None)
+
+    def date_of(self, plan: RtPlan) -> date | None:
+        """When a plan was made; nothing is planned before the first image."""
+        first = self.context.first_image
+        return None if plan.date is None or (first is not None and plan.date < first) else plan.date
 
     def image_date(self, dose: DoseGrid) -> date | None:
         """The date of the earliest image in the dose's frame of reference: nothing was planned before it."""
@@ -126,7 +138,8 @@ def number_objects(doses: Sequence[DoseGrid], plans: Sequence[RtPlan], context: 
     by_uid: dict[str, RtPlan] = {}
     for plan in plans:
         if by_uid.setdefault(plan.sop_instance, plan) != plan:
-            message = "two RTPLANs have the same SOP Instance UID but differ"
+            name = "" if context.key is None else f" ({rt_key('RTPLAN', plan.sop_instance, context.key)})"
+            message = f"two RTPLANs have the same SOP Instance UID{name} but differ"
             raise InvalidInput(message, "remove the outdated file from the delivery", code="treatment.uid_conflict")
     uids = sorted({*by_uid, *(uid for dose in doses for uid in dose.plans)})
     return PatientDoses(

@@ -21,6 +21,9 @@ APPROVAL = ("APPROVED", "UNAPPROVED", "REJECTED")
 CONFIRMED_SHARE = 0.05  # fractions times beam doses confirm a prescription that is as near
 
 
+HIGHEST_TARGET_GY = 200.0
+
+
 @dataclass(frozen=True)
 class FractionGroup:
     """One fraction group of a plan.
@@ -186,7 +189,9 @@ def _targets(plan: RTObject) -> dict[int, float]:
 
 
 def _target_gy(reference: RTObject) -> float:
-    return float(reference.numbers("TargetPrescriptionDose").max(initial=0))
+    """0 where there is none, or one that is in cGy: nobody is given so many Gy."""
+    gy = float(reference.numbers("TargetPrescriptionDose").max(initial=0))
+    return gy if gy <= HIGHEST_TARGET_GY else 0.0
 
 
 def _groups(plan: RTObject, targets: dict[int, float]) -> dict[int, tuple[FractionGroup, frozenset[int]]]:
@@ -203,6 +208,9 @@ def _groups(plan: RTObject, targets: dict[int, float]) -> dict[int, tuple[Fracti
             if (target := reference.integer("ReferencedDoseReferenceNumber")) is not None and target in targets
         }
         number = group.integer("FractionGroupNumber")
+        if number in groups:
+            message = "expected fraction groups of different numbers, got two of one"
+            raise plan.refusal("groups", message)
         if number is not None:
             highest_gy = max((gy or targets[target] for target, gy in given_gy.items()), default=0)
             beams = beam_numbers(group) - setup

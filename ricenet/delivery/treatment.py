@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from ricenet.delivery.course_choice import choose_courses
+from ricenet.delivery.course_choice import MAX_DAYS_APART, choose_courses, require_nothing_missing
 from ricenet.delivery.courses import Course, find_courses, sum_if_known
 from ricenet.delivery.ingest_record import RejectedDose, UsedDose
 from ricenet.delivery.patient_doses import CHOOSE, CaseContext, PatientDoses, number_objects
@@ -103,10 +103,12 @@ def sum_treatment(patient: PatientDoses, alpha_beta: float | None, limits: DoseL
 
     Raises:
         InvalidInput: as ricenet.delivery.courses.find_courses and ricenet.delivery.course_choice.choose_courses;
-            fractions that the plans contradict; EQD2 without each plan's dose and fractions; a physical sum that no
-            treatment has (see ricenet.images.dose_limits.check_dose).
+            fractions, a prescription or a start of radiotherapy that the plans contradict; EQD2 without each plan's
+            dose and fractions; a physical sum that no treatment has (see ricenet.images.dose_limits.check_dose).
     """
     courses = choose_courses(patient, find_courses(patient))
+    require_nothing_missing(patient, courses)
+    _require_the_start(patient, courses)
     planned = _planned_fractions(patient, courses)
     share = _delivered_share(patient, courses, planned)
     fractions = planned if share == 1 else patient.context.delivered_fractions
@@ -151,7 +153,7 @@ def _named(patient: PatientDoses, courses: Sequence[Course]) -> Iterator[None]:
         yield
     except InvalidInput as problem:
         doses = patient.names(number for course in courses for number in course.doses)
-        hint = f"{problem.hint}; {CHOOSE}" if patient.rejected else problem.hint
+        hint = f"{problem.hint}; or {CHOOSE}" if patient.rejected or len(courses) > 1 else problem.hint
         raise InvalidInput(f"dose {doses}: {problem.message}", hint, code=problem.code) from None
 
 
@@ -177,11 +179,36 @@ def _planned_fractions(patient: PatientDoses, courses: Sequence[Course]) -> int 
     if len(courses) == 1 and given in _concurrent_fractions(patient, courses[0]):
         return given
     doses = patient.names(number for course in courses for number in course.doses)
-    raise patient.refusal(
-        "fractions_differ",
-        f"the label table says {given} fractions, the plan of dose {doses} has {planned}",
-        "correct fractions; where the treatment was stopped early, give delivered_fractions: the dose is scaled by it",
+    message = f"the label table says {given} fractions, the plan of dose {doses} has {planned}"
+    if patient.context.is_chosen:
+        patient.flags.append(message)
+        return given
+    hint = (
+        "correct fractions; where the treatment was stopped early, give delivered_fractions: the dose is scaled by it"
     )
+    raise patient.refusal("fractions_differ", message, _or_choose(patient, hint))
+
+
+def _or_choose(patient: PatientDoses, hint: str) -> str:
+    """With what was left out, which may be what is missing."""
+    others = ", ".join(f"{row.key or row.dose} ({row.reason})" for row in patient.rejected)
+    return f"{hint}; left out: dose {others}; {CHOOSE}" if others else f"{hint}; or {CHOOSE}"
+
+
+def _require_the_start(patient: PatientDoses, courses: Sequence[Course]) -> None:
+    """Refuse a treatment that was planned long before radiotherapy began.
+
+    Raises:
+        InvalidInput: so it is, and the user does not say that it is the one.
+    """
+    start = patient.context.radiotherapy_start
+    if start is None or patient.context.is_chosen:
+        return
+    for number, dose in ((n, dose) for course in courses for n, dose in course.doses.items()):
+        day = patient.plan_date(dose)
+        if day is not None and (start - day).days > MAX_DAYS_APART:
+            message = f"dose {patient.name(number)} was planned {(start - day).days} days before radiotherapy_start"
+            raise patient.refusal("start_differs", message, f"correct radiotherapy_start, or {CHOOSE}")
 
 
 def _concurrent_fractions(patient: PatientDoses, course: Course) -> set[int | None]:
@@ -211,8 +238,13 @@ def _prescribed(patient: PatientDoses, courses: Sequence[Course], share: float) 
     given, planned = patient.context.prescription_gy, sum_if_known(course.prescription_gy for course in courses)
     if given is None:
         return None if planned is None else planned * share
-    if planned is not None and abs(planned / given - 1) > SAME_PRESCRIPTION and share == 1:
-        patient.flags.append(f"a prescription of {given:g} Gy was given, the plan has {planned:g} Gy")
+    opinions = {planned, sum_if_known(course.beams_gy for course in courses)} - {None}
+    if opinions and all(abs(gy / given - 1) > SAME_PRESCRIPTION for gy in opinions if gy) and share == 1:
+        doses = patient.names(number for course in courses for number in course.doses)
+        message = f"the label table says {given:g} Gy, the plan of dose {doses} has {planned:g} Gy"
+        if not patient.context.is_chosen:
+            raise patient.refusal("prescription_differs", message, _or_choose(patient, "correct prescription_gy"))
+        patient.flags.append(message)
     # A table that gives what was delivered beside what was planned may mean either with its prescription.
     as_delivered = planned is not None and abs(planned * share / given - 1) <= SAME_PRESCRIPTION
     return given if as_delivered else given * share
@@ -220,7 +252,8 @@ def _prescribed(patient: PatientDoses, courses: Sequence[Course], share: float) 
 
 def _fractions(patient: PatientDoses, courses: Sequence[Course], course: Course, share: float) -> int:
     """Delivered fractions of one plan, for EQD2."""
-    planned = course.fractions or (patient.context.fractions if len(courses) == 1 else None)
+    given = patient.context.fractions if len(courses) == 1 else None
+    planned = given if given in _concurrent_fractions(patient, course) else course.fractions or given
     if planned is None or len(course.plans) > 1:
         doses = patient.names(course.doses)
         message = f"EQD2 needs the dose and the fractions of each plan, which are unknown for dose {doses}"

@@ -6,19 +6,20 @@ says why of each; nothing is dropped for its approval alone.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from itertools import combinations
 
 import numpy as np
 
-from ricenet.delivery.patient_doses import READ, WHOLE, PatientDoses
+from ricenet.delivery.patient_doses import CHOOSE, READ, WHOLE, PatientDoses
 from ricenet.delivery.rtdose import DoseGrid
-from ricenet.images.volume import Volume, resample
+from ricenet.images.volume import Volume, Voxels, resample
 
 SAME_GY, SAME_MM = 0.01, 0.01  # grids that agree to this are one dose, exported twice
 SAME_SUM = 0.01  # of the maximum: a sum on a grid of its own differs from ours by its interpolation
+NO_DOSE_GY = 0.5  # of a whole plan: below it nobody was treated
 MAX_PARTS = 6  # of a sum without references: 63 ways to add them
 
 
@@ -38,14 +39,15 @@ def usable_doses(patient: PatientDoses) -> dict[int, DoseGrid]:
     )
     if not (patient.context.doses or patient.context.plans):
         doses = patient.without(doses, _of_checks(patient, doses))
+    doses = patient.without(doses, _same_voxels(patient, doses))
     doses = _with_references(patient, doses)
     doses = patient.without(doses, _after_the_event(patient, doses))
+    _require_known_parts(patient, doses)
     if any(dose.planes > 1 for dose in doses.values()):
         reason = "a single plane beside doses of several"
         doses = patient.without(doses, {n: reason for n, dose in doses.items() if dose.planes == 1})
     doses = patient.without(doses, _of_another_frame(patient, doses))
     doses = patient.without(doses, _of_the_other_type(patient, doses))
-    doses = patient.without(doses, _same_voxels(patient, doses))
     return _without_parts_of_sums(patient, doses)
 
 
@@ -63,7 +65,7 @@ def _not_chosen(patient: PatientDoses) -> dict[int, str]:
         ("plans", context.plans, of_plans),
         ("exclude_doses", context.exclude_doses, of_doses),
     ):
-        unknown = sorted(set(keys) - there)
+        unknown = sorted(set(keys) - there - (context.unreadable if column == "exclude_doses" else set()))
         if unknown:
             message = f"{column} names {', '.join(unknown)}, which this patient does not have or which cannot be read"
             raise patient.refusal("unknown_object", message, f"{column} may name {', '.join(sorted(there)) or 'none'}")
@@ -73,7 +75,7 @@ def _not_chosen(patient: PatientDoses) -> dict[int, str]:
             reasons[number] = "named in exclude_doses"
         elif context.doses and patient.name(number) not in context.doses:
             reasons[number] = "not named in doses"
-        elif context.plans and not {patient.plan_name(uid) for uid in dose.plans} & set(context.plans):
+        elif context.plans and dose.plans and not {patient.plan_name(uid) for uid in dose.plans} & set(context.plans):
             reasons[number] = "belongs to none of the plans named in plans"
     return reasons
 
@@ -102,13 +104,16 @@ def _unread(dose: DoseGrid) -> str:
 
 
 def _empty(doses: Mapping[int, DoseGrid]) -> dict[int, str]:
-    """Number -> reason, of all-zero doses; one of a beam beside others stays: the plan is whole with what it lacks."""
-    zero = {number: dose for number, dose in doses.items() if not dose.volume.voxels.any()}
+    """Number -> reason, of doses of nothing; one of a beam beside others stays: the plan is whole with what it has."""
+    highest_gy = {number: float(dose.volume.voxels.max()) for number, dose in doses.items()}
+    zero = {n: dose for n, dose in doses.items() if highest_gy[n] < (NO_DOSE_GY if dose.summation in WHOLE else 1e-6)}
     others = [dose for number, dose in doses.items() if number not in zero and dose.summation.startswith("BEAM")]
     plans = {dose.plans for dose in others}
     held = {(dose.plans, beam) for dose in others for beam in dose.beams}
     return {
         number: "holds no dose but zeros"
+        if highest_gy[number] == 0
+        else f"holds no dose of a treatment ({highest_gy[number]:.2g} Gy)"
         for number, dose in zero.items()
         if not (dose.summation.startswith("BEAM") and dose.beams and dose.plans in plans)
         or any((dose.plans, beam) in held for beam in dose.beams)
@@ -130,27 +135,52 @@ def _with_references(patient: PatientDoses, doses: dict[int, DoseGrid]) -> dict[
     """
     doses = dict(doses)
     for number, dose in list(doses.items()):
-        plans = _summed_plans(dose, doses) if dose.summation in WHOLE else ()
+        says_so = dose.summation == "MULTI_PLAN" and len(dose.plans) > 1
+        plans = _summed_plans(dose, doses) if dose.summation in WHOLE and not says_so else ()
         if plans:
             doses[number] = patient.doses[number] = replace(dose, plans=plans, summation="MULTI_PLAN")
             patient.flags.append(f"dose {patient.name(number)}: is the sum of other doses")
-    nameless = [number for number, dose in doses.items() if not dose.plans]
+    nameless = [number for number, dose in doses.items() if not set(dose.plans) & patient.plans.keys()]
     referred = {uid for dose in patient.doses.values() for uid in dose.plans}
     free = [uid for uid, plan in patient.plans.items() if uid not in referred and plan.may_be_delivered]
-    if len(nameless) == 1 and len(free) == 1 and doses[nameless[0]].summation != "MULTI_PLAN":
+    if patient.context.plans:
+        free = [uid for uid in free if patient.plan_name(uid) in patient.context.plans]
+    alone = len(nameless) == 1 and not doses[nameless[0]].plans
+    if alone and len(free) == 1 and doses[nameless[0]].summation != "MULTI_PLAN":
         (number,) = nameless
         doses[number] = patient.doses[number] = replace(doses[number], plans=(free[0],))
-        patient.flags.append(
-            f"dose {patient.name(number)}: refers to no plan, taken for plan {patient.plan_name(free[0])}"
-        )
+        text = f"refers to no plan, taken for plan {patient.plan_name(free[0])}"
+        patient.flags.append(f"dose {patient.name(number)}: {text}")
     elif nameless and any(_is_late(patient, patient.plans[uid].date) for uid in free):
         late = ", ".join(patient.plan_name(uid) for uid in free)
         message = (
-            f"dose {patient.names(nameless)} refers to no plan, and may belong to one made after the event: {late}"
+            f"dose {patient.names(nameless)} refers to no plan of the delivery, and may belong to one made after the "
+            f"event: {late}"
         )
         if not patient.context.doses:
             raise patient.refusal("ambiguous", message)
     return doses
+
+
+def _require_known_parts(patient: PatientDoses, doses: Mapping[int, DoseGrid]) -> None:
+    """Refuse a sum of which nobody knows that all its plans were made before the event.
+
+    Raises:
+        InvalidInput: a MULTI_PLAN dose refers to no plan, to a plan that was not delivered, or to one without a date,
+            and neither the label table's prescription nor the user's choice stands for it.
+    """
+    context = patient.context
+    if context.prescription_gy is not None or context.is_chosen:
+        return
+    for number, dose in doses.items():
+        if dose.summation != "MULTI_PLAN" or not patient.plans:
+            continue
+        plans = [patient.plans.get(uid) for uid in dose.plans]
+        unknown = [plan for plan in plans if plan is None or (context.event and patient.date_of(plan) is None)]
+        if unknown or not plans:
+            what = f"{len(unknown)} of the {len(plans)} plans" if plans else "the plans"
+            message = f"ambiguous: {what} of MULTI_PLAN dose {patient.name(number)} were not delivered or have no date"
+            raise patient.refusal("ambiguous", message, f"give prescription_gy; or {CHOOSE}")
 
 
 def _summed_plans(total: DoseGrid, doses: Mapping[int, DoseGrid]) -> tuple[str, ...]:
@@ -160,18 +190,27 @@ def _summed_plans(total: DoseGrid, doses: Mapping[int, DoseGrid]) -> tuple[str, 
         for dose in doses.values()
         if dose.summation == "PLAN"
         and dose.plans
-        and not set(dose.plans) & set(total.plans)
+        and (total.summation == "MULTI_PLAN" or not set(dose.plans) & set(total.plans))
         and (dose.dose_type, dose.frame_of_reference) == (total.dose_type, total.frame_of_reference)
     ][:MAX_PARTS]
     grid = total.volume
     on_grid = [resample(part.volume, grid.voxels.shape, grid.world_from_voxel) for part in parts]
-    tolerance_gy = max(SAME_GY, SAME_SUM * float(grid.voxels.max()))
     for count in range(2, len(parts) + 1):
         for some in combinations(range(len(parts)), count):
-            difference = abs(sum(on_grid[n] for n in some) - grid.voxels)
-            if np.percentile(difference, 99) <= tolerance_gy:  # the outermost voxels lie outside some grid
+            if _is_sum(grid.voxels, [on_grid[n] for n in some]):
                 return tuple(sorted({uid for n in some for uid in parts[n].plans}))
     return ()
+
+
+def _is_sum(total: Voxels, parts: Sequence[Voxels]) -> bool:
+    """Whether `total` is the sum of `parts`: everywhere, and where each of them is high.
+
+    The outermost voxels lie outside some grid, so that a hundredth of them may differ.
+    """
+    tolerance_gy = max(SAME_GY, SAME_SUM * float(total.max()))
+    difference = abs(np.sum(parts, axis=0) - total)
+    places = [difference, *(difference[part > part.max() / 2] for part in parts)]
+    return all(len(place) > 0 and np.percentile(place, 99) <= tolerance_gy for place in places)
 
 
 def _is_late(patient: PatientDoses, day: date | None) -> bool:
@@ -186,23 +225,13 @@ def _after_the_event(patient: PatientDoses, doses: Mapping[int, DoseGrid]) -> di
     Raises:
         InvalidInput: every dose was, or one that the user named.
     """
-    event = patient.context.event
-    late: dict[int, str] = {}
-    for number, dose in doses.items():
-        day = patient.plan_date(dose) or patient.image_date(dose)
-        if day is None or event is None:
-            continue
-        days = (day - event).days
-        if days >= 0:
-            what = "planned" if patient.plan_date(dose) else "the images in its frame of reference are of"
-            late[number] = f"{what} {days} days after the event"
-        elif days + _least_days(patient, dose) >= 0:
-            late[number] = f"planned {-days} days before the event, which its fractions outlast"
-    if not late or (len(late) < len(doses) and not patient.context.doses):
+    late = {number: reason for number, dose in doses.items() if (reason := _why_late(patient, dose))}
+    named = patient.context.is_chosen
+    if not late or (len(late) < len(doses) and not named):
         return late
-    imaged_late = any(_is_late(patient, patient.image_date(doses[number])) for number in late)
+    imaged_late = any(_is_imaged_late(patient, doses[number]) for number in late)
     start = patient.context.radiotherapy_start
-    if len(late) == len(doses) and not imaged_late and _is_early(patient, start):
+    if (len(late) == len(doses) or named) and not imaged_late and _is_early(patient, start):
         patient.flags += [f"dose {patient.name(n)}: {late[n]}, but radiotherapy_start is before it" for n in late]
         return {}
     listed = "; ".join(f"dose {patient.name(number)}: {reason}" for number, reason in late.items())
@@ -214,10 +243,36 @@ def _after_the_event(patient: PatientDoses, doses: Mapping[int, DoseGrid]) -> di
     )
 
 
+def _why_late(patient: PatientDoses, dose: DoseGrid) -> str:
+    """Why a dose was not delivered before the event; "" where it may have been.
+
+    A plan's date counts before its images', but nothing is planned before the first image of its frame.
+    """
+    event, planned, imaged = patient.context.event, patient.plan_date(dose), patient.image_date(dose)
+    if event is None:
+        return ""
+    if imaged is not None and (_is_imaged_late(patient, dose) or (planned is None and imaged >= event)):
+        return f"the images in its frame of reference are of {(imaged - event).days} days after the event"
+    if planned is None:
+        return ""
+    days = (planned - event).days
+    if days >= 0:
+        return f"planned {days} days after the event"
+    if days + _least_days(patient, dose) >= 0:
+        return f"planned {-days} days before the event, which its fractions outlast"
+    return ""
+
+
+def _is_imaged_late(patient: PatientDoses, dose: DoseGrid) -> bool:
+    """Whether all images of a dose's frame were taken after the day of the event."""
+    imaged = patient.image_date(dose)
+    return imaged is not None and patient.context.event is not None and imaged > patient.context.event
+
+
 def _least_days(patient: PatientDoses, dose: DoseGrid) -> int:
-    """How long after it was planned the last fraction of a dose is given at the earliest: with two of them a day."""
+    """How long after it was planned the last fraction of a dose is given at the earliest: with one of them a day."""
     fractions = [plan.fractions or 1 for uid, plan in patient.plans.items() if uid in dose.plans]
-    return (max(fractions, default=1) - 1) // 2
+    return max(fractions, default=1) - 1
 
 
 def _is_early(patient: PatientDoses, day: date | None) -> bool:
@@ -236,7 +291,7 @@ def _of_another_frame(patient: PatientDoses, doses: Mapping[int, DoseGrid]) -> d
 
     there = {uid for dose in doses.values() if at_home(dose) for uid in dose.plans}
     reason = "lies elsewhere than its plan and its images, where another dose of the plan lies"
-    return {n: reason for n, dose in doses.items() if not at_home(dose) and there & set(dose.plans)}
+    return {n: reason for n, dose in doses.items() if not at_home(dose) and dose.plans and set(dose.plans) <= there}
 
 
 def _of_the_other_type(patient: PatientDoses, doses: Mapping[int, DoseGrid]) -> dict[int, str]:
@@ -244,7 +299,7 @@ def _of_the_other_type(patient: PatientDoses, doses: Mapping[int, DoseGrid]) -> 
     preferred = patient.context.dose_type
     there = {uid for dose in doses.values() if dose.dose_type == preferred for uid in dose.plans}
     reason = f"its plan has a {preferred} dose, too (dose_type)"
-    return {n: reason for n, dose in doses.items() if dose.dose_type != preferred and there & set(dose.plans)}
+    return {n: reason for n, dose in doses.items() if dose.dose_type != preferred and set(dose.plans) <= there}
 
 
 def _same_voxels(patient: PatientDoses, doses: Mapping[int, DoseGrid]) -> dict[int, str]:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from helpers.public_source import source
 
-from ricenet.cohort.label_table import LabelRow, deal_test, further_patient_ids, read_labels, rows_like
+from ricenet.cohort.label_table import LabelRow, deal_test, further_patient_ids, read_labels, rows_like, split_keys
 from ricenet.errors import InvalidInput, WrongUsage
 
 KEY = bytes(32)
@@ -286,3 +286,9 @@ def test_burdenkos_clinical_table(tmp_path):
     assert {row.patient_id for row in rows} == {"Burdenko-GBM-001"}
     assert {row.radiotherapy_start for row in rows} == {date(2020, 1, 20)}
     assert [row.excluded_because for row in rows][1::2] == ["stable disease is no event of this study", "not rated"]
+
+
+@pytest.mark.parametrize("text", ["rd1 rd2", "rd1;rd2;", " ;RD1, rd2", "'rd1' | \"rd2\"", "[rd1, rd2]", "rd1\nrd2"])
+def test_keys_are_letters_and_digits_whatever_parts_them(text):
+    assert split_keys(text) == ("rd1", "rd2")
+    assert split_keys(" ; ") == ()

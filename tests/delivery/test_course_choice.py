@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from ricenet.delivery.course_choice import choose_courses, is_sequence
+from ricenet.delivery.course_choice import choose_courses, is_sequence, require_nothing_missing
 from ricenet.delivery.courses import Course, find_courses
 from ricenet.delivery.patient_doses import CaseContext, PatientDoses, number_objects
 from ricenet.delivery.rtdose import DoseGrid
@@ -89,6 +89,9 @@ def test_a_boost_whose_plans_give_no_prescription_is_known_by_its_maximum():
         (planned("draft", 59.4, 33), IMRT),
         (planned("short course", 40.05, 15), planned("palliative", 30.0, 10)),
         (IMRT, planned("after 20 of 30 anew", 20.0, 10)),
+        (IMRT, planned("the last six anew", 12.0, 6, days=33)),
+        (IMRT, planned("an abandoned boost", 10.0, 5)),
+        (PRIMARY, BOOST, planned("boost anew", 14.0, 7, days=1)),
         (IMRT, planned("re-irradiation", 36.0, 18, days=None)),
         (PRIMARY, planned("boost", 14.0, 7, approval="UNAPPROVED")),
         (PRIMARY, planned("boost", 14.0, None)),
@@ -182,6 +185,38 @@ def test_a_boost_whose_planning_image_is_missing_is_not_left_out_for_it():
     assert names(choose(PRIMARY, boost, image_dates={"frame": []})[0]) == ["a primary", "boost"]
     table = {"fractions": 30, "prescription_gy": 60.0}
     assert names(choose(PRIMARY, boost, image_dates={"frame": []}, **table)[0]) == ["a primary", "boost"]
+
+
+def test_the_larger_dose_is_not_left_out_for_its_missing_image():
+    primary = planned("a primary", 46.0, 23, frame="missing CT", days=None)
+    assert asked(primary, BOOST, image_dates={"frame": []}).code == "treatment.ambiguous"
+
+
+@pytest.mark.parametrize(("gy", "fractions", "missing"), [(46.0, 23, True), (60.0, 30, False), (14.0, 1, False)])
+def test_a_plan_that_may_be_a_part_and_has_no_dose_is_asked_for(gy, fractions, missing):
+    (dose, plan), other = BOOST, planned("other", gy, fractions)[1]
+
+    def require(**context):
+        patient = number_objects([dose], [plan, other], CaseContext(**context))
+        require_nothing_missing(patient, find_courses(patient))
+
+    if not missing:
+        require()
+        return
+    with pytest.raises(InvalidInput) as caught:
+        require()
+    assert caught.value.code == "treatment.incomplete"
+    assert "plan 2 (46 Gy in 23 fractions)" in str(caught.value)
+    for context in ({"doses": ("1",)}, {"fractions": 7}, {"prescription_gy": 14.0}):
+        require(**context)
+
+
+def test_a_prescription_that_beams_contradict_decides_nothing_alone():
+    dose, plan = planned("a primary", 50.0, 25)
+    primary = (dose, replace(plan, prescription_gy=60.0, beam_dose_gy=50.0))
+    boost = planned("boost", 10.0, 5)
+    assert asked(primary, boost, prescription_gy=60.0).code == "treatment.ambiguous"
+    assert len(choose(primary, boost, prescription_gy=60.0, fractions=30)[0]) == 2
 
 
 def test_the_users_choice_is_added_whatever_it_is():

@@ -200,8 +200,49 @@ def test_a_sum_without_references_is_recognised_by_its_parts():
     (course,), reasons = find([*parts, dose("m", "MULTI_PLAN", plans=(), gy=60.0)], plans)
     assert (list(course.doses), course.prescription_gy) == ([1], 60)
     assert set(reasons.values()) == {"MULTI_PLAN dose 1 holds its plan"}
-    courses, _ = find([*parts, dose("m", "MULTI_PLAN", plans=(), gy=52.0)], plans)
+    error = refused([*parts, dose("m", "MULTI_PLAN", plans=(), gy=52.0)], plans)
+    assert (error.code, "MULTI_PLAN dose 1" in str(error)) == ("treatment.ambiguous", True)
+    assert len(find([*parts, dose("m", "MULTI_PLAN", plans=(), gy=52.0)], plans, prescription_gy=60.0)[0]) == 3
+
+
+def test_a_sum_that_names_its_first_plan_alone_is_recognised_too():
+    parts = [dose("p", gy=50.0), dose("q", plans=("boost",), gy=10.0)]
+    plans = [plan(prescription_gy=50.0), plan("boost", {1: (5, (1,))}, prescription_gy=10.0)]
+    (course,), _ = find([*parts, dose("m", "MULTI_PLAN", gy=60.0)], plans)
+    assert (list(course.doses), course.prescription_gy) == ([1], 60)
+
+
+def test_one_dose_and_its_copy_are_no_sum_of_it_and_a_small_one():
+    small = np.zeros((6, 6, 6), np.float32)
+    small[0, 0, 0] = 20
+    whole = Volume(np.full((6, 6, 6), 60, np.float32), np.eye(4))
+    doses = [
+        replace(dose("a"), volume=whole),
+        replace(dose("b", plans=("again",)), volume=Volume(whole.voxels * np.float32(1.004), whole.world_from_voxel)),
+        replace(dose("c", plans=("srs",)), volume=Volume(small, whole.world_from_voxel)),
+    ]
+    courses, _ = find(doses, [plan(prescription_gy=None), plan("again", prescription_gy=None), plan("srs")])
     assert len(courses) == 3
+
+
+@pytest.mark.parametrize("unknown", ["missing", "undated"])
+def test_a_sum_with_an_unknown_part_may_hold_a_later_treatment(unknown):
+    multi = dose("m", "MULTI_PLAN", plans=("plan", "second"), gy=83.0)
+    plans = [plan(day=BEFORE), *([] if unknown == "missing" else [plan("second")])]
+    error = refused([multi], plans, event=EVENT)
+    assert (error.code, "prescription_gy" in error.hint) == ("treatment.ambiguous", True)
+    assert len(find([multi], plans, event=EVENT, prescription_gy=80.0)[0]) == 1
+
+
+def test_a_sum_is_dropped_only_where_all_its_plans_have_another_dose():
+    plans = [plan(), plan("boost")]
+    part = dose("p")
+    effective = dose("m", "MULTI_PLAN", plans=("boost", "plan"), dose_type="EFFECTIVE")
+    (course,), _ = find([effective, part], plans)
+    assert course.plans == ("boost", "plan")
+    elsewhere = dose("m", "MULTI_PLAN", plans=("boost", "plan"), frame="MR")
+    (course,), _ = find([elsewhere, part], plans, image_dates={"frame": []})
+    assert course.plans == ("boost", "plan")
 
 
 def test_a_sum_that_says_it_is_a_plan_is_recognised_too():
@@ -329,6 +370,35 @@ def test_a_sole_plan_after_the_event_is_refused_by_the_date_to_correct():
     known = {"event": EVENT, "radiotherapy_start": BEFORE, "image_dates": images}
     error = refused([dose("a")], [plan(day=AFTER)], **known)
     assert (error.code, "radiotherapy_start" in error.hint) == ("treatment.after_the_event", False)
+
+
+@pytest.mark.parametrize("day", [date(2000, 1, 1), date(2020, 3, 1)])
+def test_images_after_the_event_outdo_a_plans_date(day):
+    images = {"frame": [BEFORE], "later CT": [AFTER]}
+    doses = [dose("a"), dose("b", plans=("second",), frame="later CT")]
+    plans = [plan(day=BEFORE), plan("second", day=day)]
+    (course,), reasons = find(doses, plans, event=EVENT, image_dates=images)
+    assert (list(course.doses), "images in its frame" in reasons[2]) == ([1], True)
+    assert refused(doses[1:], plans[1:], event=EVENT, image_dates=images).code == "treatment.after_the_event"
+
+
+def test_a_dose_named_by_the_user_with_a_wrong_date_needs_the_start_of_radiotherapy():
+    doses, plans = [dose("a"), dose("b", plans=("boost",))], [plan(day=BEFORE), plan("boost", day=AFTER)]
+    assert refused(doses, plans, event=EVENT, doses=("1", "2")).code == "treatment.after_the_event"
+    courses, _ = find(doses, plans, event=EVENT, doses=("1", "2"), radiotherapy_start=BEFORE)
+    assert len(courses) == 2
+
+
+def test_a_dose_that_cannot_be_read_may_be_excluded_by_its_key():
+    (course,), _ = find([dose("a")], [plan()], exclude_doses=("rdbad",), unreadable=frozenset({"rdbad"}))
+    assert list(course.doses) == [1]
+    assert refused([dose("a")], [plan()], doses=("rdbad",), unreadable=frozenset({"rdbad"})).code.endswith("object")
+
+
+def test_a_dose_without_a_reference_is_its_plans_where_the_user_names_that():
+    doses, plans = [dose("d", plans=())], [plan(), plan("boost", prescription_gy=10.0)]
+    (course,), _ = find(doses, plans, plans=("2",))
+    assert course.plans == ("plan",)
 
 
 def test_the_user_chooses_by_keys():

@@ -1,6 +1,7 @@
 """From files to the dose of the whole treatment; the truth is the analytic dose that was written into them."""
 
 import json
+from datetime import date
 
 import numpy as np
 import pytest
@@ -29,12 +30,12 @@ def treat(tmp_path):
     """Write RTDOSE and RTPLAN datasets, read them, combine them."""
 
     def run(
-        doses, plans=(), fractions=None, prescription_gy=None, alpha_beta=None, limits=None, **context
+        rt_doses, rt_plans=(), fractions=None, prescription_gy=None, alpha_beta=None, limits=None, **context
     ) -> Treatment:
-        paths = [save(dataset, tmp_path / f"SECRET-{n}") for n, dataset in enumerate([*doses, *plans])]
+        paths = [save(dataset, tmp_path / f"SECRET-{n}") for n, dataset in enumerate([*rt_doses, *rt_plans])]
         return combine_doses(
-            [read_dose(path) for path in paths[: len(doses)]],
-            [read_plan(path) for path in paths[len(doses) :]],
+            [read_dose(path) for path in paths[: len(rt_doses)]],
+            [read_plan(path) for path in paths[len(rt_doses) :]],
             fractions=fractions,
             prescription_gy=prescription_gy,
             alpha_beta=alpha_beta,
@@ -154,10 +155,19 @@ def test_eqd2_needs_fractions_of_each_plan(treat):
 
 
 def test_the_label_tables_prescription_wins(treat):
-    treatment = treat([rtdose(share(1))], [rtplan()], fractions=30, prescription_gy=57)
-    assert (treatment.prescription_gy, treatment.fractions) == (57, 30)
-    assert treatment.flags == ["a prescription of 57 Gy was given, the plan has 60 Gy"]
-    assert treat([rtdose(share(1))], [rtplan()], prescription_gy=59.4).flags == []
+    treatment = treat([rtdose(share(1))], [rtplan()], fractions=30, prescription_gy=59.4)
+    assert (treatment.prescription_gy, treatment.fractions, treatment.flags) == (59.4, 30, [])
+    says = "the label table says 57 Gy, the plan of dose 1 has 60 Gy"
+    assert_refused("treatment.prescription_differs", says, treat, [rtdose(share(1))], [rtplan()], prescription_gy=57)
+    chosen = treat([rtdose(share(1))], [rtplan()], prescription_gy=57, doses=("1",))
+    assert (chosen.prescription_gy, chosen.flags) == (57, [says])
+
+
+def test_a_treatment_long_before_the_start_of_radiotherapy_is_asked_about(treat):
+    start = date(2020, 9, 1)
+    says = "dose 1 was planned 211 days before radiotherapy_start"
+    assert_refused("treatment.start_differs", says, treat, [rtdose(share(1))], [rtplan()], radiotherapy_start=start)
+    assert treat([rtdose(share(1))], [rtplan()], radiotherapy_start=start, doses=("1",)).fractions == 30
 
 
 def test_other_fractions_than_the_plans_are_an_error_that_names_both(treat):
@@ -168,6 +178,8 @@ def test_other_fractions_than_the_plans_are_an_error_that_names_both(treat):
 def test_fraction_groups_of_equal_length_may_be_given_on_the_same_days(treat):
     plans = [rtplan(groups={1: (30, (1,)), 2: (30, (2,))})]
     assert treat([rtdose(share(1))], plans, fractions=30).fractions == 30
+    equivalent = treat([rtdose(share(1))], plans, fractions=30, alpha_beta=3).volume.voxels
+    np.testing.assert_allclose(equivalent, treat([rtdose(share(1))], [rtplan()], alpha_beta=3).volume.voxels)
     assert treat([rtdose(share(1))], plans).fractions == 60
     assert_refused("treatment.fractions_differ", "has 60", treat, [rtdose(share(1))], plans, fractions=20)
 
