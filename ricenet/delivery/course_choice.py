@@ -87,7 +87,7 @@ def _are_parts(schedules: Sequence[tuple[float, int | None]]) -> bool:
 
 
 def require_nothing_missing(patient: PatientDoses, courses: Sequence[Course]) -> None:
-    """Refuse a treatment beside which a plan stands that may be a part of it, and of which no dose counts.
+    """Refuse a treatment beside which brachytherapy stands, or a plan that may be a part of it and has no dose.
 
     The label table's numbers or the user's choice say that it is whole.
 
@@ -97,6 +97,11 @@ def require_nothing_missing(patient: PatientDoses, courses: Sequence[Course]) ->
     context = patient.context
     if context.is_chosen or context.exclude_doses or context.fractions or context.prescription_gy:
         return
+    brachy = [row for row in patient.rejected if row.summation.startswith("BRACHY") and row.max_gy >= MIN_BOOST_GY]
+    if brachy:
+        doses = patient.names(row.dose for row in brachy)
+        message = f"dose {doses} is brachytherapy, which is not read, and may be a part of the treatment"
+        raise patient.refusal("incomplete", message, f"{CHOOSE}; or exclude the case")
     counted = {uid for course in courses for uid in course.plans}
     gy = sum(_level_gy(course) for course in courses)
     fractions = sum_if_known(course.fractions for course in courses)

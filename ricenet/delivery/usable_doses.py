@@ -167,17 +167,22 @@ def _require_known_parts(patient: PatientDoses, doses: Mapping[int, DoseGrid]) -
 
     Raises:
         InvalidInput: a MULTI_PLAN dose refers to no plan, to a plan that was not delivered, or to one without a date,
-            and neither the label table's prescription nor the user's choice stands for it.
+            and neither the label table's prescription nor the user's choice stands for it; or it refers to fewer than
+            two plans and lies beside other doses.
     """
     context = patient.context
-    if context.prescription_gy is not None or context.is_chosen:
-        return
-    for number, dose in doses.items():
-        if dose.summation != "MULTI_PLAN" or not patient.plans:
-            continue
+    sums = {number: dose for number, dose in doses.items() if dose.summation == "MULTI_PLAN" and patient.plans}
+    for number, dose in sums.items():
+        if context.is_chosen:
+            return
+        if len(dose.plans) < 2 and len(doses) > 1:
+            message = (
+                f"ambiguous: MULTI_PLAN dose {patient.name(number)} does not say which plans it sums, beside others"
+            )
+            raise patient.refusal("ambiguous", message)
         plans = [patient.plans.get(uid) for uid in dose.plans]
         unknown = [plan for plan in plans if plan is None or (context.event and patient.date_of(plan) is None)]
-        if unknown or not plans:
+        if context.prescription_gy is None and (unknown or not plans):
             what = f"{len(unknown)} of the {len(plans)} plans" if plans else "the plans"
             message = f"ambiguous: {what} of MULTI_PLAN dose {patient.name(number)} were not delivered or have no date"
             raise patient.refusal("ambiguous", message, f"give prescription_gy; or {CHOOSE}")

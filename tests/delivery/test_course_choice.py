@@ -211,6 +211,17 @@ def test_a_plan_that_may_be_a_part_and_has_no_dose_is_asked_for(gy, fractions, m
         require(**context)
 
 
+def test_brachytherapy_is_not_left_out_in_silence():
+    (dose, plan), (other, boost) = PRIMARY, BOOST
+    patient = number_objects([dose, replace(other, summation="BRACHY")], [plan, boost], CaseContext())
+    with pytest.raises(InvalidInput, match="dose 2 is brachytherapy") as caught:
+        require_nothing_missing(patient, find_courses(patient))
+    assert caught.value.code == "treatment.incomplete"
+    choice = CaseContext(exclude_doses=("2",))
+    patient = number_objects([dose, replace(other, summation="BRACHY")], [plan, boost], choice)
+    require_nothing_missing(patient, find_courses(patient))
+
+
 def test_a_prescription_that_beams_contradict_decides_nothing_alone():
     dose, plan = planned("a primary", 50.0, 25)
     primary = (dose, replace(plan, prescription_gy=60.0, beam_dose_gy=50.0))
