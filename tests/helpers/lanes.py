@@ -30,6 +30,7 @@ SLOW = {
     "ricenet.predict.predict_patient", "ricenet.prediction.predictor.predict_case",
     "ricenet.prediction.new_case.predict",
 }  # fmt: skip
+LONGEST = ("test_privacy.py", "test_train.py")  # minutes each: they start first, so that none comes last alone
 MAX_STEPS = 20  # of optimisers: a few steps that check a gradient are no training
 
 _happened: list[str] = []
@@ -37,6 +38,7 @@ _steps = 0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)  # all others in their order
     for marker, things in ((pytest.mark.process, STARTERS), (pytest.mark.slow, SLOW)):
         seen: dict[CodeType, bool] = {}
         for item in items:
