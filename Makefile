@@ -43,7 +43,7 @@ demo: install  ## the whole study on phantoms: two raw patients preprocessed, 7 
 	@echo "Open $(OUT)/demo/report.html, and of the two new patients:"
 	@ls $(OUT)/demo-predictions/*/page.html
 
-test-fast: install  ## lint, and the tests that start no process, train nothing and take no seconds (90 seconds)
+test-fast: install  ## lint, and the tests that start no process, train nothing and take no seconds (two minutes)
 	$(MAKE) --no-print-directory lint
 	$(BIN)/pytest -q $(PARALLEL) -m "not process and not slow and not extended"
 
