@@ -5,11 +5,11 @@ earlier treatments. They are added where the label table's numbers, the user's c
 where they can hardly be anything but parts of one treatment (see `is_sequence`); otherwise the user is asked.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import date
 from itertools import combinations, pairwise, product
 
-from ricenet.delivery.courses import MAXIMUM_OVER_PRESCRIPTION, Course, sum_if_known
+from ricenet.delivery.courses import MAXIMUM_OVER_PRESCRIPTION, Course, dose_numbers, highest_gy, sum_if_known
 from ricenet.delivery.patient_doses import CHOOSE, PatientDoses
 
 SAME_PRESCRIPTION = 0.03  # of the prescription: 59.4 and 60 are told apart by their fractions, 60 and 60.3 are one
@@ -36,7 +36,7 @@ def choose_courses(patient: PatientDoses, courses: Sequence[Course]) -> list[Cou
             of adding them.
     """
     context = patient.context
-    if len(courses) == 1 or context.doses or context.plans:
+    if len(courses) == 1 or context.is_chosen:
         return list(courses)
     numbers_given = context.fractions is not None or context.prescription_gy is not None
     courses = _in_frames_with_images(patient, courses, numbers_given)
@@ -46,7 +46,7 @@ def choose_courses(patient: PatientDoses, courses: Sequence[Course]) -> list[Cou
         return _as_the_table_says(patient, courses)
     if is_sequence(patient, courses):
         parts = ", ".join(_schedule(course) for course in courses)
-        patient.flags.append(f"dose {patient.names(_numbers(courses))}: added as parts of one treatment ({parts})")
+        patient.flags.append(f"dose {patient.names(dose_numbers(courses))}: added as parts of one treatment ({parts})")
         return courses
     days = _days_apart(patient, courses)
     apart = f", planned {days} days apart" if days > MAX_DAYS_APART else ""
@@ -113,7 +113,7 @@ def require_nothing_missing(patient: PatientDoses, courses: Sequence[Course]) ->
         if uid in counted or late or far or not plan.may_be_delivered or not plan_gy or _is_decided(patient, uid):
             continue
         if _are_parts([(gy, fractions), (plan_gy, plan.fractions)]):
-            doses = patient.names(number for course in courses for number in course.doses)
+            doses = patient.names(dose_numbers(courses))
             schedule = f"{plan_gy:g} Gy in {plan.fractions} fractions"
             message = (
                 f"plan {patient.plan_name(uid)} ({schedule}) may be a part of the treatment, and no dose of it counts "
@@ -146,7 +146,7 @@ def _in_frames_with_images(patient: PatientDoses, courses: Sequence[Course], num
     if numbers_given and not _possible(patient, with_images):
         return list(courses)
     reason = "no image of the delivery lies in its frame of reference, as in another dose's"
-    patient.reject(dict.fromkeys(_numbers(without), reason))
+    patient.reject(dict.fromkeys(dose_numbers(without), reason))
     return with_images
 
 
@@ -155,19 +155,18 @@ def _as_the_table_says(patient: PatientDoses, courses: Sequence[Course]) -> list
     if len(courses) > MAX_COURSES:
         message = f"ambiguous: {len(courses)} plans have a dose: {_listed(patient, courses)}"
         raise patient.refusal("ambiguous", message)
-    ways = [some for count in range(1, len(courses) + 1) for some in combinations(courses, count)]
-    possible = [list(way) for way in ways if _fits(patient, way)]
-    wanted = _table_numbers(patient)
+    possible = _possible(patient, courses)
+    numbers = _table_numbers(patient)
     if len(possible) == 1:
         (chosen,) = possible
-        reason = f"the label table's {wanted} are those of dose {patient.names(_numbers(chosen))}"
-        patient.reject({n: reason for n in _numbers(courses) if n not in _numbers(chosen)})
+        reason = f"the label table's {numbers} are those of dose {patient.names(dose_numbers(chosen))}"
+        patient.reject({n: reason for n in dose_numbers(courses) if n not in dose_numbers(chosen)})
         return chosen
     if possible:
-        named = " | ".join(patient.names(_numbers(way)) for way in possible)
-        message = f"ambiguous: the label table's {wanted} fit dose {named}: {_listed(patient, courses)}"
+        named = " | ".join(patient.names(dose_numbers(way)) for way in possible)
+        message = f"ambiguous: the label table's {numbers} fit dose {named}: {_listed(patient, courses)}"
         raise patient.refusal("ambiguous", message)
-    message = f"the label table's {wanted} fit no sum of the plans that have a dose: {_listed(patient, courses)}"
+    message = f"the label table's {numbers} fit no sum of the plans that have a dose: {_listed(patient, courses)}"
     raise patient.refusal("not_as_the_table", message, f"correct fractions and prescription_gy, or {CHOOSE}")
 
 
@@ -190,9 +189,10 @@ def _fits(patient: PatientDoses, courses: Sequence[Course]) -> bool:
     return any(abs(gy / context.prescription_gy - 1) <= SAME_PRESCRIPTION for gy in sums_gy)
 
 
-def _possible(patient: PatientDoses, courses: Sequence[Course]) -> bool:
+def _possible(patient: PatientDoses, courses: Sequence[Course]) -> list[list[Course]]:
+    """Each way of adding some of the courses that fits the label table."""
     ways = [some for count in range(1, len(courses) + 1) for some in combinations(courses, count)]
-    return any(_fits(patient, way) for way in ways)
+    return [list(way) for way in ways if _fits(patient, way)]
 
 
 def _has_image(patient: PatientDoses, course: Course) -> bool:
@@ -224,12 +224,7 @@ def _level_gy(course: Course) -> float:
 
 
 def _maximum_gy(course: Course) -> float:
-    """At most this much in any voxel of the course's whole dose."""
-    return sum(course.factors[n] * float(dose.volume.voxels.max()) for n, dose in course.doses.items())
-
-
-def _numbers(courses: Iterable[Course]) -> list[int]:
-    return [number for course in courses for number in course.doses]
+    return highest_gy(course.doses, course.factors)
 
 
 def _table_numbers(patient: PatientDoses) -> str:

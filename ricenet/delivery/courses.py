@@ -7,7 +7,7 @@ Which courses make up the treatment is decided in ricenet.delivery.course_choice
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -57,6 +57,16 @@ def find_courses(patient: PatientDoses) -> list[Course]:
     return courses
 
 
+def dose_numbers(courses: Iterable[Course]) -> list[int]:
+    """The numbers of all doses that make up courses."""
+    return [number for course in courses for number in course.doses]
+
+
+def highest_gy(doses: Mapping[int, DoseGrid], factors: Mapping[int, float]) -> float:
+    """At most this much lies in any voxel of the sum of doses, each times its factor."""
+    return sum(factors[number] * float(dose.volume.voxels.max()) for number, dose in doses.items())
+
+
 def sum_if_known(numbers: Iterable[Number | None]) -> Number | None:
     """The sum, or None where one of the numbers is unknown or there is none."""
     terms = list(numbers)
@@ -84,21 +94,21 @@ def _course(patient: PatientDoses, doses: dict[int, DoseGrid], sole: bool) -> Co
             reason = f"its plan is whole with {summation} dose {patient.names(matching)}"
             patient.without(doses, {number: reason for number in doses if number not in matching})
             factors = {number: _times(patient, number, plan, sole) for number in matching}
-            highest_gy = sum(factors[n] * float(dose.volume.voxels.max()) for n, dose in matching.items())
             targets_gy = sum_if_known(each.prescription_gy if each else None for each in delivered)
-            beams_gy = _plausible(sum_if_known(each.beam_dose_gy if each else None for each in delivered), highest_gy)
+            beams_gy = sum_if_known(each.beam_dose_gy if each else None for each in delivered)
+            beams_gy = _plausible(beams_gy, highest_gy(matching, factors))
             fractions = sum_if_known(each.fractions if each else None for each in delivered)
             return Course(plans, matching, factors, fractions, targets_gy or beams_gy, beams_gy)
     return None
 
 
-def _plausible(beams_gy: float | None, highest_gy: float) -> float | None:
+def _plausible(beams_gy: float | None, maximum_gy: float) -> float | None:
     """The beams' doses, which are those at points that may lie anywhere, where the dose can be of such a prescription.
 
     Rounded: they are sums of many decimals.
     """
     low, high = MAXIMUM_OVER_PRESCRIPTION
-    return round(beams_gy, 2) if beams_gy and low <= highest_gy / beams_gy <= high else None
+    return round(beams_gy, 2) if beams_gy and low <= maximum_gy / beams_gy <= high else None
 
 
 def _missing(patient: PatientDoses, summation: str, doses: dict[int, DoseGrid], plan: RtPlan | None) -> str:

@@ -9,12 +9,7 @@ from datetime import date
 
 from ricenet.cohort.label_table import LabelRow
 from ricenet.command.schemas import IntakeConfig, RuleConfig, StructureRuleConfig
-from ricenet.delivery.ingest_record import (
-    ImageRecord,
-    SelectionRecord,
-    StructuresRecord,
-    TreatmentRecord,
-)
+from ricenet.delivery.ingest_record import ImageRecord, SelectionRecord, StructuresRecord, TreatmentRecord
 from ricenet.delivery.patient_doses import CHOOSE, CaseContext, PatientDoses, number_objects
 from ricenet.delivery.roles import (
     Choice,
@@ -187,16 +182,15 @@ class DicomCase:
             dates += [] if day is None else [day]
         return dates
 
-    def _plausible(self, days: Sequence[date]) -> list[date]:
-        """Without dates before every image: anonymisers leave them, and nobody is irradiated without an image."""
-        first = min((series.date for series in self.files.series if series.date is not None), default=None)
-        return [day for day in days if first is None or day >= first]
-
     def _timeline(self, planned: Sequence[date]) -> Timeline:
-        """Radiotherapy begins, for want of a better date, when it was planned."""
+        """Radiotherapy begins, for want of a better date, when it was planned.
+
+        Not before the first image: anonymisers leave such dates, and nobody is irradiated without an image.
+        """
         label, series = self.label, self.files.series
         first = min((each.date for each in series if each.date is not None), default=None)
-        start = label.radiotherapy_start or min(self._plausible(planned), default=None)
+        plausible = [day for day in planned if first is None or day >= first]
+        start = label.radiotherapy_start or min(plausible, default=None)
         frames = frozenset(each.frame_of_reference for each in series)
         return Timeline(label.post_date, label.event_date, start, first, self.settings.event_tolerance_days, frames)
 
@@ -313,9 +307,9 @@ class DicomCase:
         if self.patient is None:
             return {}
         rejected = {row.dose for row in self.patient.rejected}
-        doses = {dose.sop_instance for number, dose in self.patient.doses.items() if number not in rejected}
+        left = [dose for number, dose in self.patient.doses.items() if number not in rejected]
+        doses = {dose.sop_instance for dose in left}
         if self.treatment is None:
-            left = [self.patient.doses[number] for number in self.patient.doses.keys() - rejected]
             return dict.fromkeys({*doses, *(uid for dose in left for uid in dose.plans)}, "undecided")
         sets = {plan.structure_set for plan in self.objects.plans if plan.sop_instance in self.treatment.plans}
         return dict.fromkeys({*doses, *self.treatment.plans, *sets}, "used")

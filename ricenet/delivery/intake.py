@@ -11,15 +11,8 @@ from ricenet.cohort.pseudonyms import pseudonym
 from ricenet.cohort.public_cohorts import Entry
 from ricenet.command.atomic import file_hash
 from ricenet.delivery.dicom_case import DicomCase, IntakeSettings
-from ricenet.delivery.ingest_record import (
-    CaseColumns,
-    ImageRecord,
-    SelectionRecord,
-)
-from ricenet.delivery.rt_objects import (
-    RtObjects,
-    no_dose_problem,
-)
+from ricenet.delivery.ingest_record import CaseColumns, ImageRecord, SelectionRecord
+from ricenet.delivery.rt_objects import missing_dose
 from ricenet.delivery.series import PatientFiles, Series, read_series
 from ricenet.delivery.treatment import Treatment
 from ricenet.errors import InvalidInput, about
@@ -59,8 +52,8 @@ def from_nifti(entry: Entry, subject: str, settings: IntakeSettings) -> Intake:
             volumes = {role: _read(path, role) for role, path in paths.items()}
             if "rd" in volumes:
                 volumes["rd"] = check_dose(volumes["rd"], label.prescription_gy, label.fractions, settings.dose_limits)
-            elif settings.dose and (problem := no_dose_problem(RtObjects(), (), b"")) is not None:
-                raise problem
+            elif settings.dose:
+                raise missing_dose()
     except InvalidInput as problem:
         return Intake(problem=problem)
     columns = CaseColumns(

@@ -63,11 +63,7 @@ def no_dose_problem(objects: RtObjects, files: Sequence[RtFile], key: bytes) -> 
     if objects.doses:
         return None
     if not files:
-        return InvalidInput(
-            "expected a radiotherapy dose, got none",
-            "deliver it, exclude the case (excluded_because), or make an MRI-only cohort with dose=false",
-            code="dose.missing",
-        )
+        return missing_dose()
     doses = [each for each in objects.unreadable if each.kind == "RTDOSE"]
     if len(doses) == 1:
         return doses[0].problem
@@ -76,6 +72,15 @@ def no_dose_problem(objects: RtObjects, files: Sequence[RtFile], key: bytes) -> 
         f"expected a radiotherapy dose, got {len(doses)} that cannot be used: {reasons}",
         doses[0].problem.hint,
         code="treatment.nothing_usable",
+    )
+
+
+def missing_dose() -> InvalidInput:
+    """The problem of a patient of whom no dose was delivered."""
+    return InvalidInput(
+        "expected a radiotherapy dose, got none",
+        "deliver it, exclude the case (excluded_because), or make an MRI-only cohort with dose=false",
+        code="dose.missing",
     )
 
 
@@ -107,22 +112,22 @@ def describe_rt_objects(
     frames = _Frames(times.frames)
     rejected = {} if patient is None else {row.dose: row.reason for row in patient.rejected}
     records = []
-    # Numbered as courses.number_objects does: one UID may be there twice, and then one of the files is the copy.
+    # Numbered as patient_doses.number_objects does: one UID may be there twice, and then one of the files is the copy.
     for number, dose in enumerate(sorted(objects.doses, key=lambda dose: dose.sop_instance), start=1):
-        record, why = _dose(dose, frames, key), {dose.sop_instance: rejected.get(number, "")}
-        records.append(record.model_copy(update=_decision(dose.sop_instance, why, counted)))
+        decision = _decision(dose.sop_instance, rejected.get(number, ""), counted)
+        records.append(_dose(dose, frames, key).model_copy(update=decision))
     for plan in objects.plans:
-        why = {} if plan.sop_instance in counted else {plan.sop_instance: _why_not(plan, objects.doses, counted)}
-        record = _plan(plan, frames, times, key)
-        records.append(record.model_copy(update=_decision(plan.sop_instance, why, counted)))
+        reason = "" if plan.sop_instance in counted else _why_not(plan, objects.doses, counted)
+        decision = _decision(plan.sop_instance, reason, counted)
+        records.append(_plan(plan, frames, times, key).model_copy(update=decision))
     for structure in objects.structures:
         record = RtObjectRecord(
             object=rt_key("RTSTRUCT", structure.sop_instance, key),
             kind="RTSTRUCT",
-            status="listed",
+            status=counted.get(structure.sop_instance, "listed"),
             **frames.of(structure.frame_of_reference),
         )
-        records.append(record.model_copy(update=_decision(structure.sop_instance, {}, counted)))
+        records.append(record)
     records += [
         RtObjectRecord(
             object=rt_key(each.kind, each.uid, key), kind=each.kind, status="unreadable", reason=each.problem.message
@@ -157,9 +162,9 @@ class _Frames:
         return {"frame": number, "images_in_frame": uid in self._with_images}
 
 
-def _decision(uid: str, reasons: Mapping[str, str], counted: Mapping[str, str]) -> dict[str, str]:
-    if reasons.get(uid):
-        return {"status": "left out", "reason": reasons[uid]}
+def _decision(uid: str, reason: str, counted: Mapping[str, str]) -> dict[str, str]:
+    if reason:
+        return {"status": "left out", "reason": reason}
     return {"status": counted.get(uid, "listed")}
 
 

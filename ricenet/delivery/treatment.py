@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from ricenet.delivery.course_choice import MAX_DAYS_APART, choose_courses, require_nothing_missing
-from ricenet.delivery.courses import Course, find_courses, sum_if_known
+from ricenet.delivery.course_choice import MAX_DAYS_APART, SAME_PRESCRIPTION, choose_courses, require_nothing_missing
+from ricenet.delivery.courses import Course, dose_numbers, find_courses, sum_if_known
 from ricenet.delivery.ingest_record import RejectedDose, UsedDose
 from ricenet.delivery.patient_doses import CHOOSE, CaseContext, PatientDoses, number_objects
 from ricenet.delivery.rtdose import DoseGrid
@@ -17,8 +17,6 @@ from ricenet.errors import InvalidInput
 from ricenet.images.dose_limits import DoseLimits, check_highest, dose_warnings, nearest_sum, without_noise
 from ricenet.images.dose_sum import add, eqd2
 from ricenet.images.volume import Volume
-
-SAME_PRESCRIPTION = 0.03  # of it
 
 
 @dataclass(frozen=True)
@@ -152,7 +150,7 @@ def _named(patient: PatientDoses, courses: Sequence[Course]) -> Iterator[None]:
     try:
         yield
     except InvalidInput as problem:
-        doses = patient.names(number for course in courses for number in course.doses)
+        doses = patient.names(dose_numbers(courses))
         hint = f"{problem.hint}; or {CHOOSE}" if patient.rejected or len(courses) > 1 else problem.hint
         raise InvalidInput(f"dose {doses}: {problem.message}", hint, code=problem.code) from None
 
@@ -178,7 +176,7 @@ def _planned_fractions(patient: PatientDoses, courses: Sequence[Course]) -> int 
         return planned or given
     if len(courses) == 1 and given in _concurrent_fractions(patient, courses[0]):
         return given
-    doses = patient.names(number for course in courses for number in course.doses)
+    doses = patient.names(dose_numbers(courses))
     message = f"the label table says {given} fractions, the plan of dose {doses} has {planned}"
     if patient.context.is_chosen:
         patient.flags.append(message)
@@ -225,7 +223,7 @@ def _delivered_share(patient: PatientDoses, courses: Sequence[Course], planned: 
         return 1
     if planned is None or delivered > planned or len(courses) > 1:
         what = f"{len(courses)} plans" if len(courses) > 1 else f"a plan of {planned or 'unknown'} fractions"
-        doses = patient.names(number for course in courses for number in course.doses)
+        doses = patient.names(dose_numbers(courses))
         message = f"cannot scale {what} to {delivered} delivered fractions: dose {doses}"
         hint = "give fractions (as planned), or name the doses that were delivered whole as doses and leave it empty"
         raise patient.refusal("delivered_fractions", message, hint)
@@ -240,7 +238,7 @@ def _prescribed(patient: PatientDoses, courses: Sequence[Course], share: float) 
         return None if planned is None else planned * share
     opinions = {planned, sum_if_known(course.beams_gy for course in courses)} - {None}
     if opinions and all(abs(gy / given - 1) > SAME_PRESCRIPTION for gy in opinions if gy) and share == 1:
-        doses = patient.names(number for course in courses for number in course.doses)
+        doses = patient.names(dose_numbers(courses))
         message = f"the label table says {given:g} Gy, the plan of dose {doses} has {planned:g} Gy"
         if not patient.context.is_chosen:
             raise patient.refusal("prescription_differs", message, _or_choose(patient, "correct prescription_gy"))
@@ -299,8 +297,7 @@ def _plan_flags(patient: PatientDoses, uid: str, used: dict[int, DoseGrid], alph
         unapproved = ["UNAPPROVED, not counted"] if plan.approval == "UNAPPROVED" else []
         return unapproved if dose_there else ["without any dose, not counted"]
     flags = []
-    first = patient.context.first_image
-    if plan.date is not None and first is not None and plan.date < first:
+    if plan.date is not None and patient.date_of(plan) is None:
         flags.append("its date lies before every image and is not used")
     if plan.prescription_gy is None and plan.beam_dose_gy is not None:
         flags.append(f"its prescription of {plan.beam_dose_gy:.4g} Gy is that of its beams (BeamDose x fractions)")

@@ -37,7 +37,7 @@ def usable_doses(patient: PatientDoses) -> dict[int, DoseGrid]:
     doses = patient.without(
         doses, {n: "its plan is REJECTED" for n, d in doses.items() if "REJECTED" in patient.approvals(d)}
     )
-    if not (patient.context.doses or patient.context.plans):
+    if not patient.context.is_chosen:
         doses = patient.without(doses, _of_checks(patient, doses))
     doses = patient.without(doses, _same_voxels(patient, doses))
     doses = _with_references(patient, doses)
@@ -60,15 +60,17 @@ def _not_chosen(patient: PatientDoses) -> dict[int, str]:
     context = patient.context
     of_doses = {patient.name(number) for number in patient.doses}
     of_plans = {patient.plan_name(uid) for uid in patient.plan_number}
-    for column, keys, there in (
+    for column, keys, delivered in (
         ("doses", context.doses, of_doses),
         ("plans", context.plans, of_plans),
         ("exclude_doses", context.exclude_doses, of_doses),
     ):
-        unknown = sorted(set(keys) - there - (context.unreadable if column == "exclude_doses" else set()))
+        unknown = sorted(set(keys) - delivered - (context.unreadable if column == "exclude_doses" else set()))
         if unknown:
             message = f"{column} names {', '.join(unknown)}, which this patient does not have or which cannot be read"
-            raise patient.refusal("unknown_object", message, f"{column} may name {', '.join(sorted(there)) or 'none'}")
+            raise patient.refusal(
+                "unknown_object", message, f"{column} may name {', '.join(sorted(delivered)) or 'none'}"
+            )
     reasons = {}
     for number, dose in patient.doses.items():
         if patient.name(number) in context.exclude_doses:
@@ -231,12 +233,11 @@ def _after_the_event(patient: PatientDoses, doses: Mapping[int, DoseGrid]) -> di
         InvalidInput: every dose was, or one that the user named.
     """
     late = {number: reason for number, dose in doses.items() if (reason := _why_late(patient, dose))}
-    named = patient.context.is_chosen
-    if not late or (len(late) < len(doses) and not named):
+    if not late or (len(late) < len(doses) and not patient.context.is_chosen):
         return late
     imaged_late = any(_is_imaged_late(patient, doses[number]) for number in late)
     start = patient.context.radiotherapy_start
-    if (len(late) == len(doses) or named) and not imaged_late and _is_early(patient, start):
+    if not imaged_late and start is not None and not _is_late(patient, start):
         patient.flags += [f"dose {patient.name(n)}: {late[n]}, but radiotherapy_start is before it" for n in late]
         return {}
     listed = "; ".join(f"dose {patient.name(number)}: {reason}" for number, reason in late.items())
@@ -280,10 +281,6 @@ def _least_days(patient: PatientDoses, dose: DoseGrid) -> int:
     return max(fractions, default=1) - 1
 
 
-def _is_early(patient: PatientDoses, day: date | None) -> bool:
-    return day is not None and patient.context.event is not None and day < patient.context.event
-
-
 def _of_another_frame(patient: PatientDoses, doses: Mapping[int, DoseGrid]) -> dict[int, str]:
     """Number -> reason, of doses that lie elsewhere than their plan, beside those that lie where it does.
 
@@ -294,17 +291,17 @@ def _of_another_frame(patient: PatientDoses, doses: Mapping[int, DoseGrid]) -> d
         frames = {patient.plans[uid].frame_of_reference for uid in dose.plans if uid in patient.plans} - {""}
         return dose.frame_of_reference in (frames or patient.context.image_dates)
 
-    there = {uid for dose in doses.values() if at_home(dose) for uid in dose.plans}
+    plans = {uid for dose in doses.values() if at_home(dose) for uid in dose.plans}
     reason = "lies elsewhere than its plan and its images, where another dose of the plan lies"
-    return {n: reason for n, dose in doses.items() if not at_home(dose) and dose.plans and set(dose.plans) <= there}
+    return {n: reason for n, dose in doses.items() if not at_home(dose) and dose.plans and set(dose.plans) <= plans}
 
 
 def _of_the_other_type(patient: PatientDoses, doses: Mapping[int, DoseGrid]) -> dict[int, str]:
     """Number -> reason, of EFFECTIVE doses beside PHYSICAL ones of the same plan (or the other way round)."""
     preferred = patient.context.dose_type
-    there = {uid for dose in doses.values() if dose.dose_type == preferred for uid in dose.plans}
+    plans = {uid for dose in doses.values() if dose.dose_type == preferred for uid in dose.plans}
     reason = f"its plan has a {preferred} dose, too (dose_type)"
-    return {n: reason for n, dose in doses.items() if dose.dose_type != preferred and set(dose.plans) <= there}
+    return {n: reason for n, dose in doses.items() if dose.dose_type != preferred and set(dose.plans) <= plans}
 
 
 def _same_voxels(patient: PatientDoses, doses: Mapping[int, DoseGrid]) -> dict[int, str]:

@@ -104,7 +104,7 @@ def rtdose(
     dataset.PixelData = stored.astype(f"<u{bits // 8}").tobytes()
     dataset["PixelData"].VR = "OW"
     dataset.ReferencedRTPlanSequence = [_reference(plan, fraction_group, beams) for plan in plans]
-    return _set(dataset, attributes)
+    return set_all(dataset, attributes)
 
 
 def rtplan(
@@ -136,14 +136,14 @@ def rtplan(
     dataset.RTPlanDate = "20200203"
     dataset.ApprovalStatus = approval
     dataset.DoseReferenceSequence = [
-        _item(DoseReferenceType=kind, **{keyword: decimal(dose)})
+        item(DoseReferenceType=kind, **{keyword: decimal(dose)})
         for kind, keyword, dose in [
             *(("TARGET", "TargetPrescriptionDose", dose) for dose in targets_gy),
             ("ORGAN_AT_RISK", "OrganAtRiskMaximumDose", 75.0),
         ]
     ]
     dataset.FractionGroupSequence = [
-        _item(
+        item(
             FractionGroupNumber=number,
             NumberOfFractionsPlanned=fractions,
             ReferencedBeamSequence=[_beam(beam, beam_doses_gy or {}) for beam in (*beams, *setup_beams)],
@@ -151,13 +151,13 @@ def rtplan(
         )
         for number, (fractions, beams) in (groups or {1: (30, (1, 2))}).items()
     ]
-    dataset.BeamSequence = [_item(BeamNumber=beam, TreatmentDeliveryType="SETUP") for beam in setup_beams]
+    dataset.BeamSequence = [item(BeamNumber=beam, TreatmentDeliveryType="SETUP") for beam in setup_beams]
     for number, reference in enumerate(dataset.DoseReferenceSequence, start=1):
         reference.DoseReferenceNumber = number
     for reference, kind in zip(dataset.DoseReferenceSequence, target_types, strict=False):
         if kind is not None:
             reference.DoseReferenceStructureType = kind
-    return _set(dataset, attributes)
+    return set_all(dataset, attributes)
 
 
 def rtstruct(
@@ -166,15 +166,15 @@ def rtstruct(
     """The header of an RTSTRUCT, and a contour that only its own reader needs."""
     dataset = _object(STRUCTURES, name, "RTSTRUCT")
     dataset.StructureSetLabel = "SECRET"
-    study = _item(ReferencedSOPClassUID="1.2.840.10008.3.1.2.3.1", ReferencedSOPInstanceUID=uid("study"))
-    study.RTReferencedSeriesSequence = [_item(SeriesInstanceUID=uid(each)) for each in series]
+    study = item(ReferencedSOPClassUID="1.2.840.10008.3.1.2.3.1", ReferencedSOPInstanceUID=uid("study"))
+    study.RTReferencedSeriesSequence = [item(SeriesInstanceUID=uid(each)) for each in series]
     dataset.ReferencedFrameOfReferenceSequence = [
-        _item(FrameOfReferenceUID=uid(frame), RTReferencedStudySequence=[study])
+        item(FrameOfReferenceUID=uid(frame), RTReferencedStudySequence=[study])
     ]
-    dataset.StructureSetROISequence = [_item(ROINumber=1, ReferencedFrameOfReferenceUID=uid(frame), ROIName="SECRET")]
-    contour = _item(ContourGeometricType="CLOSED_PLANAR", NumberOfContourPoints=3, ContourData=[0, 0, 0] * 3)
-    dataset.ROIContourSequence = [_item(ReferencedROINumber=1, ContourSequence=[contour])]
-    return _set(dataset, attributes)
+    dataset.StructureSetROISequence = [item(ROINumber=1, ReferencedFrameOfReferenceUID=uid(frame), ROIName="SECRET")]
+    contour = item(ContourGeometricType="CLOSED_PLANAR", NumberOfContourPoints=3, ContourData=[0, 0, 0] * 3)
+    dataset.ROIContourSequence = [item(ReferencedROINumber=1, ContourSequence=[contour])]
+    return set_all(dataset, attributes)
 
 
 def save(dataset: Dataset, path: Path, syntax: str = "explicit") -> Path:
@@ -241,7 +241,7 @@ def _object(sop_class: str, name: str, modality: str) -> Dataset:
 
 def _beam(number: int, doses_gy: dict[int, float]) -> Dataset:
     dose = {"BeamDose": decimal(doses_gy[number])} if number in doses_gy else {}
-    return _item(ReferencedBeamNumber=number, **dose)
+    return item(ReferencedBeamNumber=number, **dose)
 
 
 def _links(targets: dict[int, float | None]) -> dict[str, Any]:
@@ -250,11 +250,12 @@ def _links(targets: dict[int, float | None]) -> dict[str, Any]:
     references = []
     for number, dose_gy in targets.items():
         own = {} if dose_gy is None else {"TargetPrescriptionDose": decimal(dose_gy)}
-        references.append(_item(ReferencedDoseReferenceNumber=number, **own))
+        references.append(item(ReferencedDoseReferenceNumber=number, **own))
     return {"ReferencedDoseReferenceSequence": references}
 
 
-def _set(dataset: Dataset, attributes: dict[str, Any]) -> Dataset:
+def set_all(dataset: Dataset, attributes: dict[str, Any]) -> Dataset:
+    """Set attributes of a dataset; None removes one."""
     for keyword, value in attributes.items():
         setattr(dataset, keyword, value)
         if value is None:
@@ -263,16 +264,14 @@ def _set(dataset: Dataset, attributes: dict[str, Any]) -> Dataset:
 
 
 def _reference(plan: str, fraction_group: int | None, beams: Sequence[int]) -> Dataset:
-    reference = _item(ReferencedSOPClassUID=PLAN, ReferencedSOPInstanceUID=uid(plan))
+    reference = item(ReferencedSOPClassUID=PLAN, ReferencedSOPInstanceUID=uid(plan))
     if fraction_group is not None:
-        group = _item(ReferencedFractionGroupNumber=fraction_group)
-        group.ReferencedBeamSequence = [_item(ReferencedBeamNumber=beam) for beam in beams]
+        group = item(ReferencedFractionGroupNumber=fraction_group)
+        group.ReferencedBeamSequence = [item(ReferencedBeamNumber=beam) for beam in beams]
         reference.ReferencedFractionGroupSequence = [group]
     return reference
 
 
-def _item(**elements: Any) -> Dataset:
-    item = Dataset()
-    for keyword, value in elements.items():
-        setattr(item, keyword, value)
-    return item
+def item(**elements: Any) -> Dataset:
+    """A dataset of these elements."""
+    return set_all(Dataset(), elements)

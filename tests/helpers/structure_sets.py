@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from helpers.dicom_objects import rtstruct, uid
+from helpers.dicom_objects import item, rtstruct, set_all, uid
 
 Points = NDArray[np.float64]
 
@@ -43,32 +43,23 @@ def structure_set(
     dataset = rtstruct(name, frame=frame)
     rois, contours, observations = [], [], []
     for number, each in enumerate(drawn, start=1):
-        roi = _item(ROINumber=number, ROIName=each.name, ROIGenerationAlgorithm="MANUAL")
+        roi = item(ROINumber=number, ROIName=each.name, ROIGenerationAlgorithm="MANUAL")
         if each.frame is not None:
             roi.ReferencedFrameOfReferenceUID = uid(each.frame)
         rois.append(roi)
         items = [
-            _item(
+            item(
                 ContourGeometricType=each.geometry,
                 NumberOfContourPoints=len(points),
                 ContourData=[f"{value:.4f}" for value in np.ravel(points)],
             )
             for points in each.contours
         ]
-        contours.append(_item(ReferencedROINumber=number, ROIDisplayColor=[255, 0, 0], ContourSequence=items))
+        contours.append(item(ReferencedROINumber=number, ROIDisplayColor=[255, 0, 0], ContourSequence=items))
         observations.append(
-            _item(ObservationNumber=number, ReferencedROINumber=number, RTROIInterpretedType=each.roi_type)
+            item(ObservationNumber=number, ReferencedROINumber=number, RTROIInterpretedType=each.roi_type)
         )
     dataset.StructureSetROISequence = rois
     dataset.ROIContourSequence = contours
     dataset.RTROIObservationsSequence = observations
-    for keyword, value in attributes.items():
-        setattr(dataset, keyword, value)
-    return dataset
-
-
-def _item(**elements: Any) -> Dataset:
-    item = Dataset()
-    for keyword, value in elements.items():
-        setattr(item, keyword, value)
-    return item
+    return set_all(dataset, attributes)
