@@ -30,9 +30,9 @@ from ricenet.command.stage import stage
 from ricenet.errors import Incomplete, InvalidInput, WrongUsage
 
 if TYPE_CHECKING:
+    from ricenet.cohort.ingest_record import CaseIngestRecord, UnlabelledRtRecord, UnusedRecord
     from ricenet.cohort.public_cohorts import Entry
     from ricenet.delivery.dicom_case import IntakeSettings
-    from ricenet.delivery.ingest_record import CaseIngestRecord, UnlabelledRtRecord, UnusedRecord
     from ricenet.delivery.intake import Intake
     from ricenet.delivery.series import PatientFiles
 
@@ -176,7 +176,7 @@ def _remarks(record: "CaseIngestRecord") -> list[str]:
 
 def _find(delivery: Path, rows: list[LabelRow], layout: str, keys: Keys) -> tuple[list[Task], "UnusedRecord"]:
     """Match the delivery with the label rows, and count what is left over."""
-    from ricenet.delivery.ingest_record import UnusedRecord
+    from ricenet.cohort.ingest_record import UnusedRecord
 
     if layout != "dicom":
         from ricenet.cohort import public_cohorts
@@ -208,7 +208,7 @@ def _find(delivery: Path, rows: list[LabelRow], layout: str, keys: Keys) -> tupl
 
 def _without_a_label(patients: "dict[str, PatientFiles]", tasks: list[Task], keys: Keys) -> "list[UnlabelledRtRecord]":
     """Whose RT objects, or images in a labelled patient's frame, have no use; first those that a row could mean."""
-    from ricenet.delivery.ingest_record import UnlabelledRtRecord
+    from ricenet.cohort.ingest_record import UnlabelledRtRecord
 
     labels = [task.label for task in tasks]
     owners: dict[str, set[str]] = defaultdict(set)
@@ -300,7 +300,7 @@ def _take_all_in(
     """Ingest every case whose delivery changed; return the records of all by case key."""
     from tqdm import tqdm
 
-    from ricenet.delivery.ingest_record import CaseIngestRecord, ProblemRecord
+    from ricenet.cohort.ingest_record import CaseIngestRecord, ProblemRecord
 
     digests = {task.key: _digest(task, settings, keys) for task in tasks}
     records = {key: record for key, digest in digests.items() if (record := _finished(out / key, digest)) is not None}
@@ -326,7 +326,7 @@ def _take_all_in(
 
 def _finished(folder: Path, digest: str) -> "CaseIngestRecord | None":
     """The record of a case that need not be ingested again."""
-    from ricenet.delivery.ingest_record import CaseIngestRecord
+    from ricenet.cohort.ingest_record import CaseIngestRecord
 
     try:
         record = CaseIngestRecord.read(folder / RECORD)
@@ -337,7 +337,7 @@ def _finished(folder: Path, digest: str) -> "CaseIngestRecord | None":
 
 def take_in(task: Task, digest: str, out: Path, settings: "IntakeSettings", keys: Keys) -> "CaseIngestRecord":
     """Write the folder of one case atomically; its record, which is returned, says so if it has a problem."""
-    from ricenet.delivery.ingest_record import CaseIngestRecord, ProblemRecord
+    from ricenet.cohort.ingest_record import CaseIngestRecord, ProblemRecord
     from ricenet.delivery.intake import write_volumes
     from ricenet.delivery.rtstruct import write_structures
 
@@ -410,7 +410,7 @@ def _write_tables(
     keep: list[str],
 ) -> None:
     """cohort.csv, manifest.sha256 (as sha256sum writes it) and ingest.json, each in one step."""
-    from ricenet.delivery.ingest_record import CohortIngestRecord
+    from ricenet.cohort.ingest_record import CohortIngestRecord
     from ricenet.delivery.rt_objects import left_out
 
     table = io.StringIO()

@@ -18,9 +18,9 @@ from helpers.dicom_objects import save, without_part10
 from helpers.nifti_twin import write_twin
 
 from ricenet import ingest as module
+from ricenet.cohort.ingest_record import CaseIngestRecord, UnusedRecord
 from ricenet.cohort.label_table import read_labels
 from ricenet.cohort.table import read_cohort
-from ricenet.delivery.ingest_record import CaseIngestRecord, UnusedRecord
 from ricenet.images.volume import read_volume
 from ricenet.phantom import write_phantom
 from ricenet.prediction.new_patient import read_intake_settings

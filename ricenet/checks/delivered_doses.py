@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ricenet.checks.verify_record import DeliveredCase
+from ricenet.cohort.ingest_record import CaseIngestRecord, RtObjectRecord, SelectionRecord
 from ricenet.cohort.pseudonyms import KEY_FILE, case_key, read_key
 from ricenet.cohort.table import Case
-from ricenet.delivery.ingest_record import CaseIngestRecord, RtObjectRecord, SelectionRecord
 from ricenet.errors import Finding, InvalidInput
 
 RECORD = "ingest.json"

@@ -2,8 +2,8 @@
 
 from pydantic import Field
 
+from ricenet.cohort.ingest_record import ProblemRecord, RtObjectRecord, TreatmentRecord
 from ricenet.command.records import Record
-from ricenet.delivery.ingest_record import ProblemRecord, RtObjectRecord, TreatmentRecord
 from ricenet.errors import Finding
 
 

@@ -1,15 +1,15 @@
 """Choose the images and the treatment of one case of a DICOM delivery; where that fails, tell how far it came.
 
-The record (ricenet.delivery.ingest_record) says what was chosen, summed and rejected and why.
+The record (ricenet.cohort.ingest_record) says what was chosen, summed and rejected and why.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
+from ricenet.cohort.ingest_record import ImageRecord, SelectionRecord, StructuresRecord, TreatmentRecord
 from ricenet.cohort.label_table import LabelRow
 from ricenet.command.schemas import IntakeConfig, RuleConfig, StructureRuleConfig
-from ricenet.delivery.ingest_record import ImageRecord, SelectionRecord, StructuresRecord, TreatmentRecord
 from ricenet.delivery.patient_doses import CHOOSE, CaseContext, PatientDoses, number_objects
 from ricenet.delivery.roles import (
     Choice,

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ricenet.cohort.ingest_record import CaseColumns, ImageRecord, SelectionRecord
 from ricenet.cohort.label_table import LabelRow
 from ricenet.cohort.pseudonyms import pseudonym
 from ricenet.cohort.public_cohorts import Entry
 from ricenet.command.atomic import file_hash
 from ricenet.delivery.dicom_case import DicomCase, IntakeSettings
-from ricenet.delivery.ingest_record import CaseColumns, ImageRecord, SelectionRecord
 from ricenet.delivery.rt_objects import missing_dose
 from ricenet.delivery.series import PatientFiles, Series, read_series
 from ricenet.delivery.treatment import Treatment

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
-from ricenet.delivery.ingest_record import DoseRecord, RejectedDose
+from ricenet.cohort.ingest_record import DoseRecord, RejectedDose
 from ricenet.delivery.rtdose import DoseGrid
 from ricenet.delivery.rtobject import rt_key
 from ricenet.delivery.rtplan import RtPlan

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
+from ricenet.cohort.ingest_record import SeriesRecord
 from ricenet.cohort.pseudonyms import pseudonym
 from ricenet.command.schemas import RuleConfig
-from ricenet.delivery.ingest_record import SeriesRecord
 from ricenet.delivery.series import Series
 from ricenet.errors import InvalidInput, WrongUsage
 

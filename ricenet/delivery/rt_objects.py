@@ -9,8 +9,8 @@ from datetime import date
 from pathlib import Path
 from typing import TypeVar
 
+from ricenet.cohort.ingest_record import RtObjectRecord
 from ricenet.delivery.headers import RtFile
-from ricenet.delivery.ingest_record import RtObjectRecord
 from ricenet.delivery.patient_doses import PatientDoses
 from ricenet.delivery.roles import Timeline
 from ricenet.delivery.rtdose import DoseGrid, read_dose

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.uid import RTStructureSetStorage
 
+from ricenet.cohort.ingest_record import LeftOutStructure, StructureRecord, StructuresRecord
 from ricenet.command.atomic import file_hash
 from ricenet.command.schemas import StructureRuleConfig
 from ricenet.delivery.headers import quiet_pydicom
-from ricenet.delivery.ingest_record import LeftOutStructure, StructureRecord, StructuresRecord
 from ricenet.delivery.rtobject import RTObject, read_object
 from ricenet.errors import InvalidInput, WrongUsage
 from ricenet.images.contours import Filled, Points, fill_contours, join_masks

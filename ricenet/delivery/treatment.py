@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from ricenet.cohort.ingest_record import RejectedDose, UsedDose
 from ricenet.delivery.course_choice import MAX_DAYS_APART, SAME_PRESCRIPTION, choose_courses, require_nothing_missing
 from ricenet.delivery.courses import Course, dose_numbers, find_courses, sum_if_known
-from ricenet.delivery.ingest_record import RejectedDose, UsedDose
 from ricenet.delivery.patient_doses import CHOOSE, CaseContext, PatientDoses, number_objects
 from ricenet.delivery.rtdose import DoseGrid
 from ricenet.delivery.rtplan import RtPlan

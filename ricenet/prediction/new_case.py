@@ -16,8 +16,8 @@ import torch
 from ricenet import __version__
 from ricenet.cases.alignment import Aligned, PreprocessingSettings, align
 from ricenet.cases.case_folder import Prepared, sample
+from ricenet.cohort.ingest_record import SelectionRecord
 from ricenet.cohort.table import Case
-from ricenet.delivery.ingest_record import SelectionRecord
 from ricenet.errors import Finding, InvalidInput
 from ricenet.explanation.attribution import measure
 from ricenet.explanation.case_map import SIGN

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ricenet import MODALITIES
+from ricenet.cohort.ingest_record import SelectionRecord
 from ricenet.cohort.label_table import LabelRow
 from ricenet.cohort.table import LESION, MASK_NAME, Case, further_dose_roles, incomplete_doses
 from ricenet.command.atomic import file_hash
 from ricenet.command.schemas import IngestConfig, IntakeConfig, defaults_of, typed_config
 from ricenet.delivery.dicom_case import IntakeSettings, intake_settings
-from ricenet.delivery.ingest_record import SelectionRecord
 from ricenet.delivery.intake import from_dicom, write_volumes
 from ricenet.delivery.rtstruct import FOLDER, write_structures
 from ricenet.errors import InvalidInput, WrongUsage

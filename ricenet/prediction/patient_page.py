@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from ricenet.cases.structures import structure_words
+from ricenet.cohort.ingest_record import SelectionRecord
 from ricenet.command.atomic import replace_file
-from ricenet.delivery.ingest_record import SelectionRecord
 from ricenet.display.page import Picture, jpeg, render
 from ricenet.display.viewer import Layer, build_view, scripts
 from ricenet.display.words import channel_name, interval, number, percent

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from ricenet.cases.case_folder import folder_name, input_hashes
+from ricenet.cohort.ingest_record import SelectionRecord
 from ricenet.cohort.table import Case
 from ricenet.command.atomic import partial_folder, publish, remove_folder
-from ricenet.delivery.ingest_record import SelectionRecord
 from ricenet.errors import Finding, InvalidInput
 from ricenet.images.volume import Volume, resample, write_volume
 from ricenet.prediction.case_view import draw_picture, layers

@@ -5,8 +5,8 @@ from typing import Final, Literal
 from pydantic import ConfigDict, Field
 
 from ricenet.cases.case_record import StructureNumbers
+from ricenet.cohort.ingest_record import SelectionRecord
 from ricenet.command.records import Record
-from ricenet.delivery.ingest_record import SelectionRecord
 from ricenet.explanation.map_record import MeanDose
 from ricenet.prediction.model_json import CrossValidation, TrainingCohort
 

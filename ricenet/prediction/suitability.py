@@ -16,8 +16,8 @@ from ricenet.checks.case_checks import examine
 from ricenet.checks.delivered_doses import check_doses
 from ricenet.checks.duplicates import find_duplicates
 from ricenet.checks.image_checks import finding
+from ricenet.cohort.ingest_record import SelectionRecord
 from ricenet.cohort.table import Case
-from ricenet.delivery.ingest_record import SelectionRecord
 from ricenet.errors import Finding, InvalidInput
 from ricenet.images.dose_limits import DoseLimits
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ricenet.delivery.ingest_record import CaseIngestRecord
+from ricenet.cohort.ingest_record import CaseIngestRecord
 
 USED, LEFT_OUT, UNREADABLE, UNDECIDED = (f"rd{digit * 12}" for digit in "abcd")
 PLAN, UNDELIVERED, STRUCTURE_SET = "rp111111111111", "rp222222222222", "rs333333333333"

@@ -8,8 +8,8 @@ import pytest
 from helpers import rt_records
 from scipy import ndimage
 
+from ricenet.cohort.ingest_record import SelectionRecord
 from ricenet.cohort.table import Case
-from ricenet.delivery.ingest_record import SelectionRecord
 from ricenet.errors import Finding
 from ricenet.images.volume import write_volume
 from ricenet.prediction.suitability import SURELY_FROM, check_delivery, examine_patient, in_order, is_fit, likeness

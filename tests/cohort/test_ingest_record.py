@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from ricenet.cohort.ingest_record import CaseIngestRecord, CohortIngestRecord, SelectionRecord
 from ricenet.command.records import Record
-from ricenet.delivery.ingest_record import CaseIngestRecord, CohortIngestRecord, SelectionRecord
 from ricenet.errors import InvalidInput
 
 SERIES = {
