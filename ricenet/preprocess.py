@@ -52,7 +52,8 @@ class Task:
     @property
     def ready(self) -> ReadyCase:
         """Its row of cases.csv."""
-        return ReadyCase(self.case.key, self.case.patient_key, self.case.label, self.case.split, self.folder)
+        case = self.case
+        return ReadyCase(case.key, case.patient_key, case.label, case.split, self.folder, case.channels)
 
 
 @stage("preprocess", PreprocessConfig, private=True)

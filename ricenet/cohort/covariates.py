@@ -15,6 +15,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from ricenet import MODALITIES
 from ricenet.cohort import table
 from ricenet.cohort.spreadsheet import parse_number
 from ricenet.cohort.table import DATES, Case
@@ -26,6 +27,7 @@ OWN_COLUMNS = ("fractions", "prescription_gy", "label_source")  # of cohort.COLU
 REFUSED = {*table.COLUMNS, *DATES, "case_key", "patient_key"} - {*OWN_COLUMNS}
 NAMES = ("site", "scanner_post", "scanner_event", "label_source")  # a hospital's code may be a number
 DAYS = "days_since_rt"
+PRESENCE = "has_"  # before the name of a channel that some cases lack
 TOO_LARGE = 1e6  # no day, dose or age; an id or a date such as 20210401 may be
 AGAIN = "run ricenet.preprocess again, which writes it together with cases.csv"
 
@@ -83,6 +85,8 @@ def write_covariates(
 ) -> list[str]:
     """Write covariates.csv, atomically, rows ordered by case key.
 
+    Where the cases have different channels, has_<channel> (1 or 0) tells for each that some of them lack.
+
     Args:
         folder: the cases folder.
         cases: the whole cohort in the order of its rows, which decides the letters.
@@ -96,8 +100,10 @@ def write_covariates(
         WrongUsage: as check_columns.
     """
     check_columns(columns)
+    listed = [case for case in cases if ready is None or case.key in ready]
     levels_of = {name: kept for name in dict.fromkeys(columns) if any((kept := _kept(name, cases)).values())}
-    keys = sorted(case.key for case in cases if ready is None or case.key in ready)
+    levels_of |= _presence(listed)
+    keys = sorted(case.key for case in listed)
     rows = ([key, *(levels[key] for levels in levels_of.values())] for key in keys)
     replace_file(folder / COVARIATES, _as_csv([("case_key", *levels_of), *rows]))
     return list(levels_of)
@@ -155,6 +161,16 @@ def value_of(case: Case, column: str) -> str:
 def letters(values: Iterable[str]) -> dict[str, str]:
     """Value -> A ... Z, AA, AB ... in the order of first appearance; an empty value has none."""
     return {value: _letter(number) for number, value in enumerate(dict.fromkeys(filter(None, values)))}
+
+
+def _presence(cases: Sequence[Case]) -> dict[str, dict[str, str]]:
+    """has_<channel> -> case key -> 1 or 0, of each channel that some of the cases lack."""
+    channels = dict.fromkeys((*MODALITIES, *(channel for case in cases for channel in case.channels)))
+    return {
+        f"{PRESENCE}{channel}": {case.key: str(int(channel in case.channels)) for case in cases}
+        for channel in channels
+        if len({channel in case.channels for case in cases}) > 1
+    }
 
 
 def _days_since_radiotherapy(case: Case) -> str:

@@ -11,13 +11,19 @@ from ricenet.errors import InvalidInput
 
 @dataclass(frozen=True)
 class ReadyCase:
-    """One row of cases.csv: a preprocessed case, `folder` relative to the cases folder."""
+    """One row of cases.csv: a preprocessed case, `folder` relative to the cases folder.
+
+    Attributes:
+        label: index of LABELS.
+        channels: of its volume, in its order; None where the table has no such column: every case has the same then.
+    """
 
     case_key: str
     patient_key: str
     label: int
     split: str
     folder: str
+    channels: tuple[str, ...] | None = None
 
     @property
     def name(self) -> str:
@@ -26,12 +32,14 @@ class ReadyCase:
 
 
 def write_cases(folder: Path, cases: list[ReadyCase]) -> None:
-    """Write `folder`/cases.csv atomically, rows ordered by case key."""
+    """Write `folder`/cases.csv atomically, rows ordered by case key; with channels only where the cases differ."""
+    partial = len({case.channels for case in cases}) > 1
     with replacing_text(folder / "cases.csv") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(column.name for column in fields(ReadyCase))
+        writer.writerow(column.name for column in fields(ReadyCase) if partial or column.name != "channels")
         for case in sorted(cases, key=lambda case: case.case_key):
-            writer.writerow((case.case_key, case.patient_key, LABELS[case.label], case.split, case.folder))
+            row = (case.case_key, case.patient_key, LABELS[case.label], case.split, case.folder)
+            writer.writerow((*row, " ".join(case.channels or ())) if partial else row)
 
 
 def read_cases(folder: Path) -> list[ReadyCase]:
@@ -55,6 +63,13 @@ def read_cases(folder: Path) -> list[ReadyCase]:
             f"cases.csv: expected labels {' or '.join(LABELS)}, got {'; '.join(unknown)}", code="label.unknown"
         )
     return [
-        ReadyCase(row["case_key"], row["patient_key"], LABELS.index(row["label"]), row["split"], row["folder"])
+        ReadyCase(
+            row["case_key"],
+            row["patient_key"],
+            LABELS.index(row["label"]),
+            row["split"],
+            row["folder"],
+            tuple(row["channels"].split()) if row.get("channels") else None,
+        )
         for row in rows
     ]

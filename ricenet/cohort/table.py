@@ -61,6 +61,11 @@ class Case:
         return f"case {self.key} (row {self.row} of cohort.csv)"
 
     @property
+    def channels(self) -> tuple[str, ...]:
+        """Those of its volume, in its order."""
+        return tuple(self.images)
+
+    @property
     def mri(self) -> list[str]:
         """The roles of its MRIs: post, event, then further ones."""
         return [role for role in self.images if role != "rd"]

@@ -128,6 +128,20 @@ def test_no_table_is_none_and_another_cohorts_is_refused(tmp_path: Path) -> None
         read_covariates(tmp_path, ["c1", "c2"])
 
 
+def test_the_channels_that_some_cases_lack_are_columns(tmp_path: Path) -> None:
+    """By hand: all have an event image, two a post-OP MRI, one a dose; of the first two cases both have post."""
+    held = (["post", "event", "rd"], ["post", "event"], ["event"])
+    cases = [
+        replace(case, images=dict.fromkeys(roles, Path()))
+        for case, roles in zip(cohort(site=["N", "", "S"]), held, strict=True)
+    ]
+    found = written(tmp_path, cases, "site")
+    assert (tmp_path / "covariates.csv").read_text() == ("case_key,site,has_post,has_rd\nc1,B,0,0\nc2,,1,0\nc3,A,1,1\n")
+    assert found.numbers["has_post"] == {"c1": 0.0, "c2": 1.0, "c3": 1.0}
+    assert write_covariates(tmp_path, cases, ["site"], ["c3", "c2"]) == ["site", "has_rd"]
+    assert write_covariates(tmp_path, cases, ["site"], ["c3"]) == ["site"]
+
+
 def test_reasons_of_the_table_and_of_preprocess_are_counted_together(tmp_path: Path) -> None:
     write_excluded(tmp_path, {"ingest: series.gap": 2}, ["brain.volume", "dose.cgy", "brain.volume"])
     expected = {"ingest: series.gap": 2, "preprocess: brain.volume": 2, "preprocess: dose.cgy": 1}
