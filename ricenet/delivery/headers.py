@@ -8,6 +8,7 @@ import datetime
 import io
 import logging
 import os
+import re
 import struct
 import warnings
 from collections.abc import Iterator, Mapping
@@ -51,15 +52,20 @@ HEAD_BYTES = 1024
 FIRST_YEAR = 1975  # of DICOM's images and plans; anonymisers write 1901
 SYNTAXES = (uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian, uid.ExplicitVRBigEndian)
 DATES = ("AcquisitionDate", "AcquisitionDateTime", "SeriesDate", "StudyDate")
+TIMES = ("AcquisitionTime", "AcquisitionDateTime")
 DESCRIPTIONS = ("SeriesDescription", "ProtocolName", "SequenceName", "PulseSequenceName")
+CONTRAST = (
+    "ContrastBolusAgent", "ContrastBolusAgentSequence", "ContrastBolusVolume", "ContrastBolusTotalDose",
+)  # fmt: skip
 SCANNER = ("Manufacturer", "ManufacturerModelName", "MagneticFieldStrength")
 GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+TIME = re.compile(r"(\d{2})(\d{2})?(\d{2})?(?:\.(\d{1,6}))?(?:[+-]\d{4})?$")
 REFERENCES = ("ReferencedRTPlanSequence", "ReferencedStructureSetSequence", "ReferencedFrameOfReferenceSequence")
 KEYWORDS = (
-    *DATES, *DESCRIPTIONS, *SCANNER, *GROUPS, *REFERENCES,
+    *DATES, *TIMES, *DESCRIPTIONS, *CONTRAST, *SCANNER, *GROUPS, *REFERENCES,
     "SOPClassUID", "SOPInstanceUID", "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber",
     "InstanceNumber", "FrameOfReferenceUID", "ImageType", "EchoTime", "TemporalPositionIdentifier",
-    "ContrastBolusAgent", "ContrastBolusAgentSequence", "Rows", "Columns", "SamplesPerPixel", "BitsAllocated",
+    "MRAcquisitionType", "Rows", "Columns", "SamplesPerPixel", "BitsAllocated",
     "NumberOfFrames", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
 )  # fmt: skip
 TAGS: list[BaseTag | int] = [Tag(keyword) for keyword in KEYWORDS]
@@ -75,7 +81,10 @@ class Header:
 
     `damaged`: it ends too early, and only patient and series may be relied on. `links`: UIDs that it shares with other
     objects of its patient alone: study, frames of reference, and of an RT object its own and those it refers to. An RT
-    object may have no `patient_id`.
+    object may have no `patient_id`. `description` joins series description, protocol and sequence name.
+    `acquisition_time`: HHMMSS.ffffff or "". `contrast_usage`: whether an enhanced image says that the agent was
+    administered, YES, NO or "". `contrast_amount`: the larger of the agent's volume and dose, None where neither is
+    given. `acquisition_3d`: None where the header does not say.
     """
 
     path: Path
@@ -99,6 +108,13 @@ class Header:
     planes: tuple[Plane, ...] = ()
     damaged: bool = False
     links: frozenset[str] = frozenset()
+    series_description: str = ""
+    protocol_name: str = ""
+    sequence_name: str = ""
+    acquisition_time: str = ""
+    contrast_usage: str = ""
+    contrast_amount: float | None = None
+    acquisition_3d: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -243,6 +259,13 @@ def _header(path: Path, dataset: Dataset, bytes_left: int) -> Header | str:
         rows=int(dataset.Rows),
         planes=_planes(dataset),
         links=_links(dataset),
+        series_description=_text(dataset, "SeriesDescription"),
+        protocol_name=_text(dataset, "ProtocolName"),
+        sequence_name=_text(dataset, "SequenceName") or _text(dataset, "PulseSequenceName"),
+        acquisition_time=_acquisition_time(dataset),
+        contrast_usage=_contrast_usage(dataset),
+        contrast_amount=_contrast_amount(dataset),
+        acquisition_3d={"3D": True, "2D": False}.get(_text(dataset, "MRAcquisitionType").upper()),
     )  # fmt: skip
 
 
@@ -342,6 +365,50 @@ def read_date(text: str) -> datetime.date | None:
         return datetime.datetime.strptime(text.replace(".", "").replace("-", "")[:8], "%Y%m%d").date()
     except ValueError:
         return None
+
+
+def _acquisition_time(dataset: Dataset) -> str:
+    """The first of the image's own times that is one; of an enhanced image, of its frames."""
+    frames = [*_groups(dataset, "FrameContentSequence")]
+    texts = [_text(dataset, "AcquisitionTime"), _text(dataset, "AcquisitionDateTime")[8:]]
+    texts += [min((_text(frame, "FrameAcquisitionDateTime") for frame in frames), default="")[8:]]
+    return next((time for time in map(read_time, texts) if time), "")
+
+
+def read_time(text: str) -> str:
+    """A time as DICOM writes it (101112, 1011, 10:11:12, 101112.5+0100) as HHMMSS.ffffff; "" where there is none."""
+    match = TIME.match(text.replace(":", "").strip())
+    if match is None:
+        return ""
+    hours, minutes, seconds, fraction = (part or "" for part in match.groups())
+    return f"{hours:0<2}{minutes:0<2}{seconds:0<2}.{fraction:0<6}"
+
+
+def _groups(dataset: Dataset, keyword: str) -> Iterator[Dataset]:
+    """A functional group of an enhanced image: what all its frames share, then each frame's own."""
+    for sequence in GROUPS:
+        for item in dataset.get(sequence) or []:
+            yield from item.get(keyword) or []
+
+
+def _contrast_usage(dataset: Dataset) -> str:
+    """YES or NO where the frames say one of them alone."""
+    said = set()
+    for usages in _groups(dataset, "ContrastBolusUsageSequence"):
+        said.add(_text(usages, "ContrastBolusAgentAdministered").upper())
+    said &= {"YES", "NO"}
+    return said.pop() if len(said) == 1 else ""
+
+
+def _contrast_amount(dataset: Dataset) -> float | None:
+    """Of the image, and of the profiles of each agent of an enhanced image."""
+    profiles = [
+        profile
+        for agent in dataset.get("ContrastBolusAgentSequence") or []
+        for profile in agent.get("ContrastAdministrationProfileSequence") or []
+    ]
+    amounts = [_number(each, name) for each in (dataset, *profiles) for name in CONTRAST[2:]]
+    return max((amount for amount in amounts if amount is not None), default=None)
 
 
 def _contrast_agent(dataset: Dataset) -> str:

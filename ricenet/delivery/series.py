@@ -57,6 +57,10 @@ class Series:
     Attributes:
         uid: of the series; if it holds several volumes, followed by # and the number of this one.
         description: series description, protocol and sequence name, for rules; never printed.
+        acquisition_time: of its earliest file, HHMMSS.ffffff; "" where unknown.
+        contrast_usage: YES, NO (an enhanced image says so) or "".
+        contrast_amount: the larger of the agent's volume (ml) and dose; None where neither is given.
+        acquisition_3d: None where the header does not say.
         scanner: manufacturer, model, field strength; never printed.
         shape: columns, rows, slices.
         spacing_mm: x, y, z; 0 where unknown.
@@ -82,6 +86,13 @@ class Series:
     problem: InvalidInput | None
     grid: Stack | None = field(default=None, compare=False)
     uneven: UnevenStack | None = field(default=None, compare=False)
+    series_description: str = ""
+    protocol_name: str = ""
+    sequence_name: str = ""
+    acquisition_time: str = ""
+    contrast_usage: str = ""
+    contrast_amount: float | None = None
+    acquisition_3d: bool | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -299,7 +310,9 @@ def _image(part: list[Header], uid: str, problem: InvalidInput | None) -> Series
         uid, first.study_uid, first.patient_id, first.kind, first.frame_of_reference, first.series_number,
         first.description, first.date, first.contrast_agent, first.scanner, first.image_type,
         tuple(header.path for header in part), (first.columns, first.rows, len(planes)), (x_mm, y_mm, step_mm),
-        problem, grid, uneven,
+        problem, grid, uneven, first.series_description, first.protocol_name, first.sequence_name,
+        min(filter(None, (header.acquisition_time for header in part)), default=""),
+        first.contrast_usage, first.contrast_amount, first.acquisition_3d,
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from helpers.dicom_objects import FORMS, rtdose, rtplan, rtstruct, save, uid, without_part10
+from helpers.dicom_objects import FORMS, item, rtdose, rtplan, rtstruct, save, uid, without_part10
 from pydicom.dataset import Dataset
 
 from ricenet.delivery.headers import ANONYMOUS, NOT_DICOM, UNREADABLE, Header, quiet_pydicom, read_header
@@ -183,3 +183,57 @@ def test_file_that_cannot_be_opened(tmp_path):
         read_header(tmp_path / SECRET)
     assert caught.value.code == "delivery.unreadable"
     assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("elements", "expected"),
+    [
+        ({"AcquisitionTime": "101112.5"}, "101112.500000"),
+        ({"AcquisitionTime": "1011"}, "101100.000000"),
+        ({"AcquisitionTime": "10:11:12"}, "101112.000000"),
+        ({"AcquisitionTime": "", "AcquisitionDateTime": "20200305101112.25+0100"}, "101112.250000"),
+        ({"AcquisitionTime": "noon"}, ""),
+        ({"AcquisitionDateTime": "20200305"}, ""),
+        ({}, ""),
+    ],
+)
+def test_time_of_acquisition(path, elements, expected):
+    assert changed(path, **elements).acquisition_time == expected
+
+
+def frames(**groups: list[Dataset]) -> list[Dataset]:
+    return [item(**{f"{name}Sequence": [each]}) for name, values in groups.items() for each in values]
+
+
+def test_an_enhanced_image_says_when_and_whether_the_agent_was_given(path):
+    times = [item(FrameAcquisitionDateTime=f"20200305{clock}") for clock in ("101113", "101112")]
+    header = changed(path, PerFrameFunctionalGroupsSequence=frames(FrameContent=times))
+    assert header.acquisition_time == "101112.000000"
+    for said, usage in ((["NO"], "NO"), (["YES", "YES"], "YES"), (["YES", "NO"], ""), (["?"], "")):
+        given = [item(ContrastBolusAgentNumber=1, ContrastBolusAgentAdministered=each) for each in said]
+        groups = frames(ContrastBolusUsage=given)
+        assert changed(path, PerFrameFunctionalGroupsSequence=groups).contrast_usage == usage
+    shared = frames(ContrastBolusUsage=[item(ContrastBolusAgentAdministered="NO")])
+    header = changed(
+        path, SharedFunctionalGroupsSequence=shared, PerFrameFunctionalGroupsSequence=frames(FrameContent=times)
+    )
+    assert header.contrast_usage == "NO"
+
+
+def test_how_much_of_the_agent_was_given(path):
+    assert changed(path).contrast_amount is None
+    assert changed(path, ContrastBolusVolume=0.0).contrast_amount == 0
+    assert changed(path, ContrastBolusTotalDose=7.5).contrast_amount == 7.5
+    profile = item(ContrastBolusVolume=9.0)
+    agent = item(CodeMeaning="Gadolinium", ContrastAdministrationProfileSequence=[profile])
+    assert changed(path, ContrastBolusAgentSequence=[agent]).contrast_amount == 9
+
+
+def test_names_stand_apart_and_together(path):
+    names = {"SeriesDescription": "t1", "ProtocolName": "brain", "SequenceName": "*fl3d"}
+    header = changed(path, **names, MRAcquisitionType="3D", ImageType=["DERIVED", "SECONDARY", "MPR"])
+    assert (header.series_description, header.protocol_name, header.sequence_name) == ("t1", "brain", "*fl3d")
+    assert (header.description, header.acquisition_3d) == ("t1 brain *fl3d", True)
+    assert header.image_type == ("DERIVED", "SECONDARY", "MPR")
+    assert changed(path, SequenceName="", PulseSequenceName="SE").sequence_name == "SE"
+    assert changed(path, MRAcquisitionType="2D").acquisition_3d is False
