@@ -10,6 +10,8 @@ STUDY ?= $(OUT)/study
 SOURCE ?= dicom
 # One process a core, a file of tests each, in the order of their names: the long ones then do not come last.
 PARALLEL := -n $(JOBS) --dist loadfile --no-loadscope-reorder
+# Where the environment forbids bytecode files, every process would compile all tests and rewrite their asserts anew.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -q $(PARALLEL)
 GRID := '+modalities=glob(*)' 'fold=range(5)'
 
 .DEFAULT_GOAL := help
@@ -45,13 +47,13 @@ demo: install  ## the whole study on phantoms: two raw patients preprocessed, 7 
 
 test-fast: install  ## lint, and the tests that start no process, train nothing and take no seconds (two minutes)
 	$(MAKE) --no-print-directory lint
-	$(BIN)/pytest -q $(PARALLEL) -m "not process and not slow and not extended"
+	$(PYTEST) -m "not process and not slow and not extended"
 
 test: install lint types  ## lint, types, and the tests that take up to a few seconds each
-	$(BIN)/pytest -q $(PARALLEL) -m "not slow and not extended"
+	$(PYTEST) -m "not slow and not extended"
 
 test-rest: install  ## what make test leaves out: slow computations, launchers, kills, privacy canary, wheel, browser
-	$(BIN)/pytest -q $(PARALLEL) -m "slow or extended"
+	$(PYTEST) -m "slow or extended"
 
 test-all: test test-rest  ## every test
 

@@ -18,6 +18,8 @@ def helper():
 def test_direct(): subprocess.run([sys.executable, "-c", ""])
 def test_through_a_helper(): helper()
 def test_through_a_module(): commands.run
+def test_through_an_import():
+    from helpers.commands import run
 def test_hidden(): getattr(sys.modules["subprocess"], "r" + "un")([sys.executable, "-c", ""])
 def test_fork():
     if os.fork() == 0: os._exit(0)
@@ -35,7 +37,7 @@ def test_the_names_of_the_rule_exist(name: str) -> None:
 
 
 def test_processes_are_marked_or_fail(tmp_path: Path) -> None:
-    """In a session of its own: three tests are marked, two that hide what they start fail, one passes."""
+    """In a session of its own: four tests are marked, two that hide what they start fail, one passes."""
     tests = tmp_path / "tests"
     tests.mkdir()
     (tests / "test_probe.py").write_text(PROBE)
@@ -46,6 +48,6 @@ def test_processes_are_marked_or_fail(tmp_path: Path) -> None:
     )
     line = [sys.executable, "-c", program, "-m", "not process", "--strict-markers", "-o", "markers=process\nslow"]
     done = subprocess.run([*line, "test_probe.py"], cwd=tests, capture_output=True, text=True, check=False)
-    assert "2 failed, 1 passed, 3 deselected" in done.stdout, done.stdout
+    assert "2 failed, 1 passed, 4 deselected" in done.stdout, done.stdout
     assert done.stdout.count("outside its lane: subprocess.Popen; mark the test") == 1
     assert done.stdout.count("outside its lane: os.fork; mark the test") == 1

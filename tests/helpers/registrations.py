@@ -4,23 +4,27 @@ For tests of what is done with a registration. What is wrong with `rigid` itself
 that a second call gives the same bits, and leaves no files, is what tests/images/test_registration.py checks.
 """
 
+from __future__ import annotations
+
 import hashlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from ricenet.cases import alignment
-from ricenet.checks import laterality
-from ricenet.images import registration
-from ricenet.images.volume import Affine, Volume
+if TYPE_CHECKING:
+    from ricenet.images.volume import Affine, Volume
 
 
 @pytest.fixture(scope="module")
 def kept_registrations(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Let preprocessing and the comparison of the sides look up what this session has registered before."""
+    from ricenet.cases import alignment
+    from ricenet.checks import laterality
+
     root = tmp_path_factory.getbasetemp()
     folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "registrations"
     folder.mkdir(exist_ok=True)
@@ -32,6 +36,7 @@ def kept_registrations(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
 
 def keeping(folder: Path) -> Callable[..., Affine]:
     """`rigid` that keeps its results in `folder`, which all workers of the session share."""
+    from ricenet.images import registration
 
     def kept(fixed: Volume, moving: Volume, schedule: str = "rigid", seed: int = 0) -> Affine:
         path = folder / f"{_digest(fixed, moving, schedule, seed)}.npy"
