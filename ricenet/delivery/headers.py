@@ -1,30 +1,25 @@
 """Read the header of one file of a delivery: what delivery.series needs to sort it, or why it is of no use.
 
-Some planning systems (Monaco, XiO) export DICOM without the preamble of PS3.10; `open_part10` reads it all the same.
-Pixels are not read. Nothing here prints, and pydicom's warnings, which quote headers, are switched off.
+Pixels are not read. Nothing here prints; call it inside `with ricenet.images.part10.quiet_pydicom()`, since pydicom's
+warnings quote headers.
 """
 
 import datetime
-import io
-import logging
 import os
 import re
-import struct
-import warnings
+import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-import pydicom
 from pydicom import uid
 from pydicom.dataset import Dataset
-from pydicom.filereader import data_element_generator, read_partial
+from pydicom.filereader import read_partial
 from pydicom.tag import BaseTag, Tag
 
 from ricenet.errors import InvalidInput
+from ricenet.images.part10 import InflatedDicom, open_part10
 from ricenet.images.slice_stack import Plane
 
 KINDS = {
@@ -47,10 +42,7 @@ ANONYMOUS = "DICOM without PatientID"
 ANONYMOUS_RT = "RT objects without PatientID"
 NOT_TO_OVERLOOK = (UNREADABLE, DAMAGED, ANONYMOUS, ANONYMOUS_RT)
 SUFFIXES = {".dcm", ".dicom", ".ima"}
-PREAMBLE = bytes(128) + b"DICM"
-HEAD_BYTES = 1024
 FIRST_YEAR = 1975  # of DICOM's images and plans; anonymisers write 1901
-SYNTAXES = (uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian, uid.ExplicitVRBigEndian)
 DATES = ("AcquisitionDate", "AcquisitionDateTime", "SeriesDate", "StudyDate")
 TIMES = ("AcquisitionTime", "AcquisitionDateTime")
 DESCRIPTIONS = ("SeriesDescription", "ProtocolName", "SequenceName", "PulseSequenceName")
@@ -70,9 +62,6 @@ KEYWORDS = (
 )  # fmt: skip
 TAGS: list[BaseTag | int] = [Tag(keyword) for keyword in KEYWORDS]
 BULK = {Tag(name) for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData", "ROIContourSequence")}
-
-# What pydicom logs quotes header values and paths.
-logging.getLogger("pydicom").propagate = False
 
 
 @dataclass(frozen=True, slots=True, repr=False)  # no repr: it would print a patient
@@ -125,14 +114,6 @@ class RtFile:
     instance_uid: str
 
 
-@contextmanager
-def quiet_pydicom() -> Iterator[None]:
-    """Let pydicom take values that break the standard, and say nothing: its warnings quote them."""
-    with pydicom.config.disable_value_validation(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
 def read_header(path: Path) -> Header | str:
     """Read the header of `path`, whatever it is called; a text is the reason why it is of no use.
 
@@ -145,63 +126,18 @@ def read_header(path: Path) -> Header | str:
             if stream is None:
                 return UNREADABLE if SUFFIXES & {suffix.lower() for suffix in path.suffixes} else NOT_DICOM
             header = _read_stream(path, stream)
-            return UNREADABLE if header == DAMAGED and stream is not file else header
+            is_added = stream is not file and not isinstance(stream, InflatedDicom)
+            return UNREADABLE if header == DAMAGED and is_added else header
     except OSError as error:
         raise unreadable("file", error) from None
-
-
-def open_part10(file: BinaryIO) -> BinaryIO | None:
-    """Give a DICOM file as PS3.10 wants it: `file` itself, or a copy in memory with the preamble that it lacks.
-
-    Args:
-        file: at its beginning.
-
-    Returns:
-        None where the file does not begin like DICOM.
-    """
-    head = file.read(HEAD_BYTES)
-    file.seek(0)
-    has_prefix = head[128:132] == b"DICM"
-    if has_prefix and head[132:134] == b"\2\0":
-        return file
-    for start in (0, 4, 128, 132):
-        if head[start : start + 2] == b"\2\0" and head[start + 4 : start + 6] in (b"UL", b"OB", b"UI"):
-            meta = b""
-        elif syntax := _guess_syntax(head[start:]):
-            meta = _meta(syntax)
-        else:
-            continue
-        file.seek(start)
-        return io.BytesIO(PREAMBLE + meta + file.read())
-    return file if has_prefix else None
-
-
-def _guess_syntax(head: bytes) -> uid.UID | None:
-    """The transfer syntax in which `head` begins with two elements of group 8, in order."""
-    for syntax in SYNTAXES:
-        elements = data_element_generator(io.BytesIO(head), syntax.is_implicit_VR, syntax.is_little_endian)
-        try:
-            first, second = islice(elements, 2)
-        except Exception:  # whatever pydicom stumbles over in bytes of another syntax, or of no DICOM
-            continue
-        implicit = first.VR is None and second.VR is None
-        if first.tag.group == second.tag.group == 8 and first.tag < second.tag and implicit == syntax.is_implicit_VR:
-            return syntax
-    return None
-
-
-def _meta(syntax: uid.UID) -> bytes:
-    """The file meta information that a reader needs: in which syntax the data set is written."""
-    value = syntax.encode() + b"\0" * (len(syntax) % 2)
-    element = struct.pack("<HH2sH", 2, 0x10, b"UI", len(value)) + value
-    return struct.pack("<HH2sHL", 2, 0, b"UL", 4, len(element)) + element
 
 
 def _read_stream(path: Path, stream: BinaryIO) -> Header | str:
     try:
         dataset = read_partial(stream, stop_when=lambda tag, _vr, _length: tag in BULK, specific_tags=TAGS)
         position = stream.tell()
-        return _header(path, dataset, stream.seek(0, os.SEEK_END) - position)
+        is_cut_off = isinstance(stream, InflatedDicom) and stream.cut_off
+        return _header(path, dataset, sys.maxsize if is_cut_off else stream.seek(0, os.SEEK_END) - position)
     except OSError:
         raise
     except Exception:  # pydicom raises whatever its parser stumbles over in a damaged file
@@ -283,8 +219,6 @@ def _is_whole(dataset: Dataset, bytes_left: int) -> bool:
     if not all(keyword in dataset for keyword in ("Rows", "Columns", "BitsAllocated")):
         return False
     syntax = dataset.file_meta.TransferSyntaxUID
-    if syntax.is_deflated:
-        return True  # it could not have been inflated to this point otherwise
     if syntax.is_compressed:
         return bytes_left > 0
     bits = int(dataset.Rows) * int(dataset.Columns) * int(dataset.BitsAllocated)

@@ -14,9 +14,9 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from numpy.typing import NDArray
 from pydicom.uid import JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes
 
-from ricenet.delivery.headers import quiet_pydicom
 from ricenet.delivery.rtobject import RTObject, read_object
 from ricenet.delivery.rtplan import beam_numbers
+from ricenet.images.part10 import quiet_pydicom
 from ricenet.images.slice_stack import even_steps, interpolate_planes
 from ricenet.images.volume import MAX_SHEAR, MAX_VOXELS, Affine, Volume
 

@@ -18,11 +18,12 @@ from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 
 from ricenet.cohort.pseudonyms import pseudonym
-from ricenet.delivery.headers import open_part10
 from ricenet.errors import InvalidInput
+from ricenet.images.part10 import open_part10
 
 KEY_LETTERS = {"RTDOSE": "rd", "RTPLAN": "rp", "RTSTRUCT": "rs"}  # as planning systems name their files
 UNDEFINED_LENGTH = 0xFFFFFFFF
+MAX_INFLATED_BYTES = 2**29
 EXPORT_AGAIN = "export it again from the treatment planning system"
 
 
@@ -108,7 +109,7 @@ def rt_key(kind: str, uid: str, key: bytes) -> str:
 def read_object(path: Path | str, kind: str, sop_classes: tuple[str, ...], stop_before: str = "") -> RTObject:
     """Read one DICOM file, with or without the preamble of PS3.10.
 
-    Values are decoded lazily: call this and read them inside `with ricenet.delivery.headers.quiet_pydicom():`.
+    Values are decoded lazily: call this and read them inside `with ricenet.images.part10.quiet_pydicom():`.
 
     Args:
         path: never appears in a message.
@@ -122,7 +123,7 @@ def read_object(path: Path | str, kind: str, sop_classes: tuple[str, ...], stop_
     end = Tag(stop_before) if stop_before else None
     try:
         with Path(path).open("rb") as file:
-            stream = open_part10(file)
+            stream = open_part10(file, MAX_INFLATED_BYTES)
             if stream is None:
                 raise InvalidDicomError
             dataset = read_partial(stream, stop_when=lambda tag, _vr, _length: end is not None and tag >= end)

@@ -33,12 +33,11 @@ from ricenet.delivery.headers import (
     DAMAGED,
     Header,
     RtFile,
-    open_part10,
-    quiet_pydicom,
     read_header,
     unreadable,
 )
 from ricenet.errors import InvalidInput
+from ricenet.images.part10 import open_part10, quiet_pydicom
 from ricenet.images.slice_stack import Plane, Stack, UnevenStack, even_out, place, slice_order, stack, uneven_stack
 from ricenet.images.volume import Volume, read_volume
 
