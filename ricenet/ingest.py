@@ -20,7 +20,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ricenet.cohort.label_table import LabelRow, deal_test, further_patient_ids, read_labels, rows_like
+from ricenet.cohort.label_events import choose_events, deal_test
+from ricenet.cohort.label_table import LabelRow, TableForm, further_patient_ids, read_labels, rows_like
 from ricenet.cohort.pseudonyms import KEY_FILE, case_key, pseudonym, read_key, write_key
 from ricenet.cohort.table import COLUMNS, further_dose_roles
 from ricenet.command.atomic import MANIFEST, hold, partial_folder, publish, remove_folder, replace_file
@@ -102,10 +103,42 @@ def main(cfg: IngestConfig) -> None:
         raise WrongUsage(f"jobs should be at least 1 and test_share in [0, 1), got {cfg.jobs} and {cfg.test_share}")
     labels = Path(cfg.labels)
     source = cfg.source
-    rows = read_labels(labels, source.columns, source.label_map, cfg.keep, source.label_source)
+    keep = [*dict.fromkeys([*cfg.keep, *source.covariates])]
+    form = _table_form(cfg)
+    rows = read_labels(labels, source.columns, source.label_map, keep, source.label_source, form)
+    rows = choose_events(rows, source.events, source.columns)
     keys = Keys(read_key(Path(cfg.key) if cfg.key else labels.with_name(labels.name + ".key")))
     rows = deal_test(rows, cfg.test_share, keys.secret)
-    ingest(Path(cfg.delivery), rows, Path(cfg.out), source.layout, settings, keys, keep=cfg.keep, jobs=cfg.jobs)
+    ingest(Path(cfg.delivery), rows, Path(cfg.out), source.layout, settings, keys, keep=keep, jobs=cfg.jobs)
+
+
+def _table_form(cfg: IngestConfig) -> TableForm:
+    """How the label table is written."""
+    source = cfg.source
+    return TableForm(
+        date_format=source.date_format,
+        empty_cells=tuple(source.empty_cells),
+        id_pattern=source.id_pattern,
+        label_source_map=source.label_source_map,
+        sheet=cfg.sheet or source.sheet,
+        completed_by=_completing_table(Path(cfg.delivery), source.completed_by) if source.completed_by else None,
+    )
+
+
+def _completing_table(delivery: Path, pattern: str) -> Path | None:
+    """The table of the delivery that completes the label table; None where it holds none.
+
+    Raises:
+        InvalidInput: there are several.
+    """
+    tables = sorted(delivery.glob(pattern))
+    if len(tables) > 1:
+        raise InvalidInput(
+            f"expected one table {pattern} in the delivery, got {len(tables)}",
+            "keep one version of it, or correct source.completed_by",
+            code="source.layout",
+        )
+    return tables[0] if tables else None
 
 
 def ingest(
@@ -165,13 +198,15 @@ def ingest(
 
 
 def _remarks(record: "CaseIngestRecord") -> list[str]:
-    """What somebody should know of the doses of a case that is in: first what was left out."""
+    """What somebody should know of a case that is in: first the doses that were left out."""
     from ricenet.delivery.rt_objects import left_out
 
-    if record.dose is None:
-        return []
-    others = left_out(record.rt_objects)
-    return [*([f"doses left out: {others}"] if others else []), *record.dose.flags]
+    others = left_out(record.rt_objects) if record.dose else ""
+    return [*([f"doses left out: {others}"] if others else []), *_flags(record)]
+
+
+def _flags(record: "CaseIngestRecord") -> list[str]:
+    return [*record.flags, *(record.dose.flags if record.dose else ())]
 
 
 def _find(delivery: Path, rows: list[LabelRow], layout: str, keys: Keys) -> tuple[list[Task], "UnusedRecord"]:
@@ -425,7 +460,7 @@ def _write_tables(
         cases=len(rows),
         ready=sum(record.problem is None for record in records.values()),
         excluded=Counter(str(row["excluded_because"]) for row in rows if row["excluded_because"]),
-        flags={record.case: record.dose.flags for record in records.values() if record.dose and record.dose.flags},
+        flags={record.case: flags for record in records.values() if (flags := _flags(record))},
         doses_left_out={record.case: text for record in records.values() if (text := left_out(record.rt_objects))},
         delivery=unused,
     ).write(out / RECORD)

@@ -169,13 +169,18 @@ class StructuresRecord(Record):
 
 
 class SelectionRecord(Record):
-    """What was taken of a delivery for one case, and what there was; of a case with a problem only the latter."""
+    """What was taken of a delivery for one case, and what there was; of a case with a problem only the latter.
+
+    Attributes:
+        flags: what somebody should know about the case besides its dose, which has flags of its own.
+    """
 
     images: dict[str, ImageRecord] = Field(default_factory=dict)
     series: list[SeriesRecord] = Field(default_factory=list)
     rt_objects: list[RtObjectRecord] = Field(default_factory=list)
     dose: TreatmentRecord | None = None
     structures: StructuresRecord | None = None
+    flags: list[str] = Field(default_factory=list)
 
 
 class CaseColumns(Record):
@@ -202,7 +207,7 @@ class CaseIngestRecord(Record):
 
     Attributes:
         digest: of all that decides the case; the same digest need not be ingested again.
-        images, series, rt_objects, dose, structures: as in SelectionRecord.
+        images, series, rt_objects, dose, structures, flags: as in SelectionRecord.
         sha256: of the case's files by name.
     """
 
@@ -214,6 +219,7 @@ class CaseIngestRecord(Record):
     rt_objects: list[RtObjectRecord] = Field(default_factory=list)
     dose: TreatmentRecord | None = None
     structures: StructuresRecord | None = None
+    flags: list[str] = Field(default_factory=list)
     columns: CaseColumns | None = None
     sha256: dict[str, str] = Field(default_factory=dict)
     problem: ProblemRecord | None = None
@@ -257,7 +263,7 @@ class CohortIngestRecord(Record):
         cases: rows of cohort.csv.
         ready: of these, with images.
         excluded: reason -> cases.
-        flags: case -> what somebody should know about its plans.
+        flags: case -> what somebody should know about it and its plans.
         doses_left_out: case -> keys of its doses that do not count, and why.
         delivery: empty for cohorts of NIfTI.
     """

@@ -7,16 +7,15 @@ translates the table's own label texts; nothing is guessed.
 Messages give row numbers (2 is the first below the header), column names, label and split texts; no other cell.
 """
 
-import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 
 from ricenet import LABELS
-from ricenet.cohort.spreadsheet import Table, fits, parse_date, parse_number, read_table
+from ricenet.cohort.spreadsheet import Table, check_date_format, fits, parse_date, parse_number, read_table
 from ricenet.cohort.table import DATES, MAX_PRESCRIPTION_GY, SPLITS
 from ricenet.errors import InvalidInput, WrongUsage
 
@@ -69,26 +68,62 @@ class LabelRow:
     delivered_fractions: int | None = None
 
 
+@dataclass(frozen=True)
+class TableForm:
+    """How a label table is written: keys of conf/source/*.yaml.
+
+    Attributes:
+        date_format: as of ricenet.cohort.spreadsheet.check_date_format; empty: only days with one reading.
+        empty_cells: texts that mean an empty cell, in any column; case and space do not count.
+        id_pattern: of patient_id, with the groups patient_id and event_id, where one column holds both; empty: it is
+            the patient's.
+        label_source_map: pattern of the label text -> label_source; * stands for any text, the first that fits decides.
+        sheet: of a workbook; empty: the first.
+        completed_by: a table whose further columns are added to the rows with the same patient_id cell. Where it has
+            no such row, they hold NOT_LISTED.
+    """
+
+    date_format: str = ""
+    empty_cells: tuple[str, ...] = ()
+    id_pattern: str = ""
+    label_source_map: Mapping[str, str] = field(default_factory=dict)
+    sheet: str = ""
+    completed_by: Path | None = None
+
+
+NOT_LISTED = "not listed"
+
+
 def read_labels(
-    path: Path, columns: dict[str, str], label_map: dict[str, str], keep: Sequence[str], label_source: str = ""
+    path: Path,
+    columns: dict[str, str],
+    label_map: dict[str, str],
+    keep: Sequence[str],
+    label_source: str = "",
+    form: TableForm | None = None,
 ) -> list[LabelRow]:
     """Read and check the label table. A line that repeats an earlier one word for word counts once.
 
     Args:
-        path: the table, UTF-8.
+        path: the table: text in UTF-8, or a workbook (.xlsx).
         columns: field of LabelRow -> header, where the two differ; <field>_<event> for a table with a line for each
             patient. A * in a header stands for any text.
         label_map: label text -> recurrence, rice or "exclude: <reason>", without regard to case and space; a * stands
             for any text, the first that fits decides. `recurrence` and `rice` need no entry; empty cells do.
         keep: further columns to keep where the table has them.
         label_source: default for rows that give none.
+        form: how the table is written; None: as plainly as possible.
 
     Raises:
         InvalidInput: no table that can be read, a column is missing, or any row has a problem; all are listed.
-        WrongUsage: `columns` or `label_map` is invalid.
+        WrongUsage: `columns`, `label_map` or `form` is invalid.
     """
+    form = form or TableForm()
     _check_config(columns, label_map, keep)
-    table = read_table(path, "label table")
+    _check_form(form)
+    table = _without_empty_texts(read_table(path, "label table", form.sheet), form)
+    if form.completed_by is not None:
+        table = _completed(table, form.completed_by, columns.get("patient_id", "patient_id"))
     problems: list[str] = []
     rows = []
     seen = set()
@@ -101,7 +136,7 @@ def read_labels(
             if event_headers and not any(cells[header] for header in event_headers):
                 continue
             named = {name: cells[header] for name, header in headers.items()}
-            rows.append(_read_row(number, event, named, keep, label_map, label_source, problems))
+            rows.append(_read_row(number, event, named, keep, label_map, label_source, problems, form))
     rows = _name_events(rows, problems)
     _check_together(rows, problems)
     if problems:
@@ -113,44 +148,6 @@ def read_labels(
     if not rows:
         raise InvalidInput("the label table has no row", "add a row for each event", code="labels.empty")
     return rows
-
-
-def deal_test(rows: list[LabelRow], share: float, key: bytes) -> list[LabelRow]:
-    """Deal the patients to test set and cross-validation where the table does not.
-
-    Args:
-        rows: of the label table.
-        share: of the patients, held out as a test set, within each label; patients with both labels form a third
-            stratum.
-        key: secret that makes the draw reproducible: same key, same patients.
-
-    Returns:
-        The rows with a split; unchanged if the table has one.
-
-    Raises:
-        InvalidInput: some rows have a split and others not.
-        WrongUsage: `share` is not in [0, 1).
-    """
-    if not 0 <= share < 1:
-        raise WrongUsage(f"test_share should be in [0, 1), got {share:g}")
-    used = [row for row in rows if not row.excluded_because]
-    without = [row for row in used if not row.split]
-    if len(without) < len(used):
-        if without:
-            raise InvalidInput(
-                f"the label table gives {len(used) - len(without)} rows a split and not {_list_rows(without)}",
-                "fill the split column in every row, or leave it empty in all",
-                code="labels.split",
-            )
-        return rows
-    labels = defaultdict(set)
-    for row in used:
-        labels[row.patient_id].add(row.label)
-    test: set[str] = set()
-    for stratum in {frozenset(of_patient) for of_patient in labels.values()}:
-        patients = [patient for patient, of_patient in labels.items() if of_patient == stratum]
-        test |= set(sorted(patients, key=lambda patient: _lot(patient, key))[: int(share * len(patients) + 0.5)])
-    return [replace(row, split="test" if row.patient_id in test else "cv") for row in rows]
 
 
 def further_patient_ids(rows: Sequence[LabelRow]) -> dict[str, list[str]]:
@@ -182,10 +179,6 @@ def rows_like(patient_id: str, rows: Sequence[LabelRow]) -> list[int]:
     return sorted({row.row for row in alike if len(row.patient_id) == longest})
 
 
-def _lot(patient_id: str, key: bytes) -> bytes:
-    return hashlib.blake2b(patient_id.encode(), key=key, person=b"test set").digest()
-
-
 def _check_config(columns: dict[str, str], label_map: dict[str, str], keep: Sequence[str]) -> None:
     unknown = [name for name in columns if name not in keep and _field_and_event(name) is None]
     if unknown:
@@ -195,6 +188,56 @@ def _check_config(columns: dict[str, str], label_map: dict[str, str], keep: Sequ
             raise WrongUsage(
                 f"source.label_map[{text!r}]: expected {' | '.join(LABELS)} | exclude: <reason>, got {meaning!r}"
             )
+
+
+def _check_form(form: TableForm) -> None:
+    check_date_format(form.date_format)
+    try:
+        groups = set(re.compile(form.id_pattern).groupindex)
+    except re.error as error:
+        raise WrongUsage(
+            f"source.id_pattern: expected a regular expression, got {form.id_pattern!r}: {error}"
+        ) from None
+    if form.id_pattern and groups != {"patient_id", "event_id"}:
+        raise WrongUsage("source.id_pattern: expected the groups (?P<patient_id>...) and (?P<event_id>...)")
+
+
+def _without_empty_texts(table: Table, form: TableForm) -> Table:
+    """The table with empty cells where it says so in words (n/a)."""
+    if not form.empty_cells:
+        return table
+    rows = {
+        number: {
+            header: "" if any(fits(text, word) for word in form.empty_cells) else text for header, text in of.items()
+        }
+        for number, of in table.rows.items()
+    }
+    return replace(table, rows={number: cells for number, cells in rows.items() if any(cells.values())})
+
+
+def _completed(table: Table, path: Path, patient_id: str) -> Table:
+    """The table with the further columns of the one at `path`, row by row of the same id.
+
+    Raises:
+        InvalidInput: the other table cannot be read, or gives an id twice.
+    """
+    other = read_table(path, "table that completes the label table")
+    own, theirs = table.header(patient_id), other.header(patient_id)
+    by_id: dict[str, dict[str, str]] = {}
+    for number, cells in other.rows.items():
+        if by_id.setdefault(cells[theirs], cells) is not cells:
+            raise InvalidInput(
+                f"the table that completes the label table gives the id of row {number} twice",
+                "keep one of the rows",
+                code="table.twice",
+            )
+    further = [header for header in other.headers if header and header not in table.headers]
+    missing = dict.fromkeys(further, NOT_LISTED)
+    rows = {
+        number: cells | {header: by_id.get(cells[own], missing)[header] for header in further}
+        for number, cells in table.rows.items()
+    }
+    return Table(table.name, [*table.headers, *further], rows)
 
 
 def _field_and_event(name: str) -> tuple[str, str] | None:
@@ -231,21 +274,26 @@ def _read_row(
     label_map: dict[str, str],
     label_source: str,
     problems: list[str],
+    form: TableForm,
 ) -> LabelRow:
     def complain(text: str) -> None:
         problems.append(f"row {number}{f' ({event})' if event else ''}: {text}")
 
     if not cell["patient_id"]:
         complain("no patient id")
+    ids = re.fullmatch(form.id_pattern, cell["patient_id"]) if form.id_pattern else None
+    if form.id_pattern and cell["patient_id"] and ids is None:
+        complain(f"patient_id does not match the pattern {form.id_pattern} (source.id_pattern)")
     label, excluded = _translate(cell["label"], label_map, cell.get("excluded_because", ""), complain)
-    dates = {name: _date(cell.get(name, ""), name, complain) for name in DATES}
+    dates = {name: _date(cell.get(name, ""), name, complain, form.date_format) for name in DATES}
+    sources = (source for pattern, source in form.label_source_map.items() if fits(cell["label"], pattern))
     split = cell.get("split", "").lower()
     if split and split not in SPLITS:
         complain(f"split should be {' or '.join(SPLITS)}, got {split[:40]!r}")
     return LabelRow(
         row=number,
-        patient_id=cell["patient_id"],
-        event_id=event or cell.get("event_id", ""),
+        patient_id=ids["patient_id"] if ids else cell["patient_id"],
+        event_id=ids["event_id"] if ids else event or cell.get("event_id", ""),
         label=label,
         split=split,
         event_date=dates["event_date"],
@@ -253,7 +301,7 @@ def _read_row(
         radiotherapy_start=dates["radiotherapy_start"],
         fractions=_fractions(cell.get("fractions", ""), "fractions", complain),
         prescription_gy=_prescription_gy(cell.get("prescription_gy", ""), complain),
-        label_source=cell.get("label_source", "") or label_source,
+        label_source=cell.get("label_source", "") or next(sources, "") or label_source,
         excluded_because=excluded,
         choice={name.removesuffix("_series"): cell[name] for name in CHOICES if cell.get(name)},
         extra={name: cell[name] for name in keep if name in cell},
@@ -275,10 +323,14 @@ def _translate(text: str, label_map: dict[str, str], excluded: str, complain: Co
     return ("", meaning.removeprefix(EXCLUDE).strip()) if meaning.startswith(EXCLUDE) else (meaning, "")
 
 
-def _date(text: str, name: str, complain: Complain) -> date | None:
-    day = parse_date(text)
+def _date(text: str, name: str, complain: Complain, date_format: str) -> date | None:
+    day = parse_date(text, date_format)
     if text and day is None:
-        complain(f"{name} is no date as YYYY-MM-DD, YYYYMMDD or DD.MM.YYYY")
+        complain(
+            f"{name} is no date as {date_format} (source.date_format) or YYYY-MM-DD"
+            if date_format
+            else f"{name} is no date as YYYY-MM-DD, YYYYMMDD or DD.MM.YYYY; source.date_format reads another form"
+        )
     return day
 
 
@@ -328,12 +380,12 @@ def _check_together(rows: list[LabelRow], problems: list[str]) -> None:
             by_patient[row.patient_id].append(row)
             for event in {row.event_id, str(row.event_date or row.event_id)}:
                 by_event[row.patient_id, event].append(row)
-    same = {_list_rows(same_event) for same_event in by_event.values() if len(same_event) > 1}
+    same = {list_rows(same_event) for same_event in by_event.values() if len(same_event) > 1}
     problems += [f"{numbers}: the same event of the same patient" for numbers in sorted(same)]
     problems += _shared_patient_ids(rows)
     for of_patient in by_patient.values():
         if len({row.split for row in of_patient} - {""}) > 1:
-            problems.append(f"{_list_rows(of_patient)}: one patient in both splits")
+            problems.append(f"{list_rows(of_patient)}: one patient in both splits")
 
 
 def _shared_patient_ids(rows: list[LabelRow]) -> list[str]:
@@ -346,12 +398,12 @@ def _shared_patient_ids(rows: list[LabelRow]) -> list[str]:
             claims[further].add(patient_id)
     shared = [patients for patients in claims.values() if len(patients) > 1]
     return [
-        f"{_list_rows([row for row in rows if row.patient_id in patients])}: rt_patient_id gives the RT objects of one "
+        f"{list_rows([row for row in rows if row.patient_id in patients])}: rt_patient_id gives the RT objects of one "
         "PatientID to several patients"
         for patients in shared
     ]
 
 
-def _list_rows(rows: list[LabelRow]) -> str:
+def list_rows(rows: list[LabelRow]) -> str:
     numbers = [str(row.row) for row in rows]
     return f"row {', '.join(numbers[:20])}" + (f" and {len(numbers) - 20} more" if len(numbers) > 20 else "")

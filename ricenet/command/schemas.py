@@ -6,7 +6,7 @@ a field of the schema, `_target_` included, is an error.
 Imports stay light: `--help` answers before Hydra is loaded, every config error before torch is.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -41,6 +41,15 @@ class SourceConfig:
     columns: dict[str, str]
     label_map: dict[str, str]
     label_source: str
+    label_source_map: dict[str, str] = field(default_factory=dict)
+    date_format: str = ""
+    events: str = "all"
+    empty_cells: list[str] = field(default_factory=list)
+    id_pattern: str = ""
+    sheet: str = ""
+    completed_by: str = ""
+    covariates: list[str] = field(default_factory=list)
+    options: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -87,6 +96,7 @@ class IngestConfig(IntakeConfig):
     source: SourceConfig
     delivery: str
     labels: str
+    sheet: str | None
     out: str
     key: str | None
     dose: bool

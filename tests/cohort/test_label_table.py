@@ -1,13 +1,12 @@
+import csv
 from datetime import date
 from pathlib import Path
 
 import pytest
-from helpers.public_source import source
+from helpers.public_source import form, source
 
-from ricenet.cohort.label_table import LabelRow, deal_test, further_patient_ids, read_labels, rows_like, split_keys
+from ricenet.cohort.label_table import LabelRow, TableForm, further_patient_ids, read_labels, rows_like, split_keys
 from ricenet.errors import InvalidInput, WrongUsage
-
-KEY = bytes(32)
 
 
 def table(folder: Path, *lines: str) -> Path:
@@ -15,20 +14,14 @@ def table(folder: Path, *lines: str) -> Path:
     return folder / "labels.csv"
 
 
-def read(folder: Path, *lines: str, columns=None, label_map=None, keep=(), label_source="") -> list[LabelRow]:
-    return read_labels(table(folder, *lines), columns or {}, label_map or {}, keep, label_source)
+def read(folder: Path, *lines: str, columns=None, label_map=None, keep=(), label_source="", **given) -> list[LabelRow]:
+    return read_labels(table(folder, *lines), columns or {}, label_map or {}, keep, label_source, TableForm(**given))
 
 
 def refusal(folder: Path, *lines: str, **options) -> InvalidInput:
     with pytest.raises(InvalidInput) as refused:
         read(folder, *lines, **options)
     return refused.value
-
-
-def patients(recurrences: int, rices: int, both: int = 0) -> list[LabelRow]:
-    names = [("recurrence", f"a{n}") for n in range(recurrences)] + [("rice", f"b{n}") for n in range(rices)]
-    names += [(label, f"c{n}") for n in range(both) for label in ("recurrence", "rice")]
-    return [LabelRow(row, name, f"e{row}", label) for row, (label, name) in enumerate(names, start=2)]
 
 
 def test_a_full_row(tmp_path):
@@ -132,9 +125,9 @@ def test_all_problems_are_named_at_once_by_row_and_without_a_cell(tmp_path):
     )
     assert error.code == "labels.rows"
     assert [line.strip() for line in error.message.splitlines()[1:]] == [
-        "row 2: event_date is no date as YYYY-MM-DD, YYYYMMDD or DD.MM.YYYY",
+        "row 2: event_date is no date as YYYY-MM-DD, YYYYMMDD or DD.MM.YYYY; source.date_format reads another form",
         "row 3: no patient id",
-        "row 3: event_date is no date as YYYY-MM-DD, YYYYMMDD or DD.MM.YYYY",
+        "row 3: event_date is no date as YYYY-MM-DD, YYYYMMDD or DD.MM.YYYY; source.date_format reads another form",
         "row 4: label 'maybe' is neither recurrence nor rice, nor does source.label_map say what it means",
         "row 4: split should be cv or test, got 'val'",
         "row 4: fractions should be a whole number from 1",
@@ -224,68 +217,122 @@ def test_config_that_cannot_be_meant(tmp_path):
             read(tmp_path, "patient_id,label", "a,rice", label_map={"x": meaning})
 
 
-def test_dealing_is_stratified_by_patient_and_follows_the_key():
-    rows = patients(recurrences=40, rices=20, both=10)
-    dealt = deal_test(rows, 0.2, KEY)
-    test = {row.patient_id for row in dealt if row.split == "test"}
-    assert {letter: sum(name[0] == letter for name in test) for letter in "abc"} == {"a": 8, "b": 4, "c": 2}
-    assert test.isdisjoint(row.patient_id for row in dealt if row.split == "cv")
-    assert {row.patient_id for row in deal_test(rows[::-1], 0.2, KEY) if row.split == "test"} == test
-    assert {row.patient_id for row in deal_test(rows, 0.2, b"x" * 32) if row.split == "test"} != test
-
-
-def test_dealing_counts_no_excluded_row():
-    rows = [*patients(10, 0), LabelRow(99, "z", "e1", "", excluded_because="stable")]
-    dealt = deal_test(rows, 0.1, KEY)
-    assert sum(row.split == "test" for row in dealt) == 1
-    assert dealt[-1].split == "cv"
-
-
-def test_no_share_is_all_cross_validation():
-    assert {row.split for row in deal_test(patients(5, 5), 0.0, KEY)} == {"cv"}
-    with pytest.raises(WrongUsage, match="test_share"):
-        deal_test(patients(5, 5), 1.0, KEY)
-
-
-def test_a_split_of_the_table_is_kept_and_half_a_split_refused():
-    whole = [LabelRow(2, "a", "e1", "rice", split="test"), LabelRow(3, "b", "e1", "rice", split="cv")]
-    assert deal_test(whole, 0.5, KEY) == whole
-    with pytest.raises(InvalidInput, match="gives 2 rows a split and not row 4") as refused:
-        deal_test([*whole, LabelRow(4, "MUSTER", "e1", "rice")], 0.5, KEY)
-    assert refused.value.code == "labels.split"
-    assert "MUSTER" not in str(refused.value)
-
-
 @pytest.mark.parametrize("name", ["dicom", "burdenko", "cfb_gbm", "lumiere"])
 def test_source_files_hold_the_schema(name):
     assert source(name).name == name
     assert source(name).layout == {"burdenko": "dicom"}.get(name, name)
 
 
-def test_burdenkos_clinical_table(tmp_path):
-    """One line a patient, follow-ups beside each other; a small copy of its form."""
+REAL_RESPONSES = {  # every text of the clinical table -> label, or how the reason of its exclusion begins
+    "response": "response is no event",
+    "stable": "stable disease is no event",
+    "progression": "recurrence",
+    "pseudo progression": "rice",
+    "distant progression": "distant progression, outside the irradiated field",
+    "stable, distant progression": "distant progression, outside the irradiated field",
+    "response, distant progression": "distant progression, outside the irradiated field",
+    "response, pseudo progression": "rice",
+    " ": "not rated",
+}
+
+
+def burdenko(folder: Path, *patients: dict[str, str]) -> list[LabelRow]:
+    """The clinical table in its real form: M/D/YY, one line a patient, one blank in every empty cell."""
     cfg = source("burdenko")
-    headers = list(cfg.columns.values())
-    followed = [
-        ("2020-06-01", "pseudoprogression"),
-        ("2020-09-01", "Stable"),
-        ("2020-12-01", "progression"),
-        ("2021-03-01", ""),
+    ordinals = ["1st", "2nd", "3rd", *(f"{number}th" for number in range(4, 11))]
+    headers = [
+        "AnonymPatientID", "AnonymStudyDate", "Sex", "IDH1/2", "MGMT", *(f"Response_{each}_fup" for each in ordinals),
+        "AnonymDate of surgery", "AnonymStart of RT", "AnonymEnd of RT", "AnonymDate of topometric MRI",
+        *(f"Anonym{each}_fup" for each in ordinals), "AnonymDeath", "AgeAtStudyDate",
+    ]  # fmt: skip
+    with (folder / "labels.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, headers, restval=" ")
+        writer.writeheader()
+        writer.writerows(patients)
+    path = folder / "labels.csv"
+    return read_labels(path, cfg.columns, cfg.label_map, [], cfg.label_source, form(cfg))
+
+
+def test_burdenkos_whole_vocabulary_in_its_real_form(tmp_path):
+    responses = list(REAL_RESPONSES)
+    first, second = (
+        {
+            "AnonymPatientID": name, "AnonymStudyDate": "4/28/04", "AnonymStart of RT": "5/6/04",
+            **{f"Response_{ordinal}_fup": text for ordinal, text in zip(ordinals, texts, strict=False)},
+            **{f"Anonym{ordinal}_fup": f"{month}/13/05" for month, ordinal in enumerate(ordinals, 1)},
+        }
+        for name, ordinals, texts in (
+            ("Burdenko-GBM-001", ["1st", "2nd", "3rd", "4th", "5th"], responses[:5]),
+            ("Burdenko-GBM-002", ["1st", "2nd", "3rd", "4th"], responses[5:]),
+        )
+    )  # fmt: skip
+    rows = burdenko(tmp_path, first, second)
+    assert [row.label or row.excluded_because.removesuffix(" of this study") for row in rows] == list(
+        REAL_RESPONSES.values()
+    )
+    assert [row.event_date for row in rows[:5]] == [date(2005, month, 13) for month in range(1, 6)]
+    assert {row.radiotherapy_start for row in rows} == {date(2004, 5, 6)}
+    assert {row.label_source for row in rows} == {"follow-up"}
+
+
+def test_burdenkos_other_combinations_are_asked_about(tmp_path):
+    """`response, progression` is both: no pattern may take it for one of them."""
+    with pytest.raises(InvalidInput, match=r"row 2 \(fup1\): label 'response, progression' is neither") as refused:
+        burdenko(tmp_path, {"AnonymPatientID": "a", "Response_1st_fup": "response, progression"})
+    assert refused.value.code == "labels.rows"
+
+
+def test_a_table_with_words_for_nothing_and_one_column_of_two_ids(tmp_path):
+    rows = read(
+        tmp_path,
+        "ID,Dx,age_years",
+        "P-01_02,RN (pathology),61",
+        "P-01_01,PsP (clinical),n/a",
+        "P-02_01,N-A, N/A ",
+        columns={"patient_id": "ID", "label": "Dx"},
+        label_map={"RN*": "rice", "PsP*": "rice", "": "exclude: not rated"},
+        keep=["age_years"],
+        id_pattern=r"(?P<patient_id>P-\d+)_(?P<event_id>\d+)",
+        empty_cells=("n/a", "N-A"),
+        label_source_map={"*path*": "pathology", "*": "follow-up"},
+    )
+    assert [(row.patient_id, row.event_id, row.label, row.label_source, row.extra) for row in rows] == [
+        ("P-01", "02", "rice", "pathology", {"age_years": "61"}),
+        ("P-01", "01", "rice", "follow-up", {"age_years": ""}),
+        ("P-02", "01", "", "follow-up", {"age_years": ""}),
     ]
-    cells = dict.fromkeys(headers, "") | {"AnonymPatientID": "Burdenko-GBM-001", "AnonymStart of RT": "2020-01-20"}
-    for ordinal, (day, response) in zip(("1st", "2nd", "3rd", "4th"), followed, strict=True):
-        cells |= {f"Anonym{ordinal}_fup": day, f"Response_{ordinal}_fup": response}
-    lines = [",".join(["Sex", *headers]), ",".join(["F", *cells.values()])]
-    rows = read(tmp_path, *lines, columns=cfg.columns, label_map=cfg.label_map, label_source=cfg.label_source)
-    assert [(row.event_id, row.label, row.event_date) for row in rows] == [
-        ("fup1", "rice", date(2020, 6, 1)),
-        ("fup2", "", date(2020, 9, 1)),
-        ("fup3", "recurrence", date(2020, 12, 1)),
-        ("fup4", "", date(2021, 3, 1)),
-    ]
-    assert {row.patient_id for row in rows} == {"Burdenko-GBM-001"}
-    assert {row.radiotherapy_start for row in rows} == {date(2020, 1, 20)}
-    assert [row.excluded_because for row in rows][1::2] == ["stable disease is no event of this study", "not rated"]
+
+
+def test_an_id_of_another_form_is_named_by_its_row(tmp_path):
+    pattern = r"(?P<patient_id>P-\d+)_(?P<event_id>\d+)"
+    error = refusal(tmp_path, "patient_id,label", "P-1_2,rice", "MUSTER,rice", id_pattern=pattern)
+    assert "row 3: patient_id does not match the pattern" in str(error)
+    assert "MUSTER" not in str(error)
+    for wrong in ("(", "(?P<patient_id>.*)"):
+        with pytest.raises(WrongUsage, match=r"source.id_pattern"):
+            read(tmp_path, "patient_id,label", "a,rice", id_pattern=wrong)
+
+
+def test_a_second_table_completes_the_rows(tmp_path):
+    other = tmp_path / "negative.csv"
+    other.write_text("ID,Dx\nb,RN\n")
+    options = {"columns": {"patient_id": "ID", "label": "Dx"}, "label_map": {"RN": "rice", "not listed": "recurrence"}}
+    rows = read(tmp_path, "ID,Age", "a,50", "b,60", completed_by=other, **options)
+    assert [(row.patient_id, row.label) for row in rows] == [("a", "recurrence"), ("b", "rice")]
+    other.write_text("ID,Dx\nb,RN\nb,PsP\n")
+    error = refusal(tmp_path, "ID,Age", "a,50", completed_by=other, **options)
+    assert (error.code, "row 3 twice" in str(error)) == ("table.twice", True)
+
+
+def test_a_date_format_of_the_source(tmp_path):
+    lines = ["patient_id,label,event_date", "a,rice,13/2/2020", "b,rice,2020-02-14"]
+    assert [row.event_date for row in read(tmp_path, *lines, date_format="D/M/YYYY")] == [
+        date(2020, 2, 13), date(2020, 2, 14),
+    ]  # fmt: skip
+    error = refusal(tmp_path, *lines, date_format="M/D/YYYY")
+    assert "row 2: event_date is no date as M/D/YYYY (source.date_format)" in str(error)
+    with pytest.raises(WrongUsage, match=r"source.date_format"):
+        read(tmp_path, *lines, date_format="D/M")
 
 
 @pytest.mark.parametrize("text", ["rd1 rd2", "rd1;rd2;", " ;RD1, rd2", "'rd1' | \"rd2\"", "[rd1, rd2]", "rd1\nrd2"])
