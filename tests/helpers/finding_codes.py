@@ -98,17 +98,24 @@ def entries() -> list[Entry]:
 def module_entries(path: Path) -> Iterator[Entry]:
     """The entries of one module."""
     module = path.relative_to(PACKAGE).as_posix() if path.is_relative_to(PACKAGE) else path.name
-    tree = ast.parse(path.read_text())
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
-    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+    nodes = list(ast.walk(_tree(path)))
+    functions = [node for node in nodes if isinstance(node, ast.FunctionDef)]
+    for call in (node for node in nodes if isinstance(node, ast.Call)):
         name = _name(call.func)
         signature = KINDS.get(name) or HELPERS.get((module, name)) or HELPERS.get(("", name))
         if signature is None and name == "refusal":
             raise KeyError(f"{module} calls refusal(): say in HELPERS what its codes begin with")
+        if signature is None:
+            continue
         around = [each for each in functions if each.lineno <= call.lineno <= (each.end_lineno or 0)]
-        if signature is None or (name in KINDS and any(each.name in INSIDE_HELPERS for each in around)):
+        if name in KINDS and any(each.name in INSIDE_HELPERS for each in around):
             continue
         yield from _entries_of(call, signature, _Names(around, constants(module), call), module)
+
+
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
 
 
 def _entries_of(call: ast.Call, signature: Signature, names: "_Names", module: str) -> Iterator[Entry]:
@@ -209,8 +216,8 @@ class _Flow:
         """What the name can be after a block that it enters as `values`; None where the block is always left."""
         for statement in block:
             branches = _branches(statement)
-            inside = any(node is self.call for branch in branches for part in branch for node in ast.walk(part))
-            if not inside and any(node is self.call for node in ast.walk(statement)):
+            inside = any(_holds(part, self.call) for branch in branches for part in branch)
+            if not inside and _holds(statement, self.call):
                 self.at_call = values
             if isinstance(statement, ast.Return | ast.Raise | ast.Continue | ast.Break):
                 return None
@@ -225,6 +232,11 @@ class _Flow:
                     return None
                 values = list(dict.fromkeys(value for end in reached for value in end))
         return values
+
+
+def _holds(statement: ast.stmt, call: ast.Call) -> bool:
+    """Whether the call stands in the statement: a statement has its lines for itself."""
+    return statement.lineno <= call.lineno <= (statement.end_lineno or 0)
 
 
 def _branches(statement: ast.stmt) -> list[Sequence[ast.stmt]]:
@@ -288,7 +300,7 @@ def constants(module: str) -> dict[str, object]:
     if not path.is_file():
         return {}
     found: dict[str, object] = {}
-    for node in ast.parse(path.read_text()).body:
+    for node in _tree(path).body:
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
             found |= {target.id: node.value.value for target in node.targets if isinstance(target, ast.Name)}
         elif isinstance(node, ast.Assign):

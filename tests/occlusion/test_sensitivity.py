@@ -349,10 +349,10 @@ class Slow(PlantedLesion):
 
 def test_progress_counts_cubes_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """16 cubes, 8 a model, and those of the finer stride."""
-    volume, models = noise(2, 18, 16, 17) + 0.5, [Slow().eval(), Slow().eval()]
-    plan = OcclusionPlan((8, 8, 8), (10, 8, 9), finest=(5, 8, 9))
+    volume, plan = noise(2, 18, 16, 17) + 0.5, OcclusionPlan((8, 8, 8), (10, 8, 9), finest=(5, 8, 9))
     for stream, label, shown in ((Terminal(), "case 7", True), (Terminal(), None, False), (io.StringIO(), "x", False)):
         monkeypatch.setattr(sys, "stderr", stream)
+        models = [(Slow() if shown else PlantedLesion()).eval() for _ in range(2)]
         cubes = sum(one.passes for one in occlude(models, volume, torch.zeros_like(volume), BOTH, plan, label)["both"])
         written = stream.getvalue()
         assert cubes > 16
