@@ -9,8 +9,12 @@ import hashlib
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
+
+if TYPE_CHECKING:
+    from jinja2 import BytecodeCache
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ def render(template: str, filters: Mapping[str, Callable[..., str]], scripts: Se
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        bytecode_cache=_compiled(),
     )
     environment.filters |= filters
     style = (folder / "report.css").read_text()
@@ -48,6 +53,25 @@ def render(template: str, filters: Mapping[str, Callable[..., str]], scripts: Se
         script_hashes=[_hash(script) for script in scripts],
         **view,
     )
+
+
+@cache
+def _compiled() -> "BytecodeCache":
+    """The compiled templates of this process: to compile one takes longer than to fill it."""
+    from jinja2 import BytecodeCache
+    from jinja2.bccache import Bucket
+
+    class InMemory(BytecodeCache):
+        kept: ClassVar[dict[str, bytes]] = {}
+
+        def load_bytecode(self, bucket: Bucket) -> None:
+            if bucket.key in self.kept:
+                bucket.bytecode_from_string(self.kept[bucket.key])
+
+        def dump_bytecode(self, bucket: Bucket) -> None:
+            self.kept[bucket.key] = bucket.bytecode_to_string()
+
+    return InMemory()
 
 
 def _hash(content: str) -> str:

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -99,11 +100,16 @@ def write_checklists(summary: SummaryRecord, records: Sequence[RunRecord], folde
 
 def read_checklists() -> list[Checklist]:
     """The checklists of checklists.yaml."""
+    return list(_checklists())
+
+
+@cache
+def _checklists() -> tuple[Checklist, ...]:
     content = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
-    return [
+    return tuple(
         Checklist(**{**checklist, "items": tuple(map(_item, checklist["items"])), "unknown": content["unknown"]})
         for checklist in content["checklists"]
-    ]
+    )
 
 
 def _item(row: Mapping[str, Any]) -> Item:
@@ -128,22 +134,30 @@ def fill(checklist: Checklist, facts: Mapping[str, Any]) -> str:
 
 def answers(checklist: Checklist, facts: Mapping[str, Any]) -> list[Answer]:
     """Each item's answer: the sentences whose facts are all known; without the first of them none."""
-    environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined, finalize=escaped, trim_blocks=True, lstrip_blocks=True
-    )
     filled = []
     for item in checklist.items:
-        lacking = [needed(environment, sentence) - facts.keys() for sentence in item.answer]
+        lacking = [needed(sentence) - facts.keys() for sentence in item.answer]
         missing = tuple(sorted(lacking[0])) if lacking else ()
         whole = [sentence for sentence, lacks in zip(item.answer, lacking, strict=True) if not (missing or lacks)]
-        text = "\n\n".join(environment.from_string(sentence).render(facts).strip() for sentence in whole)
+        text = "\n\n".join(_template(sentence).render(facts).strip() for sentence in whole)
         filled.append(Answer(item, text, missing))
     return filled
 
 
-def needed(environment: jinja2.Environment, sentence: str) -> set[str]:
+@cache
+def needed(sentence: str) -> frozenset[str]:
     """The names of the facts that a sentence of checklists.yaml holds."""
-    return jinja2.meta.find_undeclared_variables(environment.parse(sentence))
+    return frozenset(jinja2.meta.find_undeclared_variables(_environment().parse(sentence)))
+
+
+@cache
+def _template(sentence: str) -> jinja2.Template:
+    return _environment().from_string(sentence)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(undefined=jinja2.StrictUndefined, finalize=escaped, trim_blocks=True, lstrip_blocks=True)
 
 
 def escaped(value: Any) -> str:

@@ -4,7 +4,6 @@ import html
 import re
 from pathlib import Path
 
-import jinja2
 import pytest
 from helpers.checklist_inputs import SETS, full_records, full_summary, record
 from helpers.summaries import summary_content
@@ -62,15 +61,14 @@ def test_every_item_is_answered_or_says_what_people_have_to_write():
 
 
 def test_every_fact_of_a_sentence_is_one_that_a_study_can_have_and_no_fact_is_idle():
-    environment = jinja2.Environment()
     summary = full_summary() | {"missing": ["post/fold1"]}
     summary["sets"]["rd"]["bayes_macro_f1"] = 0.9
     facts = read_facts(record(summary), full_records())
     used: set[str] = set()
     for one in read_checklists():
         for item in one.items:
-            used |= set().union(*(needed(environment, sentence) for sentence in item.answer))
-            first = needed(environment, item.answer[0]) if item.answer else set()
+            used |= set().union(*(needed(sentence) for sentence in item.answer))
+            first = needed(item.answer[0]) if item.answer else set()
             assert not first or first & {*one.unknown, "synthetic_cohort"}, f"{item.number}: no word for its lack"
     assert used == facts.keys()
 
