@@ -36,7 +36,7 @@ class Case:
         further_doses: paths by role of doses in frames of their own, which are added to rd, and of their planning
             images.
         lesion: a mask of the event's lesion, NIfTI or DICOM SEG, in the frame of the event MRI.
-        structures: masks by name, NIfTI, in the frame of the planning image or, without one, of the post-OP MRI.
+        structures: masks by name, NIfTI, in the frame of the planning image or, without one, of the anchor.
     """
 
     key: str
@@ -64,6 +64,11 @@ class Case:
     def channels(self) -> tuple[str, ...]:
         """Those of its volume, in its order."""
         return tuple(self.images)
+
+    @property
+    def anchor(self) -> str:
+        """The MRI in whose frame a dose and structures without a planning image lie: post, else event."""
+        return "post" if "post" in self.images else "event"
 
     @property
     def mri(self) -> list[str]:
@@ -110,32 +115,42 @@ def incomplete_doses(roles: Collection[str]) -> list[tuple[str, str]]:
     return [(role, each) for role, each in needed if each not in roles]
 
 
-def read_cohort(root: Path, further: Sequence[str] = ()) -> list[Case]:
+def doses_of_unknown_frame(roles: Collection[str]) -> list[tuple[str, str]]:
+    """Each dose of a case without a post-OP MRI that has no planning image, with the role of that image."""
+    doses = [] if "post" in roles else [role for role in roles if is_dose(role)]
+    return [(role, planning) for role in doses if (planning := role.replace("rd", "planning", 1)) not in roles]
+
+
+def read_cohort(root: Path, further: Sequence[str] = (), *, partial: bool = False) -> list[Case]:
     """Read and check `root`/cohort.csv; rows with `excluded_because` are left out.
 
     Args:
         further: channels besides MODALITIES (ricenet.cohort.channels), each with a column of its name where the cohort
             has it.
+        partial: whether some cases may lack a channel that others have.
 
     Raises:
-        InvalidInput: as inspect_cohort, and with all its findings at once.
+        InvalidInput: as inspect_cohort, and with all its errors at once.
     """
-    cases, findings = inspect_cohort(root, further)
-    if findings:
-        raise InvalidInput("\n".join(map(str, findings)), code="table.findings")
+    cases, findings = inspect_cohort(root, further, partial=partial)
+    errors = [finding for finding in findings if finding.severity == "error"]
+    if errors:
+        raise InvalidInput("\n".join(map(str, errors)), code="table.findings")
     return cases
 
 
-def inspect_cohort(root: Path, further: Sequence[str] = ()) -> tuple[list[Case], list[Finding]]:
+def inspect_cohort(
+    root: Path, further: Sequence[str] = (), *, partial: bool = False
+) -> tuple[list[Case], list[Finding]]:
     """Read `root`/cohort.csv; rows with `excluded_because` are left out.
 
     Args:
-        further: as in read_cohort.
+        further, partial: as in read_cohort.
 
     Returns:
         Every case, also those with a finding (their label may be -1, an image may be missing); and the findings, all
         errors: unknown label or split, duplicate event, a path that is missing or leaves the folder, a dose that is
-        not in Gy, cases with different modalities.
+        not in Gy or of unknown frame, cases with different channels (with `partial` no error, but to be known).
 
     Raises:
         InvalidInput: there is no table, or not one that can be read.
@@ -153,7 +168,7 @@ def inspect_cohort(root: Path, further: Sequence[str] = ()) -> tuple[list[Case],
             "cohort.csv is not UTF-8 text", "save it as UTF-8 (in Excel: CSV UTF-8)", code="table.encoding"
         ) from None
     reader = csv.DictReader(io.StringIO(text))
-    missing = {"patient_id", "label", "split", "post", "event"} - set(reader.fieldnames or ())
+    missing = {"patient_id", "label", "split", "event"} - set(reader.fieldnames or ())
     if missing:
         raise InvalidInput(
             f"cohort.csv has no column {', '.join(sorted(missing))}; expected {', '.join(COLUMNS)}",
@@ -166,7 +181,7 @@ def inspect_cohort(root: Path, further: Sequence[str] = ()) -> tuple[list[Case],
     findings: list[Finding] = []
     channels = (*MODALITIES, *further)
     cases = [_read_row(root, key, number, row, channels, findings) for number, row in rows]
-    return cases, findings + _check_together(cases)
+    return cases, findings + _check_together(cases, partial)
 
 
 def _read_row(
@@ -201,10 +216,16 @@ def _read_row(
         text = (row.get(role) or "").strip()
         if text:
             paths[role] = _inside(root, text, role, report)
-        elif role in ("post", "event"):
-            report("image.missing", f"no {role} image", f"fill the {role} column or give a reason in excluded_because")
+    if "event" not in paths:
+        report("image.missing", "no event image", "fill the event column or give a reason in excluded_because")
     for role, lacking in incomplete_doses(paths):
         report("dose.further", f"{role} is given, but no {lacking}", f"fill the {lacking} column, or empty {role}")
+    for role, lacking in doses_of_unknown_frame(paths):
+        report(
+            "dose.no_frame",
+            f"{role} is given, but neither post nor {lacking}: nobody can tell in whose frame it lies",
+            f"fill the {lacking} column: with the image it was planned on, or with the event's path if it lies there",
+        )
     lesion, structures = (row.get(LESION) or "").strip(), (row.get("structures") or "").strip()
     masks = {LESION: _inside(root, lesion, LESION, report)} if lesion else {}
     masks |= _structures(root, structures, report) if structures else {}
@@ -277,12 +298,12 @@ def _structures(root: Path, text: str, report) -> dict[str, Path]:  # type: igno
     return paths
 
 
-def _check_together(cases: list[Case]) -> list[Finding]:
+def _check_together(cases: list[Case], partial: bool) -> list[Finding]:
     findings = []
     seen: dict[str, Case] = {}
     splits: dict[str, Case] = {}
-    # Post and event are reported with their row.
-    common = dict.fromkeys(role for case in cases for role in case.images if role not in ("post", "event"))
+    # An event image is reported with its row.
+    common = dict.fromkeys(role for case in cases for role in case.images if role != "event")
     for case in cases:
         twin = seen.setdefault(case.key, case)
         if twin is not case:
@@ -292,12 +313,17 @@ def _check_together(cases: list[Case]) -> list[Finding]:
         if first.split != case.split:
             message = f"the patient is in split {case.split!r} here and in {first.split!r} in row {first.row}"
             findings.append(Finding("split.leak", case.name, message, "keep all events of a patient in one split"))
-        for role in (role for role in common if role not in case.images):
-            message = f"modality {role} is missing although other cases have it"
-            findings.append(
-                Finding("modality.missing", case.name, message, "add it, set excluded_because, or drop the column")
-            )
+        findings += [_lacks(role, case, partial) for role in common if role not in case.images]
     return findings
+
+
+def _lacks(role: str, case: Case, partial: bool) -> Finding:
+    message = f"modality {role} is missing although other cases have it"
+    if partial:
+        hint = f"partial=true: sets with {role} are trained and scored without this case"
+        return Finding("modality.missing", case.name, message, hint, "info", role)
+    hint = "add it, set excluded_because, drop the column, or take the cohort as it is with partial=true"
+    return Finding("modality.missing", case.name, message, hint)
 
 
 DATES = ("event_date", "post_date", "radiotherapy_start")

@@ -135,6 +135,47 @@ def test_every_further_channel_that_some_case_has_is_missed_in_the_others(tmp_pa
         assert found.message == f"modality {channel} is missing although other cases have it"
 
 
+def test_an_event_only_cohort_needs_no_key_and_no_column(tmp_path):
+    without = tuple(column for column in COLUMNS if column not in ("post", "rd"))
+    rows = [{"patient_id": "A"}, {"patient_id": "B"}]
+    cases = read_cohort(table(tmp_path, *rows, columns=without))
+    assert [(case.channels, case.anchor) for case in cases] == [(("event",), "event")] * 2
+    emptied = read_cohort(table(tmp_path, *({**row, "post": "", "rd": ""} for row in rows)))
+    assert [case.images for case in emptied] == [case.images for case in cases]
+
+
+def test_cases_that_differ_are_refused_unless_the_cohort_is_partial(tmp_path):
+    """By hand: the first has all, the second no post-OP MRI, the third no dose; and the key stands in the hint."""
+    columns = (*COLUMNS, "planning")
+    rows = [{"patient_id": "A", "planning": ""}, {"patient_id": "B", "post": "", "planning": "a.nii"},
+            {"patient_id": "C", "rd": "", "planning": ""}]  # fmt: skip
+    root = table(tmp_path, *rows, columns=columns)
+    with pytest.raises(InvalidInput) as refused:
+        read_cohort(root)
+    lines = str(refused.value).splitlines()
+    assert [re.findall(r"\[(.*)\].*row (\d).*modality (\w+)", line)[0] for line in lines] == [
+        ("modality.missing", "3", "post"),
+        ("modality.missing", "4", "rd"),
+    ]
+    assert all("partial=true" in line for line in lines)
+    assert [case.channels for case in read_cohort(root, partial=True)] == [
+        ("post", "event", "rd"), ("event", "rd"), ("post", "event"),
+    ]  # fmt: skip
+    _, findings = inspect_cohort(root, partial=True)
+    assert [(found.severity, found.channel) for found in findings] == [("info", "post"), ("info", "rd")]
+
+
+@pytest.mark.parametrize("partial", [False, True])
+def test_without_a_post_image_a_dose_needs_the_image_it_was_planned_on(tmp_path, partial):
+    columns = (*COLUMNS, "planning", "rd_2", "planning_2")
+    row = {"post": "", "planning": "a.nii", "rd_2": "c.nii", "planning_2": "b.nii"}
+    (case,) = read_cohort(table(tmp_path, row, columns=columns), partial=partial)
+    assert list(case.files) == ["event", "rd", "planning", "rd_2", "planning_2"]
+    for lacking, dose in (("planning", "rd"), ("planning_2", "rd_2")):
+        with pytest.raises(InvalidInput, match=rf"dose\.no_frame.*{dose} is given, but neither post nor {lacking}:"):
+            read_cohort(table(tmp_path, row | {lacking: ""}, columns=columns), partial=partial)
+
+
 def test_link_out_of_the_folder(tmp_path):
     (tmp_path / "elsewhere.nii").write_bytes(b"image")
     root = tmp_path / "cohort"
@@ -155,7 +196,7 @@ def test_short_row(tmp_path):
     ("content", "says"),
     [
         (b"", "has no column"),
-        (b"patient_id,label\n", "has no column event, post, split"),
+        (b"patient_id,label\n", "has no column event, split"),
         (b"patient_id,label,split,post,event\n", "holds no case"),
         ("patient_id,label,split,post,event\nMüller,rice,cv,a,b\n".encode("latin-1"), "UTF-8"),
     ],
