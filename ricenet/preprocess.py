@@ -20,7 +20,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ricenet.cohort.channels import further_channels, log_further
+from ricenet.cohort.channels import further_channels, log_further, log_lacking
 from ricenet.cohort.covariates import check_columns, write_covariates, write_excluded
 from ricenet.cohort.folds import write_folds
 from ricenet.cohort.ready_cases import ReadyCase, write_cases
@@ -82,6 +82,7 @@ def main(cfg: PreprocessConfig) -> None:
         prune=cfg.prune,
         covariates=cfg.covariates,
         further=further_channels(),
+        partial=cfg.partial,
         doses=limits_from(cfg.dose_limits),
     )
 
@@ -98,6 +99,7 @@ def preprocess_cohort(
     prune: bool = False,
     covariates: Sequence[str] = (),
     further: Sequence[str] = (),
+    partial: bool = False,
     doses: "DoseLimits | None" = None,
 ) -> None:
     """Check the whole cohort first, then do what is not done yet, then write the tables.
@@ -113,6 +115,7 @@ def preprocess_cohort(
         prune: remove the case folders that cases.csv no longer names.
         covariates: columns of cohort.csv for covariates.csv.
         further: channels besides post, event and rd that the cohort may have.
+        partial: whether some cases may lack a channel that others have.
         doses: limits of a treatment's dose; None: the default preset.
 
     Raises:
@@ -122,8 +125,9 @@ def preprocess_cohort(
     from ricenet.cases.case_folder import is_finished
     from ricenet.cases.case_tables import FAILED, write_failures, write_tables
 
-    cases = read_cohort(cohort, further)
+    cases = read_cohort(cohort, further, partial=partial)
     log_further(further, cases)
+    log_lacking(cases)
     tasks = _tasks(cases, settings)
     _check_shared_images(tasks)
     created = not output.exists()

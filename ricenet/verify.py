@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ricenet import LABELS, __version__
-from ricenet.cohort.channels import further_channels, log_further
+from ricenet.cohort.channels import further_channels, log_further, log_lacking
 from ricenet.cohort.ready_cases import read_cases
 from ricenet.cohort.table import Case, inspect_cohort
 from ricenet.command.atomic import replace_file
@@ -61,7 +61,15 @@ def main(cfg: VerifyConfig) -> None:
     limits = Limits(cfg.jobs, cfg.limit_minutes, cfg.memory_gb)
     cases = None if cfg.cases is None else Path(cfg.cases)
     findings = verify_cohort(
-        cohort, cases, out, limits, flip=cfg.flip, pictures=cfg.pictures, further=further_channels(), doses=doses
+        cohort,
+        cases,
+        out,
+        limits,
+        flip=cfg.flip,
+        pictures=cfg.pictures,
+        further=further_channels(),
+        partial=cfg.partial,
+        doses=doses,
     )
     for severity, code, count in count_codes(findings):
         print(f"{severity} {code}: {count}")
@@ -82,6 +90,7 @@ def verify_cohort(
     flip: bool,
     pictures: int,
     further: Sequence[str] = (),
+    partial: bool = False,
     doses: "DoseLimits | None" = None,
 ) -> list[Finding]:
     """Examine every case of `cohort` and write `out`/verify.json and `out`/verify.html.
@@ -94,6 +103,7 @@ def verify_cohort(
         flip: compare left and right of post and event.
         pictures: at most so many on the page.
         further: channels besides post, event and rd that the cohort may have.
+        partial: whether some cases may lack a channel that others have: then told, no error.
         doses: limits of a treatment's dose; None: the default preset.
 
     Returns:
@@ -107,8 +117,9 @@ def verify_cohort(
     from ricenet.checks.duplicates import find_duplicates
     from ricenet.checks.manifest import check_manifest
 
-    cases, findings = inspect_cohort(cohort, further)
+    cases, findings = inspect_cohort(cohort, further, partial=partial)
     log_further(further, cases)
+    log_lacking(cases)
     folders = {} if ready is None else {each.case_key: ready / each.folder for each in read_cases(ready)}
     tasks = {case.name: (_readable(case, cohort), folders.get(case.key), flip, doses) for case in cases}
     examined, failed = _examine_all(tasks, limits)
@@ -182,7 +193,7 @@ def _draw_all(cases: dict[str, tuple[Case]], limits: Limits) -> list[Picture]:
         if drawn[name].kind != "done":
             log.warning("no picture could be drawn for %s", drawn[name])
         elif drawn[name].value:
-            alt = "Axial, coronal and sagittal slices of the MRIs and the dose, each in its own frame"
+            alt = "Axial, coronal and sagittal slices of the case's MRIs and dose, each in its own frame"
             pictures.append(Picture(jpeg(io.BytesIO(drawn[name].value)), alt, name))
     return pictures
 

@@ -116,6 +116,21 @@ def test_each_fault_of_a_cohort_gives_exactly_its_codes(sound: Path, tmp_path: P
     assert set(found["info"]) == {"table.few_patients"}
 
 
+def test_a_partial_cohort_is_an_error_until_it_is_meant(sound: Path, tmp_path: Path) -> None:
+    """The second case, the only recurrence, has no post-OP MRI, but the image on which its dose was planned."""
+    edit(1, post="", planning="MUSTERMANN-2/post.nii.gz")(sound)
+    found = codes(sound, tmp_path / "refused")
+    assert (found["error"], found["warning"]) == (["modality.missing"], [])
+    found = codes(sound, tmp_path / "out", partial=True, pictures=2)
+    assert (found["error"], found["warning"]) == ([], [])
+    assert sorted(set(found["info"])) == ["modality.missing", "table.few_patients"]
+    report = json.loads((tmp_path / "out" / "verify.json").read_text())
+    assert report["cases"][1]["facts"]["dose_coverage"] == {"share": 1.0, "exact": False}
+    (table,) = [table for table in report["label_tables"] if table["column"] == "has_post"]
+    assert [(level["name"], level["counts"]) for level in table["levels"]] == [("given", [0, 1]), ("missing", [1, 0])]
+    assert "modality post is missing" in Page(tmp_path / "out" / "verify.html").words["findings"]
+
+
 def marked_cohort(root: Path) -> Path:
     """Two patients, several faults, and a marker wherever a private text may stand."""
     rows = [write_patient(root, f"MUSTERMANN-{n}", n, label="rice") for n in range(2)]

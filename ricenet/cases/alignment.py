@@ -56,6 +56,11 @@ class PreprocessingSettings:
         return {name: value for name, value in asdict(self).items() if name not in ignored}
 
 
+def reference_of(case: Case, settings: PreprocessingSettings) -> str:
+    """The MRI into whose frame the others are brought: that of the settings, or the event's where there is no post."""
+    return settings.reference if settings.reference in case.images else case.anchor
+
+
 @dataclass(frozen=True)
 class Aligned:
     """A case before it is sampled.
@@ -102,12 +107,14 @@ def align(
         with timed(seconds, "register"):
             maps = _world_maps(case, images, inputs, settings)
             roles = dict.fromkeys(each.role for each in structures.values())
-            frames = {role: _frame(role, maps, images, settings) for role in roles}
+            frames = {role: _frame(role, case.anchor, maps, images, settings) for role in roles}
         with timed(seconds, "brain"):
-            head = _brain(images, maps, settings)
+            head = _brain(case, images, maps, settings)
+            anchor = case.anchor
             for dose, planning in case.doses.items():
-                if planning in images and inputs[planning] != inputs["post"]:
-                    check_planning(planning, head, images["post"], images[planning], maps["post"], maps[dose])
+                if planning in images and inputs[planning] != inputs[anchor]:
+                    to = (maps[anchor], maps[dose])
+                    check_planning(planning, head, images[anchor], images[planning], *to, compared_with=anchor)
             if case.further_doses:
                 highest_gy = _highest_of_sum({role: images[role] for role in case.doses}, maps)
                 dose_limits.check_highest(highest_gy, case.prescription_gy, case.fractions, limits)
@@ -163,30 +170,33 @@ def _world_maps(
     scans = [role for role in (*case.mri, *case.doses.values()) if role in images]
     copies = {role: isotropic(images[role], max(COPY_SPACING_MM, settings.spacing_mm)) for role in scans}
     register = partial(rigid, schedule=settings.registration, seed=settings.seed)
-    maps = {settings.reference: np.eye(4)}
+    reference, anchor = reference_of(case, settings), case.anchor
+    maps = {reference: np.eye(4)}
     for role in case.mri:
-        if role != settings.reference:
-            maps[role] = register(copies[settings.reference], copies[role])
-    planned = {inputs["post"]: maps["post"]}  # by the planning image's content: two doses may have one
+        if role != reference:
+            maps[role] = register(copies[reference], copies[role])
+    planned = {inputs[anchor]: maps[anchor]}  # by the planning image's content: two doses may have one
     for dose, planning in case.doses.items():
         # A dose lives in the frame of its planning image, else of the post-OP MRI; it is never registered itself.
-        content = inputs.get(planning, inputs["post"])
+        content = inputs.get(planning, inputs[anchor])
         if content not in planned:
-            planned[content] = register(copies["post"], copies[planning]) @ maps["post"]
+            planned[content] = register(copies[anchor], copies[planning]) @ maps[anchor]
         maps[dose] = planned[content]
     return {role: maps[role] for role in in_order(maps)}
 
 
-def _frame(role: str, maps: dict[str, Affine], images: dict[str, Volume], settings: PreprocessingSettings) -> Affine:
+def _frame(
+    role: str, anchor: str, maps: dict[str, Affine], images: dict[str, Volume], settings: PreprocessingSettings
+) -> Affine:
     """The world map from the reference's frame to that of post, event or planning, which has moved with its dose."""
     role = "rd" if role == "planning" and "rd" in maps else role
     if role in maps:
         return maps[role]
-    post, other = (isotropic(images[each], max(COPY_SPACING_MM, settings.spacing_mm)) for each in ("post", role))
-    return rigid(post, other, schedule=settings.registration, seed=settings.seed) @ maps["post"]
+    fixed, other = (isotropic(images[each], max(COPY_SPACING_MM, settings.spacing_mm)) for each in (anchor, role))
+    return rigid(fixed, other, schedule=settings.registration, seed=settings.seed) @ maps[anchor]
 
 
-def _brain(images: dict[str, Volume], maps: dict[str, Affine], settings: PreprocessingSettings) -> Volume:
+def _brain(case: Case, images: dict[str, Volume], maps: dict[str, Affine], settings: PreprocessingSettings) -> Volume:
     """The brain as 0 and 1, in the reference's frame."""
     find = partial(
         brain.extract,
@@ -201,10 +211,11 @@ def _brain(images: dict[str, Volume], maps: dict[str, Affine], settings: Preproc
         image = isotropic(images[role], brain.HDBET_SPACING_MM) if settings.brain == "hdbet" else images[role]
         return Volume(find(image, user_mask=images.get("brain_mask")).astype(np.float32), image.world_from_voxel)
 
-    first = on(settings.reference)
-    if settings.brain_on == "reference":
+    reference = reference_of(case, settings)
+    first = on(reference)
+    if settings.brain_on == "reference" or "post" not in images:
         return first
-    (other,) = {"post", "event"} - {settings.reference}
+    (other,) = {"post", "event"} - {reference}
     second = resample(on(other), first.voxels.shape, first.world_from_voxel, maps[other]).round()
     combine = np.maximum if settings.brain_on == "union" else np.minimum
     return Volume(combine(first.voxels, second), first.world_from_voxel)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ricenet import MODALITIES
-from ricenet.cases.alignment import COPY_SPACING_MM, Aligned, PreprocessingSettings, align, timed
+from ricenet.cases.alignment import COPY_SPACING_MM, Aligned, PreprocessingSettings, align, reference_of, timed
 from ricenet.cases.case_record import CASE_FILE, CaseRecord
 from ricenet.cases.structures import structure_numbers, write_masks
 from ricenet.cohort.table import Case, further_dose_roles, is_further_dose
@@ -87,9 +87,10 @@ def sample(aligned: Aligned, settings: PreprocessingSettings) -> Prepared:
         InvalidInput: the brain does not fit the grid, or an image does not cover it.
     """
     case, images, maps = aligned.case, aligned.images, aligned.maps
+    reference = reference_of(case, settings)
     seconds = dict(aligned.seconds)
     with about(case.name), timed(seconds, "sample"):
-        grid = _grid_around(aligned.head, images[settings.reference], settings)
+        grid = _grid_around(aligned.head, images[reference], settings)
         shape = (settings.size,) * 3
         _check_fits(aligned.head, shape, grid, settings)
         on_grid = partial(_mean_on, grid, settings.size, settings.spacing_mm)
@@ -114,8 +115,9 @@ def sample(aligned: Aligned, settings: PreprocessingSettings) -> Prepared:
         dose_scale_gy=dose_limits.DOSE_SCALE_GY if "rd" in view and settings.dose_scaling == "fixed" else None,
         inputs=aligned.inputs,
         parameters=settings.deciding(),
-        transforms={f"{role}_from_{settings.reference}": world_map.tolist() for role, world_map in maps.items()},
-        qc=_qc_numbers(view, inside, seen, maps, grid) | _qc_of_further_doses(sampled, inside, maps, grid),
+        transforms={f"{role}_from_{reference}": world_map.tolist() for role, world_map in maps.items()},
+        qc=_qc_numbers(view, inside, seen, maps, grid, case.anchor)
+        | _qc_of_further_doses(sampled, inside, maps, grid, case.anchor),
         **known,
     )
     return Prepared(np.stack(channels).astype(np.float16), inside, view, record, seconds, masks)
@@ -192,48 +194,55 @@ def _normalised(role: str, image: Voxels, where: Mask, dose_scaling: str) -> Vox
 
 
 def _qc_numbers(
-    view: dict[str, Voxels], inside: Mask, seen: dict[str, Mask], maps: dict[str, Affine], grid: Affine
+    view: dict[str, Voxels], inside: Mask, seen: dict[str, Mask], maps: dict[str, Affine], grid: Affine, anchor: str
 ) -> dict[str, float]:
+    """Of event and post only where there are both; dose and further MRIs against post, without one against event."""
     centre = grid[:3, :3] @ np.argwhere(inside).mean(axis=0) + grid[:3, 3]
-    event_from_post = maps["event"] @ np.linalg.inv(maps["post"])
-    numbers = {
-        "similarity": mutual_information(view["post"][inside], view["event"][inside]),
-        "rotation_degrees": rotation_degrees(event_from_post),
-        "translation_mm": translation_mm(event_from_post, centre),
+    reference = view[anchor][inside]
+    anchor_inverse = np.linalg.inv(maps[anchor])
+    numbers: dict[str, float] = {}
+    if "post" in view:
+        event_from_post = maps["event"] @ anchor_inverse
+        numbers = {
+            "similarity": mutual_information(reference, view["event"][inside]),
+            "rotation_degrees": rotation_degrees(event_from_post),
+            "translation_mm": translation_mm(event_from_post, centre),
+        }
+    numbers |= {
         "brain_ml": float(inside.sum() * np.linalg.det(grid[:3, :3]) / 1000),
         "event_coverage": float(seen["event"][inside].mean()),
     }
     if "rd" in view:
-        dose_from_post = maps["rd"] @ np.linalg.inv(maps["post"])
+        dose_from_anchor = maps["rd"] @ anchor_inverse
         numbers |= {
             "dose_max_gy": float(view["rd"].max()),
             "dose_mean_gy": float(view["rd"][inside].mean()),
             "dose_coverage": float(seen["rd"][inside].mean()),
-            "planning_rotation_degrees": rotation_degrees(dose_from_post),
-            "planning_translation_mm": translation_mm(dose_from_post, centre),
+            "planning_rotation_degrees": rotation_degrees(dose_from_anchor),
+            "planning_translation_mm": translation_mm(dose_from_anchor, centre),
         }
     for role in (role for role in view if role not in MODALITIES):
-        further_from_post = maps[role] @ np.linalg.inv(maps["post"])
+        further_from_anchor = maps[role] @ anchor_inverse
         numbers |= {
-            f"{role}_similarity": mutual_information(view["post"][inside], view[role][inside]),
-            f"{role}_rotation_degrees": rotation_degrees(further_from_post),
-            f"{role}_translation_mm": translation_mm(further_from_post, centre),
+            f"{role}_similarity": mutual_information(reference, view[role][inside]),
+            f"{role}_rotation_degrees": rotation_degrees(further_from_anchor),
+            f"{role}_translation_mm": translation_mm(further_from_anchor, centre),
             f"{role}_coverage": float(seen[role][inside].mean()),
         }
     return {name: round(value, 4) for name, value in numbers.items()}
 
 
 def _qc_of_further_doses(
-    sampled: dict[str, Voxels], inside: Mask, maps: dict[str, Affine], grid: Affine
+    sampled: dict[str, Voxels], inside: Mask, maps: dict[str, Affine], grid: Affine, anchor: str
 ) -> dict[str, float]:
     """How far each further planning image was moved, and what its dose adds."""
     centre = grid[:3, :3] @ np.argwhere(inside).mean(axis=0) + grid[:3, 3]
     numbers: dict[str, float] = {}
     for role in further_dose_roles(sampled):
-        dose_from_post, planning = maps[role] @ np.linalg.inv(maps["post"]), role.replace("rd", "planning")
+        dose_from_anchor, planning = maps[role] @ np.linalg.inv(maps[anchor]), role.replace("rd", "planning")
         numbers |= {
-            f"{planning}_rotation_degrees": rotation_degrees(dose_from_post),
-            f"{planning}_translation_mm": translation_mm(dose_from_post, centre),
+            f"{planning}_rotation_degrees": rotation_degrees(dose_from_anchor),
+            f"{planning}_translation_mm": translation_mm(dose_from_anchor, centre),
             f"{role}_max_gy": float(sampled[role].max()),
         }
     return {name: round(value, 4) for name, value in numbers.items()}

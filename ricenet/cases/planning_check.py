@@ -1,8 +1,9 @@
-"""Check that a planning image, once registered, shows the head of the post-OP MRI: else its dose lies astray."""
+"""Check that a planning image, once registered, shows the head of the case's MRI: else its dose lies astray."""
 
 import numpy as np
 from scipy import ndimage
 
+from ricenet.display.words import channel_name
 from ricenet.errors import InvalidInput
 from ricenet.images.similarity import edge_agreement
 from ricenet.images.volume import Affine, Mask, Volume, covered, resample
@@ -20,7 +21,13 @@ MAX_VOXEL_MM = 5.0
 
 
 def check_planning(
-    planning: str, head: Volume, post: Volume, image: Volume, post_from_head: Affine, image_from_head: Affine
+    planning: str,
+    head: Volume,
+    mri: Volume,
+    image: Volume,
+    mri_from_head: Affine,
+    image_from_head: Affine,
+    compared_with: str = "post",
 ) -> None:
     """Refuse a planning image of another organ, or one that was registered to the wrong place.
 
@@ -29,27 +36,28 @@ def check_planning(
     Args:
         planning: its role, for the message.
         head: the brain as 0 and 1, in the reference's frame.
-        post: the post-OP MRI in its own frame.
+        mri: the post-OP MRI in its own frame; the event MRI of a case without one.
         image: the planning image in its own frame.
-        post_from_head: (4, 4) world map from the reference's frame to the post-OP MRI's; `image_from_head` likewise.
+        mri_from_head: (4, 4) world map from the reference's frame to the MRI's; `image_from_head` likewise.
+        compared_with: role of `mri`, for the message.
 
     Raises:
         InvalidInput: the edges of the two do not lie on each other.
     """
-    if max(float(np.prod(volume.spacing_mm)) ** (1 / 3) for volume in (post, image)) > MAX_VOXEL_MM:
+    if max(float(np.prod(volume.spacing_mm)) ** (1 / 3) for volume in (mri, image)) > MAX_VOXEL_MM:
         return
-    agreement = planning_agreement(head, post, image, post_from_head, image_from_head)
+    agreement = planning_agreement(head, mri, image, mri_from_head, image_from_head)
     if agreement < MIN_AGREEMENT:
         raise InvalidInput(
             f"dose grid and {planning} image do not overlap the brain after registration: its edges agree with those "
-            f"of the post-OP MRI by {agreement:.2f}, at least {MIN_AGREEMENT:g} expected",
+            f"of the {channel_name(compared_with)} by {agreement:.2f}, at least {MIN_AGREEMENT:g} expected",
             f"a {planning} image of another organ or another patient? leave its dose out, or correct the path",
             code="dose.other_organ",
         )
 
 
 def planning_agreement(
-    head: Volume, post: Volume, image: Volume, post_from_head: Affine, image_from_head: Affine
+    head: Volume, mri: Volume, image: Volume, mri_from_head: Affine, image_from_head: Affine
 ) -> float:
     """Agreement of edges about the brain's surface; 0 where the image hardly overlaps it. Arguments: check_planning."""
     brain, grid = _coarse_brain(head)
@@ -57,7 +65,7 @@ def planning_agreement(
     inside = ndimage.distance_transform_edt(brain, SPACING_MM)
     rim = (outside <= RIM_MM[1]) & (inside <= RIM_MM[0])
     images, seen = [], rim
-    for volume, to_volume in ((post, post_from_head), (image, image_from_head)):
+    for volume, to_volume in ((mri, mri_from_head), (image, image_from_head)):
         images.append(resample(volume, brain.shape, grid, to_volume))
         seen = seen & _well_inside(covered(volume, brain.shape, grid, to_volume))
     if seen.sum() < MIN_OVERLAP * rim.sum():

@@ -23,6 +23,7 @@ from ricenet.cases.structures import structure_words
 from ricenet.cohort.covariates import excluded
 from ricenet.command.atomic import replace_file
 from ricenet.display.page import Picture, data_address, render
+from ricenet.display.words import channel_name
 from ricenet.errors import InvalidInput, about
 
 PAGE = "qc.html"
@@ -68,7 +69,8 @@ OF_EVENT = Quantity(
     low=1.03, because="as of images that do not lie on each other",
 )  # fmt: skip
 QUANTITIES = (
-    replace(OF_EVENT, low=-inf),  # of another contrast, with which it is lower
+    # Of another contrast, with which it is lower; in a case without a post-OP MRI with the event's.
+    replace(OF_EVENT, low=-inf, says=OF_EVENT.says.replace("MRI", "MRI (without one: the event MRI)")),
     Quantity(
         "rotation_degrees", "how far registration turned the image", 1, 1.0,
         high=30.0, because="from there a registration can land wrong without an error",
@@ -303,11 +305,13 @@ def _picture(folder: Path, record: CaseRecord) -> Picture:
     from PIL import Image
 
     further = [role for role in record.channels if role not in ("post", "event", "rd")]
+    with_post = "post" in record.channels
+    anchor = channel_name("post" if with_post else "event")
     alt = (
-        f"Axial, coronal and sagittal slices of case {record.case_key}: the brain's outline on the post-OP MRI and "
-        "the event MRI, both in tiles"
-        + (", isodoses on the post-OP MRI" if "rd" in record.channels else "")
-        + "".join(f", the outline on {role}, {role} and post-OP MRI in tiles" for role in further)
+        f"Axial, coronal and sagittal slices of case {record.case_key}: the brain's outline on the "
+        + ("post-OP MRI and the event MRI, both in tiles" if with_post else anchor)
+        + (f", isodoses on the {anchor}" if "rd" in record.channels else "")
+        + "".join(f", the outline on {role}, {role} and {anchor} in tiles" for role in further)
         + (f", outlines of {', '.join(record.structures)}" if record.structures else "")
     )
     with Image.open(folder / "qc.png") as original:
@@ -326,6 +330,7 @@ def parameters(records: Sequence[CaseRecord]) -> list[tuple[str, str]]:
             "preprocessing version": record.version,
             "channels": ", ".join(record.channels),
             **{name.replace("_", " "): value for name, value in record.parameters.items()},
+            **({"reference": "event"} if "reference" in record.parameters and "post" not in record.channels else {}),
         }
         for record in records
     ]

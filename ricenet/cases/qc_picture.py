@@ -1,6 +1,7 @@
 """The quality-control picture of one case: brain outline, post and event on each other, dose in place."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -33,7 +34,7 @@ def draw_case(
     Columns: post with the brain's outline; event with the same outline; tiles of post and event in turn, where
     structures must run on across the borders; where there is a dose, isodoses over post; for each further MRI the
     outline and the tiles once more; where there are masks, the lesion over event and the others over post, each in
-    planes through its own middle.
+    planes through its own middle. Without a post-OP MRI event stands in its place.
 
     Args:
         path: PNG; or a stream.
@@ -43,16 +44,13 @@ def draw_case(
         structures: masks by name, (X, Y, Z).
     """
     masks = {name: mask for name, mask in (structures or {}).items() if mask.any()}
-    panels = _mask_panels(masks)
+    anchor = "post" if "post" in view else "event"
+    mri = [role for role in view if role != "rd"]
+    window = {role: _grey(view[role], brain) for role in mri}
     at = _focus(view, brain)
-    further = [role for role in view if role not in MODALITIES]
-    window = {role: _grey(view[role], brain) for role in ("post", "event", *further)}
-    columns = ["post, brain", "event, brain", "post / event tiles"] + (["dose on post"] if "rd" in view else [])
-    first = len(columns)
-    columns += [title for role in further for title in (f"{role}, brain", f"post / {role} tiles")]
-    columns += [f"{'lesion' if role == 'event' else 'structures'} on {role}" for role, _ in panels]
-    figure = Figure(figsize=(3 * len(columns), 9.6), facecolor="black", layout="constrained")
-    axes = figure.subplots(3, len(columns), squeeze=False)
+    panels = _panels(list(view), masks, anchor)
+    figure = Figure(figsize=(3 * len(panels), 9.6), facecolor="black", layout="constrained")
+    axes = figure.subplots(3, len(panels), squeeze=False)
     for row, (plane, axis) in enumerate(PLANES):
         box = _box(brain, axis)
         cut = {
@@ -60,32 +58,51 @@ def draw_case(
         }
         if plane != "sagittal":
             mark_right(axes[row, 0])
-        _show(axes[row, 0], cut["post"], cut["brain"])
-        _show(axes[row, 1], cut["event"], cut["brain"])
-        _show_tiles(axes[row, 2], cut["post"], cut["event"])
-        if "rd" in view:
-            _show(axes[row, 3], cut["post"])
-            draw_isodoses(axes[row, 3], cut["rd"], isodoses_gy(float(view["rd"][brain].max())))
-        for place, role in enumerate(further):
-            _show(axes[row, first + 2 * place], cut[role], cut["brain"])
-            _show_tiles(axes[row, first + 2 * place + 1], cut["post"], cut[role])
-        for place, (role, names) in enumerate(panels, start=len(columns) - len(panels)):
-            _draw_masks(axes[row, place], window[role], {name: masks[name] for name in names}, axis, box)
+        for place, panel in enumerate(panels):
+            if panel.masks:
+                _draw_masks(
+                    axes[row, place], window[panel.role], {name: masks[name] for name in panel.masks}, axis, box
+                )
+            elif panel.beside:
+                _show_tiles(axes[row, place], cut[panel.beside], cut[panel.role])
+            elif panel.dose:
+                _show(axes[row, place], cut[panel.role])
+                draw_isodoses(axes[row, place], cut["rd"], isodoses_gy(float(view["rd"][brain].max())))
+            else:
+                _show(axes[row, place], cut[panel.role], cut["brain"])
         name_plane(axes[row, 0], plane)
-    for axis_, name in zip(axes[0], columns, strict=True):
-        axis_.set_title(name, color="white", fontsize=9)
-    if "rd" in view:
-        label_isodoses(axes[2, 3], isodoses_gy(float(view["rd"][brain].max())), LEGEND_BOX)
+    for axis_, panel in zip(axes[0], panels, strict=True):
+        axis_.set_title(panel.title, color="white", fontsize=9)
+    for place, panel in enumerate(panels):
+        if panel.dose:
+            label_isodoses(axes[2, place], isodoses_gy(float(view["rd"][brain].max())), LEGEND_BOX)
     figure.suptitle(title, color="white", fontsize=11)
     with mpl.rc_context({"savefig.facecolor": "black"}):
         figure.savefig(path, dpi=100, metadata={"Software": None})
 
 
-def _mask_panels(masks: Mapping[str, Mask]) -> list[tuple[str, list[str]]]:
-    """Over which image each mask is drawn: the structures over post, the lesion over event."""
-    structures = [name for name in masks if name != LESION]
-    panels = [("post", structures), ("event", [name for name in masks if name == LESION])]
-    return [(role, names) for role, names in panels if names]
+@dataclass(frozen=True)
+class Panel:
+    """One column: the MRI `role` with the brain's outline, in tiles with `beside`, under the dose, or under masks."""
+
+    title: str
+    role: str
+    beside: str = ""
+    dose: bool = False
+    masks: tuple[str, ...] = ()
+
+
+def _panels(roles: Sequence[str], masks: Collection[str], anchor: str) -> list[Panel]:
+    """The columns for images of these roles; `anchor`: the MRI that the others are compared with."""
+    further = [role for role in roles if role not in MODALITIES]
+    panels = [Panel(f"{role}, brain", role) for role in dict.fromkeys((anchor, "event"))]
+    panels += [Panel("post / event tiles", "event", beside="post")] if anchor != "event" else []
+    panels += [Panel(f"dose on {anchor}", anchor, dose=True)] if "rd" in roles else []
+    for role in further:
+        panels += [Panel(f"{role}, brain", role), Panel(f"{anchor} / {role} tiles", role, beside=anchor)]
+    structures = tuple(name for name in masks if name != LESION)
+    panels += [Panel(f"structures on {anchor}", anchor, masks=structures)] if structures else []
+    return panels + ([Panel("lesion on event", "event", masks=(LESION,))] if LESION in masks else [])
 
 
 def _draw_masks(axes: Any, image: Voxels, masks: Mapping[str, Mask], axis: int, box: tuple[slice, slice]) -> None:

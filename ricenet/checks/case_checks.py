@@ -143,18 +143,22 @@ def _dose_share(
 def _share_of_one(
     dose: Volume, planning: str, images: Mapping[str, Volume], files: Mapping[str, str]
 ) -> tuple[float, bool] | None:
-    planned_on_post = files.get(planning, files.get("post")) == files.get("post")
-    if planned_on_post and "brain_mask" in images:
+    anchor = "post" if "post" in files else "event"
+    if planning not in files and anchor == "event":
+        return None  # nobody can tell in whose frame it lies
+    on_anchor = files.get(planning, files.get(anchor)) == files.get(anchor)
+    if on_anchor and "brain_mask" in images:
         return image_checks.dose_share_of_mask(dose, images["brain_mask"]), True
-    planned = images.get("post" if planned_on_post else planning)
+    planned = images.get(anchor if on_anchor else planning)
     return None if planned is None else (image_checks.dose_share_of_head(dose, planned), False)
 
 
 def _thumbnail(ready: Path | None, record: CaseRecord | None) -> NDArray[np.float32] | None:
-    if ready is None or record is None or "post" not in record.channels:
+    role = next((role for role in image_checks.MRI if record is not None and role in record.channels), None)
+    if ready is None or record is None or role is None:
         return None
-    post = np.load(ready / "volume.npy", mmap_mode="r")[record.channels.index("post")]
-    return thumbnail(post, np.load(ready / "brain.npy"), record.affine)
+    mri = np.load(ready / "volume.npy", mmap_mode="r")[record.channels.index(role)]
+    return thumbnail(mri, np.load(ready / "brain.npy"), record.affine)
 
 
 def draw(case: Case) -> bytes:
@@ -166,8 +170,8 @@ def draw(case: Case) -> bytes:
     images, _ = _read(case)
     if not images:
         return b""
-    below = {dose: planning if planning in case.files else "post" for dose, planning in case.doses.items()}
-    below = {"rd": "post" if case.planning is None else "planning"} | below
+    below = {dose: planning if planning in case.files else case.anchor for dose, planning in case.doses.items()}
+    below = {"rd": case.anchor if case.planning is None else "planning"} | below
     columns = {role: role for role in (*image_checks.MRI, *below, *case.mri)}
     columns |= {dose: f"dose on {image}" for dose, image in below.items()}
     figure = Figure(figsize=(3 * len(columns), 9), facecolor="black", layout="constrained")

@@ -1,7 +1,7 @@
 """Screen for confounders: columns of the cohort table that are associated with the label.
 
-If one class was scanned on another machine, a network may learn the scanner. Values can be hospital names or header
-texts, so they are shown as A, B, ... with the first row that has them.
+If one class was scanned on another machine, or lacks an image more often, a network may learn that. Values can be
+hospital names or header texts, so they are shown as A, B, ... with the first row that has them.
 """
 
 import csv
@@ -15,20 +15,23 @@ from scipy import stats
 from ricenet import LABELS
 from ricenet.checks.image_checks import COHORT
 from ricenet.checks.verify_record import LabelLevel, LabelTable
-from ricenet.cohort.covariates import letters, value_of
+from ricenet.cohort.covariates import letters, presence, value_of
 from ricenet.cohort.table import Case
 from ricenet.errors import Finding
 
 COLUMNS = ("site", "scanner_post", "scanner_event", "label_source", "prescription_gy")
+GIVEN = {"1": "given", "0": "missing"}  # of has_<channel>
 MAX_P = 0.01
 MIN_PATIENTS = 5
 REASON = re.compile(r"(ingest: )?[a-z_]+\.[a-z_]+")  # ours; any other may be a text about a patient
 
 
 def label_tables(cases: Sequence[Case]) -> list[LabelTable]:
-    """Cross-tabulate the label with each of COLUMNS that exists."""
+    """Cross-tabulate the label with each of COLUMNS that exists, and with each channel that some cases lack."""
     labelled = [case for case in cases if case.label >= 0]
-    return [table for column in COLUMNS if (table := _table(column, labelled)) is not None]
+    values = {column: [value_of(case, column) for case in labelled] for column in COLUMNS}
+    values |= {column: [GIVEN[of[case.key]] for case in labelled] for column, of in presence(labelled).items()}
+    return [table for column, of in values.items() if (table := _table(column, of, labelled)) is not None]
 
 
 def check_tables(tables: Sequence[LabelTable]) -> list[Finding]:
@@ -61,15 +64,15 @@ def count_excluded(root: Path) -> dict[str, int]:
     return dict(sorted(Counter(named).items()))
 
 
-def _table(column: str, cases: Sequence[Case]) -> LabelTable | None:
-    values = {case.row: value_of(case, column) for case in cases}
+def _table(column: str, of_cases: Sequence[str], cases: Sequence[Case]) -> LabelTable | None:
+    values = {case.row: value for case, value in zip(cases, of_cases, strict=True)}
     named = letters(values.values())
     if not named:
         return None
     levels = []
     for value, letter in named.items():
         same_value = [case for case in cases if values[case.row] == value]
-        name = f"{value} Gy" if column == "prescription_gy" else letter
+        name = f"{value} Gy" if column == "prescription_gy" else value if value in GIVEN.values() else letter
         counts = tuple(sum(case.label == label for case in same_value) for label in range(len(LABELS)))
         levels.append(LabelLevel(name=name, first_row=same_value[0].row, counts=counts))
     return LabelTable(

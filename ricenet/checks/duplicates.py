@@ -36,7 +36,7 @@ class Traces:
     Attributes:
         files: SHA-256 of each file by role.
         voxels: voxel_hash by role.
-        thumbnail: of the post-OP brain; None where the case was not preprocessed.
+        thumbnail: of the brain in the post-OP MRI, without one in the event's; None where it was not preprocessed.
     """
 
     case: Case
@@ -50,10 +50,10 @@ def voxel_hash(image: Volume) -> str:
     return hashlib.sha256(str(image.voxels.shape).encode() + image.voxels.tobytes()).hexdigest()
 
 
-def thumbnail(post: NDArray, brain: Mask, world_from_voxel: Affine) -> Voxels:
-    """The brain's medium-sized details as SHAPE, centred on it, of norm 1; post, brain: (X, Y, Z) of a case folder."""
+def thumbnail(mri: NDArray, brain: Mask, world_from_voxel: Affine) -> Voxels:
+    """The brain's medium-sized details as SHAPE, centred on it, of norm 1; mri, brain: (X, Y, Z) of a case folder."""
     spacing = np.linalg.norm(world_from_voxel[:3, :3], axis=0)
-    fine = ndimage.gaussian_filter(np.where(brain, post, 0).astype(np.float32), FINEST_MM / 2.355 / spacing)
+    fine = ndimage.gaussian_filter(np.where(brain, mri, 0).astype(np.float32), FINEST_MM / 2.355 / spacing)
     step = SPACING_MM / spacing
     first = np.argwhere(brain).mean(axis=0) - (np.array(SHAPE) - 1) / 2 * step
     small = ndimage.affine_transform(fine, np.diag(step), first, output_shape=SHAPE, order=1)
@@ -118,6 +118,6 @@ def _near_duplicates(traces: Sequence[Traces], reported: set[frozenset[int]]) ->
     findings = []
     for first, second in ((preprocessed[i].case, preprocessed[j].case) for i, j in alike):
         if first.patient_key != second.patient_key and frozenset((first.row, second.row)) not in reported:
-            message = f"after preprocessing its post-OP brain looks like another patient's, {first.name}"
+            message = f"after preprocessing its brain looks like another patient's, {first.name}"
             findings.append(Finding("patient.near_duplicate", second.name, message, f"one patient? {HINT}", "warning"))
     return findings

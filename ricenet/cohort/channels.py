@@ -72,6 +72,21 @@ def log_further(further: Sequence[str], cases: Sequence[Case]) -> None:
         )
 
 
+def log_lacking(cases: Sequence[Case]) -> None:
+    """Say which of post, event and rd no case has, and which some lack, with how many do."""
+    have = {name: sum(name in case.images for case in cases) for name in in_order(_all_channels(cases))}
+    none = [name for name, count in have.items() if not count]
+    some = [f"{name} ({count} of {len(cases)})" for name, count in have.items() if 0 < count < len(cases)]
+    if none:
+        log.info("no case has %s: modality sets with it cannot be trained", ", ".join(none))
+    if some:
+        log.warning("partial cohort: not every case has %s", ", ".join(some))
+
+
+def _all_channels(cases: Sequence[Case]) -> list[str]:
+    return [*MODALITIES, *(name for case in cases for name in case.images)]
+
+
 def _is_name(name: Any) -> bool:
     return (
         isinstance(name, str) and NAME.fullmatch(name) is not None and name not in TAKEN and not is_further_dose(name)

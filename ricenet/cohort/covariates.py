@@ -102,7 +102,7 @@ def write_covariates(
     check_columns(columns)
     listed = [case for case in cases if ready is None or case.key in ready]
     levels_of = {name: kept for name in dict.fromkeys(columns) if any((kept := _kept(name, cases)).values())}
-    levels_of |= _presence(listed)
+    levels_of |= presence(listed)
     keys = sorted(case.key for case in listed)
     rows = ([key, *(levels[key] for levels in levels_of.values())] for key in keys)
     replace_file(folder / COVARIATES, _as_csv([("case_key", *levels_of), *rows]))
@@ -163,7 +163,7 @@ def letters(values: Iterable[str]) -> dict[str, str]:
     return {value: _letter(number) for number, value in enumerate(dict.fromkeys(filter(None, values)))}
 
 
-def _presence(cases: Sequence[Case]) -> dict[str, dict[str, str]]:
+def presence(cases: Sequence[Case]) -> dict[str, dict[str, str]]:
     """has_<channel> -> case key -> 1 or 0, of each channel that some of the cases lack."""
     channels = dict.fromkeys((*MODALITIES, *(channel for case in cases for channel in case.channels)))
     return {

@@ -116,6 +116,7 @@ class VerifyConfig:
     memory_gb: float
     flip: bool
     pictures: int
+    partial: bool
 
 
 @dataclass
@@ -142,6 +143,7 @@ class PreprocessConfig:
     skip_failed: bool
     prune: bool
     covariates: list[str]
+    partial: bool
     seed: int
 
 

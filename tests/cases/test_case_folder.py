@@ -13,6 +13,7 @@ from helpers.analytic_patient import (
     PLANNING_POSE,
     POST_POSE,
     SETTINGS,
+    SIZE,
     brain_of,
     dose_of,
     flip_bit,
@@ -233,6 +234,49 @@ def test_limits_decide_whether_and_nothing_else(own):
     usual = prepare(case, inputs, SETTINGS)
     np.testing.assert_array_equal(by_key.volume, usual.volume)
     assert by_key.record == usual.record
+
+
+def test_without_a_post_image_the_case_lies_in_the_frame_of_its_event(own):
+    """Event alone: nothing is registered, and whatever the settings say of the post-OP MRI holds for the event."""
+    write_table(own, [{**write_patient(own, "e", 4), "post": "", "rd": ""}])
+    case, inputs = one_case(own)
+    result = prepare(case, inputs, SETTINGS)
+    assert (result.record.channels, result.volume.shape[0], list(result.view)) == (("event",), 1, ["event"])
+    assert result.record.transforms.keys() == {"event_from_event"}
+    assert result.record.qc.keys() == {"brain_ml", "event_coverage"}
+    at = points((SIZE,) * 3, result.record.affine, EVENT_POSE)
+    assert np.corrcoef(result.view["event"][result.brain], brain_of(at, 4, 1.3)[result.brain])[0, 1] > 0.9
+    other = prepare(case, inputs, replace(SETTINGS, reference="event", brain_on="union"))
+    np.testing.assert_array_equal(other.volume, result.volume)
+    np.testing.assert_array_equal(other.brain, result.brain)
+    image = nib.load(case.images["event"])
+    save(own / "mask.nii.gz", (np.asarray(image.dataobj) != 0).astype(np.uint8), image.affine)
+    case = replace(case, brain_mask=own / "mask.nii.gz")
+    masked = prepare(case, input_hashes(case), replace(SETTINGS, brain="mask"))
+    np.testing.assert_array_equal(masked.brain, result.brain)
+
+
+def test_without_a_post_image_a_dose_comes_through_its_planning_image_to_the_event(own):
+    """The truth is the dose in the head."""
+    shape, affine = (50, 60, 46), grid((50, 60, 46), (3.2, 3.2, 3.2))
+    affine[:3, 3] += PLANNING_POSE[:3, 3]
+    save(own / "p" / "planning.nii.gz", brain_of(points(shape, affine, PLANNING_POSE), 3, 0.8), affine)
+    row = write_patient(own, "p", 0, dose_pose=PLANNING_POSE, planning="p/planning.nii.gz", post="")
+    result = prepare(*one_case(write_table(own, [row])), SETTINGS)
+    assert result.record.channels == ("event", "rd")
+    truth = dose_of(points((SIZE,) * 3, result.record.affine, EVENT_POSE))
+    assert abs(result.view["rd"] - truth)[result.brain].mean() < 0.4
+    qc = result.record.qc
+    assert "similarity" not in qc
+    turned = rotation_degrees(PLANNING_POSE @ np.linalg.inv(EVENT_POSE))
+    assert qc["planning_rotation_degrees"] == pytest.approx(turned, abs=0.7)
+
+
+def test_a_dose_may_lie_in_the_frame_of_the_event_where_its_planning_image_is_the_event(own):
+    row = write_patient(own, "p", 0, dose_pose=EVENT_POSE, planning="p/event.nii.gz", post="")
+    result = prepare(*one_case(write_table(own, [row])), SETTINGS)
+    assert abs(result.view["rd"] - dose_of(points((SIZE,) * 3, result.record.affine, EVENT_POSE))).mean() < 0.3
+    assert result.record.qc["planning_rotation_degrees"] == 0
 
 
 def test_brain_on_both_images(own, prepared):

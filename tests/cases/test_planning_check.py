@@ -111,3 +111,5 @@ def test_an_image_that_hardly_overlaps_the_brain_does_not_agree() -> None:
     assert planning_agreement(head_of(post), post, post, STILL, away) == 0
     with pytest.raises(InvalidInput, match=r"planning_2 image do not overlap the brain .* by 0\.00, at least 0\.7"):
         check_planning("planning_2", head_of(post), post, post, STILL, away)
+    with pytest.raises(InvalidInput, match="edges agree with those of the event MRI by"):
+        check_planning("planning", head_of(post), post, post, STILL, away, compared_with="event")

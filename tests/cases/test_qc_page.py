@@ -202,6 +202,23 @@ def test_volumes_of_structures_stand_under_the_picture(tmp_path: Path) -> None:
     assert "outlines of GTV, lesion" in text
 
 
+def test_a_case_without_a_post_image_says_so_and_its_missing_numbers_are_no_marks(tmp_path: Path) -> None:
+    lacking = dict.fromkeys(("similarity", "rotation_degrees", "translation_mm", "dose_max_gy"), "")
+    cases = write_cases_folder(tmp_path / "cases", 4, {3: lacking})
+    for path in cases.glob("*/case.json"):
+        record = json.loads(path.read_text())
+        record["parameters"]["reference"] = "post"
+        record["channels"] = ["event"] if record["case_key"] == "c03" else record["channels"]
+        path.write_text(json.dumps(record))
+    shown = page_of(cases)
+    alts = [image["alt"] or "" for image in shown.all("img")]
+    assert "the brain's outline on the post-OP MRI and the event MRI, both in tiles" in alts[0]
+    assert alts[3].endswith("case c03: the brain's outline on the event MRI")
+    assert "No number is marked" in shown.words["summary"]
+    assert "channels post, event, rd (3 cases); event (1 cases)" in shown.words["parameters"]
+    assert "reference post (3 cases); event (1 cases)" in shown.words["parameters"]
+
+
 def test_text_from_files_is_never_markup(tmp_path: Path) -> None:
     cases = write_cases_folder(tmp_path / "cases", 2)
     evil = {"channels": ["post", "event", EVIL], "parameters": {EVIL: EVIL, "brain": EVIL}}

@@ -96,6 +96,22 @@ def test_structures_are_outlined_on_post_and_the_lesion_on_event(tmp_path):
         assert coloured[1 - half] == 0
 
 
+def test_without_a_post_image_the_event_stands_in_its_place(tmp_path):
+    """Event, dose on it, flair and its tiles, structures on the event, lesion: and not event alone in tiles."""
+    view, brain = scene()
+    del view["post"]
+    draw_case(tmp_path / "alone.png", {"event": view["event"]}, brain, "0123456789ab")
+    assert imread(tmp_path / "alone.png").shape[1] == 300
+    structures = {"GTV": brain, "lesion": brain}
+    draw_case(tmp_path / "qc.png", view | {"flair": view["event"]}, brain, "0123456789ab", structures=structures)
+    assert imread(tmp_path / "qc.png").shape[1] == 1800
+    event, dose, *_ = columns_of(tmp_path / "qc.png", 6)
+    left, right = (half.mean() for half in np.array_split(event.mean(axis=2), 2, axis=1))
+    assert left > 1.5 * right
+    left, right = (half.sum() for half in np.array_split(hue(dose), 2, axis=1))
+    assert right > max(100, 3 * left)
+
+
 def test_no_mask_no_column(tmp_path):
     view, brain = scene()
     draw_case(tmp_path / "a.png", view, brain, "0123456789ab")

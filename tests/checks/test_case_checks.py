@@ -115,6 +115,28 @@ def test_with_a_brain_mask_the_coverage_is_exact(own: Path) -> None:
     assert not examine(planned, None, flip=False).facts.dose_coverage.exact
 
 
+def test_a_case_without_a_post_image_is_checked_for_what_it_has(own: Path) -> None:
+    """The post-OP MRI becomes the planning image: the dose is compared with it, and sides with nothing."""
+    given, _ = one_case(own)
+    event, planned = given.images["event"], given.images["post"]
+    case = replace(given, images={"event": event, "rd": given.images["rd"]}, planning=planned)
+    examined = examine(case, None, flip=True)
+    assert examined.findings == []
+    assert examined.facts.images.keys() == {"event", "rd", "planning"}
+    assert (examined.facts.sides, examined.facts.dose_coverage) == (None, DoseCoverage(share=1.0, exact=False))
+    with Image.open(io.BytesIO(draw(case))) as image:
+        coloured = (np.ptp(np.asarray(image.convert("RGB")).astype(int), axis=2) > 60).reshape(900, 3, 300)
+    assert coloured.sum(axis=(0, 2))[2] > 500
+    # A mask on the event says nothing of a dose that was planned elsewhere, and all of one that lies there.
+    image = read_volume(event)
+    write_volume(own / "mask.nii.gz", image.voxels > 0, image.world_from_voxel)
+    masked = replace(case, brain_mask=own / "mask.nii.gz")
+    assert not examine(masked, None, flip=False).facts.dose_coverage.exact
+    assert examine(replace(masked, planning=event), None, flip=False).facts.dose_coverage.exact
+    alone = examine(replace(case, images={"event": event}, planning=None), None, flip=True)
+    assert (alone.findings, alone.facts.dose_coverage) == ([], None)
+
+
 def test_a_case_folder_of_the_same_files_is_used_and_of_others_is_stale(own: Path, tmp_path: Path) -> None:
     case, inputs = one_case(own)
     name = folder_name(case, inputs, SETTINGS)

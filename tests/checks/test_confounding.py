@@ -50,6 +50,20 @@ def test_prescriptions_are_told_as_numbers() -> None:
     assert (table.column, table.levels[0].name, table.levels[0].counts) == ("prescription_gy", "40.05 Gy", (2, 2))
 
 
+def test_a_channel_that_one_class_lacks_is_associated_with_the_label() -> None:
+    """All have an event image; none of the recurrences has a dose."""
+    cases = [
+        replace(case, key=f"c{case.row}", images=dict.fromkeys(["event", "rd"][: 1 + case.label], Path()))
+        for case in cohort((5, 0, ""), (5, 1, ""))
+    ]
+    (table,) = label_tables(cases)
+    assert (table.column, [(level.name, level.counts) for level in table.levels]) == (
+        "has_rd", [("missing", (5, 0)), ("given", (0, 5))],
+    )  # fmt: skip
+    assert table.p == pytest.approx(2 / 252)
+    assert "associated with has_rd" in check_tables([table])[0].message
+
+
 def test_small_classes_are_mentioned_by_patients() -> None:
     cases = [replace(case, patient_key="one") for case in cohort((9, 1, ""))] + cohort((5, 0, ""))
     (found,) = check_class_sizes(cases)
