@@ -8,7 +8,7 @@ import datetime
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -19,8 +19,17 @@ from pydicom.filereader import read_partial
 from pydicom.tag import BaseTag, Tag
 
 from ricenet.errors import InvalidInput
+from ricenet.images.dicom_frames import (
+    FRAME_TAGS,
+    PER_FRAME,
+    Frame,
+    functional_groups,
+    number,
+    read_frames,
+    text,
+    whole_number,
+)
 from ricenet.images.part10 import InflatedDicom, open_part10
-from ricenet.images.slice_stack import Plane
 
 KINDS = {
     uid.MRImageStorage: "MR",
@@ -50,30 +59,36 @@ CONTRAST = (
     "ContrastBolusAgent", "ContrastBolusAgentSequence", "ContrastBolusVolume", "ContrastBolusTotalDose",
 )  # fmt: skip
 SCANNER = ("Manufacturer", "ManufacturerModelName", "MagneticFieldStrength")
-GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 TIME = re.compile(r"(\d{2})(\d{2})?(\d{2})?(?:\.(\d{1,6}))?(?:[+-]\d{4})?$")
+COUNTS = ("ImagesInAcquisition", "NumberOfSlices")
+# Private elements that count a stack's slices: Philips', GE's; and where their creators stand.
+SLICE_COUNTS = {Tag(0x2001, 0x1018): Tag(0x2001, 0x0010), Tag(0x0021, 0x104F): Tag(0x0021, 0x0010)}
+CREATORS = ("philips", "gems")
 REFERENCES = ("ReferencedRTPlanSequence", "ReferencedStructureSetSequence", "ReferencedFrameOfReferenceSequence")
 KEYWORDS = (
-    *DATES, *TIMES, *DESCRIPTIONS, *CONTRAST, *SCANNER, *GROUPS, *REFERENCES,
+    *DATES, *TIMES, *DESCRIPTIONS, *CONTRAST, *SCANNER, *COUNTS, *REFERENCES,
     "SOPClassUID", "SOPInstanceUID", "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber",
-    "InstanceNumber", "FrameOfReferenceUID", "ImageType", "EchoTime", "TemporalPositionIdentifier",
-    "MRAcquisitionType", "Rows", "Columns", "SamplesPerPixel", "BitsAllocated",
-    "NumberOfFrames", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
+    "InstanceNumber", "FrameOfReferenceUID", "MRAcquisitionType", "Rows", "Columns", "SamplesPerPixel",
+    "BitsAllocated", "PhotometricInterpretation",
 )  # fmt: skip
-TAGS: list[BaseTag | int] = [Tag(keyword) for keyword in KEYWORDS]
+TAGS: list[BaseTag | int] = [
+    *(Tag(keyword) for keyword in KEYWORDS), *FRAME_TAGS, *SLICE_COUNTS, *SLICE_COUNTS.values(),
+]  # fmt: skip
 BULK = {Tag(name) for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData", "ROIContourSequence")}
 
 
 @dataclass(frozen=True, slots=True, repr=False)  # no repr: it would print a patient
 class Header:
-    """One file: `kind` is a value of KINDS; `planes` holds one a slice, more in a multi-frame image.
+    """One file: `kind` is a value of KINDS; `frames` holds one a slice, more in a multi-frame image.
 
     `damaged`: it ends too early, and only patient and series may be relied on. `links`: UIDs that it shares with other
     objects of its patient alone: study, frames of reference, and of an RT object its own and those it refers to. An RT
     object may have no `patient_id`. `description` joins series description, protocol and sequence name.
     `acquisition_time`: HHMMSS.ffffff or "". `contrast_usage`: whether an enhanced image says that the agent was
     administered, YES, NO or "". `contrast_amount`: the larger of the agent's volume and dose, None where neither is
-    given. `acquisition_3d`: None where the header does not say.
+    given. `acquisition_3d`: None where the header does not say. `slices_expected`: of a whole stack,
+    `images_expected`: of the acquisition; 0 where the header does not say. `is_grey`: not in colours. `copies`: files
+    with the same pixels under the same UID that were left out. `dates`: all of its dates, as they are written.
     """
 
     path: Path
@@ -89,12 +104,9 @@ class Header:
     date: datetime.date | None = None
     contrast_agent: str = ""
     scanner: tuple[str, ...] = ()
-    image_type: tuple[str, ...] = ()
-    echo_time_ms: float | None = None
-    temporal_position: float | None = None
     columns: int = 0
     rows: int = 0
-    planes: tuple[Plane, ...] = ()
+    frames: tuple[Frame, ...] = ()
     damaged: bool = False
     links: frozenset[str] = frozenset()
     series_description: str = ""
@@ -104,6 +116,11 @@ class Header:
     contrast_usage: str = ""
     contrast_amount: float | None = None
     acquisition_3d: bool | None = None
+    slices_expected: int = 0
+    images_expected: int = 0
+    is_grey: bool = True
+    copies: int = 0
+    dates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -167,8 +184,8 @@ def _header(path: Path, dataset: Dataset, bytes_left: int) -> Header | str:
     if kind is None:
         # The name is the standard's; a UID that it does not know may say who made it.
         return class_uid.name if class_uid in uid.UID_dictionary else UNKNOWN
-    patient_id, instance_uid = _text(dataset, "PatientID"), _text(dataset, "SOPInstanceUID")
-    series_uid = _text(dataset, "SeriesInstanceUID")
+    patient_id, instance_uid = text(dataset, "PatientID"), text(dataset, "SOPInstanceUID")
+    series_uid = text(dataset, "SeriesInstanceUID")
     if not instance_uid or (not series_uid and kind in ("MR", "CT")):
         return DAMAGED
     if kind.startswith("RT"):
@@ -180,116 +197,74 @@ def _header(path: Path, dataset: Dataset, bytes_left: int) -> Header | str:
         return Header(path, kind, patient_id, instance_uid, series_uid, damaged=True)
     return Header(
         path, kind, patient_id, instance_uid, series_uid,
-        study_uid=_text(dataset, "StudyInstanceUID"),
-        frame_of_reference=_text(dataset, "FrameOfReferenceUID"),
-        series_number=_whole_number(dataset, "SeriesNumber"),
-        instance_number=_whole_number(dataset, "InstanceNumber") or 0,
-        description=" ".join(filter(None, (_text(dataset, keyword) for keyword in DESCRIPTIONS))),
+        study_uid=text(dataset, "StudyInstanceUID"),
+        frame_of_reference=text(dataset, "FrameOfReferenceUID"),
+        series_number=whole_number(dataset, "SeriesNumber"),
+        instance_number=whole_number(dataset, "InstanceNumber") or 0,
+        description=" ".join(filter(None, (text(dataset, keyword) for keyword in DESCRIPTIONS))),
         date=_image_date(dataset),
+        dates=tuple(text(dataset, keyword) for keyword in DATES),
         contrast_agent=_contrast_agent(dataset),
-        scanner=tuple(_text(dataset, keyword) for keyword in SCANNER),
-        image_type=tuple(_text(dataset, "ImageType").split("\\")),
-        echo_time_ms=_number(dataset, "EchoTime"),
-        temporal_position=_number(dataset, "TemporalPositionIdentifier"),
+        scanner=tuple(text(dataset, keyword) for keyword in SCANNER),
         columns=int(dataset.Columns),
         rows=int(dataset.Rows),
-        planes=_planes(dataset),
+        frames=read_frames(dataset),
         links=_links(dataset),
-        series_description=_text(dataset, "SeriesDescription"),
-        protocol_name=_text(dataset, "ProtocolName"),
-        sequence_name=_text(dataset, "SequenceName") or _text(dataset, "PulseSequenceName"),
+        series_description=text(dataset, "SeriesDescription"),
+        protocol_name=text(dataset, "ProtocolName"),
+        sequence_name=text(dataset, "SequenceName") or text(dataset, "PulseSequenceName"),
         acquisition_time=_acquisition_time(dataset),
         contrast_usage=_contrast_usage(dataset),
         contrast_amount=_contrast_amount(dataset),
-        acquisition_3d={"3D": True, "2D": False}.get(_text(dataset, "MRAcquisitionType").upper()),
+        slices_expected=_slices_expected(dataset),
+        images_expected=whole_number(dataset, "ImagesInAcquisition") or 0,
+        is_grey=_is_grey(dataset),
+        acquisition_3d={"3D": True, "2D": False}.get(text(dataset, "MRAcquisitionType").upper()),
     )  # fmt: skip
+
+
+def _is_grey(dataset: Dataset) -> bool:
+    samples = whole_number(dataset, "SamplesPerPixel") or 1
+    return samples == 1 and "PALETTE" not in text(dataset, "PhotometricInterpretation")
+
+
+def _slices_expected(dataset: Dataset) -> int:
+    """Of one stack: the standard's number, Philips' or GE's."""
+    counts = [whole_number(dataset, "NumberOfSlices") or 0]
+    for tag, creator_tag in SLICE_COUNTS.items():
+        creator = dataset.get(creator_tag)
+        if tag in dataset and creator is not None and str(creator.value).lower().startswith(CREATORS):
+            value = dataset[tag].value
+            counts.append(int.from_bytes(value, "little") if isinstance(value, bytes) else int(value or 0))
+    return max(counts)
 
 
 def _links(dataset: Dataset) -> frozenset[str]:
     """Study and frames of reference, and the RT objects that an RT object refers to."""
-    uids = {_text(dataset, "StudyInstanceUID"), _text(dataset, "FrameOfReferenceUID")}
+    uids = {text(dataset, "StudyInstanceUID"), text(dataset, "FrameOfReferenceUID")}
     for keyword in REFERENCES:
         for item in dataset.get(keyword) or []:
-            uids |= {_text(item, "ReferencedSOPInstanceUID"), _text(item, "FrameOfReferenceUID")}
+            uids |= {text(item, "ReferencedSOPInstanceUID"), text(item, "FrameOfReferenceUID")}
     return frozenset(uids - {""})
 
 
 def _is_whole(dataset: Dataset, bytes_left: int) -> bool:
-    """Whether the file is long enough for its pixels; compressed ones do not say."""
+    """Whether the file is long enough for its pixels (compressed ones do not say), and describes all of its frames."""
     if not all(keyword in dataset for keyword in ("Rows", "Columns", "BitsAllocated")):
+        return False
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    if PER_FRAME in dataset and len(dataset[PER_FRAME].value) != frames:
         return False
     syntax = dataset.file_meta.TransferSyntaxUID
     if syntax.is_compressed:
         return bytes_left > 0
     bits = int(dataset.Rows) * int(dataset.Columns) * int(dataset.BitsAllocated)
-    frames = int(dataset.get("NumberOfFrames") or 1)
     return bytes_left >= bits * int(dataset.get("SamplesPerPixel") or 1) * frames // 8
-
-
-def _planes(dataset: Dataset) -> tuple[Plane, ...]:
-    if "PerFrameFunctionalGroupsSequence" not in dataset:
-        position, cosines = (
-            _numbers(dataset, "ImagePositionPatient", 3),
-            _numbers(dataset, "ImageOrientationPatient", 6),
-        )
-        frames = int(dataset.get("NumberOfFrames") or 1)
-        return (Plane(cosines, position, _spacing(dataset)),) * frames
-    shared = (dataset.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
-    return tuple(_frame_plane(frame, shared) for frame in dataset.PerFrameFunctionalGroupsSequence)
-
-
-def _frame_plane(frame: Dataset, shared: Dataset) -> Plane:
-    """Of one frame of a multi-frame image; what all frames share stands apart."""
-    position, orientation, measures = (
-        (frame.get(group) or shared.get(group) or [Dataset()])[0]
-        for group in ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence")
-    )
-    return Plane(
-        _numbers(orientation, "ImageOrientationPatient", 6),
-        _numbers(position, "ImagePositionPatient", 3),
-        _spacing(measures),
-    )
-
-
-def _spacing(dataset: Dataset) -> tuple[float, ...] | None:
-    """DICOM gives the step between rows (y) first."""
-    rows_columns = _numbers(dataset, "PixelSpacing", 2)
-    return None if rows_columns is None or min(rows_columns) <= 0 else rows_columns[::-1]
-
-
-def _numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
-    try:
-        numbers = tuple(float(value) for value in dataset[keyword].value)
-    except (KeyError, TypeError, ValueError):
-        return None
-    return numbers if len(numbers) == count and all(abs(number) < 1e6 for number in numbers) else None
-
-
-def _number(dataset: Dataset, keyword: str) -> float | None:
-    """One number, where there is one: free text in a field that is not needed spoils no image."""
-    try:
-        number = float(dataset[keyword].value)
-    except (KeyError, TypeError, ValueError):
-        return None
-    return number if abs(number) < 1e9 else None
-
-
-def _whole_number(dataset: Dataset, keyword: str) -> int | None:
-    number = _number(dataset, keyword)
-    return None if number is None else int(number)
-
-
-def _text(dataset: Dataset, keyword: str) -> str:
-    value = dataset.get(keyword)
-    if value is None:
-        return ""
-    parts = [value] if isinstance(value, str) or not hasattr(value, "__iter__") else value
-    return "\\".join(str(part) for part in parts).strip()
 
 
 def _image_date(dataset: Dataset) -> datetime.date | None:
     """The first date that no anonymiser put in; if all are as old, the first, whose distance to others may be right."""
-    days = [day for keyword in DATES if (day := read_date(_text(dataset, keyword))) is not None]
+    days = [day for keyword in DATES if (day := read_date(text(dataset, keyword))) is not None]
     return next((day for day in days if day.year >= FIRST_YEAR), days[0] if days else None)
 
 
@@ -303,9 +278,9 @@ def read_date(text: str) -> datetime.date | None:
 
 def _acquisition_time(dataset: Dataset) -> str:
     """The first of the image's own times that is one; of an enhanced image, of its frames."""
-    frames = [*_groups(dataset, "FrameContentSequence")]
-    texts = [_text(dataset, "AcquisitionTime"), _text(dataset, "AcquisitionDateTime")[8:]]
-    texts += [min((_text(frame, "FrameAcquisitionDateTime") for frame in frames), default="")[8:]]
+    frames = [*functional_groups(dataset, "FrameContentSequence")]
+    texts = [text(dataset, "AcquisitionTime"), text(dataset, "AcquisitionDateTime")[8:]]
+    texts += [min((text(frame, "FrameAcquisitionDateTime") for frame in frames), default="")[8:]]
     return next((time for time in map(read_time, texts) if time), "")
 
 
@@ -318,18 +293,11 @@ def read_time(text: str) -> str:
     return f"{hours:0<2}{minutes:0<2}{seconds:0<2}.{fraction:0<6}"
 
 
-def _groups(dataset: Dataset, keyword: str) -> Iterator[Dataset]:
-    """A functional group of an enhanced image: what all its frames share, then each frame's own."""
-    for sequence in GROUPS:
-        for item in dataset.get(sequence) or []:
-            yield from item.get(keyword) or []
-
-
 def _contrast_usage(dataset: Dataset) -> str:
     """YES or NO where the frames say one of them alone."""
     said = set()
-    for usages in _groups(dataset, "ContrastBolusUsageSequence"):
-        said.add(_text(usages, "ContrastBolusAgentAdministered").upper())
+    for usages in functional_groups(dataset, "ContrastBolusUsageSequence"):
+        said.add(text(usages, "ContrastBolusAgentAdministered").upper())
     said &= {"YES", "NO"}
     return said.pop() if len(said) == 1 else ""
 
@@ -341,11 +309,11 @@ def _contrast_amount(dataset: Dataset) -> float | None:
         for agent in dataset.get("ContrastBolusAgentSequence") or []
         for profile in agent.get("ContrastAdministrationProfileSequence") or []
     ]
-    amounts = [_number(each, name) for each in (dataset, *profiles) for name in CONTRAST[2:]]
+    amounts = [number(each, name) for each in (dataset, *profiles) for name in CONTRAST[2:]]
     return max((amount for amount in amounts if amount is not None), default=None)
 
 
 def _contrast_agent(dataset: Dataset) -> str:
     """Enhanced images name it in a sequence."""
     agents = dataset.get("ContrastBolusAgentSequence") or []
-    return _text(dataset, "ContrastBolusAgent") or " ".join(_text(agent, "CodeMeaning") or "yes" for agent in agents)
+    return text(dataset, "ContrastBolusAgent") or " ".join(text(agent, "CodeMeaning") or "yes" for agent in agents)

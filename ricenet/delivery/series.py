@@ -1,9 +1,9 @@
 """Index a delivery of DICOM, and read its image series as Volumes.
 
 Nesting, file names and extensions mean nothing; headers decide. A series UID under which several images lie (a
-localizer beside a volume, echoes, magnitude and phase) is split into one Series per volume. Slice positions are
-checked here, dcm2niix decodes the pixels, and the volume is placed by the headers. RTDOSE, RTPLAN and RTSTRUCT are
-listed, not read.
+localizer beside a volume, echoes, magnitude and phase), in files of one frame or of many, is split into one Series per
+volume. Slice positions are checked here, ricenet.images.dcm2niix decodes the pixels, and the volume is placed by the
+headers. RTDOSE, RTPLAN and RTSTRUCT are listed, not read.
 
 It does not repair a series with a tilt, nor one with a gap or uneven steps unless asked to, and never prints header
 text, paths or file names.
@@ -12,20 +12,13 @@ text, paths or file names.
 import datetime
 import filecmp
 import os
-import shutil
 import stat
-import subprocess
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-import numpy as np
-import pydicom
-from numpy.typing import NDArray
-from pydicom.valuerep import DSfloat
 from tqdm import tqdm
 
 from ricenet.delivery.headers import (
@@ -37,16 +30,18 @@ from ricenet.delivery.headers import (
     unreadable,
 )
 from ricenet.errors import InvalidInput
-from ricenet.images.part10 import open_part10, quiet_pydicom
-from ricenet.images.slice_stack import Plane, Stack, UnevenStack, even_out, place, slice_order, stack, uneven_stack
-from ricenet.images.volume import Volume, read_volume
+from ricenet.images.dcm2niix import PixelFiles, decode, same_pixels
+from ricenet.images.frame_groups import Slice, lost_ends, part_slices, pieces_of_one_stack, without_copies
+from ricenet.images.part10 import quiet_pydicom
+from ricenet.images.slice_stack import Plane, Stack, UnevenStack, even_out, slice_order, stack, uneven_stack
+from ricenet.images.volume import Volume
 
 THREADS = 8  # they wait for the disk
-CONVERSION_LIMIT_S = 300
 COPIED = "identical copy"
+COPIED_PIXELS = "copy with equal pixels"
 OUTSIDE = "link out of the folder"
 SPECIAL = "no regular file"
-LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+MIN_SHARE_OF_SLICES = 0.75  # of those that a header counts; with fewer it is no volume of a head
 
 
 @dataclass(frozen=True, repr=False)  # no repr: it would print a patient
@@ -60,6 +55,8 @@ class Series:
         contrast_usage: YES, NO (an enhanced image says so) or "".
         contrast_amount: the larger of the agent's volume (ml) and dose; None where neither is given.
         acquisition_3d: None where the header does not say.
+        slices: in order, each a frame of one of the files.
+        remarks: what is to be said of its slices where it is used, without patient data: copies, a lost end.
         scanner: manufacturer, model, field strength; never printed.
         shape: columns, rows, slices.
         spacing_mm: x, y, z; 0 where unknown.
@@ -92,6 +89,8 @@ class Series:
     contrast_usage: str = ""
     contrast_amount: float | None = None
     acquisition_3d: bool | None = None
+    slices: tuple[Slice, ...] = field(default=(), compare=False)
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, repr=False)
@@ -193,12 +192,26 @@ def _without_copies(headers: list[Header], skipped: Counter[str]) -> tuple[list[
         for header in same[1:]:
             if any(filecmp.cmp(header.path, other.path, shallow=False) for other in different):
                 skipped[COPIED] += 1
-            else:
+                continue
+            number = next((n for n, other in enumerate(different) if _is_same_image(header, other)), None)
+            if number is None:
                 different.append(header)
+            else:
+                skipped[COPIED_PIXELS] += 1
+                different[number] = replace(different[number], copies=different[number].copies + 1)
         kept += different
         if len(different) > 1:
             contradictory.add(instance_uid)
     return kept, contradictory
+
+
+def _is_same_image(one: Header, other: Header) -> bool:
+    """Whether two files say the same of an image, as far as it is read, and hold the same pixels."""
+    if one.damaged or not one.frames or replace(one, path=other.path, copies=other.copies) != other:
+        return False
+    files = PixelFiles()
+    pairs = zip(_slices(one), _slices(other), strict=True)
+    return all(same_pixels(first, second, files) for first, second in pairs)
 
 
 def _with_owners(headers: list[Header]) -> list[Header]:
@@ -252,10 +265,35 @@ def _patient(headers: list[Header], contradictory: set[str]) -> PatientFiles:
 def _series(headers: list[Header], contradictory: set[str]) -> list[Series]:
     """The volumes under one series UID; a problem of one file is a problem of all of them."""
     problem = _wrong_with_files(headers, contradictory)
-    parts = _parts([header for header in headers if not header.damaged])
+    whole = {header.path: header for header in headers if not header.damaged}
+    slices = [each for header in whole.values() for each in _slices(header)]
+    files = PixelFiles()
+    kept = without_copies(slices, lambda one, other: same_pixels(one, other, files))
+    copies = len(slices) - len(kept) + sum(header.copies * len(header.frames) for header in whole.values())
+    parts = part_slices(kept)
+    pieces = pieces_of_one_stack(parts)
     uid = headers[0].series_uid
     uids = [uid] if len(parts) == 1 else [f"{uid}#{number}" for number in range(1, len(parts) + 1)]
-    return [_image(part, uid, problem) for uid, part in zip(uids, parts, strict=True)]
+    remarks = [f"{copies} slices of the series were delivered twice with equal pixels"] if copies else []
+    series = []
+    for number, part in enumerate(parts):
+        part_problem = problem or (_piece() if number in pieces else None)
+        ordered = [part[index] for index in slice_order([each.plane for each in part])]
+        of_files = [whole[path] for path in dict.fromkeys(each.path for each in ordered)]
+        lost, remark = _lost(ordered, of_files, parts)
+        image = _image(ordered, of_files, uids[number], part_problem or lost)
+        series.append(replace(image, remarks=(*remarks, *remark)))
+    return series
+
+
+def _slices(header: Header) -> list[Slice]:
+    return [
+        Slice(
+            header.path, index, len(header.frames), frame, (header.columns, header.rows), header.frame_of_reference,
+            header.instance_uid, header.instance_number,
+        )
+        for index, frame in enumerate(header.frames)
+    ]  # fmt: skip
 
 
 def _wrong_with_files(headers: list[Header], contradictory: set[str]) -> InvalidInput | None:
@@ -274,44 +312,59 @@ def _wrong_with_files(headers: list[Header], contradictory: set[str]) -> Invalid
     return None
 
 
-def _parts(headers: list[Header]) -> list[list[Header]]:
-    """The images that share a series UID: one for each size, direction, echo, time and image type."""
-    parts: dict[tuple, list[list[Header]]] = defaultdict(list)
-    for header in sorted(headers, key=lambda h: (h.instance_number, h.instance_uid)):
-        multi_frame = header.instance_uid if len(header.planes) > 1 else ""
-        echo = None if header.echo_time_ms is None else round(header.echo_time_ms, 2)
-        alike = (header.columns, header.rows, header.image_type, echo, header.temporal_position, multi_frame)
-        candidates = parts[(header.frame_of_reference, *alike)]
-        for part in candidates:
-            if part[0].planes[0].lies_along(header.planes[0]):
-                part.append(header)
-                break
-        else:
-            candidates.append([header])
-    return [part for candidates in parts.values() for part in candidates]
+def _piece() -> InvalidInput:
+    return InvalidInput(
+        "expected the slices of one stack to agree in direction, echo and kind of image, got a stack whose slices fall "
+        "apart into images that lie in one another or continue one another",
+        "export the series again as it was scanned, or choose another: half of the slices alone are not taken",
+        code="series.pieces",
+    )
 
 
-def _image(part: list[Header], uid: str, problem: InvalidInput | None) -> Series:
-    order = slice_order([header.planes[0] for header in part])
-    part = [part[index] for index in order]
-    planes = [plane for header in part for plane in header.planes]
-    planes = [planes[index] for index in slice_order(planes)]
+def _lost(
+    part: list[Slice], headers: list[Header], parts: list[list[Slice]]
+) -> tuple[InvalidInput | None, tuple[str, ...]]:
+    """What is missing at the ends: a remark, or a problem where it is more than a few slices."""
+    expected = max(header.slices_expected for header in headers)
+    lost, why = lost_ends(part, parts, expected)
+    images = max(header.images_expected for header in headers)
+    delivered = sum(map(len, parts))
+    if lost <= 0 and images > delivered:
+        lost, why = images - delivered, f"its header counts {images} images in the acquisition"
+    if lost <= 0:
+        return None, ()
+    remark = f"{lost} slices seem to be missing at an end of its {len(part)}: {why}"
+    is_counted = "header counts" in why and part[0].frame.image_type[:1] == ("ORIGINAL",)
+    if not is_counted or len(part) >= MIN_SHARE_OF_SLICES * (len(part) + lost) or (images and images % delivered == 0):
+        return None, (remark,)
+    return InvalidInput(
+        f"expected all slices of the stack, got {len(part)}: {why}",
+        "export the series again, all of its slices",
+        code="series.incomplete",
+    ), (remark,)
+
+
+def _image(part: list[Slice], headers: list[Header], uid: str, problem: InvalidInput | None) -> Series:
+    planes = [each.plane for each in part]
     grid, uneven = None, None
+    if problem is None and not all(header.is_grey for header in headers):
+        problem = InvalidInput(
+            "expected grey values, got an image in colours", "choose another series", code="series.colour"
+        )
     if problem is None:
         try:
             grid = stack(planes)
         except InvalidInput as error:
-            problem = error
-            uneven = _uneven(planes) if len(planes) == len(part) else None  # of many frames none can be moved
-    first, step_mm = part[0], 0.0 if grid is None else grid.step_mm
+            problem, uneven = error, _uneven(planes)
+    first, step_mm = headers[0], 0.0 if grid is None else grid.step_mm
     x_mm, y_mm = planes[0].spacing_mm or (0.0, 0.0)
     return Series(
         uid, first.study_uid, first.patient_id, first.kind, first.frame_of_reference, first.series_number,
-        first.description, first.date, first.contrast_agent, first.scanner, first.image_type,
-        tuple(header.path for header in part), (first.columns, first.rows, len(planes)), (x_mm, y_mm, step_mm),
+        first.description, first.date, first.contrast_agent, first.scanner, part[0].frame.image_type,
+        tuple(header.path for header in headers), (first.columns, first.rows, len(planes)), (x_mm, y_mm, step_mm),
         problem, grid, uneven, first.series_description, first.protocol_name, first.sequence_name,
-        min(filter(None, (header.acquisition_time for header in part)), default=""),
-        first.contrast_usage, first.contrast_amount, first.acquisition_3d,
+        min(filter(None, (header.acquisition_time for header in headers)), default=""),
+        first.contrast_usage, first.contrast_amount, first.acquisition_3d, tuple(part),
     )  # fmt: skip
 
 
@@ -322,17 +375,19 @@ def _uneven(planes: list[Plane]) -> UnevenStack | None:
         return None
 
 
-def read_series(series: Series, scratch: Path, *, may_be_uneven: bool = False) -> Volume:
+def read_series(
+    series: Series, scratch: Path, *, may_be_uneven: bool = False, remarks: list[str] | None = None
+) -> Volume:
     """Decode the series and place it where its headers say.
 
     Args:
         series: of index_delivery.
         scratch: an existing folder for temporary files, which are removed.
         may_be_uneven: interpolate slices at uneven steps to even ones, linearly, instead of refusing them.
+        remarks: to which is added what is to be said of the pixels; series.remarks are not repeated.
 
     Raises:
-        InvalidInput: series.problem is set; or it cannot be converted, or converts to something else than its headers
-            describe (series.conversion); or ricenet.images.volume.read_volume refuses it.
+        InvalidInput: series.problem is set; or ricenet.images.dcm2niix.decode refuses it.
     """
     uneven = series.uneven if may_be_uneven else None
     problem = series.problem
@@ -340,75 +395,7 @@ def read_series(series: Series, scratch: Path, *, may_be_uneven: bool = False) -
         raise InvalidInput(problem.message, problem.hint, code=problem.code)
     grid = series.grid if uneven is None else uneven.even
     assert grid is not None
-    with TemporaryDirectory(prefix=".series-", dir=scratch) as folder:
-        path = _convert(series, Path(folder), None if uneven is None else uneven.even)
-        converted = read_volume(path)
-    placed = place(converted, series.shape, grid)
-    return placed if uneven is None else even_out(placed, uneven)
-
-
-def _convert(series: Series, folder: Path, moved_to: Stack | None) -> Path:
-    """The one NIfTI that dcm2niix makes of the files; it prints names, which are neutral here and go nowhere.
-
-    `moved_to`: the slices are first moved there, since dcm2niix makes nothing certain of slices at uneven steps.
-    """
-    from dcm2niix import bin as dcm2niix
-
-    source, target = folder / "dicom", folder / "nifti"
-    source.mkdir()
-    target.mkdir()
-    for number, path in enumerate(series.files):
-        link = source / f"{number:06d}"
-        with quiet_pydicom():
-            _link(link, path.resolve())
-        if moved_to is not None:
-            _move(link, (LPS_FROM_RAS @ moved_to.world_from_voxel)[:3] @ (0, 0, number, 1))
-    # No defaults file, no sidecar, no compression, no crop or rotation; merge what is one image by its geometry;
-    # keep derived images; values as DICOM's rescale slope gives them.
-    options = ["-g", "i", "-b", "n", "-z", "n", "-x", "i", "-m", "y", "-i", "n", "-p", "n", "-f", "volume"]
-    try:
-        done = subprocess.run(
-            [dcm2niix, *options, "-o", str(target), str(source)],
-            capture_output=True, stdin=subprocess.DEVNULL, timeout=CONVERSION_LIMIT_S, check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        message = f"expected dcm2niix to make one volume, got none within {CONVERSION_LIMIT_S} s"
-        raise _conversion_problem(message) from None
-    made = list(target.iterdir())
-    if done.returncode or len(made) != 1:
-        message = f"expected dcm2niix to make one volume, got {len(made)}; it ended with {done.returncode}"
-        raise _conversion_problem(message)
-    return made[0]
-
-
-def _link(link: Path, target: Path) -> None:
-    """Link a file, or copy it with the preamble of PS3.10 where it has none."""
-    with target.open("rb") as file:
-        stream = open_part10(file)
-        if stream is not None and stream is not file:
-            link.write_bytes(stream.read())
-            return
-    try:
-        link.symlink_to(target)
-    except OSError:  # a filesystem or a Windows account without links
-        shutil.copyfile(target, link)
-
-
-def _move(path: Path, position_mm: NDArray[np.float64]) -> None:
-    """Replace a slice by a copy that lies elsewhere; position_mm: (3,) LPS."""
-    try:
-        with quiet_pydicom():
-            dataset = pydicom.dcmread(path)
-            dataset.ImagePositionPatient = [DSfloat(float(value), auto_format=True) for value in position_mm]
-            path.unlink()
-            dataset.save_as(path)
-    except Exception as error:  # pydicom raises nearly anything on damaged bytes
-        raise _conversion_problem(f"expected an intact slice, got a damaged one ({type(error).__name__})") from None
-
-
-def _conversion_problem(message: str) -> InvalidInput:
-    return InvalidInput(
-        message,
-        "export the series again, uncompressed, or choose another",
-        code="series.conversion",
-    )
+    decoded = decode(series.slices, grid, scratch)
+    if remarks is not None:
+        remarks += decoded.remarks
+    return decoded.volume if uneven is None else even_out(decoded.volume, uneven)

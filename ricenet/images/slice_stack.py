@@ -21,7 +21,9 @@ STEP_TOLERANCE = 0.01  # of the step
 STEP_TOLERANCE_MM = 0.01  # scanners round positions to .01 mm
 COSINE_TOLERANCE = 1e-3
 CORNER_TOLERANCE_MM = 0.01
-MAX_SHEAR = 1e-3  # a gantry tilt is degrees, rounded directions stay below
+SHOWN_EXACTLY = 2e-5  # float32 holds 300 mm to this
+MAX_SHEAR = 1e-3  # a gantry tilt is degrees
+MAX_STEP_SHARE = 0.4  # of the step, which no rounding may hide
 MULTIPLE_TOLERANCE = 0.1  # a step this near to a multiple of the others is a gap of whole slices
 MAX_UNEVEN_STEP_MM = 10.0  # between it no head is left to register
 MAX_UNEVEN_SLICES = 1000
@@ -42,8 +44,13 @@ class Plane:
     spacing_mm: tuple[float, ...] | None
 
     def lies_along(self, other: "Plane") -> bool:
-        """Whether two slices have one orientation and spacing."""
+        """Whether two slices have one orientation and spacing, as precisely as both headers give them."""
         return _close(self.cosines, other.cosines) and _close(self.spacing_mm, other.spacing_mm)
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether the header says where it lies."""
+        return None not in (self.cosines, self.position_mm, self.spacing_mm)
 
 
 @dataclass(frozen=True)
@@ -80,14 +87,42 @@ class UnevenStack:
 def _close(first: tuple[float, ...] | None, other: tuple[float, ...] | None) -> bool:
     if first is None or other is None:
         return first is other
-    return max(abs(a - b) for a, b in zip(first, other, strict=True)) <= COSINE_TOLERANCE
+    difference = max(abs(a - b) for a, b in zip(first, other, strict=True))
+    if difference <= COSINE_TOLERANCE:
+        return True
+    return difference <= COSINE_TOLERANCE + sum(_cosine_rounding([numbers]) for numbers in (first, other))
+
+
+def shown_rounding(numbers: Sequence[Sequence[float]] | NDArray[np.float64], decimals: Sequence[int]) -> float:
+    """Half a unit of the last decimal that the numbers show: by so much rounding may have moved each.
+
+    Args:
+        numbers: of headers, together; noise of float32 shows nothing.
+        decimals: that are tried, in rising order.
+
+    Returns:
+        0 for whole numbers and for those with more decimals than that: they are taken as they are.
+    """
+    values = np.asarray(numbers, dtype=np.float64)
+    for places in (0, *decimals):
+        if abs(values - values.round(places)).max(initial=0) < SHOWN_EXACTLY:
+            return 0.5 * 10.0**-places if places else 0.0
+    return 0.0
+
+
+def _cosine_rounding(cosines: Sequence[Sequence[float]] | NDArray[np.float64]) -> float:
+    return shown_rounding(cosines, (2, 3))
+
+
+def _position_rounding_mm(positions: NDArray[np.float64]) -> float:
+    return shown_rounding(positions, (1, 2, 3))
 
 
 def slice_order(planes: Sequence[Plane]) -> list[int]:
     """Indices of `planes` along the first one's normal; as they come where one of them has no place."""
     if any(plane.cosines is None or plane.position_mm is None for plane in planes):
         return list(range(len(planes)))
-    return [int(index) for index in np.argsort(_positions(planes) @ _normal(planes[0]), kind="stable")]
+    return [int(index) for index in np.argsort(_positions(planes) @ _normal(planes), kind="stable")]
 
 
 def stack(planes: Sequence[Plane]) -> Stack:
@@ -100,16 +135,16 @@ def stack(planes: Sequence[Plane]) -> Stack:
     """
     _check_orientation(planes)
     _check_number(planes)
-    normal = _normal(planes[0])
+    normal = _normal(planes)
     positions = _positions(planes)
     along = positions @ normal
-    _check_steps(np.diff(along))
+    _check_steps(along, _along_rounding_mm(planes))
     _check_tilt(planes)
     step = (along[-1] - along[0]) / (len(planes) - 1)
     even = np.outer(np.arange(len(planes)) * step, normal)
     origin = (positions - even).mean(0)
     scatter = float(np.linalg.norm(positions - even - origin, axis=1).max())
-    return Stack(_grid(planes[0], normal * step, origin), float(step), scatter)
+    return Stack(_grid(planes, normal * step, origin), float(step), scatter)
 
 
 def uneven_stack(planes: Sequence[Plane]) -> UnevenStack:
@@ -121,14 +156,14 @@ def uneven_stack(planes: Sequence[Plane]) -> UnevenStack:
     """
     _check_orientation(planes)
     _check_number(planes)
-    along = _positions(planes) @ _normal(planes[0])
+    along = _positions(planes) @ _normal(planes)
     steps_mm = np.diff(along)
     finest = float(steps_mm.min())
     extent = along[-1] - along[0]
     if finest < STEP_TOLERANCE_MM or steps_mm.max() > MAX_UNEVEN_STEP_MM or extent > MAX_UNEVEN_SLICES * finest:
-        _check_steps(steps_mm)
+        _check_steps(along, _along_rounding_mm(planes))
     _check_tilt(planes)
-    grid = _grid(planes[0], _normal(planes[0]) * finest, _positions(planes)[0])
+    grid = _grid(planes, _normal(planes) * finest, _positions(planes)[0])
     return UnevenStack(Stack(grid, finest, 0.0), along - along[0])
 
 
@@ -217,12 +252,12 @@ def _step_tolerance_mm(step_mm: float) -> float:
     return max(STEP_TOLERANCE * step_mm, STEP_TOLERANCE_MM)
 
 
-def _grid(plane: Plane, step: NDArray[np.float64], origin: NDArray[np.float64]) -> Affine:
-    assert plane.cosines is not None
-    assert plane.spacing_mm is not None
-    x_mm, y_mm = plane.spacing_mm
+def _grid(planes: Sequence[Plane], step: NDArray[np.float64], origin: NDArray[np.float64]) -> Affine:
+    assert planes[0].spacing_mm is not None
+    x_mm, y_mm = planes[0].spacing_mm
+    along_columns, along_rows = _axes(planes)
     affine = np.eye(4)
-    columns = [np.array(plane.cosines[:3]) * x_mm, np.array(plane.cosines[3:]) * y_mm, step, origin]
+    columns = [along_columns * x_mm, along_rows * y_mm, step, origin]
     affine[:3] = RAS_FROM_LPS[:, None] * np.column_stack(columns)
     return affine
 
@@ -249,14 +284,18 @@ def _check_number(planes: Sequence[Plane]) -> None:
 
 def _orthonormal(plane: Plane) -> bool:
     axes = np.reshape(np.array(plane.cosines), (2, 3))
-    return bool(abs(axes @ axes.T - np.eye(2)).max() <= COSINE_TOLERANCE)
+    return bool(abs(axes @ axes.T - np.eye(2)).max() <= COSINE_TOLERANCE + 4 * _cosine_rounding(axes))
 
 
 def _check_tilt(planes: Sequence[Plane]) -> None:
-    positions, normal = _positions(planes), _normal(planes[0])
+    positions, normal = _positions(planes), _normal(planes)
     along = positions @ normal
     aside = positions - np.outer(along, normal)
-    shear = float(np.linalg.norm(aside - aside[0], axis=1).max() / (along[-1] - along[0]))
+    off_mm = float(np.linalg.norm(aside - aside[0], axis=1).max())
+    off_mm -= 2 * np.sqrt(3) * _position_rounding_mm(positions)
+    shear = off_mm / (along[-1] - along[0]) - 2 * np.sqrt(3) * _cosine_rounding(
+        [plane.cosines or () for plane in planes]
+    )
     if shear > MAX_SHEAR:
         angle = np.degrees(np.arctan(shear))
         raise InvalidInput(
@@ -266,8 +305,15 @@ def _check_tilt(planes: Sequence[Plane]) -> None:
         )
 
 
-def _check_steps(steps_mm: NDArray[np.float64]) -> None:
-    count = len(steps_mm) + 1
+def _along_rounding_mm(planes: Sequence[Plane]) -> float:
+    """How far rounded positions may put a slice from its place along the normal."""
+    return _position_rounding_mm(_positions(planes)) * float(abs(_normal(planes)).sum())
+
+
+def _check_steps(along_mm: NDArray[np.float64], rounding_mm: float) -> None:
+    """`rounding_mm`: by which each of the slices may lie off along the normal."""
+    steps_mm = np.diff(along_mm)
+    count = len(along_mm)
     usual = float(np.median(steps_mm))
     repeated = int((steps_mm < STEP_TOLERANCE_MM).sum())
     if repeated:
@@ -277,7 +323,8 @@ def _check_steps(steps_mm: NDArray[np.float64]) -> None:
             code="series.repeated_positions",
         )
     multiples = steps_mm / usual
-    gaps = (multiples > 1.5) & (abs(multiples - multiples.round()) <= MULTIPLE_TOLERANCE)
+    tolerance = max(MULTIPLE_TOLERANCE, min(4 * rounding_mm / usual, MAX_STEP_SHARE))
+    gaps = (multiples > 1.5) & (abs(multiples - multiples.round()) <= tolerance)
     if gaps.any():
         missing = int((multiples[gaps].round() - 1).sum())
         raise InvalidInput(
@@ -285,8 +332,7 @@ def _check_steps(steps_mm: NDArray[np.float64]) -> None:
             EXPORT,
             code="series.gap",
         )
-    worst = float(abs(steps_mm - usual).max())
-    if worst > _step_tolerance_mm(usual):
+    if not _are_even(along_mm, usual, rounding_mm):
         raise InvalidInput(
             f"expected a slice every {usual:.3g} mm, got steps of {steps_mm.min():.3g}-{steps_mm.max():.3g} mm",
             "choose another series, or have this one resampled to even steps where it was scanned",
@@ -294,10 +340,34 @@ def _check_steps(steps_mm: NDArray[np.float64]) -> None:
         )
 
 
+def _are_even(along_mm: NDArray[np.float64], usual: float, rounding_mm: float) -> bool:
+    """Whether each step is the usual one, or rounding explains where every slice lies on a grid of even steps."""
+    steps_mm = np.diff(along_mm)
+    if abs(steps_mm - usual).max() <= _step_tolerance_mm(usual):
+        return True
+    index = np.arange(len(along_mm))
+    slope, first = np.polyfit(index, along_mm, 1)
+    off_mm = float(abs(along_mm - first - slope * index).max())
+    even = abs(steps_mm - slope).max() <= min(2 * rounding_mm + _step_tolerance_mm(usual), MAX_STEP_SHARE * usual)
+    return bool(even and off_mm <= 2 * rounding_mm + STEP_TOLERANCE_MM)
+
+
 def _positions(planes: Sequence[Plane]) -> NDArray[np.float64]:
     return np.array([plane.position_mm for plane in planes], dtype=np.float64)
 
 
-def _normal(plane: Plane) -> NDArray[np.float64]:
-    normal = np.cross(*np.reshape(np.array(plane.cosines, dtype=np.float64), (2, 3)))
+def _axes(planes: Sequence[Plane]) -> NDArray[np.float64]:
+    """(2, 3) directions in which the column index, then the row index grows.
+
+    The first slice's; where all are rounded coarsely their mean, at right angles.
+    """
+    axes = np.array([plane.cosines for plane in planes], dtype=np.float64).reshape(-1, 2, 3)
+    if not _cosine_rounding(axes):
+        return axes[0]
+    left, _, right = np.linalg.svd(axes.mean(0), full_matrices=False)
+    return left @ right
+
+
+def _normal(planes: Sequence[Plane]) -> NDArray[np.float64]:
+    normal = np.cross(*_axes(planes))
     return normal / max(float(np.linalg.norm(normal)), 1e-9)  # directions are checked elsewhere

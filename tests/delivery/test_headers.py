@@ -38,7 +38,8 @@ def changed(path: Path, **elements) -> Header:
 def test_where_a_slice_lies(path):
     header = read_header(path)
     assert (header.kind, header.patient_id, header.columns, header.rows) == ("MR", SECRET, 6, 5)
-    (plane,) = header.planes
+    (frame,) = header.frames
+    plane = frame.plane
     assert plane.spacing_mm == (1.5, 2.5), "PixelSpacing is (rows, columns), ours x, y"
     assert plane.cosines == (-1, 0, 0, 0, -1, 0)
     assert plane.position_mm == (0, 0, 0)
@@ -72,13 +73,13 @@ def test_text_in_a_number_that_is_not_needed_spoils_nothing(path):
     changed(path, EchoTime=123456.0)
     path.write_bytes(path.read_bytes().replace(b"123456.0", SECRET[:8].encode()))
     header = changed(path)
-    assert header.echo_time_ms is None
+    assert header.frames[0].echo_time_ms is None
     assert (header.series_number, header.damaged) == (4, False)
 
 
 def test_number_of_several_frames_without_positions(path):
     header = changed(path, NumberOfFrames=2, PixelData=bytes(2 * 2 * 6 * 5))
-    assert len(header.planes) == 2
+    assert len(header.frames) == 2
 
 
 def results_of_damage(path, shortest: int, first: int) -> set:
@@ -202,22 +203,25 @@ def test_time_of_acquisition(path, elements, expected):
     assert changed(path, **elements).acquisition_time == expected
 
 
-def frames(**groups: list[Dataset]) -> list[Dataset]:
-    return [item(**{f"{name}Sequence": [each]}) for name, values in groups.items() for each in values]
+def frames(name: str, groups: list[Dataset]) -> dict[str, object]:
+    """Elements of an image in which each frame has one of these functional groups."""
+    items = [item(**{f"{name}Sequence": [each]}) for each in groups]
+    return {
+        "PerFrameFunctionalGroupsSequence": items,
+        "NumberOfFrames": len(items),
+        "PixelData": bytes(60 * len(items)),
+    }
 
 
 def test_an_enhanced_image_says_when_and_whether_the_agent_was_given(path):
     times = [item(FrameAcquisitionDateTime=f"20200305{clock}") for clock in ("101113", "101112")]
-    header = changed(path, PerFrameFunctionalGroupsSequence=frames(FrameContent=times))
+    header = changed(path, **frames("FrameContent", times))
     assert header.acquisition_time == "101112.000000"
     for said, usage in ((["NO"], "NO"), (["YES", "YES"], "YES"), (["YES", "NO"], ""), (["?"], "")):
         given = [item(ContrastBolusAgentNumber=1, ContrastBolusAgentAdministered=each) for each in said]
-        groups = frames(ContrastBolusUsage=given)
-        assert changed(path, PerFrameFunctionalGroupsSequence=groups).contrast_usage == usage
-    shared = frames(ContrastBolusUsage=[item(ContrastBolusAgentAdministered="NO")])
-    header = changed(
-        path, SharedFunctionalGroupsSequence=shared, PerFrameFunctionalGroupsSequence=frames(FrameContent=times)
-    )
+        assert changed(path, **frames("ContrastBolusUsage", given)).contrast_usage == usage
+    shared = [item(ContrastBolusUsageSequence=[item(ContrastBolusAgentAdministered="NO")])]
+    header = changed(path, SharedFunctionalGroupsSequence=shared, **frames("FrameContent", times))
     assert header.contrast_usage == "NO"
 
 
@@ -235,6 +239,6 @@ def test_names_stand_apart_and_together(path):
     header = changed(path, **names, MRAcquisitionType="3D", ImageType=["DERIVED", "SECONDARY", "MPR"])
     assert (header.series_description, header.protocol_name, header.sequence_name) == ("t1", "brain", "*fl3d")
     assert (header.description, header.acquisition_3d) == ("t1 brain *fl3d", True)
-    assert header.image_type == ("DERIVED", "SECONDARY", "MPR")
+    assert header.frames[0].image_type == ("DERIVED", "SECONDARY", "MPR")
     assert changed(path, SequenceName="", PulseSequenceName="SE").sequence_name == "SE"
     assert changed(path, MRAcquisitionType="2D").acquisition_3d is False

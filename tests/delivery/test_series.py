@@ -11,12 +11,21 @@ from helpers.dicom_objects import FORMS, rtdose, rtplan, rtstruct, save, uid, wi
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
-from pydicom.uid import DeflatedExplicitVRLittleEndian, EnhancedMRImageStorage, RLELossless, generate_uid
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    MPEG2MPML,
+    EnhancedMRImageStorage,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    RLELossless,
+    generate_uid,
+)
 from scipy.spatial.transform import Rotation
 
 from ricenet.delivery.rtdose import read_dose
 from ricenet.delivery.series import PatientFiles, Series, index_delivery, join_patients, read_series
 from ricenet.errors import InvalidInput, about
+from ricenet.images.part10 import quiet_pydicom
 from ricenet.phantoms.hospital import write_rtplan, write_series
 
 SECRET = "SECRETMARKER"
@@ -246,11 +255,15 @@ def test_every_transfer_syntax_that_pydicom_packages(tmp_path, name):
     assert_equal(series, tmp_path, np.stack([plain] * 10, axis=2), world_from_voxel)
 
 
-def test_what_dcm2niix_cannot_decode_is_refused(tmp_path):
+@pytest.mark.parametrize("syntax", [MPEG2MPML, JPEG2000Lossless, JPEGLSLossless])
+def test_what_dcm2niix_cannot_decode_is_refused(tmp_path, syntax):
     for path in write(tmp_path):
         dataset = pydicom.dcmread(path)
-        dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
-        dataset.save_as(path)
+        dataset.PixelData = encapsulate([bytes(range(200))])
+        dataset["PixelData"].is_undefined_length = True
+        dataset.file_meta.TransferSyntaxUID = syntax
+        with quiet_pydicom():
+            dataset.save_as(path, implicit_vr=False, little_endian=True)
     with pytest.raises(InvalidInput, match="uncompressed") as caught:
         read_series(series_in(tmp_path)[0], tmp_path)
     assert caught.value.code == "series.conversion"
