@@ -47,7 +47,7 @@ demo: install  ## the whole study on phantoms: two raw patients preprocessed, 7 
 
 test-fast: install  ## lint, and the tests that start no process, train nothing and take no seconds (two minutes)
 	$(MAKE) --no-print-directory lint
-	$(PYTEST) -m "not process and not slow and not extended"
+	$(PYTEST) -m "not process and not heavy and not slow and not extended"
 
 test: install lint types  ## lint, types, and the tests that take up to a few seconds each
 	$(PYTEST) -m "not slow and not extended"

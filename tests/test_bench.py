@@ -149,6 +149,7 @@ def test_brains_fill_what_is_said(name: str, filled: float) -> None:
     assert torch.equal(ellipsoid, ellipsoid.flip(0, 1, 2))
 
 
+@pytest.mark.heavy
 def test_peers_answer_at_the_same_cubes_and_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)

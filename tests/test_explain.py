@@ -251,6 +251,7 @@ def test_fills_give_other_maps(grid: tuple[Path, Folds]) -> None:
         explain(grid[0], NAME, grid[1].validation(0)[0].case_key, settings(fill={"flair": 1.0}))
 
 
+@pytest.mark.heavy
 def test_refinement_adds_cubes_and_bf16_says_its_error(grid: tuple[Path, Folds]) -> None:
     exact, rough, fine = (mapped(grid, **changed) for changed in ({}, {"precision": "bf16"}, {"refine_mm": 5}))
     assert (exact.record.method, exact.record.logit_error) == ("incremental, fp32", None)

@@ -27,7 +27,7 @@ def test_nothing(): pass
 """
 
 
-@pytest.mark.parametrize("name", sorted(lanes.STARTERS | lanes.SLOW))
+@pytest.mark.parametrize("name", sorted(lanes.STARTERS | lanes.SLOW | lanes.HEAVY))
 def test_the_names_of_the_rule_exist(name: str) -> None:
     try:
         importlib.import_module(name)
@@ -46,7 +46,8 @@ def test_processes_are_marked_or_fail(tmp_path: Path) -> None:
         "from helpers import lanes; from pathlib import Path; lanes.TESTS = Path('.').absolute()\n"
         "sys.exit(pytest.main(['-q', '-rN', '-p', 'helpers.lanes', '-p', 'no:cacheprovider', *sys.argv[1:]]))"
     )
-    line = [sys.executable, "-c", program, "-m", "not process", "--strict-markers", "-o", "markers=process\nslow"]
+    markers = "markers=process\nslow\nheavy"
+    line = [sys.executable, "-c", program, "-m", "not process", "--strict-markers", "-o", markers]
     done = subprocess.run([*line, "test_probe.py"], cwd=tests, capture_output=True, text=True, check=False)
     assert "2 failed, 1 passed, 4 deselected" in done.stdout, done.stdout
     assert done.stdout.count("outside its lane: subprocess.Popen; mark the test") == 1

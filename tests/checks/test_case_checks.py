@@ -28,6 +28,7 @@ def codes(root: Path, flip: bool = False, ready: Path | None = None) -> list[str
     return [found.code for found in examine(case, ready, flip).findings]
 
 
+@pytest.mark.heavy
 def test_a_sound_case_gives_facts_and_no_finding(cohort: Path) -> None:
     case, inputs = one_case(cohort)
     examined = examine(case, None, flip=True)

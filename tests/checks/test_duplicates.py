@@ -5,6 +5,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pytest
 from helpers.phantom_scans import brain, rescan, scans
 
 from ricenet.checks.duplicates import SAME_ABOVE, Traces, find_duplicates, thumbnail, voxel_hash
@@ -72,6 +73,7 @@ def picture(image: Volume, mask: np.ndarray) -> np.ndarray:
     return thumbnail(image.voxels, mask, image.world_from_voxel)
 
 
+@pytest.mark.heavy
 def test_a_rescan_with_other_noise_looks_the_same_and_other_patients_do_not() -> None:
     thumbs = [picture(scans(number).volumes["post"], brain(number).voxels > 0.5) for number in range(4)]
     alike = [float((a * b).sum()) for a, b in itertools.combinations(thumbs, 2)]

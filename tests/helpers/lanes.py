@@ -1,7 +1,7 @@
 """Which tests belong to the fast lane: those that start no process, train nothing, take no seconds. A pytest plugin.
 
 The rule reads the code: a test is marked `process` where it, one of its fixtures, or a function of the tests that these
-call uses one of STARTERS, and `slow` where one uses one of SLOW. In every lane a test without the mark that starts a
+call uses one of STARTERS; so `slow` of SLOW and `heavy` of HEAVY. In every lane a test without the mark that starts a
 process or trains all the same fails, with the advice to add it.
 """
 
@@ -30,6 +30,12 @@ SLOW = {
     "ricenet.predict.predict_patient", "ricenet.prediction.predictor.predict_case",
     "ricenet.prediction.new_case.predict",
 }  # fmt: skip
+# What takes about a second: the picture of a case, and whether a planning image shows the head of an MRI.
+HEAVY = {
+    "ricenet.cases.planning_check.check_planning", "ricenet.cases.planning_check.planning_agreement",
+    "ricenet.cases.qc_picture.draw_case", "ricenet.checks.case_checks.draw",
+    "ricenet.prediction.case_view.draw_picture",
+}  # fmt: skip
 LONGEST = ("test_privacy.py", "test_train.py")  # minutes each: they start first, so that none comes last alone
 MAX_STEPS = 20  # of optimisers: a few steps that check a gradient are no training
 
@@ -53,7 +59,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     register_optimizer_step_post_hook(_count_step)
     items.sort(key=lambda item: item.path.name not in LONGEST)  # all others in their order
-    for marker, things in ((pytest.mark.process, STARTERS), (pytest.mark.slow, SLOW)):
+    for marker, things in ((pytest.mark.process, STARTERS), (pytest.mark.slow, SLOW), (pytest.mark.heavy, HEAVY)):
         seen: dict[CodeType, bool] = {}
         for item in items:
             functions = [item.function, *_fixture_functions(item)]  # type: ignore[attr-defined]

@@ -133,6 +133,7 @@ def winograds(engine: IncrementalEngine) -> int:
     return sum(layer._winograd is not None for block in engine._blocks for layer in block.branch)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("architecture", "expected"),
     [

@@ -72,6 +72,7 @@ small = st.floats(-3, 3)
 edge_mm = st.sampled_from([1.0, 1.00005, 7.0]) | st.floats(0.5, 8)
 
 
+@pytest.mark.heavy
 @settings(deadline=None, max_examples=60)
 @example((0, 0, 0), (1, 1, 7), (0, 0, 0), False, (4, 3, 2))  # as thick as no default
 @example((0, 0, 0), (1.00004, 1, 1), (0, 0, 0), False, (4, 3, 2))  # nearly what is round

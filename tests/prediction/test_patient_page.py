@@ -228,6 +228,7 @@ def test_the_policy_names_exactly_the_scripts_and_nothing_else_may_run(tmp_path:
     assert not [attributes for _, attributes in page.tags if any(name in attributes for name in ("style", "onclick"))]
 
 
+@pytest.mark.heavy
 def test_a_page_stays_below_its_size(tmp_path: Path) -> None:
     rng, shape = np.random.default_rng(0), (140, 140, 140)
     noise = [Layer(f"m{index}", "MRI", rng.normal(size=shape).astype("f4"), "mri", -2, 2, "") for index in range(3)]

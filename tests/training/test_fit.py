@@ -26,6 +26,12 @@ def config(*overrides: str) -> TrainConfig:
     return compose("train", TrainConfig, [*SMALL, *overrides])
 
 
+@pytest.fixture(scope="module")
+def plain() -> Any:
+    """The model of the keys as they are; read only."""
+    return build_model(config())
+
+
 @pytest.mark.parametrize(
     ("override", "value"),
     [("step.pool_first=false", lambda model: model.network.pool_first is False),
@@ -36,9 +42,9 @@ def config(*overrides: str) -> TrainConfig:
      ("model.channel_dropout=0.25", lambda model: model.channel_dropout == 0.25),
      ("seed=7", lambda model: model.seed == 7)],
 )  # fmt: skip
-def test_each_key_of_the_step_reaches_the_model(override: str, value: Callable[[Any], bool]) -> None:
+def test_each_key_of_the_step_reaches_the_model(plain: Any, override: str, value: Callable[[Any], bool]) -> None:
     assert value(build_model(config(override)))
-    assert not value(build_model(config()))
+    assert not value(plain)
 
 
 @pytest.mark.parametrize("overrides", [["step.pool_first=false"], ["step.recompute_stem=true"]])
@@ -82,13 +88,8 @@ def test_each_augmentation_reaches_the_batches(phantom_cases: Path, override: st
 
 def test_one_run_of_a_grid_takes_the_gpu_of_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    assert [_where(config("trainer=gpu").trainer, number)["devices"] for number in range(5)] == [
-        [0],
-        [1],
-        [2],
-        [0],
-        [1],
-    ]
+    trainer = config("trainer=gpu").trainer
+    assert [_where(trainer, number)["devices"] for number in range(5)] == [[0], [1], [2], [0], [1]]
     assert _where(config("trainer=ddp").trainer, 4)["devices"] == -1
     assert _where(config("trainer=cpu").trainer, 4)["devices"] == 1
 
