@@ -78,7 +78,7 @@ def main(cfg: PredictConfig) -> None:
         return
     from ricenet.command.atomic import hold
     from ricenet.prediction.model_folder import read_model
-    from ricenet.prediction.new_patient import read_intake_settings
+    from ricenet.prediction.new_patient import rules_for
 
     if cfg.dicom:
         from ricenet.prediction.dicom_map import require_highdicom
@@ -87,8 +87,7 @@ def main(cfg: PredictConfig) -> None:
 
     model = read_model(Path(cfg.model_folder or ""))
     out = Path(cfg.out or "")
-    site = None if cfg.ingest is None else Path(cfg.ingest)
-    rules = read_intake_settings(site, dose="rd" in model.record.channels)
+    rules = rules_for(model.record, None if cfg.ingest is None else Path(cfg.ingest))
     ensemble, settings = _load(cfg, model, rules.dose_limits)
     out.mkdir(parents=True, exist_ok=True)
     with hold(out, name="the folder given as out="):
@@ -256,7 +255,7 @@ def _cases(cohort: Path, model: "Model") -> "list[Case]":
     """The rows of cohort.csv, whatever their labels and splits."""
     from ricenet.cohort.table import inspect_cohort
 
-    cases, findings = inspect_cohort(cohort, model.further)
+    cases, findings = inspect_cohort(cohort, model.further, partial=True)
     problems = [str(finding) for finding in findings if finding.code not in NOT_NEEDED]
     if problems:
         raise InvalidInput("\n".join(problems), code="table.findings")

@@ -53,6 +53,8 @@ class IntakeSettings:
         dose_limits: of a treatment's physical dose.
         structures: which structures of the plan's RTSTRUCT become masks, and under which names.
         dose_type: PHYSICAL or EFFECTIVE: which dose of an ion plan counts that has both.
+        post: whether a case must have a post-OP MRI; False: nobody looks for one.
+        partial: whether a case may lack the post-OP MRI or the dose that was not delivered.
     """
 
     rules: tuple[RuleConfig, ...]
@@ -63,13 +65,15 @@ class IntakeSettings:
     dose_limits: DoseLimits = field(default_factory=preset)
     structures: tuple[StructureRuleConfig, ...] = ()
     dose_type: str = "PHYSICAL"
+    post: bool = True
+    partial: bool = False
 
 
-def intake_settings(cfg: IntakeConfig, dose: bool) -> IntakeSettings:
+def intake_settings(cfg: IntakeConfig, dose: bool, post: bool = True, partial: bool = False) -> IntakeSettings:
     """Turn the config into arguments.
 
     Args:
-        dose: whether a case must have one.
+        dose, post, partial: as in IntakeSettings.
 
     Raises:
         WrongUsage: a rule, a pattern or a limit is invalid.
@@ -91,6 +95,8 @@ def intake_settings(cfg: IntakeConfig, dose: bool) -> IntakeSettings:
         limits,
         tuple(cfg.structures),
         cfg.dose_type,
+        post,
+        partial,
     )
 
 

@@ -8,7 +8,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from math import isclose
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,7 @@ def describe_model(trained: Trained, row: RowScores) -> ModelRecord:
     """
     preprocessing, by_phantom, made_by = read_preprocessing(trained.cases, trained.folds.cases)
     seen, record = trained.seen, trained.first.record
+    without_post = sum("post" not in read_case_record(trained.cases, case).channels for case in seen)
     calibration = _calibration(trained)
     return ModelRecord(
         version=VERSION,
@@ -129,6 +130,7 @@ def describe_model(trained: Trained, row: RowScores) -> ModelRecord:
             recurrence=sum(case.label == LABELS.index("recurrence") for case in seen),
             rice=sum(case.label == LABELS.index("rice") for case in seen),
             phantom=by_phantom or (trained.cases / "truth.csv").is_file(),
+            **({"without_post": without_post} if without_post else {}),
         ),
         evaluation=ModelEvaluation(
             oof_macro_f1=row.oof_macro_f1,
@@ -189,7 +191,11 @@ def read_preprocessing(cases: Path, table: Sequence[ReadyCase]) -> tuple[Preproc
     drawn = parameters.pop("source", None) == PHANTOM_SOURCE
     # The defaults are read without Hydra, which composes no second config while a stage runs.
     defaults = {name: value for name, value in defaults_of("preprocess").items() if name in SETTING_NAMES}
-    return PreprocessingSettings(**defaults | parameters), drawn, None if drawn else made_by
+    settings = PreprocessingSettings(**defaults | parameters)
+    if all("post" not in record.channels for record in records.values()):
+        # All lay in the frame of the event, whatever the settings prefer; a patient who has a post-OP MRI will, too.
+        settings = replace(settings, reference="event", brain_on="reference")
+    return settings, drawn, None if drawn else made_by
 
 
 def evaluated_row(trained: Trained) -> RowScores:

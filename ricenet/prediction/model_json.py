@@ -125,13 +125,14 @@ class MeasureRange(_Part):
 
 
 class TrainingCohort(_Part):
-    """The cases of the cross-validation; `recurrence` and `rice`: how many have that label."""
+    """The cases of the cross-validation: how many have which label, and how many no post-OP MRI."""
 
     cases: Count
     patients: Count
     recurrence: Count
     rice: Count
     phantom: bool
+    without_post: Count = 0
 
 
 class CrossValidation(_Part):

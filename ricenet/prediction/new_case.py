@@ -41,6 +41,7 @@ from ricenet.prediction.prediction_record import (
 from ricenet.prediction.suitability import (
     as_finding,
     check_delivery,
+    check_frame,
     check_one_person,
     examine_patient,
     in_order,
@@ -90,7 +91,9 @@ def predict(
         An UnfitRecord where a finding is an error.
     """
     started = time.monotonic()
-    findings = examine_patient(case, ensemble.model.record.channels, settings.dose_limits)
+    model = ensemble.model.record
+    findings = examine_patient(case, model.channels, settings.dose_limits)
+    findings += check_frame(case, settings.preprocessing.reference, model.cohort.without_post)
     findings = in_order([*findings, *check_delivery(case, delivery, findings)])
     if not is_fit(findings):
         return unfit_record(case.key, ensemble.model, findings, delivery)

@@ -1,6 +1,7 @@
 """Find the images of one new patient: a folder of NIfTI or DICOM in; a case that the pipeline can read, out.
 
-NIfTI: post.nii.gz, event.nii.gz, rd.nii.gz (Gy), and where there are any planning.nii.gz, brain_mask.nii.gz, the
+NIfTI: event.nii.gz, as far as the model needs them post.nii.gz and rd.nii.gz (Gy; without a post-OP MRI with the
+planning image whose frame it lies in), and where there are any planning.nii.gz, brain_mask.nii.gz, the
 model's further channels, and doses in frames of their own, which are added: rd_2.nii.gz with planning_2.nii.gz, ...
 Masks that are shown only: lesion.nii.gz or lesion.dcm (DICOM SEG), structures/GTV.nii.gz and others.
 DICOM: any layout, one patient; rules and dates choose as in ricenet.ingest.
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from ricenet import MODALITIES
 from ricenet.cohort.ingest_record import SelectionRecord
 from ricenet.cohort.label_table import LabelRow
-from ricenet.cohort.table import LESION, MASK_NAME, Case, further_dose_roles, incomplete_doses
+from ricenet.cohort.table import LESION, MASK_NAME, Case, doses_of_unknown_frame, further_dose_roles, incomplete_doses
 from ricenet.command.atomic import file_hash
 from ricenet.command.schemas import IngestConfig, IntakeConfig, defaults_of, typed_config
 from ricenet.delivery.dicom_case import IntakeSettings, intake_settings
@@ -27,6 +28,7 @@ from ricenet.delivery.intake import from_dicom, write_volumes
 from ricenet.delivery.rtstruct import FOLDER, write_structures
 from ricenet.errors import InvalidInput, WrongUsage
 from ricenet.images.dose_limits import preset
+from ricenet.prediction.model_json import ModelRecord
 
 if TYPE_CHECKING:
     from ricenet.delivery.series import PatientFiles
@@ -142,17 +144,33 @@ def from_files(paths: Mapping[str, Path], details: PatientDetails, further: Sequ
         raise InvalidInput(f"the {missing[0]} image does not exist", "correct its path", code="path.missing")
     for role, lacking in incomplete_doses(paths):
         raise InvalidInput(f"{role} is given, but no {lacking}", f"add {lacking}.nii.gz", code="dose.further")
+    for role, lacking in doses_of_unknown_frame(paths):
+        raise InvalidInput(
+            f"{role} is given, but neither post nor {lacking}: nobody can tell in whose frame it lies",
+            f"add {lacking}.nii.gz: the image it was planned on, or a copy of event.nii.gz if it lies there",
+            code="dose.no_frame",
+        )
     hashes = {role: file_hash(paths[role]) for role in roles if role in paths}
     identity = json.dumps(hashes, sort_keys=True)
     return Delivered(_case(identity, paths, details.fractions, details.prescription_gy, further), None)
 
 
-def read_intake_settings(site: Path | None, dose: bool) -> IntakeSettings:
+def rules_for(model: ModelRecord, site: Path | None = None) -> IntakeSettings:
+    """The rules for DICOM of a patient whom this model predicts; arguments and errors as of `read_intake_settings`.
+
+    A post-OP MRI that only its training cases' frame is about may be missing; where none had one, nobody looks for it.
+    """
+    needs_post = "post" in model.channels
+    post = needs_post or model.preprocessing.reference == "post"
+    return read_intake_settings(site, "rd" in model.channels, post=post, partial=not needs_post)
+
+
+def read_intake_settings(site: Path | None, dose: bool, *, post: bool = True, partial: bool = False) -> IntakeSettings:
     """The rules for DICOM: those of conf/ingest.yaml, and over them what a site's own file says.
 
     Args:
         site: YAML with keys of conf/ingest.yaml; a copy of the whole file will do.
-        dose: whether a case must have one.
+        dose, post, partial: as in IntakeSettings.
 
     Raises:
         WrongUsage: the file cannot be read, or holds an unknown key or a value of the wrong type.
@@ -170,7 +188,7 @@ def read_intake_settings(site: Path | None, dose: bool) -> IntakeSettings:
     intake_keys = {name: keys[name] for name in IntakeConfig.__dataclass_fields__}
     intake_keys["dose_limits"] = _site_limits(keys["dose_limits"])
     try:
-        return intake_settings(typed_config(IntakeConfig, OmegaConf.create(intake_keys)), dose)
+        return intake_settings(typed_config(IntakeConfig, OmegaConf.create(intake_keys)), dose, post, partial)
     except OmegaConfBaseException as error:
         raise WrongUsage(f"ingest=: {error.full_key}: {str(error).splitlines()[0]}") from None
 

@@ -36,8 +36,8 @@ PICTURES = {  # by whether there is a map: what a picture shows, and its caption
         "Slices through the map's maximum: above, the MRI with isodoses; below, the map over it.",
     ),
     False: (
-        "Axial, coronal and sagittal slices of post-OP MRI and event MRI with the outline of the brain, and isodoses",
-        "The post-OP MRI and the event MRI with the brain's outline, both in tiles, and the isodoses.",
+        "Axial, coronal and sagittal slices of the MRIs with the outline of the brain, and the dose where there is one",
+        "The MRIs with the brain's outline, two of them also in tiles; where there is a dose, the isodoses.",
     ),
 }
 FINDINGS = ("findings", "Findings")

@@ -33,7 +33,7 @@ from ricenet.prediction.new_patient import (
     Unusable,
     find_patient,
     from_files,
-    read_intake_settings,
+    rules_for,
 )
 from ricenet.prediction.prediction_folder import MAP, write_prediction, write_unfit
 from ricenet.prediction.prediction_record import CalibratedProbability, FindingRecord, PredictionRecord, UnfitRecord
@@ -167,8 +167,7 @@ def _find(
     if isinstance(patient, Mapping):
         paths = {role: _as_file(image, scratch / f"{role}.nii.gz") for role, image in patient.items()}
         return from_files(paths, details, further)
-    rules = read_intake_settings(None, dose="rd" in model.model.record.channels)
-    return find_patient(Path(patient), details, rules, scratch, further)
+    return find_patient(Path(patient), details, rules_for(model.model.record), scratch, further)
 
 
 def _as_file(image: Image, path: Path) -> Path:

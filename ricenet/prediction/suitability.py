@@ -36,10 +36,10 @@ def examine_patient(case: Case, channels: Collection[str], limits: DoseLimits | 
     """Check the files before anything is registered; errors come first.
 
     Args:
-        channels: what the model needs.
+        channels: what the model needs; the event MRI is needed always.
         limits: of its dose; None: the default preset.
     """
-    needed = ["post", "event", *(name for name in channels if name not in ("post", "event"))]
+    needed = dict.fromkeys([*(["post"] if "post" in channels else []), "event", *channels])
     missing = [
         Finding(
             "channel.missing",
@@ -70,9 +70,25 @@ def check_delivery(case: Case, delivery: SelectionRecord | None, known: Sequence
     return check_doses(delivery, case.name, hint, known)
 
 
+def check_frame(case: Case, reference: str, without_post: int) -> list[Finding]:
+    """Warn where the patient lies in the frame of the event MRI, and no training case did.
+
+    Args:
+        reference: of the model's preprocessing.
+        without_post: how many training cases had no post-OP MRI either.
+    """
+    if reference in case.images or without_post:
+        return []
+    message = "without a post-OP MRI the frame is that of the event MRI; every training case lay in that of the other"
+    hint = "add post.nii.gz where there is one: the brain is found on it, and turned as it is"
+    return [Finding("range.reference", case.name, message, hint, "warning", "post")]
+
+
 def check_one_person(case: Case, prepared: Prepared) -> list[Finding]:
-    """Check that post and event show the same brain, by its gyri and sulci."""
+    """Check that post and event show the same brain, by its gyri and sulci; without a post nothing is compared."""
     spacing_mm, view = prepared.record.spacing_mm, prepared.view
+    if "post" not in view:
+        return []
     alike = likeness(view["post"], view["event"], prepared.brain, spacing_mm)
     if alike >= SURELY_FROM:
         return []

@@ -1,9 +1,11 @@
 """What a model folder says of its training: no path of the machine, and the settings of its cases."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
 
+from ricenet.cases.case_record import CASE_FILE, read_case_record
 from ricenet.cohort.folds import read_folds
 from ricenet.prediction.model_content import measure_case, read_preprocessing, training_config
 
@@ -20,6 +22,21 @@ def test_a_training_config_keeps_no_path_and_nothing_of_the_grid(tmp_path: Path)
 def test_phantom_cases_say_that_they_were_drawn(phantom_cases: Path) -> None:
     settings, drawn, version = read_preprocessing(phantom_cases, read_folds(phantom_cases).cases)
     assert (settings.size, settings.spacing_mm, drawn, version) == (16, 12.0, True, None)
+
+
+def test_without_any_post_image_the_frame_is_that_of_the_event(phantom_cases: Path, tmp_path: Path) -> None:
+    """A record for each case; only that of the last may still have a post-OP MRI."""
+    table = [replace(case, folder=case.case_key) for case in read_folds(phantom_cases).cases[:3]]
+    for with_post, frame in ((False, ("event", "reference")), (True, ("post", "union"))):
+        for case in table:
+            record = read_case_record(phantom_cases, case)
+            parameters = record.parameters | {"reference": "post", "brain_on": "union"}
+            channels = record.channels if with_post and case == table[-1] else ("event", "rd")
+            (tmp_path / case.folder).mkdir(exist_ok=True)
+            changed = record.model_copy(update={"parameters": parameters, "channels": channels})
+            changed.write(tmp_path / case.folder / CASE_FILE)
+        settings, _, _ = read_preprocessing(tmp_path, table)
+        assert (settings.reference, settings.brain_on) == frame
 
 
 def test_measures_are_of_the_channels_that_the_model_sees(phantom_cases: Path) -> None:

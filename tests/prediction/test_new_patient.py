@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from helpers.dicom_objects import rtdose, save, uid
+from helpers.model_sample import PREPROCESSING, model_record
 
 from ricenet.delivery.series import index_delivery
 from ricenet.errors import InvalidInput, WrongUsage
@@ -21,6 +22,7 @@ from ricenet.prediction.new_patient import (
     find_patient,
     from_files,
     read_intake_settings,
+    rules_for,
 )
 
 
@@ -70,6 +72,29 @@ def test_files_by_role_are_the_patient_of_their_folder(folder: Path, tmp_path: P
     with pytest.raises(InvalidInput, match="rd image does not exist") as missing:
         from_files({**paths, "rd": tmp_path / "none.nii.gz"}, PatientDetails())
     assert missing.value.code == "path.missing"
+
+
+def test_without_a_post_image_a_dose_says_in_whose_frame_it_lies(folder: Path) -> None:
+    (folder / "post.nii.gz").unlink()
+    assert list(find(folder).case.images) == ["event"]
+    shutil.copy(folder / "event.nii", folder / "rd.nii")
+    with pytest.raises(InvalidInput, match=r"neither post nor planning: .* add planning\.nii\.gz") as refused:
+        find(folder)
+    assert refused.value.code == "dose.no_frame"
+    shutil.copy(folder / "event.nii", folder / "planning.nii")
+    assert find(folder).case.anchor == "event"
+
+
+def test_the_rules_ask_for_what_the_model_needs() -> None:
+    """Of DICOM: a post-OP MRI must be there, may be there, or is not looked for."""
+
+    def asked(channels: tuple[str, ...], reference: str) -> tuple[bool, bool, bool]:
+        rules = rules_for(model_record(channels=channels, preprocessing=replace(PREPROCESSING, reference=reference)))
+        return rules.dose, rules.post, rules.partial
+
+    assert asked(("post", "event", "rd"), "post") == (True, True, False)
+    assert asked(("event", "rd"), "post") == (True, True, True)
+    assert asked(("event",), "event") == (False, False, True)
 
 
 def test_a_second_dose_lies_beside_the_first(folder: Path) -> None:

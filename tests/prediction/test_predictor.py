@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.new_patient import coarse_pages  # noqa: F401  # a fixture
+from helpers.new_patient import SPACING_MM, coarse_pages  # noqa: F401  # a fixture
 
 from ricenet.errors import InvalidInput, WrongUsage
-from ricenet.images.volume import read_volume
+from ricenet.images.volume import Volume, read_volume
+from ricenet.phantoms.causal_model import draw_cohort
+from ricenet.phantoms.scanner import scan_patient
 from ricenet.prediction.ensemble import Ensemble
 from ricenet.prediction.new_patient import PatientDetails
 from ricenet.prediction.predictor import CasePrediction, load_model, predict_case
@@ -78,6 +80,21 @@ def test_a_patient_who_does_not_fit_has_findings_alone(model: Ensemble, patient:
     assert (refused.probability, refused.calibrated, refused.folds, refused.votes, refused.predicted) == (None,) * 5
     assert refused.findings[0].code == "channel.missing"
     assert refused.findings[0].channel == "rd"
+
+
+def test_a_model_without_post_takes_a_patient_without_it_and_says_that_the_frame_is_another(
+    model: Ensemble, prediction: CasePrediction, patient: Path
+) -> None:
+    """The same patient as of `prediction`, with the true brain on the event MRI."""
+    draw = draw_cohort(4, 3, swap_label_effects=False)[0]
+    scans = scan_patient(draw.quantities, draw.seed, SPACING_MM)
+    brain = scans.frames["event"].scan(scans.patient.brain, scans.patient.grid)
+    mask = Volume((brain.voxels > 0.5).astype(np.float32), brain.world_from_voxel)
+    paths = {role: patient / f"{role}.nii.gz" for role in ("event", "rd", "planning")}
+    alone = predict_case(model, {**paths, "brain_mask": mask})
+    assert [finding.code for finding in alone.findings if finding.severity != "info"][:1] == ["range.reference"]
+    assert alone.probability == pytest.approx(prediction.probability, abs=0.2)
+    assert alone.record.preprocessing.keys().isdisjoint({"similarity", "rotation_degrees"})
 
 
 def test_what_makes_no_sense_is_refused(model: Ensemble, patient: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Whether a patient is fit: one brain or two, files that are missing or given twice, errors before warnings."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,15 @@ from ricenet.cohort.ingest_record import SelectionRecord
 from ricenet.cohort.table import Case
 from ricenet.errors import Finding
 from ricenet.images.volume import write_volume
-from ricenet.prediction.suitability import SURELY_FROM, check_delivery, examine_patient, in_order, is_fit, likeness
+from ricenet.prediction.suitability import (
+    SURELY_FROM,
+    check_delivery,
+    check_frame,
+    examine_patient,
+    in_order,
+    is_fit,
+    likeness,
+)
 
 SHAPE = (60, 64, 56)
 
@@ -55,6 +64,29 @@ def test_a_file_given_twice_and_one_not_given_are_errors(tmp_path: Path) -> None
     assert errors["image.same"] == "its post and event image are the same"
     assert "needs a rd image" in errors["channel.missing"]
     assert not is_fit(found)
+
+
+def test_a_model_asks_for_its_channels_and_the_event_alone(tmp_path: Path) -> None:
+    """Also of the dose alone the event is asked for; post only where it is a channel."""
+    write_volume(tmp_path / "event.nii.gz", person(1).astype(np.float32), np.eye(4))
+    event = Case("c0", "c0", 0, -1, "", {"event": tmp_path / "event.nii.gz"})
+    nothing = replace(event, images={})
+    for channels, case, missing in (
+        (("event",), event, []),
+        (("event", "rd"), event, ["rd"]),
+        (("post", "event"), event, ["post"]),
+        (("rd",), nothing, ["event", "rd"]),
+    ):
+        found = [each.channel for each in examine_patient(case, channels) if each.code == "channel.missing"]
+        assert found == missing, channels
+
+
+def test_a_frame_that_no_training_case_had_is_a_warning() -> None:
+    event = Case("c0", "c0", 0, -1, "", {"event": Path()})
+    (warning,) = check_frame(event, "post", without_post=0)
+    assert (warning.code, warning.severity) == ("range.reference", "warning")
+    both = replace(event, images={"post": Path(), "event": Path()})
+    assert check_frame(event, "event", 0) == check_frame(event, "post", 3) == check_frame(both, "post", 0) == []
 
 
 def test_doses_that_were_left_out_are_a_warning_beside_the_prediction() -> None:
