@@ -2,8 +2,8 @@
 
 Nesting, file names and extensions mean nothing; headers decide. A series UID under which several images lie (a
 localizer beside a volume, echoes, magnitude and phase), in files of one frame or of many, is split into one Series per
-volume. Slice positions are checked here, ricenet.images.dcm2niix decodes the pixels, and the volume is placed by the
-headers. RTDOSE, RTPLAN and RTSTRUCT are listed, not read.
+volume. Slice positions are checked here, ricenet.images.series_pixels decodes the pixels, the headers place the volume.
+RTDOSE, RTPLAN and RTSTRUCT are listed, not read.
 
 It does not repair a series with a tilt, nor one with a gap or uneven steps unless asked to, and never prints header
 text, paths or file names.
@@ -30,9 +30,9 @@ from ricenet.delivery.headers import (
     unreadable,
 )
 from ricenet.errors import InvalidInput
-from ricenet.images.dcm2niix import PixelFiles, decode, same_pixels
 from ricenet.images.frame_groups import Slice, lost_ends, part_slices, pieces_of_one_stack, without_copies
 from ricenet.images.part10 import quiet_pydicom
+from ricenet.images.series_pixels import PixelFiles, decode, same_pixels
 from ricenet.images.slice_stack import Plane, Stack, UnevenStack, even_out, slice_order, stack, uneven_stack
 from ricenet.images.volume import Volume
 
@@ -387,7 +387,7 @@ def read_series(
         remarks: to which is added what is to be said of the pixels; series.remarks are not repeated.
 
     Raises:
-        InvalidInput: series.problem is set; or ricenet.images.dcm2niix.decode refuses it.
+        InvalidInput: series.problem is set; or ricenet.images.series_pixels.decode refuses it.
     """
     uneven = series.uneven if may_be_uneven else None
     problem = series.problem

@@ -1,12 +1,10 @@
 """Decode the pixels of a series: slices and the grid that their headers describe in, a Volume out.
 
-dcm2niix gets no file of the hospital. Each slice is written anew with its pixels and its place, and nothing else: no
-name, no rescale slope, overlay, echo, diffusion weight or private element, over which dcm2niix would part the series,
-turn it, write more than one image or ignore what differs by slice. What pydicom decodes by itself (uncompressed, RLE)
-is written as whole numbers, other compressed frames as they are. dcm2niix makes the volume, which is checked against
-the grid; then each slice is rescaled by its own header.
-
-What it prints is read and never shown. Frame: LPS mm in DICOM, RAS+ mm in volumes.
+pydicom decodes what is not compressed, or by run lengths alone. Frames that are compressed otherwise are for dcm2niix,
+which gets no file of the hospital: each frame is written anew with its pixels and its place, and nothing else, no
+name, rescale slope, overlay, echo, diffusion weight or private element, over which it would part the series, turn it,
+write more than one image or ignore what differs by slice. What it makes is checked against the grid; what it prints is
+read and never shown. Then each slice is rescaled by its own header. Frame: LPS mm in DICOM, RAS+ mm in volumes.
 """
 
 import re
@@ -16,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import nibabel as nib
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
@@ -46,6 +45,7 @@ PIXEL_ELEMENTS = (
     "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
 )  # fmt: skip
 SAME_SCALE = 1e-3
+SEVERAL_ENCODINGS = "expected slices that store their pixels alike, got several encodings in one series"
 
 
 @dataclass(frozen=True)
@@ -69,14 +69,8 @@ def decode(slices: Sequence[Slice], grid: Stack, scratch: Path) -> Decoded:
             whose meaning the headers do not tell (series.rescale); or ricenet.images.volume.read_volume refuses them.
     """
     _check_rescale(slices)
-    with TemporaryDirectory(prefix=".series-", dir=scratch) as folder:
-        source, target = Path(folder, "dicom"), Path(folder, "nifti")
-        source.mkdir()
-        target.mkdir()
-        with quiet_pydicom():
-            _write_slices(slices, grid, source)
-        remarks = _remarks(_run(source, target))
-        stored = read_volume(target / MADE)
+    with TemporaryDirectory(prefix=".series-", dir=scratch) as folder, quiet_pydicom():
+        stored, remarks = _stored(slices, grid, Path(folder))
     (columns, rows), count = slices[0].size, len(slices)
     placed = place(stored, (columns, rows, count), grid)
     volume, said = _rescaled(placed, grid, slices)
@@ -118,7 +112,7 @@ class PixelFiles:
                 self._read[each.path] = pydicom.dcmread(stream)
         return self._read[each.path]
 
-    def pixels(self, each: Slice) -> NDArray[np.int64] | bytes:
+    def pixels(self, each: Slice) -> NDArray[np.integer] | bytes:
         """Stored values, (rows, columns); or the bytes of a frame that pydicom alone does not decode.
 
         Raises:
@@ -138,24 +132,42 @@ class PixelFiles:
             raise _problem(f"expected an intact slice, got a damaged one ({type(error).__name__})") from None
         if values.shape != each.size[::-1] or values.dtype.kind not in "iu":
             raise _problem("expected whole numbers, one for each voxel of a slice, got other pixels")
-        return values.astype(np.int64)
+        if values.dtype.itemsize <= 2:
+            return values
+        if values.max() >= 2**31:
+            raise _problem("expected values of at most 31 bits, got larger ones")
+        return values.astype(np.int32)
 
 
-def _write_slices(slices: Sequence[Slice], grid: Stack, folder: Path) -> None:
+def _stored(slices: Sequence[Slice], grid: Stack, folder: Path) -> tuple[Volume, tuple[str, ...]]:
+    """The values as they are stored, and what dcm2niix said of them."""
+    files, made = PixelFiles(), folder / MADE
+    first = files.pixels(slices[0])
+    if isinstance(first, bytes):
+        source, target = folder / "dicom", folder / "nifti"
+        source.mkdir()
+        target.mkdir()
+        _write_frames(slices, grid, files, source)
+        output = _run(source, target)
+        return read_volume(target / MADE), _remarks(output)
+    planes = [files.pixels(each) for each in slices]
+    decoded = [plane for plane in planes if not isinstance(plane, bytes)]
+    if len(decoded) != len(slices):
+        raise _problem(SEVERAL_ENCODINGS)
+    nib.save(nib.Nifti1Image(np.stack(decoded).T, grid.world_from_voxel), made)
+    return read_volume(made), ()
+
+
+def _write_frames(slices: Sequence[Slice], grid: Stack, files: PixelFiles, folder: Path) -> None:
     lps = LPS_FROM_RAS @ grid.world_from_voxel
-    files, encodings = PixelFiles(), set()
+    encodings = set()
     for number, each in enumerate(slices):
-        pixels = files.pixels(each)
+        frame, original = files.pixels(each), files.dataset(each)
+        encodings.add((original.file_meta.TransferSyntaxUID, *(original.get(key) for key in PIXEL_ELEMENTS)))
+        if not isinstance(frame, bytes) or len(encodings) > 1:
+            raise _problem(SEVERAL_ENCODINGS)
         dataset = _neutral(number, lps, each.size)
-        if isinstance(pixels, bytes):
-            original = files.dataset(each)
-            encodings.add((original.file_meta.TransferSyntaxUID, *(original.get(key) for key in PIXEL_ELEMENTS)))
-            _put_encoded(dataset, pixels, original)
-        else:
-            encodings.add(())
-            _put_numbers(dataset, pixels)
-        if len(encodings) > 1:
-            raise _problem("expected slices that store their pixels alike, got several encodings in one series")
+        _put_frame(dataset, frame, original)
         dataset.save_as(folder / f"{number:06d}", enforce_file_format=True)
 
 
@@ -179,18 +191,7 @@ def _neutral(number: int, lps: NDArray[np.float64], size: tuple[int, int]) -> Da
     return dataset
 
 
-def _put_numbers(dataset: Dataset, pixels: NDArray[np.int64]) -> None:
-    if abs(pixels).max(initial=0) >= 2**31:
-        raise _problem("expected values of at most 31 bits, got larger ones")
-    dataset.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.BitsAllocated = dataset.BitsStored = 32
-    dataset.HighBit, dataset.PixelRepresentation = 31, 1
-    dataset.PixelData = pixels.astype("<i4").tobytes()
-    dataset["PixelData"].VR = "OW"
-
-
-def _put_encoded(dataset: Dataset, frame: bytes, original: Dataset) -> None:
+def _put_frame(dataset: Dataset, frame: bytes, original: Dataset) -> None:
     dataset.file_meta.TransferSyntaxUID = original.file_meta.TransferSyntaxUID
     for keyword in PIXEL_ELEMENTS:
         if keyword in original:
