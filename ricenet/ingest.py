@@ -14,6 +14,7 @@ import io
 import json
 import logging
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -32,13 +33,13 @@ from ricenet.errors import Incomplete, InvalidInput, WrongUsage
 
 if TYPE_CHECKING:
     from ricenet.cohort.ingest_record import CaseIngestRecord, UnlabelledRtRecord, UnusedRecord
-    from ricenet.cohort.public_cohorts import Entry
+    from ricenet.cohort.layouts import Entry, Layout
     from ricenet.delivery.dicom_case import IntakeSettings
     from ricenet.delivery.intake import Intake
     from ricenet.delivery.series import PatientFiles
 
 log = logging.getLogger(__name__)
-LAYOUTS = ("dicom", "lumiere", "cfb_gbm")
+LAYOUTS = ("dicom", "lumiere", "cfb_gbm", "ucsd_ptgbm")
 MORE_COLUMNS = ("post_day", "event_day", "scanner_post", "scanner_event")
 RECORD = "ingest.json"
 MAX_LISTED = 10  # patients in one sentence; the record has them all
@@ -98,7 +99,7 @@ def main(cfg: IngestConfig) -> None:
 
     if cfg.source.layout not in LAYOUTS:
         raise WrongUsage(f"source.layout should be {' | '.join(LAYOUTS)}, got {cfg.source.layout!r}")
-    settings = intake_settings(cfg, cfg.dose)
+    settings = intake_settings(cfg, cfg.dose and "rd" in cfg.source.roles)
     if cfg.jobs < 1 or not 0 <= cfg.test_share < 1:
         raise WrongUsage(f"jobs should be at least 1 and test_share in [0, 1), got {cfg.jobs} and {cfg.test_share}")
     labels = Path(cfg.labels)
@@ -109,7 +110,17 @@ def main(cfg: IngestConfig) -> None:
     rows = choose_events(rows, source.events, source.columns)
     keys = Keys(read_key(Path(cfg.key) if cfg.key else labels.with_name(labels.name + ".key")))
     rows = deal_test(rows, cfg.test_share, keys.secret)
-    ingest(Path(cfg.delivery), rows, Path(cfg.out), source.layout, settings, keys, keep=keep, jobs=cfg.jobs)
+    ingest(
+        Path(cfg.delivery),
+        rows,
+        Path(cfg.out),
+        source.layout,
+        settings,
+        keys,
+        keep=keep,
+        jobs=cfg.jobs,
+        options=source.options,
+    )
 
 
 def _table_form(cfg: IngestConfig) -> TableForm:
@@ -151,6 +162,7 @@ def ingest(
     *,
     keep: list[str],
     jobs: int,
+    options: Mapping[str, str] | None = None,
 ) -> None:
     """Bring every labelled case in, then write cohort.csv, manifest.sha256 and ingest.json.
 
@@ -163,6 +175,7 @@ def ingest(
         keys: of the pseudonyms.
         keep: further columns of the label table for cohort.csv.
         jobs: processes at a time.
+        options: of the layout.
 
     Raises:
         InvalidInput: the delivery is missing, or does not have its layout.
@@ -170,7 +183,7 @@ def ingest(
     """
     if not delivery.is_dir():
         raise InvalidInput("the delivery folder does not exist", "correct delivery=", code="delivery.missing")
-    tasks, unused = _find(delivery, rows, layout, keys)
+    tasks, unused = _find(delivery, rows, layout, keys, options)
     left_over = _left_over(unused)
     for sentence in left_over:
         log.warning("%s", sentence)
@@ -209,15 +222,27 @@ def _flags(record: "CaseIngestRecord") -> list[str]:
     return [*record.flags, *(record.dose.flags if record.dose else ())]
 
 
-def _find(delivery: Path, rows: list[LabelRow], layout: str, keys: Keys) -> tuple[list[Task], "UnusedRecord"]:
+def _layout(name: str) -> "Layout":
+    """The reader of a NIfTI cohort's layout."""
+    from ricenet.cohort import public_cohorts
+
+    readers: dict[str, Layout] = {
+        "lumiere": public_cohorts.lumiere,
+        "cfb_gbm": public_cohorts.cfb_gbm,
+        "ucsd_ptgbm": public_cohorts.ucsd_ptgbm,
+    }
+    return readers[name]
+
+
+def _find(
+    delivery: Path, rows: list[LabelRow], layout: str, keys: Keys, options: Mapping[str, str] | None = None
+) -> tuple[list[Task], "UnusedRecord"]:
     """Match the delivery with the label rows, and count what is left over."""
     from ricenet.cohort.ingest_record import UnusedRecord
 
     if layout != "dicom":
-        from ricenet.cohort import public_cohorts
-
-        read = {"lumiere": public_cohorts.lumiere, "cfb_gbm": public_cohorts.cfb_gbm}[layout]
-        return [_task(entry.label, keys, entry=entry) for entry in read(delivery, rows)], UnusedRecord()
+        entries = _layout(layout)(delivery, rows, options or {})
+        return [_task(entry.label, keys, entry=entry) for entry in entries], UnusedRecord()
     from ricenet.delivery.series import index_delivery, join_patients
 
     index = index_delivery(delivery)
@@ -323,9 +348,12 @@ def _digest(task: Task, settings: "IntakeSettings", keys: Keys) -> str:
         images = [path for series in task.files.series for path in series.files]
         paths = images + [file.path for file in task.files.rt_files]
     elif task.entry is not None:
-        paths = [*task.entry.images.values(), *([task.entry.brain_mask] if task.entry.brain_mask else [])]
+        paths = task.entry.files
     stamps = sorted((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths)
-    text = json.dumps([INGEST_VERSION, asdict(task.label), asdict(settings), stamps], sort_keys=True, default=str)
+    known = [INGEST_VERSION, asdict(task.label), asdict(settings), stamps]
+    if (entry := task.entry) is not None:
+        known += [entry.post_day, entry.event_day, entry.flags, entry.lesion]
+    text = json.dumps(known, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), key=keys.secret, digest_size=16).hexdigest()
 
 

@@ -255,6 +255,8 @@ def _layouts(columns: dict[str, str], table: Table, keep: Sequence[str]) -> dict
     shared = {name: table.header(name) for name in (*FIELDS, *keep) if name not in columns and table.has(name)}
     events: dict[str, dict[str, str]] = {}
     for name, header in columns.items():
+        if name in keep and not table.has(header):
+            continue  # as of a further column without a name of its own
         field_name, event = (name, "") if name in keep else _field_and_event(name) or (name, "")
         (events.setdefault(event, {}) if event else shared)[field_name] = table.header(header)
     layouts = {event: (list(headers.values()), shared | headers) for event, headers in events.items()}

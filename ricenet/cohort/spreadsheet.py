@@ -210,7 +210,7 @@ def _cell_text(cell: "Cell | MergedCell", is_formula: bool, name: str) -> str:
     if (is_formula and value is None) or cell.data_type == "e":
         what = "an error" if cell.data_type == "e" else "a formula without a stored value"
         raise InvalidInput(
-            f"the {name} has {what} in row {cell.row}, column {cell.column_letter}",
+            f"the {name} has {what} in cell {cell.coordinate}",
             "open it in a spreadsheet program, mend the cell, and save it again",
             code="table.formula",
         )
@@ -225,8 +225,7 @@ def _cell_text(cell: "Cell | MergedCell", is_formula: bool, name: str) -> str:
     if isinstance(value, int):
         if len(str(abs(value))) > MAX_DIGITS:
             raise InvalidInput(
-                f"the {name} has a number of more than {MAX_DIGITS} digits in row {cell.row}, column "
-                f"{cell.column_letter}: Excel has lost the others",
+                f"the {name} has more than {MAX_DIGITS} digits in cell {cell.coordinate}, where Excel loses the rest",
                 "enter it as text",
                 code="table.digits",
             )

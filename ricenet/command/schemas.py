@@ -49,6 +49,7 @@ class SourceConfig:
     sheet: str = ""
     completed_by: str = ""
     covariates: list[str] = field(default_factory=list)
+    roles: list[str] = field(default_factory=lambda: ["post", "event", "rd"])
     options: dict[str, str] = field(default_factory=dict)
 
 

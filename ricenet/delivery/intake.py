@@ -8,8 +8,9 @@ import numpy as np
 
 from ricenet.cohort.ingest_record import CaseColumns, ImageRecord, SelectionRecord
 from ricenet.cohort.label_table import LabelRow
+from ricenet.cohort.layouts import Entry, LesionMask
 from ricenet.cohort.pseudonyms import pseudonym
-from ricenet.cohort.public_cohorts import Entry
+from ricenet.cohort.table import LESION
 from ricenet.command.atomic import file_hash
 from ricenet.delivery.dicom_case import DicomCase, IntakeSettings
 from ricenet.delivery.rt_objects import missing_dose
@@ -36,7 +37,9 @@ class Intake:
 
 
 def from_nifti(entry: Entry, subject: str, settings: IntakeSettings) -> Intake:
-    """Read the images that a public cohort's layout names; a dose there is in Gy, in the frame of the post-OP MRI.
+    """Read the images that a cohort's layout names; a dose there is in Gy, in the frame of the post-OP MRI.
+
+    A lesion that cannot be used refuses no case: it is left out, and a flag says so.
 
     Args:
         entry: the case, with absolute paths.
@@ -47,6 +50,7 @@ def from_nifti(entry: Entry, subject: str, settings: IntakeSettings) -> Intake:
     paths = {role: path for role, path in entry.images.items() if role != "rd" or settings.dose}
     if entry.brain_mask is not None:
         paths["brain_mask"] = entry.brain_mask
+    flags = list(entry.flags)
     try:
         with about(subject):
             volumes = {role: _read(path, role) for role, path in paths.items()}
@@ -56,14 +60,47 @@ def from_nifti(entry: Entry, subject: str, settings: IntakeSettings) -> Intake:
                 raise missing_dose()
     except InvalidInput as problem:
         return Intake(problem=problem)
+    images = {role: ImageRecord(reason="layout of the cohort") for role in volumes}
+    if entry.lesion is not None:
+        try:
+            volumes[LESION] = _lesion(entry.lesion, volumes["event"], flags)
+        except InvalidInput as problem:
+            flags.append(f"{LESION} left out: {problem.message}")
     columns = CaseColumns(
         fractions=label.fractions,
         prescription_gy=label.prescription_gy,
         post_day=entry.post_day,
         event_day=entry.event_day,
     )
-    images = {role: ImageRecord(reason="layout of the cohort") for role in volumes}
-    return Intake(volumes, columns, SelectionRecord(images=images))
+    selection = SelectionRecord(images=images, flags=flags) if flags else SelectionRecord(images=images)
+    return Intake(volumes, columns, selection)
+
+
+def _lesion(lesion: LesionMask, event: Volume, flags: list[str]) -> Volume:
+    """The segmentation as a mask of 0 and 1; whether it may be off the event MRI is added to `flags`.
+
+    Raises:
+        InvalidInput: it cannot be read, is no label map, or has no voxel of the lesion.
+    """
+    try:
+        volume = read_volume(lesion.path)
+    except InvalidInput as problem:
+        if problem.code != "image.constant":
+            raise
+        raise InvalidInput("the segmentation is the same everywhere", code="mask.empty") from None
+    voxels = volume.voxels
+    if lesion.labels and ((voxels != voxels.round()).any() or voxels.min() < 0):
+        raise InvalidInput("expected a label map of whole numbers", code="mask.values")
+    mask = np.isin(voxels, lesion.labels) if lesion.labels else voxels > 0.5
+    if not mask.any():
+        wanted = f" of label {', '.join(map(str, lesion.labels))}" if lesion.labels else ""
+        raise InvalidInput(f"the segmentation has no voxel{wanted}", code="mask.empty")
+    same = mask.shape == event.voxels.shape and np.allclose(volume.world_from_voxel, event.world_from_voxel, atol=1e-2)
+    if lesion.frame_note and not same:
+        flags.append(
+            f"{LESION}: in the frame of {lesion.frame_note}; it is off by what the head moved until the event MRI"
+        )
+    return Volume(mask.astype(np.float32), volume.world_from_voxel)
 
 
 def _read(path: Path, role: str) -> Volume:

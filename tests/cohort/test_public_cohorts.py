@@ -4,11 +4,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from helpers.public_source import source
+from helpers.public_source import form, source
 
 from ricenet.cohort.label_table import LabelRow, read_labels
-from ricenet.cohort.public_cohorts import cfb_gbm, lumiere
-from ricenet.errors import InvalidInput
+from ricenet.cohort.layouts import LesionMask
+from ricenet.cohort.public_cohorts import cfb_gbm, lumiere, ucsd_ptgbm
+from ricenet.errors import InvalidInput, WrongUsage
 
 RATING = (
     '"Rating (according to RANO, PD: Progressive disease, SD: Stable disease, PR: Partial response, '
@@ -28,6 +29,7 @@ RATINGS = [
     "Patient-003,week-001,,,Post-Op,",
     "Patient-003,week-020,,,PD,",
     "Patient-003,week-030,,,,",
+    "Patient-003,week-031,na,N-A,n/a,na",
 ]
 
 
@@ -48,7 +50,7 @@ def bern(tmp_path: Path) -> Path:
 def bern_rows(delivery: Path) -> list[LabelRow]:
     cfg = source("lumiere")
     table = delivery / "LUMIERE-ExpertRating-v202211.csv"
-    return read_labels(table, cfg.columns, cfg.label_map, [], cfg.label_source)
+    return read_labels(table, cfg.columns, cfg.label_map, [], cfg.label_source, form(cfg))
 
 
 def test_lumiere_pairs_every_progression_with_the_last_operation_before_it(bern):
@@ -72,8 +74,59 @@ def test_lumiere_says_why_a_scan_is_no_case(bern):
     assert reasons["Patient-001", "week-011"] == "rating SD is no event of this study"
     assert reasons["Patient-002", "week-000"] == "rating Post-Op is no event of this study"
     assert reasons["Patient-002", "week-003"] == "post: no scan before the event is rated Post-Op"
-    assert reasons["Patient-003", "week-030"] == "not rated"
-    assert len(reasons) == 11  # the repeated line counts once
+    assert reasons["Patient-003", "week-030"] == reasons["Patient-003", "week-031"] == "not rated"
+    assert len(reasons) == 12  # the repeated line counts once
+
+
+@pytest.mark.parametrize(
+    ("baseline", "post"),
+    [
+        ("last_post_op", {"044": "week-000-2", "056": "week-050"}),
+        ("first_post_op", {"044": "week-000-2", "056": "week-000-2"}),
+        ("first_after_op", {"044": "week-000-2", "056": "week-000-2"}),
+        ("previous_scan", {"044": "week-011", "056": "week-050"}),
+    ],
+)
+def test_lumiere_baselines(bern, baseline, post):
+    entries = {entry.label.event_id: entry for entry in lumiere(bern, bern_rows(bern), {"baseline": baseline})}
+    assert {week: entries[f"week-{week}"].images["post"].parent.name for week in post} == post
+
+
+def test_lumiere_another_baseline_brings_in_who_has_no_scan_after_an_operation(bern):
+    """Patient-002 was rated Post-Op/PD: a baseline only for who asks for it."""
+    entry = next(e for e in lumiere(bern, bern_rows(bern), {"baseline": "first_after_op"}) if e.label.row == 10)
+    assert entry.images["post"].parent.name == "week-000"
+
+
+def test_lumiere_segmentation_on_the_event_comes_before_the_registered_one(bern):
+    scan = bern / "Imaging/Patient-001/week-044"
+    registered = scan / "HD-GLIO-AUTO-segmentation/registered/segmentation.nii.gz"
+    native = scan / "HD-GLIO-AUTO-segmentation/native/segmentation_CT1_origspace.nii.gz"
+    other = scan / "DeepBraTumIA-segmentation/native/segmentation/ct1_seg_mask.nii.gz"
+    for path in (registered, native, other):
+        path.parent.mkdir(parents=True)
+
+    def lesion(**options: str) -> LesionMask | None:
+        return next(e for e in lumiere(bern, bern_rows(bern), options) if e.label.event_id == "week-044").lesion
+
+    assert lesion() is None
+    registered.touch()
+    taken = lesion()
+    assert taken is not None
+    assert (taken.path, taken.labels) == (registered, (2,))
+    assert "T1" in taken.frame_note
+    native.touch()
+    assert lesion() == LesionMask(native, (2,))
+    other.touch()
+    assert lesion(lesion="deepbratumia") == LesionMask(other, (1,))
+    assert lesion(lesion="deepbratumia", lesion_label="2") == LesionMask(other, (2,))
+    assert lesion(lesion="none") is None
+
+
+@pytest.mark.parametrize("options", [{"baseline": "post"}, {"lesion": "brats"}, {"lesion_label": "two"}])
+def test_an_option_that_there_is_not_is_refused(bern, options):
+    with pytest.raises(WrongUsage, match=r"source.options"):
+        lumiere(bern, bern_rows(bern), options)
 
 
 def test_lumiere_with_a_table_of_ones_own(bern, tmp_path):
@@ -160,6 +213,13 @@ def caen(tmp_path: Path) -> Path:
         "mri_availability_v02_20260129": [
             "id_patient\ttemporality\ttime_diff_t0 (weeks)\tt1gd", "1\tt0\t0\t1", "1\tt1\t10\t1", "12\tt1\t8.5\t1",
         ],
+        "treatment_imaging_availability_v03_20260619": [
+            "id_patient\ttemporality\tgtv\tgtv_type\trtdose\ttreatment_machine\ttps",
+            "1\tt1\t1\thuman\t0\t\t", "12\tt1\t1\tgenSegmentation\t0\t\t",
+        ],
+        "clinical_data_v03_20260619": [
+            "id_patient\tsurvival (weeks)\tage_at_t0 (years)\twho_performance_status\tgender", "12\t60\t71\t1\tF",
+        ],
         "rano_criteria_v03_20260619": [
             "id_patient\tsize_t0 (cm3)\trano_t0_to_t1\trano_t0_to_t2\trano_t1_to_t2",
             "1\t10\tSD\tPD\tProgressive Disease (PD)", "2\t9\tPD\t\t", "3\t9\tPD\t\t", "12\t8\tPD\t\t",
@@ -172,7 +232,9 @@ def caen(tmp_path: Path) -> Path:
 
 def caen_rows(delivery: Path) -> list[LabelRow]:
     cfg = source("cfb_gbm")
-    return read_labels(next(delivery.glob("*rano*")), cfg.columns, cfg.label_map, [], cfg.label_source)
+    return read_labels(
+        next(delivery.glob("*rano*")), cfg.columns, cfg.label_map, cfg.covariates, cfg.label_source, form(cfg)
+    )
 
 
 def test_cfb_gbm_reads_the_cohorts_own_tables(caen):
@@ -189,6 +251,35 @@ def test_cfb_gbm_reads_the_cohorts_own_tables(caen):
     assert (last.post_day, last.event_day) == (0, 60)
     assert entries["1", "t2"].images["event"] == caen / "001/t2/1_t2_t1gd.nii.gz"
     assert entries["1", "t2"].event_day is None
+    assert last.label.label_source == "volume rule, +40%"
+    assert last.label.extra == {
+        "days_since_rt": "46", "age_years": "71", "sex": "F", "who_performance_status": "1", "survival_weeks": "60",
+        "lesion_source": "generated",
+    }  # fmt: skip
+    assert last.lesion == LesionMask(caen / "012/t1/12_t1_gtv.nii.gz")
+    assert last.flags == ("lesion: the cohort's GTV, generated",)
+    assert entries["1", "t2"].flags == ("lesion: the cohort's GTV, of unknown origin",)
+
+
+def test_cfb_gbm_may_lie_in_its_own_folder_below_the_tables(caen):
+    rows = caen_rows(caen)
+    (caen / "CFB-GBM").mkdir()
+    for folder in caen.glob("0*"):
+        shutil.move(folder, caen / "CFB-GBM")
+    assert cfb_gbm(caen, rows)[-1].images["event"] == caen / "CFB-GBM/012/t1/12_t1_t1gd.nii.gz"
+
+
+def test_cfb_gbm_event_before_radiotherapy_is_no_event(caen):
+    path = next(caen.glob("*treatment_data*"))
+    path.write_text(path.read_text().replace("12\t2\t", "12\t9\t"))
+    assert cfb_gbm(caen, caen_rows(caen))[-1].excluded_because == (
+        "the event does not lie after the start of radiotherapy"
+    )
+
+
+def test_cfb_gbm_gtv_only_where_it_is_wanted(caen):
+    entry = cfb_gbm(caen, caen_rows(caen), {"lesion": "none"})[-1]
+    assert (entry.lesion, entry.flags, entry.label.extra.get("lesion_source")) == (None, (), None)
 
 
 def test_cfb_gbm_says_why_an_event_is_no_case(caen):
@@ -233,3 +324,65 @@ def test_cfb_gbm_refuses_what_it_cannot_read(caen):
     with pytest.raises(InvalidInput, match=r"'dose \(Gy\)' in the table \*treatment_data\*.tsv, got 0") as refused:
         cfb_gbm(caen, rows)
     assert refused.value.code == "table.columns"
+
+
+@pytest.fixture
+def san_diego(tmp_path: Path) -> Path:
+    """UCSD-PTGBM: one patient with two time points, one with one, one whose folder is not there."""
+    delivery = tmp_path / "ucsd"
+    for name in ("UCSD-PTGBM-0001_01", "UCSD-PTGBM-0001_02", "UCSD-PTGBM-0149_02"):
+        folder = delivery / "UCSD-PTGBM" / name
+        folder.mkdir(parents=True)
+        kinds = ("T1pre", "T1post", "T2", "FLAIR", "SWAN", "BraTS_tumor_seg")
+        for kind in (*kinds, *(f"{part}_cellular_tumor_seg" for part in ("total", "enhancing", "non_enhancing"))):
+            (folder / f"{name}_{kind}.nii.gz").write_bytes(b"x")
+    (folder / "UCSD-PTGBM-0149_02_total_cellular_tumor_seg.nii.gz").write_bytes(b"")
+    return delivery
+
+
+def san_diego_rows(folder: Path) -> list[LabelRow]:
+    cfg = source("ucsd_ptgbm")
+    (folder / "clinical.csv").write_text(
+        "ID,BraTS ID,Patient's Age,Sex at birth,Days from Acquistion to Date of first radiation \n"
+        "UCSD-PTGBM-0001_01,B1,60,F,-200\nUCSD-PTGBM-0001_02,B2,60,F,-300\nUCSD-PTGBM-0149_02,B3,55,M,20\n"
+        "UCSD-PTGBM-0150_01,B4,48,M,\nUCSD-PTGBM-0151_01,B5,48,M,-90\n"
+    )
+    (folder / "negative.csv").write_text(
+        "ID,Dx\nUCSD-PTGBM-0001_01,Radiation necrosis (pathology)\nUCSD-PTGBM-0150_01,PsP (clinically confirmed)\n"
+        "UCSD-PTGBM-0151_01,NS\n"
+    )
+    table, negative = folder / "clinical.csv", folder / "negative.csv"
+    given = form(cfg, completed_by=negative)
+    return read_labels(table, cfg.columns, cfg.label_map, cfg.covariates, cfg.label_source, given)
+
+
+def test_ucsd_ptgbm_is_the_event_alone(san_diego, tmp_path):
+    rows = san_diego_rows(tmp_path)
+    assert [(row.patient_id[-4:], row.event_id, row.label, row.label_source) for row in rows] == [
+        ("0001", "01", "rice", "pathology"),
+        ("0001", "02", "recurrence", "imaging and clinical course"),
+        ("0149", "02", "recurrence", "imaging and clinical course"),
+        ("0150", "01", "rice", "imaging and clinical course"),
+        ("0151", "01", "", "imaging and clinical course"),
+    ]
+    first, second, late, absent, unclear = ucsd_ptgbm(san_diego, rows)
+    folder = san_diego / "UCSD-PTGBM/UCSD-PTGBM-0001_01"
+    assert first.images == {"event": folder / "UCSD-PTGBM-0001_01_T1post.nii.gz"}
+    assert first.lesion == LesionMask(folder / "UCSD-PTGBM-0001_01_BraTS_tumor_seg.nii.gz", (3,))
+    assert (first.post_day, first.event_day, first.excluded_because, first.flags) == (None, None, "", ())
+    assert [entry.label.extra["days_since_rt"] for entry in (first, second)] == ["200", "300"]
+    assert first.label.extra["age_years"] == "60"
+    assert late.excluded_because == "the event does not lie after the start of radiotherapy"
+    assert late.flags == ("a file of 0 bytes: total_cellular_tumor_seg.nii.gz",)
+    assert absent.excluded_because == "event: not in the delivery"
+    assert unclear.excluded_because == "non-specific, neither tumour nor treatment effect"
+    assert ucsd_ptgbm(san_diego, rows, {"lesion": "none"})[0].lesion is None
+
+
+def test_ucsd_ptgbm_of_another_place_is_refused(san_diego, tmp_path):
+    rows = san_diego_rows(tmp_path)
+    with pytest.raises(InvalidInput, match="no folder UCSD-PTGBM-0001_01") as refused:
+        ucsd_ptgbm(tmp_path / "ucsd/UCSD-PTGBM/UCSD-PTGBM-0001_01", rows)
+    assert refused.value.code == "source.layout"
+    shutil.copytree(san_diego / "UCSD-PTGBM", san_diego / "copy")
+    assert ucsd_ptgbm(san_diego, rows)[0].excluded_because == "event: the time point is in two folders"

@@ -180,10 +180,10 @@ def hide(book):
 WORKBOOKS = {
     "table.hidden": (hide, "hides row 3"),
     "table.merged": (lambda book: book.active.merge_cells("A2:B2"), "several columns in row 2"),
-    "table.formula": (lambda book: book.active.__setitem__("B3", "=A3&1"), "without a stored value in row 3, column B"),
+    "table.formula": (lambda book: book.active.__setitem__("B3", "=A3&1"), "without a stored value in cell B3"),
     "table.digits": (
         lambda book: book.active.__setitem__("A2", 1234567890123456),
-        "more than 15 digits in row 2, column A",
+        "more than 15 digits in cell A2",
     ),
     "table.cells": (lambda book: book.active.__setitem__("D3", "MUSTER"), "more cells than its header in row 3"),
 }
@@ -218,7 +218,7 @@ def test_an_error_in_a_cell_is_refused_and_the_value_of_a_formula_is_read(tmp_pa
     stored("2", "")
     assert read_table(path, "label table").rows[2]["sum"] == "2"
     stored("#N/A", ' t="e"')
-    with pytest.raises(InvalidInput, match="an error in row 2, column B"):
+    with pytest.raises(InvalidInput, match="an error in cell B2"):
         read_table(path, "label table")
 
 

@@ -1,12 +1,15 @@
 """One case of a delivery: chosen, converted and summed, or a problem with a list of what there was."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from helpers.phantom_delivery import SETTINGS, SUBJECT, problem, take
 
-from ricenet.cohort.public_cohorts import Entry
+from ricenet.cohort.label_table import LabelRow
+from ricenet.cohort.layouts import Entry, LesionMask
 from ricenet.delivery.intake import from_nifti
 from ricenet.images.volume import write_volume
 
@@ -89,3 +92,67 @@ def test_a_case_of_a_nifti_cohort(delivered, tmp_path):
     assert problem(from_nifti(without, SUBJECT, SETTINGS)).code == "dose.missing"
     (tmp_path / "e.nii.gz").write_bytes(b"not an image")
     assert SUBJECT in str(problem(from_nifti(whole, SUBJECT, SETTINGS)))
+
+
+ONE_MRI = replace(SETTINGS, dose=False)
+GRID = np.diag([1.0, 1.0, 2.0, 1.0])
+
+
+def segmented(folder: Path, labels: np.ndarray | None, lesion: tuple = (), world=GRID, note: str = "") -> Entry:
+    """An event MRI with a segmentation beside it; None: a file of 0 bytes."""
+    rng = np.random.default_rng(0)
+    write_volume(folder / "event.nii.gz", rng.uniform(1, 9, (12, 10, 9)).astype(np.float32), GRID)
+    path = folder / "seg.nii.gz"
+    if labels is None:
+        path.touch()
+    else:
+        write_volume(path, labels, world)
+    images = {"event": folder / "event.nii.gz"}
+    mask = LesionMask(path, lesion, note)
+    return Entry(LabelRow(2, "a", "e1", "rice"), images, None, None, None, "", mask, ("as the cohort says",))
+
+
+def label_map() -> np.ndarray:
+    labels = np.zeros((12, 10, 9), dtype=np.int16)
+    labels[2:8, 2:8, 2:8], labels[3:6, 3:6, 3:6], labels[4, 4, 4] = 1, 2, 3
+    return labels
+
+
+@pytest.mark.parametrize(("lesion", "expected"), [((2,), 26), ((2, 3), 27), ((), 216)])
+def test_a_label_map_becomes_the_mask_of_its_labels(tmp_path, lesion, expected):
+    case = from_nifti(segmented(tmp_path, label_map(), lesion), SUBJECT, ONE_MRI)
+    assert set(case.volumes) == {"event", "lesion"}
+    mask = case.volumes["lesion"].voxels
+    assert sorted(np.unique(mask)) == [0, 1]
+    assert mask.sum() == expected
+    assert mask[3, 3, 3] == 1
+    assert case.record.flags == ["as the cohort says"]
+
+
+HALF = np.full((12, 10, 9), 0.5, dtype=np.float32)
+HALF[0] = 0
+UNUSABLE = {
+    "no such label": (label_map(), (4,), "has no voxel of label 4"),
+    "empty": (np.zeros((12, 10, 9), dtype=np.int16), (2,), "the same everywhere"),
+    "no label map": (HALF, (2,), "a label map of whole numbers"),
+    "0 bytes": (None, (2,), "ends too early|something else|cannot hold"),
+}
+
+
+@pytest.mark.parametrize(("labels", "lesion", "message"), UNUSABLE.values(), ids=UNUSABLE)
+def test_a_segmentation_that_cannot_be_used_is_left_out_with_a_flag(tmp_path, labels, lesion, message):
+    case = from_nifti(segmented(tmp_path, labels, lesion), SUBJECT, ONE_MRI)
+    assert (case.problem, set(case.volumes)) == (None, {"event"})
+    (flag,) = case.record.flags[1:]
+    assert re.search(f"^lesion left out: .*({message})", flag)
+    assert str(tmp_path) not in flag
+
+
+def test_a_segmentation_in_another_frame_says_so_unless_the_grids_are_one(tmp_path):
+    shifted = GRID.copy()
+    shifted[0, 3] = 3
+    moved = from_nifti(segmented(tmp_path, label_map(), (2,), shifted, "the exam's T1"), SUBJECT, ONE_MRI)
+    assert "in the frame of the exam's T1" in moved.record.flags[1]
+    np.testing.assert_array_equal(moved.volumes["lesion"].world_from_voxel, shifted)
+    same = from_nifti(segmented(tmp_path, label_map(), (2,), note="the exam's T1"), SUBJECT, ONE_MRI)
+    assert same.record.flags == ["as the cohort says"]
