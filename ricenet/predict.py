@@ -50,7 +50,7 @@ POSITIVE = (
 CHOICES = {
     "accelerator": ("auto", "cpu", "gpu"),
     "precision": ("fp32", "bf16"),
-    "brain": (None, "hdbet", "hdbet2", "mask", "none"),
+    "brain": (None, "auto", "hdbet", "hdbet2", "mask", "none"),
 }
 COLUMNS = (
     "case_key",

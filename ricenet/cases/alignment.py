@@ -20,6 +20,7 @@ from ricenet.cohort.table import Case
 from ricenet.errors import about
 from ricenet.images import brain, dose_limits
 from ricenet.images.registration import rigid
+from ricenet.images.stripped import HEAD, STRIPPED, look
 from ricenet.images.volume import Affine, Volume, isotropic, read_volume, resample
 
 COPY_SPACING_MM = 1.0  # of what the registration sees, or the grid's spacing where that is coarser
@@ -49,9 +50,9 @@ class PreprocessingSettings:
     def deciding(self) -> dict[str, Parameter]:
         """The settings that are looked at: what the name and the record of a case folder hold."""
         ignored = {"hdbet2_env"}
-        if self.brain != "hdbet":
+        if self.brain not in ("auto", "hdbet"):
             ignored.add("hdbet_models")
-        if self.brain not in ("hdbet", "hdbet2"):
+        if self.brain not in ("auto", "hdbet", "hdbet2"):
             ignored |= {"hdbet_tta", "device", "brain_software"}
         return {name: value for name, value in asdict(self).items() if name not in ignored}
 
@@ -71,6 +72,7 @@ class Aligned:
         head: the brain as 0 and 1, in the reference's frame.
         structures: the case's masks by name, each in the frame of its image.
         frames: by role of such an image (4, 4), the world map from the reference's frame to its frame.
+        brains: by MRI, with brain=auto alone: `hdbet`, `stripped` (taken as it is), or `head` (its brain is not used).
     """
 
     case: Case
@@ -81,6 +83,7 @@ class Aligned:
     seconds: dict[str, float] = field(default_factory=dict)
     structures: dict[str, Structure] = field(default_factory=dict)
     frames: dict[str, Affine] = field(default_factory=dict)
+    brains: dict[str, str] = field(default_factory=dict)
 
 
 def align(
@@ -97,6 +100,7 @@ def align(
 
     Raises:
         InvalidInput: an image, the dose or the brain breaks a rule, or a planning image shows another organ.
+        Incomplete: an image has a skull, and what would find its brain is not installed; or it failed.
     """
     seconds: dict[str, float] = {}
     with about(case.name):
@@ -104,12 +108,14 @@ def align(
             images = {role: _read(path, role) for role, path in case.files.items()}
             images |= _doses(case, images, limits)
             structures = read_masks(case, images)
+            backends = brain_backends(case, images, settings)
+            brains = brain_words(case, images, backends) if settings.brain == "auto" else {}
         with timed(seconds, "register"):
             maps = _world_maps(case, images, inputs, settings)
             roles = dict.fromkeys(each.role for each in structures.values())
             frames = {role: _frame(role, case.anchor, maps, images, settings) for role in roles}
         with timed(seconds, "brain"):
-            head = _brain(case, images, maps, settings)
+            head = _brain(images, maps, backends, settings)
             anchor = case.anchor
             for dose, planning in case.doses.items():
                 if planning in images and inputs[planning] != inputs[anchor]:
@@ -118,7 +124,40 @@ def align(
             if case.further_doses:
                 highest_gy = _highest_of_sum({role: images[role] for role in case.doses}, maps)
                 dose_limits.check_highest(highest_gy, case.prescription_gy, case.fractions, limits)
-    return Aligned(case, inputs, images, maps, head, seconds, structures, frames)
+    return Aligned(case, inputs, images, maps, head, seconds, structures, frames, brains)
+
+
+def brain_roles(case: Case, settings: PreprocessingSettings) -> tuple[str, ...]:
+    """The images on which the brain is looked for, the reference first."""
+    reference = reference_of(case, settings)
+    if settings.brain_on == "reference" or "post" not in case.images:
+        return (reference,)
+    return (reference, *({"post", "event"} - {reference}))
+
+
+def brain_backends(case: Case, images: dict[str, Volume], settings: PreprocessingSettings) -> dict[str, str]:
+    """How the brain of each image is found on which it is looked for, as of ricenet.images.brain.extract.
+
+    Raises:
+        InvalidInput, Incomplete: as ricenet.images.brain.resolve.
+    """
+    backends = {}
+    for role in brain_roles(case, settings):
+        if settings.brain in ("mask", "none"):
+            backends[role] = settings.brain
+            continue
+        with about(role=role):
+            backends[role] = brain.resolve(settings.brain, look(images[role]), settings.brain_software)
+    return backends
+
+
+def brain_words(case: Case, images: dict[str, Volume], backends: dict[str, str]) -> dict[str, str]:
+    """What case.json says of the skull of each MRI."""
+
+    def word(role: str) -> str:
+        return STRIPPED if look(images[role]).kind == STRIPPED else HEAD
+
+    return {role: backends.get(role) or word(role) for role in case.mri}
 
 
 def _read(path: Path, role: str) -> Volume:
@@ -196,26 +235,28 @@ def _frame(
     return rigid(fixed, other, schedule=settings.registration, seed=settings.seed) @ maps[anchor]
 
 
-def _brain(case: Case, images: dict[str, Volume], maps: dict[str, Affine], settings: PreprocessingSettings) -> Volume:
-    """The brain as 0 and 1, in the reference's frame."""
+def _brain(
+    images: dict[str, Volume], maps: dict[str, Affine], backends: dict[str, str], settings: PreprocessingSettings
+) -> Volume:
+    """The brain as 0 and 1, in the reference's frame; `backends`: by role, the reference first."""
     find = partial(
         brain.extract,
-        backend=settings.brain,
         models=settings.hdbet_models,
         tta=settings.hdbet_tta,
         device=settings.device,
         hdbet2_env=None if settings.hdbet2_env is None else Path(settings.hdbet2_env),
+        user_mask=images.get("brain_mask"),
     )
 
     def on(role: str) -> Volume:
-        image = isotropic(images[role], brain.HDBET_SPACING_MM) if settings.brain == "hdbet" else images[role]
-        return Volume(find(image, user_mask=images.get("brain_mask")).astype(np.float32), image.world_from_voxel)
+        backend = backends[role]
+        image = isotropic(images[role], brain.HDBET_SPACING_MM) if backend == "hdbet" else images[role]
+        return Volume(find(image, backend).astype(np.float32), image.world_from_voxel)
 
-    reference = reference_of(case, settings)
-    first = on(reference)
-    if settings.brain_on == "reference" or "post" not in images:
-        return first
-    (other,) = {"post", "event"} - {reference}
-    second = resample(on(other), first.voxels.shape, first.world_from_voxel, maps[other]).round()
-    combine = np.maximum if settings.brain_on == "union" else np.minimum
-    return Volume(combine(first.voxels, second), first.world_from_voxel)
+    first, *others = backends
+    head = on(first)
+    for other in others:
+        second = resample(on(other), head.voxels.shape, head.world_from_voxel, maps[other]).round()
+        combine = np.maximum if settings.brain_on == "union" else np.minimum
+        head = Volume(combine(head.voxels, second), head.world_from_voxel)
+    return head

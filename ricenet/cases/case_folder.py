@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,7 +105,11 @@ def sample(aligned: Aligned, settings: PreprocessingSettings) -> Prepared:
             for name, structure in aligned.structures.items()
         }
         # Only where there are some: the record of a case without is what it was.
-        known = {"structures": structure_numbers(aligned.structures, masks, inside, grid)} if masks else {}
+        known: dict[str, Any] = {}
+        if masks:
+            known["structures"] = structure_numbers(aligned.structures, masks, inside, grid)
+        if aligned.brains:
+            known["brains"] = aligned.brains
     record = CaseRecord(
         version=PREPROCESSING_VERSION,
         case_key=case.key,

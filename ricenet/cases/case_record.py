@@ -51,6 +51,8 @@ class CaseRecord(Record):
         transforms: (4, 4) world maps, `<role>_from_<reference>`.
         qc: the numbers of qc.csv.
         structures: of the masks in structures.npz, by name; only where the case has some.
+        brains: by MRI, only with brain=auto: `hdbet` (the brain that HD-BET found), `stripped` (the image came without
+            a skull and was taken as it is), `head` (it has a skull, its brain is not used).
     """
 
     version: int
@@ -64,6 +66,7 @@ class CaseRecord(Record):
     transforms: dict[str, Matrix] = Field(default_factory=dict)
     qc: dict[str, float] = Field(default_factory=dict)
     structures: dict[str, StructureNumbers] = Field(default_factory=dict)
+    brains: dict[str, str] = Field(default_factory=dict)
 
     @property
     def affine(self) -> "NDArray[np.float64]":

@@ -15,6 +15,7 @@ from ricenet.command.atomic import replacing_text
 from ricenet.command.processes import Ended
 
 FAILED, DOSES = "failed.csv", "doses.csv"
+WORD_ENDING = "_brain"  # of the columns of qc.csv that say a word of an image, and no number
 
 
 def write_tables(output: Path, folders: Mapping[str, str], ended: Mapping[str, Ended]) -> None:
@@ -26,7 +27,7 @@ def write_tables(output: Path, folders: Mapping[str, str], ended: Mapping[str, E
         ended: what this run did; timings of earlier runs are kept.
     """
     records = {key: CaseRecord.read(output / folder / CASE_FILE) for key, folder in folders.items()}
-    write_csv(output / "qc.csv", {key: record.qc for key, record in records.items()})
+    write_csv(output / "qc.csv", {key: _qc_row(record) for key, record in records.items()})
     timings: dict[str, Mapping[str, object]] = {}
     if (output / "timings.csv").is_file():
         with (output / "timings.csv").open(newline="") as stream:
@@ -35,6 +36,11 @@ def write_tables(output: Path, folders: Mapping[str, str], ended: Mapping[str, E
         if end.kind == "done":
             timings[key] = {**end.value, "total": end.seconds, "peak_gb": end.peak_gb}
     write_csv(output / "timings.csv", {key: row for key, row in timings.items() if key in folders})
+
+
+def _qc_row(record: CaseRecord) -> dict[str, Any]:
+    """The numbers of a case, and with brain=auto what each of its MRIs came as."""
+    return {**record.qc, **{f"{role}{WORD_ENDING}": word for role, word in record.brains.items()}}
 
 
 def write_failures(output: Path, cases: Iterable[Case], failed: Mapping[str, Ended]) -> None:

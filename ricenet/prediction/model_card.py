@@ -18,6 +18,7 @@ from ricenet.prediction.training_range import describe
 from ricenet.statistics.recalibration import DRAWS
 
 BRAIN = {
+    "auto": "HD-BET where the image has a skull, a stripped image as it is",
     "hdbet": "HD-BET",
     "hdbet2": "HD-BET, version 2",
     "mask": "a mask of the user's",

@@ -125,7 +125,7 @@ def predict_case(
             whole treatment in Gy), and where there are any "planning", "brain_mask", "rd_2" with "planning_2", and
             "lesion", a mask that is shown only.
         details: dates, fractions, prescription; which series to take where the rules leave a choice.
-        brain: how the brain is found (hdbet, hdbet2, mask or none); None: as in the model's training cases.
+        brain: how the brain is found (auto, hdbet, hdbet2, mask or none); None: as in the model's training cases.
         occlusion: also make the occlusion map, with the settings of conf/predict.yaml; takes minutes.
         out: folder in which <case key>/ with prediction.json, page.html and the map is written, as by the command.
 

@@ -66,6 +66,7 @@ NOT_LOOKED_AT = {
     "none": ("hdbet_models", "hdbet_tta", "device", "brain_software", "hdbet2_env"),
     "mask": ("hdbet_models", "hdbet_tta", "device", "brain_software", "hdbet2_env"),
     "hdbet": ("hdbet2_env",),
+    "auto": ("hdbet2_env",),
     "hdbet2": ("hdbet_models", "hdbet2_env"),
 }
 
@@ -115,6 +116,21 @@ def test_stored_axis_order_changes_nothing(own, prepared):
     turned = prepare(*one_case(own), SETTINGS)
     np.testing.assert_array_equal(turned.brain, prepared.brain)
     np.testing.assert_allclose(turned.volume.astype(np.float32), prepared.volume.astype(np.float32), atol=0.01)
+
+
+def test_auto_takes_stripped_images_as_brain_none_does_and_says_so(cohort, prepared):
+    auto = prepare(*one_case(cohort), replace(SETTINGS, brain="auto"))
+    np.testing.assert_array_equal(auto.volume, prepared.volume)
+    np.testing.assert_array_equal(auto.brain, prepared.brain)
+    assert auto.record.brains == {"post": "stripped", "event": "stripped"}
+    assert '"brains"' not in prepared.record.as_json()  # the bytes of other settings stay as they were
+
+
+def test_hdbet_on_stripped_images_is_refused_before_they_are_registered(cohort, monkeypatch):
+    monkeypatch.setattr(alignment, "rigid", None)
+    with pytest.raises(InvalidInput, match=r"row 2 of cohort\.csv\): post image: it looks stripped") as caught:
+        prepare(*one_case(cohort), HDBET_SETTINGS)
+    assert caught.value.code == "brain.stripped"
 
 
 def test_reference_event_puts_the_grid_into_the_event_frame(cohort):

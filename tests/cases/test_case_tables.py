@@ -53,3 +53,13 @@ def test_timings_of_earlier_runs_stay_as_long_as_their_case_does(tmp_path):
         {"case_key": "c2", "read": "2.5", "total": "3.0", "peak_gb": "0.4"},
     ]
     assert read(tmp_path / "qc.csv") == [{"case_key": key, "brain_ml": "1400.5"} for key in ("c0", "c2")]
+
+
+def test_what_each_image_came_as_stands_beside_the_numbers(tmp_path):
+    write_case(tmp_path / "c0", "c0", {"brain_ml": 1400.5})
+    write_case(tmp_path / "c1", "c1", {"brain_ml": 1500.5}, brains={"post": "hdbet", "event": "stripped"})
+    write_tables(tmp_path, {"c0": "c0", "c1": "c1"}, {})
+    assert read(tmp_path / "qc.csv") == [
+        {"case_key": "c0", "brain_ml": "1400.5", "post_brain": "", "event_brain": ""},
+        {"case_key": "c1", "brain_ml": "1500.5", "post_brain": "hdbet", "event_brain": "stripped"},
+    ]

