@@ -97,9 +97,14 @@ HARD_TO_RESUME = [
 
 def killed_while_writing(cfg: TrainConfig, folder: Path, delay_s: float) -> bool:
     """Train in a process, SIGKILL it a moment after it began to write a checkpoint; False where it was done before."""
+    return killed_once_there_is(cfg, folder, ".last.ckpt.*", delay_s)
+
+
+def killed_once_there_is(cfg: TrainConfig, folder: Path, pattern: str, delay_s: float) -> bool:
+    """Train in a process, SIGKILL it a moment after such a file came; False where it was done before."""
     process = multiprocessing.get_context("fork").Process(target=train, args=(cfg,))
     process.start()
-    while process.is_alive() and not list(folder.glob(".last.ckpt.*")):
+    while process.is_alive() and not list(folder.glob(pattern)):
         time.sleep(0.0005)
     time.sleep(delay_s)
     process.kill()
@@ -141,8 +146,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(
     overrides = [*HARD_TO_RESUME, "epochs=5"]
     train(config(phantom_cases, tmp_path / "whole", *overrides))
     cfg, row = config(phantom_cases, tmp_path / "broken", *overrides), "modality_dropout/fold0"
-    while not (tmp_path / "broken" / row / "previous.ckpt").is_file():
-        assert killed_while_writing(cfg, tmp_path / "broken" / row, 0.05)
+    assert killed_once_there_is(cfg, tmp_path / "broken" / row, "previous.ckpt", 0)
     last = tmp_path / "broken" / row / "last.ckpt"
     last.write_bytes(last.read_bytes()[:-1000])
     train(cfg)
