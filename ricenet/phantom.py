@@ -7,7 +7,8 @@ quantities, Bayes scores) under truth/. `format=cases` draws model-ready volumes
 reaches the images through ricenet.phantoms.causal_model alone. Run: python -m ricenet.phantom out=DIR.
 
 Each patient has a site and a number of days since radiotherapy, the same in every format, drawn apart from the label
-and from the images: controls in which an evaluation must find nothing.
+and from the images: controls in which an evaluation must find nothing. So are the patients drawn who lack a post-OP
+MRI (without_post) or a dose (without_rd).
 """
 
 import csv
@@ -40,8 +41,10 @@ if TYPE_CHECKING:
 
 FORMATS = ("nifti", "dicom", "cases")
 CONTROLS = ("site", "days_since_rt")
+SHARES = ("without_post", "without_rd")
 LABEL_COLUMNS = ("patient_id", "event_date", "label", "split", "label_source", *CONTROLS)
 SITES = ("north", "south")
+START = "radiotherapy_start"  # a column of the label table where a patient has no plan that says it
 SOURCE = "phantom"  # of every label
 MARKER = "phantom.json"
 Drawn = TypeVar("Drawn")
@@ -52,9 +55,12 @@ def main(cfg: PhantomConfig) -> None:
     """Draw the cohort; one that is there already with the same parameters is kept."""
     if cfg.format not in FORMATS:
         raise WrongUsage(f"format should be {' | '.join(FORMATS)}, got {cfg.format!r}")
+    for name in SHARES:
+        if not 0 <= getattr(cfg, name) <= 1:
+            raise WrongUsage(f"{name} should lie in 0 to 1, got {getattr(cfg, name):g}")
     from ricenet.phantoms.phantom_record import PhantomRecord
 
-    keys = asdict(cfg)
+    keys = {name: value for name, value in asdict(cfg).items() if value or name not in SHARES}
     out, jobs = Path(keys.pop("out")), keys.pop("jobs")
     if out.exists() and any(out.iterdir()):
         return _check_same(out, PhantomRecord(**keys))
@@ -68,7 +74,7 @@ def write_phantom(out: Path, *, jobs: int, **keys: int | float | str) -> None:
     Args:
         out: absent or empty.
         jobs: processes at a time.
-        keys: the other keys of conf/phantom.yaml, all of them.
+        keys: the other keys of conf/phantom.yaml, all but those of SHARES that are 0.
     """
     from ricenet.phantoms.causal_model import draw_cohort
     from ricenet.phantoms.phantom_record import PhantomRecord
@@ -83,9 +89,9 @@ def write_phantom(out: Path, *, jobs: int, **keys: int | float | str) -> None:
     if record.format == "cases":
         _write_ready_cohort(partly, draws, key, jobs, record)
     elif record.format == "nifti":
-        _write_raw_cohort(partly, draws, key, jobs, record.spacing_mm)
+        _write_raw_cohort(partly, draws, key, jobs, record)
     else:
-        _write_delivery(partly, draws, jobs, record.spacing_mm)
+        _write_delivery(partly, draws, jobs, record)
     record.write(partly / MARKER)
     if out.exists():
         out.rmdir()  # empty, main has looked
@@ -118,28 +124,29 @@ def _check_same(out: Path, record: "PhantomRecord") -> None:
 
 
 def _write_ready_cohort(out: Path, draws: "list[Draw]", key: bytes, jobs: int, record: "PhantomRecord") -> None:
-    spacing_mm = record.case_spacing_mm
-    cases = _draw_all(partial(_write_case, out=out, key=key, size=record.size, spacing_mm=spacing_mm), draws, jobs)
-    write_cases(out, [ReadyCase(case.key, case.patient_key, case.label, case.split, case.key) for case in cases])
+    cases = _draw_all(partial(_write_case, out=out, key=key, record=record), draws, jobs)
+    ready = [ReadyCase(case.key, case.patient_key, case.label, case.split, case.key, case.channels) for case in cases]
+    write_cases(out, ready)
     write_covariates(out, cases, ("label_source", "prescription_gy", "fractions", *CONTROLS))
     write_excluded(out, {})
     _write_bayes_scores(out / "truth.csv", draws, [case.key for case in cases])
     write_folds(out, record.folds, record.seed)
 
 
-def _write_raw_cohort(out: Path, draws: "list[Draw]", key: bytes, jobs: int, spacing_mm: float) -> None:
+def _write_raw_cohort(out: Path, draws: "list[Draw]", key: bytes, jobs: int, record: "PhantomRecord") -> None:
     write_key(out / KEY_FILE, key)
     (out / "truth").mkdir()
-    rows = _draw_all(partial(_write_scans, out=out, spacing_mm=spacing_mm), draws, jobs)
+    rows = _draw_all(partial(_write_scans, out=out, record=record), draws, jobs)
     _write_table(out / "cohort.csv", (*COLUMNS, *CONTROLS), rows)
     keys = [pseudonym(key, f"{row['patient_id']}\0{row['event_id']}") for row in rows]
     _write_bayes_scores(out / "truth" / "truth.csv", draws, keys)
 
 
-def _write_delivery(out: Path, draws: "list[Draw]", jobs: int, spacing_mm: float) -> None:
+def _write_delivery(out: Path, draws: "list[Draw]", jobs: int, record: "PhantomRecord") -> None:
     (out / "truth").mkdir()
-    rows = _draw_all(partial(_deliver, out=out, spacing_mm=spacing_mm), draws, jobs)
-    _write_table(out / "labels.csv", LABEL_COLUMNS, rows)
+    rows = _draw_all(partial(_deliver, out=out, record=record), draws, jobs)
+    more = (START,) if any(START in row for row in rows) else ()
+    _write_table(out / "labels.csv", (*LABEL_COLUMNS, *more), rows)
     # Pseudonyms are ingest's to give; until then a case is called by its patient.
     _write_bayes_scores(out / "truth" / "truth.csv", draws, [row["patient_id"] for row in rows])
 
@@ -152,7 +159,16 @@ def _draw_all(write: Callable[["tuple[int, Draw]"], Drawn], draws: "list[Draw]",
         return list(tqdm(pool.map(write, enumerate(draws)), total=len(draws), desc="phantoms", unit="patient"))
 
 
-def _write_case(numbered: "tuple[int, Draw]", out: Path, key: bytes, size: int, spacing_mm: float) -> Case:
+def _channels(draw: "Draw", record: "PhantomRecord") -> tuple[str, ...]:
+    """Which images the patient has, from random numbers of their own."""
+    import numpy as np
+
+    shares = {"post": record.without_post, "rd": record.without_rd}
+    drawn = dict(zip(shares, np.random.default_rng([draw.seed, 6]).random(len(shares)), strict=True))
+    return tuple(role for role in MODALITIES if role not in shares or drawn[role] >= shares[role])
+
+
+def _write_case(numbered: "tuple[int, Draw]", out: Path, key: bytes, record: "PhantomRecord") -> Case:
     """One patient's case folder; what is known of the case besides."""
     import numpy as np
 
@@ -162,13 +178,15 @@ def _write_case(numbered: "tuple[int, Draw]", out: Path, key: bytes, size: int, 
     from ricenet.phantoms.scanner import with_noise
 
     number, draw = numbered
+    size, spacing_mm, channels = record.size, record.case_spacing_mm, _channels(draw, record)
     # Drawn at half the voxel size and averaged, so that thin rims are blurred as a scanner would, not aliased.
     fine = draw_patient(draw.quantities, draw.seed, Grid((2 * size,) * 3, spacing_mm / 2))
     grid = Grid((size,) * 3, spacing_mm)
     rng = np.random.default_rng([draw.seed, 1])
     brain = _average(fine.brain.astype(np.float32)) > 0.5
     mri = [_z_score(_average(with_noise(rng, image, spacing_mm / 2)), brain) for image in (fine.post, fine.event)]
-    volume = np.stack([*mri, _average(fine.dose_gy) / DOSE_SCALE_GY]).astype(np.float16)
+    drawn = dict(zip(MODALITIES, [*mri, _average(fine.dose_gy) / DOSE_SCALE_GY], strict=True))
+    volume = np.stack([drawn[role] for role in channels]).astype(np.float16)
     case_key, patient_key = pseudonym(key, f"phantom-{number}\0e1"), pseudonym(key, f"phantom-{number}")
     folder = out / case_key
     folder.mkdir()
@@ -176,26 +194,26 @@ def _write_case(numbered: "tuple[int, Draw]", out: Path, key: bytes, size: int, 
     np.save(folder / "brain.npy", brain)
     lesion, cavity = (_average(mask.astype(np.float32)) > 0.5 for mask in (fine.lesion, fine.cavity))
     np.savez_compressed(folder / "truth.npz", lesion=lesion, cavity=cavity)
-    record = CaseRecord(
+    dose = {"dose_max_gy": float(fine.dose_gy.max())} if "rd" in channels else {}
+    CaseRecord(
         version=1,
         case_key=case_key,
-        channels=MODALITIES,
+        channels=channels,
         world_from_voxel=grid.world_from_voxel.tolist(),
         spacing_mm=spacing_mm,
-        dose_scale_gy=DOSE_SCALE_GY,
+        dose_scale_gy=DOSE_SCALE_GY if dose else None,
         inputs={},
         parameters={"source": "ricenet.phantom", "size": size, "spacing_mm": spacing_mm},
         transforms={},
-        qc={"dose_max_gy": float(fine.dose_gy.max()), "brain_ml": float(brain.sum() * spacing_mm**3 / 1000)},
-    )
-    record.write(folder / CASE_FILE)
+        qc={**dose, "brain_ml": float(brain.sum() * spacing_mm**3 / 1000)},
+    ).write(folder / CASE_FILE)
     return Case(
         case_key,
         patient_key,
         number,
         draw.label,
         draw.split,
-        images={},
+        images=dict.fromkeys(channels, folder / "volume.npy"),
         fractions=fine.fractions,
         prescription_gy=fine.prescription_gy,
         label_source=SOURCE,
@@ -203,28 +221,40 @@ def _write_case(numbered: "tuple[int, Draw]", out: Path, key: bytes, size: int, 
     )
 
 
-def _write_scans(numbered: "tuple[int, Draw]", out: Path, spacing_mm: float) -> dict[str, object]:
-    """One patient as NIfTI: post-OP and dose in one frame, event in another; the row of cohort.csv."""
+def _write_scans(numbered: "tuple[int, Draw]", out: Path, record: "PhantomRecord") -> dict[str, object]:
+    """One patient as NIfTI: post-OP and dose in one frame, event in another; the row of cohort.csv.
+
+    Without a post-OP MRI the dose lies in the frame of a planning image.
+    """
     import numpy as np
 
     from ricenet.images.volume import write_volume
+    from ricenet.phantoms.hospital import planning_scan
     from ricenet.phantoms.scanner import calculate_dose, scan_patient
 
     number, draw = numbered
-    scans, name = scan_patient(draw.quantities, draw.seed, spacing_mm), f"{number + 1:03d}"
+    channels = _channels(draw, record)
+    scans, name = scan_patient(draw.quantities, draw.seed, record.spacing_mm), f"{number + 1:03d}"
+    images = {role: scan for role, scan in scans.volumes.items() if role in channels}
+    if "rd" not in channels:
+        dose = None
+    elif "post" in channels:
+        dose = calculate_dose(scans.patient, scans.frames["post"].world_from_patient, np.eye(3))
+    else:
+        _, images["planning"], dose = planning_scan(scans, number + 1, draw.seed)
     (out / name).mkdir()
-    for role, scan in scans.volumes.items():
+    for role, scan in images.items():
         write_volume(out / name / f"{role}.nii.gz", scan.voxels.astype(np.int16), scan.world_from_voxel)
-    dose = calculate_dose(scans.patient, scans.frames["post"].world_from_patient, np.eye(3))
-    write_volume(out / name / "rd.nii.gz", dose.voxels, dose.world_from_voxel)
+    if dose is not None:
+        write_volume(out / name / "rd.nii.gz", dose.voxels, dose.world_from_voxel)
     _write_truth(out / "truth", name, draw, scans)
     return {
         "patient_id": f"phantom-{number}",
         "event_id": "e1",
         "label": LABELS[draw.label],
         "split": draw.split,
-        **{role: f"{name}/{role}.nii.gz" for role in MODALITIES},
-        "dose_unit": "Gy",
+        **{role: f"{name}/{role}.nii.gz" for role in (*channels, *(role for role in images if role not in channels))},
+        "dose_unit": "" if dose is None else "Gy",
         "fractions": scans.patient.fractions,
         "prescription_gy": scans.patient.prescription_gy,
         "label_source": SOURCE,
@@ -249,14 +279,15 @@ def _write_truth(folder: Path, name: str, draw: "Draw", scans: "Scans") -> None:
     ).write(folder / f"{name}.json")
 
 
-def _deliver(numbered: "tuple[int, Draw]", out: Path, spacing_mm: float) -> dict[str, str]:
+def _deliver(numbered: "tuple[int, Draw]", out: Path, record: "PhantomRecord") -> dict[str, str]:
     """One patient as DICOM; the row of labels.csv."""
     from ricenet.phantoms.hospital import deliver
     from ricenet.phantoms.scanner import scan_patient
 
     number, draw = numbered
-    scans = scan_patient(draw.quantities, draw.seed, spacing_mm)
-    delivered = deliver(out / "dicom", scans, number + 1, draw.seed)
+    channels = _channels(draw, record)
+    scans = scan_patient(draw.quantities, draw.seed, record.spacing_mm)
+    delivered = deliver(out / "dicom", scans, number + 1, draw.seed, channels)
     _write_truth(out / "truth", f"{number + 1:03d}", draw, scans)
     return {
         "patient_id": delivered.patient_id,
@@ -265,6 +296,7 @@ def _deliver(numbered: "tuple[int, Draw]", out: Path, spacing_mm: float) -> dict
         "split": draw.split,
         "label_source": SOURCE,
         **_controls(draw),
+        **({} if "rd" in channels else {START: delivered.radiotherapy_start.isoformat()}),
     }
 
 

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
@@ -20,9 +21,18 @@ from ricenet.cohort.ready_cases import read_cases
 from ricenet.cohort.table import read_cohort
 from ricenet.delivery.series import index_delivery, read_series
 from ricenet.images.volume import read_volume
-from ricenet.phantom import _controls, write_phantom
+from ricenet.phantom import _channels, _controls, write_phantom
 from ricenet.phantoms.causal_model import draw_cohort
+from ricenet.phantoms.phantom_record import PhantomRecord
 
+COMPLETE = {
+    "format": "cases",
+    "spacing_mm": 0,
+    "size": 0,
+    "case_spacing_mm": 0,
+    "folds": 0,
+    "swap_label_effects": False,
+}
 RAW = {"patients": 2, "format": "nifti", "spacing_mm": 4.0, "size": 0, "case_spacing_mm": 0, "folds": 0, "seed": 7}
 
 
@@ -100,6 +110,55 @@ def test_raw_cohort_opens_with_the_real_reader(raw: Path) -> None:
         assert len({tuple(np.round(v.spacing_mm, 3)) for v in volumes.values()}) == 3, "each scan has a grid of its own"
         assert case.prescription_gy is not None
         assert 0.8 < volumes["rd"].voxels.max() / case.prescription_gy < 1.2
+
+
+PARTIAL = {"patients": 24, "without_post": 0.3, "without_rd": 0.2, "seed": 7}
+
+
+def lacking(channels: Sequence[str]) -> tuple[bool, bool]:
+    return "post" not in channels, "rd" not in channels
+
+
+def test_a_partial_cohort_lacks_the_same_images_in_every_format_whatever_the_label(tmp_path: Path) -> None:
+    cases = tmp_path / "cases"
+    sizes = {"spacing_mm": 4.0, "size": 8, "case_spacing_mm": 24.0, "folds": 2}
+    write_phantom(cases, jobs=1, swap_label_effects=False, format="cases", **sizes | PARTIAL)
+    table = read_cases(cases)
+    whole = {case.case_key: case.channels for case in table}
+    assert {len(channels or ()) for channels in whole.values()} == {1, 2, 3}
+    for case in table:
+        record = json.loads((cases / case.folder / "case.json").read_text())
+        assert tuple(record["channels"]) == case.channels
+        assert np.load(cases / case.folder / "volume.npy").shape == (len(case.channels or ()), 8, 8, 8)
+        assert (record["dose_scale_gy"] is None) == ("rd" not in record["channels"])
+    found = read_covariates(cases, list(whole))
+    assert found is not None
+    for key, channels in whole.items():
+        assert [found.numbers[f"has_{role}"][key] for role in ("post", "rd")] == [role in channels for role in
+                                                                                 ("post", "rd")]  # fmt: skip
+    everyone = [_channels(draw, PhantomRecord(**COMPLETE | PARTIAL)) for draw in draw_cohort(2000, seed=3)]
+    labels = np.array([draw.label for draw in draw_cohort(2000, seed=3)])
+    for place, share in enumerate((0.3, 0.2)):
+        missing = np.array([lacking(channels)[place] for channels in everyone])
+        assert missing.mean() == pytest.approx(share, abs=0.03)
+        assert stats.fisher_exact(np.histogram2d(missing, labels, bins=2)[0]).pvalue > 0.05
+    draws = draw_cohort(24, seed=7)
+    by_patient = [_channels(draw, PhantomRecord(**COMPLETE | PARTIAL)) for draw in draws]
+    assert sorted(by_patient) == sorted(channels or () for channels in whole.values())
+
+
+def test_an_event_only_patient_and_one_without_post_are_written_as_the_real_readers_want_them(tmp_path: Path) -> None:
+    """As NIfTI: one image and no column else; and a dose in the frame of the image it was planned on."""
+    event_only, planned = tmp_path / "event-only", tmp_path / "planned"
+    write_phantom(event_only, jobs=1, swap_label_effects=False, **RAW | {"without_post": 1, "without_rd": 1})
+    assert [case.channels for case in read_cohort(event_only)] == [("event",)] * 2
+    write_phantom(planned, jobs=1, swap_label_effects=False, **RAW | {"without_post": 1})
+    for case in read_cohort(planned):
+        assert list(case.files) == ["event", "rd", "planning"]
+        rd, image = read_volume(case.images["rd"]), read_volume(case.planning)
+        hottest = np.unravel_index(rd.voxels.argmax(), rd.voxels.shape)
+        at = np.linalg.inv(image.world_from_voxel) @ rd.world_from_voxel @ [*hottest, 1]
+        assert ((at[:3] > 0) & (at[:3] < image.voxels.shape)).all()
 
 
 def test_true_transform_maps_one_scan_onto_the_other(raw: Path) -> None:

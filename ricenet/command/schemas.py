@@ -32,6 +32,8 @@ class PhantomConfig:
     seed: int
     jobs: int
     swap_label_effects: bool
+    without_post: float
+    without_rd: float
 
 
 @dataclass

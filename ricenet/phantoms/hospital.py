@@ -8,7 +8,7 @@ Voxels are (X, Y, Z) with `world_from_voxel` in RAS+ mm; DICOM itself is LPS. Th
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -28,6 +28,7 @@ from pydicom.uid import (
 from pydicom.valuerep import DSfloat
 from scipy import ndimage
 
+from ricenet import MODALITIES
 from ricenet.images.volume import Affine, Volume
 from ricenet.phantoms.anatomy import Patient
 from ricenet.phantoms.scanner import Frame, Scans, calculate_dose, random_pose, scan_mri
@@ -52,6 +53,7 @@ class Delivered:
 
     patient_id: str
     event_date: date
+    radiotherapy_start: date
 
 
 def write_series(
@@ -147,7 +149,7 @@ def write_rtplan(folder: Path, fractions: int, prescription_gy: float, headers: 
     return _save(plan, folder)
 
 
-def deliver(folder: Path, scans: Scans, number: int, seed: int) -> Delivered:
+def deliver(folder: Path, scans: Scans, number: int, seed: int, channels: Collection[str] = MODALITIES) -> Delivered:
     """Write everything that a hospital has of one patient.
 
     Args:
@@ -155,6 +157,7 @@ def deliver(folder: Path, scans: Scans, number: int, seed: int) -> Delivered:
         scans: the drawn patient.
         number: of the patient; an even one was planned on a CT, an odd one on an MRI.
         seed: of the patient.
+        channels: without post there is no exam before radiotherapy, without rd no dose, plan or planning image.
     """
     rng = np.random.default_rng([seed, DATES_STREAM])
     patient_id = f"PHANTOM-{number:03d}"
@@ -162,17 +165,19 @@ def deliver(folder: Path, scans: Scans, number: int, seed: int) -> Delivered:
     patient_headers = {"PatientID": patient_id, "PatientName": f"{patient_id}^Head"}
     surgery, planned, event = draw_dates(rng)
     early, late = (_study(patient_headers, seed, day) for day in (surgery, event))
-    native = scan_mri(rng, scans.frames["post"], _without_contrast(scans.patient), scans.patient.grid)
-    scout = Volume(native.voxels[:, :, 10:13], native.world_from_voxel)
     contrast = {"ContrastBolusAgent": "Gadobutrol"}
-    _write_mri(patient_folder / "disk1" / "a", scout, _series(early, 1, "localizer"))
-    _write_mri(patient_folder / "disk1" / "a", native, _series(early, 2, "t1_mprage_nativ"))
-    _write_mri(
-        patient_folder / "disk1" / "b" / "c", scans.volumes["post"], _series(early, 3, "t1_mprage_Gd") | contrast
-    )
+    if "post" in channels:
+        native = scan_mri(rng, scans.frames["post"], _without_contrast(scans.patient), scans.patient.grid)
+        scout = Volume(native.voxels[:, :, 10:13], native.world_from_voxel)
+        _write_mri(patient_folder / "disk1" / "a", scout, _series(early, 1, "localizer"))
+        _write_mri(patient_folder / "disk1" / "a", native, _series(early, 2, "t1_mprage_nativ"))
+        enhanced = _series(early, 3, "t1_mprage_Gd") | contrast
+        _write_mri(patient_folder / "disk1" / "b" / "c", scans.volumes["post"], enhanced)
     _write_mri(patient_folder / "disk2", scans.volumes["event"], _series(late, 5, "t1_mpr_KM") | contrast)
-    _deliver_treatment(patient_folder / "radiotherapy", scans, number, seed, _study(patient_headers, seed, planned))
-    return Delivered(patient_id, event)
+    if "rd" in channels:
+        study = _study(patient_headers, seed, planned)
+        _deliver_treatment(patient_folder / "radiotherapy", scans, number, seed, study)
+    return Delivered(patient_id, event, planned)
 
 
 def draw_dates(rng: np.random.Generator) -> tuple[date, date, date]:

@@ -4,7 +4,11 @@ from ricenet.command.records import Record
 
 
 class PhantomRecord(Record):
-    """phantom.json: the keys of conf/phantom.yaml by which a cohort was drawn; it is written last."""
+    """phantom.json: the keys of conf/phantom.yaml by which a cohort was drawn; it is written last.
+
+    Attributes:
+        without_post, without_rd: share of the patients who have no post-OP MRI, no dose.
+    """
 
     patients: int
     format: str
@@ -14,6 +18,8 @@ class PhantomRecord(Record):
     folds: int
     seed: int
     swap_label_effects: bool
+    without_post: float = 0.0
+    without_rd: float = 0.0
 
 
 class TruthRecord(Record):
