@@ -1,6 +1,6 @@
 """Turn a delivery of any layout into a cohort folder: DICOM or NIfTI and a label table in; cohort.csv and NIfTI out.
 
-Run: python -m ricenet.ingest source=dicom|burdenko|cfb_gbm|lumiere delivery=DIR labels=FILE out=DIR
+Run: python -m ricenet.ingest source=dicom|bids|burdenko|cfb_gbm|lumiere|ucsd_ptgbm delivery=DIR labels=FILE out=DIR
 A case that cannot be used does not stop the others: it is listed (exit code 4) and stands in cohort.csv with the reason
 under excluded_because. The delivery is only read. A second run does only what changed.
 
@@ -34,12 +34,13 @@ from ricenet.errors import Incomplete, InvalidInput, WrongUsage
 if TYPE_CHECKING:
     from ricenet.cohort.ingest_record import CaseIngestRecord, UnlabelledRtRecord, UnusedRecord
     from ricenet.cohort.layouts import Entry, Layout
+    from ricenet.cohort.spreadsheet import Table
     from ricenet.delivery.dicom_case import IntakeSettings
     from ricenet.delivery.intake import Intake
     from ricenet.delivery.series import PatientFiles
 
 log = logging.getLogger(__name__)
-LAYOUTS = ("dicom", "lumiere", "cfb_gbm", "ucsd_ptgbm")
+LAYOUTS = ("dicom", "lumiere", "cfb_gbm", "ucsd_ptgbm", "bids")
 MORE_COLUMNS = ("post_day", "event_day", "scanner_post", "scanner_event")
 RECORD = "ingest.json"
 MAX_LISTED = 10  # patients in one sentence; the record has them all
@@ -99,14 +100,16 @@ def main(cfg: IngestConfig) -> None:
 
     if cfg.source.layout not in LAYOUTS:
         raise WrongUsage(f"source.layout should be {' | '.join(LAYOUTS)}, got {cfg.source.layout!r}")
-    settings = intake_settings(cfg, cfg.dose and "rd" in cfg.source.roles)
+    settings = intake_settings(cfg, "rd" in _roles(cfg))
     if cfg.jobs < 1 or not 0 <= cfg.test_share < 1:
         raise WrongUsage(f"jobs should be at least 1 and test_share in [0, 1), got {cfg.jobs} and {cfg.test_share}")
     labels = Path(cfg.labels)
     source = cfg.source
     keep = [*dict.fromkeys([*cfg.keep, *source.covariates])]
-    form = _table_form(cfg)
-    rows = read_labels(labels, source.columns, source.label_map, keep, source.label_source, form)
+    table = _label_table(cfg, labels)
+    rows = read_labels(
+        table, source.columns, source.label_map, [*keep, *source.inputs], source.label_source, _table_form(cfg)
+    )
     rows = choose_events(rows, source.events, source.columns)
     keys = Keys(read_key(Path(cfg.key) if cfg.key else labels.with_name(labels.name + ".key")))
     rows = deal_test(rows, cfg.test_share, keys.secret)
@@ -119,8 +122,22 @@ def main(cfg: IngestConfig) -> None:
         keys,
         keep=keep,
         jobs=cfg.jobs,
-        options=source.options,
+        options={**source.options, "roles": " ".join(_roles(cfg))},
     )
+
+
+def _roles(cfg: IngestConfig) -> list[str]:
+    """What a case of the cohort has: what the source can have, without what was not asked for."""
+    return [role for role in cfg.source.roles if role != "rd" or cfg.dose]
+
+
+def _label_table(cfg: IngestConfig, labels: Path) -> "Path | Table":
+    """The label table; of a BIDS dataset several files may be one."""
+    if cfg.source.layout != "bids":
+        return labels
+    from ricenet.cohort.bids import label_table
+
+    return label_table(labels, Path(cfg.delivery))
 
 
 def _table_form(cfg: IngestConfig) -> TableForm:
@@ -132,6 +149,7 @@ def _table_form(cfg: IngestConfig) -> TableForm:
         id_pattern=source.id_pattern,
         label_source_map=source.label_source_map,
         sheet=cfg.sheet or source.sheet,
+        optional=tuple(source.optional),
         completed_by=_completing_table(Path(cfg.delivery), source.completed_by) if source.completed_by else None,
     )
 
@@ -224,12 +242,13 @@ def _flags(record: "CaseIngestRecord") -> list[str]:
 
 def _layout(name: str) -> "Layout":
     """The reader of a NIfTI cohort's layout."""
-    from ricenet.cohort import public_cohorts
+    from ricenet.cohort import bids, public_cohorts
 
     readers: dict[str, Layout] = {
         "lumiere": public_cohorts.lumiere,
         "cfb_gbm": public_cohorts.cfb_gbm,
         "ucsd_ptgbm": public_cohorts.ucsd_ptgbm,
+        "bids": bids.bids,
     }
     return readers[name]
 

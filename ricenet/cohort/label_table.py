@@ -79,6 +79,7 @@ class TableForm:
             the patient's.
         label_source_map: pattern of the label text -> label_source; * stands for any text, the first that fits decides.
         sheet: of a workbook; empty: the first.
+        optional: fields of `columns` that the table need not have.
         completed_by: a table whose further columns are added to the rows with the same patient_id cell. Where it has
             no such row, they hold NOT_LISTED.
     """
@@ -88,6 +89,7 @@ class TableForm:
     id_pattern: str = ""
     label_source_map: Mapping[str, str] = field(default_factory=dict)
     sheet: str = ""
+    optional: tuple[str, ...] = ()
     completed_by: Path | None = None
 
 
@@ -95,7 +97,7 @@ NOT_LISTED = "not listed"
 
 
 def read_labels(
-    path: Path,
+    path: Path | Table,
     columns: dict[str, str],
     label_map: dict[str, str],
     keep: Sequence[str],
@@ -105,7 +107,7 @@ def read_labels(
     """Read and check the label table. A line that repeats an earlier one word for word counts once.
 
     Args:
-        path: the table: text in UTF-8, or a workbook (.xlsx).
+        path: the table: text in UTF-8, or a workbook (.xlsx); or as it was read.
         columns: field of LabelRow -> header, where the two differ; <field>_<event> for a table with a line for each
             patient. A * in a header stands for any text.
         label_map: label text -> recurrence, rice or "exclude: <reason>", without regard to case and space; a * stands
@@ -121,9 +123,12 @@ def read_labels(
     form = form or TableForm()
     _check_config(columns, label_map, keep)
     _check_form(form)
-    table = _without_empty_texts(read_table(path, "label table", form.sheet), form)
+    table = path if isinstance(path, Table) else read_table(path, "label table", form.sheet)
+    table = _without_empty_texts(table, form)
     if form.completed_by is not None:
         table = _completed(table, form.completed_by, columns.get("patient_id", "patient_id"))
+    may_lack = {*keep, *form.optional}
+    columns = {name: header for name, header in columns.items() if name not in may_lack or table.has(header)}
     problems: list[str] = []
     rows = []
     seen = set()
@@ -255,8 +260,6 @@ def _layouts(columns: dict[str, str], table: Table, keep: Sequence[str]) -> dict
     shared = {name: table.header(name) for name in (*FIELDS, *keep) if name not in columns and table.has(name)}
     events: dict[str, dict[str, str]] = {}
     for name, header in columns.items():
-        if name in keep and not table.has(header):
-            continue  # as of a further column without a name of its own
         field_name, event = (name, "") if name in keep else _field_and_event(name) or (name, "")
         (events.setdefault(event, {}) if event else shared)[field_name] = table.header(header)
     layouts = {event: (list(headers.values()), shared | headers) for event, headers in events.items()}

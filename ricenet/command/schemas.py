@@ -50,6 +50,8 @@ class SourceConfig:
     id_pattern: str = ""
     sheet: str = ""
     completed_by: str = ""
+    optional: list[str] = field(default_factory=list)
+    inputs: list[str] = field(default_factory=list)
     covariates: list[str] = field(default_factory=list)
     roles: list[str] = field(default_factory=lambda: ["post", "event", "rd"])
     options: dict[str, str] = field(default_factory=dict)
