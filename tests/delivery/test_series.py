@@ -3,18 +3,18 @@
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
 import pytest
-from helpers.dicom_objects import FORMS, rtdose, rtplan, rtstruct, save, uid, without_part10
+from helpers.dicom_objects import FORMS, enhanced_mr, rtdose, rtplan, rtstruct, save, uid, without_part10
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
     MPEG2MPML,
-    EnhancedMRImageStorage,
     JPEG2000Lossless,
     JPEGLSLossless,
     RLELossless,
@@ -77,6 +77,12 @@ def change(path: Path, **elements) -> None:
         else:
             setattr(dataset, keyword, value)
     dataset.save_as(path)
+
+
+def path_position(path: Path) -> float:
+    """Index of the slice in `voxels`."""
+    position = np.array(pydicom.dcmread(path).ImagePositionPatient, dtype=float) * (-1, -1, 1)
+    return float((np.linalg.inv(affine()) @ (*position, 1))[2])
 
 
 def series_in(folder: Path) -> list[Series]:
@@ -272,29 +278,88 @@ def test_what_dcm2niix_cannot_decode_is_refused(tmp_path, syntax):
 
 def enhanced(paths: list[Path], folder: Path) -> Path:
     """The same slices as one Enhanced MR image, its frames in another order than they lie."""
-    slices = [pydicom.dcmread(paths[number]) for number in np.random.default_rng(1).permutation(len(paths))]
-    image = slices[0].copy()
-    image.SOPClassUID, image.NumberOfFrames = EnhancedMRImageStorage, len(slices)
-    image.file_meta.MediaStorageSOPClassUID = EnhancedMRImageStorage
-    shared, orientation, measures = Dataset(), Dataset(), Dataset()
-    orientation.ImageOrientationPatient = image.ImageOrientationPatient
-    measures.PixelSpacing, measures.SliceThickness = image.PixelSpacing, image.SliceThickness
-    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [orientation], [measures]
-    image.SharedFunctionalGroupsSequence = [shared]
+    frames = [(pydicom.dcmread(paths[number]), {}) for number in np.random.default_rng(1).permutation(len(paths))]
+    return enhanced_mr(frames, folder / "enhanced")
+
+
+def frames_of(paths: list[Path], add: int, **says: Any) -> list[tuple[Dataset, dict]]:
+    """Frames of an enhanced image with these slices' pixels plus `add`, and what each says of itself."""
     frames = []
-    for one in slices:
-        frame, position, content = Dataset(), Dataset(), Dataset()
-        position.ImagePositionPatient = one.ImagePositionPatient
-        content.InStackPositionNumber, content.StackID = one.InstanceNumber, "1"
-        content.DimensionIndexValues = [1, one.InstanceNumber]
-        frame.PlanePositionSequence, frame.FrameContentSequence = [position], [content]
-        frames.append(frame)
-    image.PerFrameFunctionalGroupsSequence = frames
-    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"):
-        delattr(image, keyword)
-    image.PixelData = b"".join(one.PixelData for one in slices)
-    image.save_as(folder / "enhanced")
-    return folder / "enhanced"
+    for path in paths:
+        one = pydicom.dcmread(path)
+        one.PixelData = (one.pixel_array + add).astype(np.int16).tobytes()
+        frames.append((one, says))
+    return frames
+
+
+DIFFERS = {
+    "magnitude and phase": [{"frame_type": kind} for kind in ("M", "P")],
+    "Dixon": [{"frame_type": kind} for kind in ("WATER", "FAT", "IN_PHASE", "OPP_PHASE")],
+    "one frame type, complex component": [{"component": kind} for kind in ("MAGNITUDE", "PHASE")],
+    "echoes": [{"echo": echo} for echo in (4.92, 9.84, 14.76)],
+    "dynamics": [{"temporal": number} for number in (1, 2, 3)],
+    "diffusion": [{"b_value": value} for value in (0.0, 1000.0)],
+    "a dimension of the vendor's own": [{"dimension": number} for number in (1, 2)],
+}
+
+
+@pytest.mark.parametrize(
+    ("what", "files", "order"),
+    [
+        *((what, "one object", "slice by slice") for what in DIFFERS),
+        ("magnitude and phase", "one object", "one after another"),
+        ("Dixon", "a frame a file", "one after another"),
+        ("echoes", "a frame a file", "slice by slice"),
+    ],
+)
+def test_images_of_an_enhanced_object_are_parted(tmp_path, what, files, order):
+    """Each part is exactly the image whose frames say the same; XA's interoperability export has a frame a file."""
+    (tmp_path / "multi").mkdir()
+    paths = write(tmp_path / "classic")
+    parts = [frames_of(paths, 10 * number, **says) for number, says in enumerate(DIFFERS[what])]
+    if order == "slice by slice":
+        frames = [frame for same_place in zip(*parts, strict=True) for frame in same_place]
+    else:
+        frames = [frame for part in parts for frame in part]
+    if files == "one object":
+        enhanced_mr(frames, tmp_path / "multi" / "enhanced")
+    else:
+        for number, frame in enumerate(frames):
+            enhanced_mr([frame], tmp_path / "multi" / f"{number}", number=number + 1)
+    series = series_in(tmp_path / "multi")
+    assert [(each.problem, each.shape) for each in series] == [(None, SHAPE)] * len(parts)
+    assert len({each.uid for each in series}) == len(parts)
+    for number, each in enumerate(series):
+        assert_equal(each, tmp_path, voxels() + 10 * number, affine())
+    if what == "Dixon":
+        assert [each.image_type[-1] for each in series] == ["WATER", "FAT", "IN_PHASE", "OPP_PHASE"]
+
+
+def test_an_enhanced_object_of_two_stacks_of_one_volume_is_one_volume(tmp_path):
+    """And one that a scanner split into concatenations, several objects with some of the frames each."""
+    paths = write(tmp_path / "classic")
+    frames = [frame for half in (0, 1) for frame in frames_of(paths[half::2], 0, stack=str(half))]
+    (tmp_path / "stacks").mkdir()
+    enhanced_mr(frames, tmp_path / "stacks" / "one")
+    (series,) = series_in(tmp_path / "stacks")
+    assert_equal(series, tmp_path, voxels(), affine())
+    (tmp_path / "concatenations").mkdir()
+    for part in (0, 1):
+        enhanced_mr(frames_of(paths[part::2], 0), tmp_path / "concatenations" / f"{part}", number=part + 1)
+    (series,) = series_in(tmp_path / "concatenations")
+    assert_equal(series, tmp_path, voxels(), affine())
+
+
+def test_slopes_of_an_enhanced_object_vary_by_frame(tmp_path):
+    paths = write(tmp_path / "classic")
+    (tmp_path / "multi").mkdir()
+    frames = [(pydicom.dcmread(path), {"slope": 1 + number / 8}) for number, path in enumerate(paths)]
+    enhanced_mr(frames, tmp_path / "multi" / "enhanced")
+    (series,) = series_in(tmp_path / "multi")
+    slopes = np.ones(SHAPE[2])
+    for number, path in enumerate(paths):
+        slopes[round(path_position(path))] = 1 + number / 8
+    assert_equal(series, tmp_path, (voxels() * slopes).astype(np.float32), affine())
 
 
 def test_multi_frame_image(tmp_path):

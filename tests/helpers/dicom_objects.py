@@ -177,6 +177,60 @@ def rtstruct(
     return set_all(dataset, attributes)
 
 
+def enhanced_mr(frames: Sequence[tuple[Dataset, dict[str, Any]]], path: Path, number: int = 1) -> Path:
+    """Write classic slices as the frames of one Enhanced MR image.
+
+    Args:
+        frames: a slice with its pixels, and what its frame says of itself: frame_type, component, echo, temporal,
+            b_value, slope, stack, dimension (of a private pointer).
+        path: of the file.
+        number: of the object in its series, which makes its UID.
+    """
+    image = frames[0][0].copy()
+    image.SOPClassUID = image.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.4.1"
+    image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = uid(f"enhanced {number}")
+    image.NumberOfFrames, image.InstanceNumber = len(frames), number
+    image.ImageType = ["ORIGINAL", "PRIMARY", "M", "NONE" if len(frames) == 1 else "MIXED"]
+    orientation = item(ImageOrientationPatient=image.ImageOrientationPatient)
+    measures = item(PixelSpacing=image.PixelSpacing, SliceThickness=image.SliceThickness)
+    image.SharedFunctionalGroupsSequence = [
+        item(PlaneOrientationSequence=[orientation], PixelMeasuresSequence=[measures])
+    ]
+    image.DimensionIndexSequence = [
+        item(DimensionIndexPointer=pointer) for pointer in (0x00209056, 0x00209057, 0x2005100B)
+    ]
+    image.PerFrameFunctionalGroupsSequence = [_enhanced_frame(one, **says) for one, says in frames]
+    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "EchoTime"):
+        if keyword in image:
+            delattr(image, keyword)
+    image.PixelData = b"".join(one.PixelData for one, _ in frames)
+    image.save_as(path)
+    return path
+
+
+def _enhanced_frame(
+    one: Dataset, frame_type: str = "M", component: str = "MAGNITUDE", echo: float = 3.0, temporal: int = 1,
+    b_value: float | None = None, slope: float | None = None, stack: str = "1", dimension: int = 1,
+) -> Dataset:  # fmt: skip
+    content = item(
+        InStackPositionNumber=int(one.InstanceNumber),
+        StackID=stack,
+        TemporalPositionIndex=temporal,
+        DimensionIndexValues=[int(stack) + 1, int(one.InstanceNumber), dimension],
+    )
+    groups = {
+        "PlanePosition": item(ImagePositionPatient=one.ImagePositionPatient),
+        "FrameContent": content,
+        "MRImageFrameType": item(FrameType=["ORIGINAL", "PRIMARY", "M", frame_type], ComplexImageComponent=component),
+        "MREcho": item(EffectiveEchoTime=echo),
+    }
+    if b_value is not None:
+        groups["MRDiffusion"] = item(DiffusionBValue=b_value)
+    if slope is not None:
+        groups["PixelValueTransformation"] = item(RescaleSlope=decimal(slope), RescaleIntercept=0)
+    return item(**{f"{name}Sequence": [group] for name, group in groups.items()})
+
+
 def save(dataset: Dataset, path: Path, syntax: str = "explicit") -> Path:
     """Write a real DICOM file, preamble and all; `dataset` is left as it is."""
     dataset = Dataset(dataset)
