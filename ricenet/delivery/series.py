@@ -274,7 +274,7 @@ def _series(headers: list[Header], contradictory: set[str]) -> list[Series]:
     pieces = pieces_of_one_stack(parts)
     uid = headers[0].series_uid
     uids = [uid] if len(parts) == 1 else [f"{uid}#{number}" for number in range(1, len(parts) + 1)]
-    remarks = [f"{copies} slices of the series were delivered twice with equal pixels"] if copies else []
+    remarks = [f"slices of the series that were delivered twice with equal pixels: {copies}"] if copies else []
     series = []
     for number, part in enumerate(parts):
         part_problem = problem or (_piece() if number in pieces else None)
@@ -333,7 +333,7 @@ def _lost(
         lost, why = images - delivered, f"its header counts {images} images in the acquisition"
     if lost <= 0:
         return None, ()
-    remark = f"{lost} slices seem to be missing at an end of its {len(part)}: {why}"
+    remark = f"slices that seem to be missing at an end: {lost} beside {len(part)} ({why})"
     is_counted = "header counts" in why and part[0].frame.image_type[:1] == ("ORIGINAL",)
     if not is_counted or len(part) >= MIN_SHARE_OF_SLICES * (len(part) + lost) or (images and images % delivered == 0):
         return None, (remark,)

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from ricenet.errors import InvalidInput
 from ricenet.images.dicom_frames import Frame
-from ricenet.images.slice_stack import Plane, shown_rounding, slice_order, stack
+from ricenet.images.slice_stack import Plane, slice_order, stack
 
-ECHO_TOLERANCE_MS = 0.05  # no two echoes lie so near; scanners write the same one so differently
+# No two echoes lie so near; scanners write the same one so differently.
+ECHO_TOLERANCE_MS, ECHO_TOLERANCE = 0.05, 0.01
 MAX_ANGLE_COSINE = 0.996  # 5 degrees: farther apart nobody takes two parts for one stack
 PIECE_STEPS = (0.5, 1.5)  # of the usual one: between slices of one stack whose halves are tilted a little
 SAME_STEP = 0.1  # share by which the steps of two pieces may differ
@@ -101,12 +102,10 @@ def _may_be_one(one: Slice, other: Slice) -> bool:
 
 
 def _same_echo(one: Slice, other: Slice) -> bool:
-    echoes = [each.frame.echo_time_ms for each in (one, other)]
-    if None in echoes:
-        return echoes[0] is echoes[1]
-    times = [echo for echo in echoes if echo is not None]
-    rounding_ms = sum(shown_rounding([[time]], (1, 2)) for time in times)
-    return abs(times[0] - times[1]) <= max(ECHO_TOLERANCE_MS, rounding_ms) + 1e-6
+    first, second = one.frame.echo_time_ms, other.frame.echo_time_ms
+    if first is None or second is None:
+        return first is second
+    return abs(first - second) <= max(ECHO_TOLERANCE_MS, ECHO_TOLERANCE * max(first, second)) + 1e-6
 
 
 def _is_stack(slices: Sequence[Slice]) -> bool:
@@ -155,7 +154,7 @@ def lost_ends(part: Sequence[Slice], parts: Sequence[Sequence[Slice]], expected:
         (longer - len(part), f"another image of the series has {longer}"),
         (first_number - 1 if single else 0, f"its images are numbered from {first_number}"),
     ]
-    return max(shown, key=lambda each: each[0] > 0)
+    return next((each for each in shown if each[0] > 0), (0, ""))
 
 
 def _covers(other: Sequence[Slice], part: Sequence[Slice]) -> bool:

@@ -93,7 +93,7 @@ def _close(first: tuple[float, ...] | None, other: tuple[float, ...] | None) -> 
     return difference <= COSINE_TOLERANCE + sum(_cosine_rounding([numbers]) for numbers in (first, other))
 
 
-def shown_rounding(numbers: Sequence[Sequence[float]] | NDArray[np.float64], decimals: Sequence[int]) -> float:
+def _shown_rounding(numbers: Sequence[Sequence[float]] | NDArray[np.float64], decimals: Sequence[int]) -> float:
     """Half a unit of the last decimal that the numbers show: by so much rounding may have moved each.
 
     Args:
@@ -111,11 +111,11 @@ def shown_rounding(numbers: Sequence[Sequence[float]] | NDArray[np.float64], dec
 
 
 def _cosine_rounding(cosines: Sequence[Sequence[float]] | NDArray[np.float64]) -> float:
-    return shown_rounding(cosines, (2, 3))
+    return _shown_rounding(cosines, (2, 3))
 
 
 def _position_rounding_mm(positions: NDArray[np.float64]) -> float:
-    return shown_rounding(positions, (1, 2, 3))
+    return _shown_rounding(positions, (1, 2, 3))
 
 
 def slice_order(planes: Sequence[Plane]) -> list[int]:

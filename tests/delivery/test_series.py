@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from helpers.dicom_objects import FORMS, enhanced_mr, rtdose, rtplan, rtstruct, save, uid, without_part10
+from helpers.dicom_objects import FORMS, decimal, enhanced_mr, rtdose, rtplan, rtstruct, save, uid, without_part10
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
@@ -515,6 +515,96 @@ def test_identical_copies_count_once(tmp_path):
     delivery = index_delivery(tmp_path)
     assert delivery.skipped == {"identical copy": 16}
     assert_equal(delivery.patients[SECRET].series[0], tmp_path, voxels(), affine())
+
+
+def delivered_again(path: Path, name: str, **elements: object) -> Path:
+    """A second file of a slice."""
+    again = path.with_name(name)
+    shutil.copy(path, again)
+    change(again, **elements)
+    return again
+
+
+def test_slices_delivered_twice_with_equal_pixels_count_once(tmp_path):
+    """Under their UID in other bytes, or under a new one."""
+    paths = write(tmp_path)
+    delivered_again(paths[0], "a", InstitutionName=SECRET)
+    compressed = pydicom.dcmread(delivered_again(paths[1], "b"))
+    compressed.compress(RLELossless, generate_instance_uid=False)
+    compressed.save_as(paths[1].with_name("b"))
+    for path in paths[2:5]:
+        delivered_again(path, f"again {path.name}", SOPInstanceUID=uid(path.name))
+    delivery = index_delivery(tmp_path)
+    assert delivery.skipped == {"copy with equal pixels": 2}
+    (series,) = delivery.patients[SECRET].series
+    assert series.remarks == ("slices of the series that were delivered twice with equal pixels: 5",)
+    assert_equal(series, tmp_path, voxels(), affine())
+
+
+@pytest.mark.parametrize(("uids", "code"), [("one", "series.uid_conflict"), ("two", "series.repeated_positions")])
+def test_slices_delivered_twice_with_other_pixels_are_refused(tmp_path, uids, code):
+    paths = write(tmp_path)
+    other = pydicom.dcmread(paths[0]).PixelData[:-2] + b"\1\0"
+    delivered_again(paths[0], "a", PixelData=other, **{"SOPInstanceUID": "1.2.3.4"} if uids == "two" else {})
+    assert series_in(tmp_path)[0].problem.code == code
+
+
+@pytest.mark.parametrize(
+    ("headers", "lost", "remark", "code"),
+    [
+        ({}, (0, 1), "2 beside 14 (its images are numbered from 3)", None),
+        ({}, (15,), None, None),
+        ({"ImagesInAcquisition": 16}, (15,), "1 beside 15 (its header counts 16 images", None),
+        ({"NumberOfSlices": 16}, (14, 15), "2 beside 14 (its header counts 16)", None),
+        ({"NumberOfSlices": 16}, range(11, 16), "5 beside 11 (its header counts 16", "series.incomplete"),
+        ({"ImagesInAcquisition": 16}, range(11, 16), "5 beside 11 (its header counts 16", "series.incomplete"),
+        ({"ImagesInAcquisition": 16}, range(8, 16), "8 beside 8 (its header counts 16", None),  # half of two series
+        ({"NumberOfSlices": 16, "ImagesInAcquisition": 16}, (), None, None),
+    ],
+)  # fmt: skip
+def test_slices_lost_at_an_end(tmp_path, headers, lost, remark, code):
+    paths = write(tmp_path)
+    numbered = sorted(paths, key=lambda path: pydicom.dcmread(path).InstanceNumber)
+    for path in paths:
+        change(path, **headers)
+    for number in lost:
+        numbered[number].unlink()
+    (series,) = series_in(tmp_path)
+    assert (series.problem.code if series.problem else None) == code
+    assert [(remark or "nothing") in each for each in series.remarks] == ([True] if remark else [])
+    assert SECRET not in "".join(series.remarks)
+
+
+@pytest.mark.parametrize("vendor", ["Philips Imaging DD 001", "GEMS_RELA_01"])
+def test_private_counts_of_slices(tmp_path, vendor):
+    paths = write(tmp_path)
+    group, element, vr = (0x2001, 0x18, "SL") if "Philips" in vendor else (0x0021, 0x4F, "SS")
+    for path in paths:
+        dataset = pydicom.dcmread(path)
+        dataset.private_block(group, vendor, create=True).add_new(element, vr, 18)
+        dataset.save_as(path)
+    (series,) = series_in(tmp_path)
+    assert series.remarks == ("slices that seem to be missing at an end: 2 beside 16 (its header counts 18)",)
+
+
+def test_tilted_halves_are_refused_and_those_of_another_echo_are_one(tmp_path):
+    paths = write(tmp_path, "axial")
+    by_place = sorted(paths, key=lambda path: pydicom.dcmread(path).InstanceNumber)
+    for number, path in enumerate(by_place):
+        change(path, EchoTime=2.98 + 0.01 * (number % 2))
+    (series,) = series_in(tmp_path)
+    assert_equal(series, tmp_path, voxels(), affine("axial"))
+    tilt = Rotation.from_euler("x", 0.2, degrees=True).as_matrix()
+    for path in by_place[::2]:
+        cosines = np.reshape(np.array(pydicom.dcmread(path).ImageOrientationPatient, dtype=float), (2, 3)) @ tilt.T
+        change(path, ImageOrientationPatient=[decimal(value) for value in cosines.ravel()])
+    assert [(each.shape[2], each.problem.code) for each in series_in(tmp_path)] == [(8, "series.pieces")] * 2
+
+
+def test_images_in_colours_are_named(tmp_path):
+    for path in write(tmp_path):
+        change(path, SamplesPerPixel=3, PhotometricInterpretation="RGB", PlanarConfiguration=0, PixelData=bytes(2880))
+    assert series_in(tmp_path)[0].problem.code == "series.colour"
 
 
 def test_what_is_no_image_is_counted(tmp_path):

@@ -48,6 +48,63 @@ def test_rounded_positions_do_not_add_up():
     assert found.scatter_mm < 0.01
 
 
+def rounded_stack(seed: int, decimals: int, step_mm: float) -> tuple[np.ndarray, list[Plane]]:
+    rng = np.random.default_rng(seed)
+    affine = np.eye(4)
+    affine[:3, :3] = Rotation.random(rng=rng).as_matrix() @ np.diag((0.9, 0.8, step_mm))
+    affine[:3, 3] = rng.uniform(-150, 150, 3)
+    exact = planes(affine, range(int(rng.integers(20, 200))))
+    return affine, [Plane(p.cosines, tuple(np.round(p.position_mm, decimals)), p.spacing_mm) for p in exact]
+
+
+@pytest.mark.parametrize("step_mm", [0.5, 0.8, 1.0, 3.0])
+@pytest.mark.parametrize("decimals", [1, 2, 3])
+def test_oblique_stacks_with_rounded_positions_are_read_and_a_missing_slice_is_not(decimals, step_mm):
+    for seed in range(15):
+        affine, rounded = rounded_stack(seed, decimals, step_mm)
+        found = stack(rounded)
+        far_end = [0, 0, len(rounded) - 1, 1]
+        assert abs(found.world_from_voxel @ far_end - affine @ far_end).max() < 0.6 * 10.0**-decimals
+        for missing in (1, 7, len(rounded) - 2):
+            with pytest.raises(InvalidInput) as caught:
+                stack(rounded[:missing] + rounded[missing + 1 :])
+            assert caught.value.code == "series.gap"
+        doubled = [*rounded[:5], rounded[4], *rounded[5:]]
+        with pytest.raises(InvalidInput) as caught:
+            stack(doubled)
+        assert caught.value.code == "series.repeated_positions"
+
+
+def test_float32_of_rounded_positions_shows_the_rounding():
+    for seed in range(5):
+        _, rounded = rounded_stack(seed, 2, 0.5)
+        noisy = [Plane(p.cosines, tuple(map(float, np.float32(p.position_mm))), p.spacing_mm) for p in rounded]
+        assert stack(noisy).step_mm == pytest.approx(0.5, abs=1e-3)
+
+
+@pytest.mark.parametrize("decimals", [1, 2, 3, 8])
+def test_no_rounding_excuses_steps_that_grow(decimals):
+    """Each lies within what rounding may do to one step; together they bend away from any even grid."""
+    affine = grid(spacing_mm=(1, 1, 0.5))
+    places = np.cumsum(1 + np.linspace(-0.3, 0.3, 60))
+    uneven = [Plane(p.cosines, tuple(np.round(p.position_mm, decimals)), p.spacing_mm) for p in planes(affine, places)]
+    with pytest.raises(InvalidInput) as caught:
+        stack(uneven)
+    assert caught.value.code == "series.uneven"
+
+
+@pytest.mark.parametrize("decimals", [2, 3])
+def test_rounded_directions_are_put_at_right_angles(decimals):
+    affine = grid()
+    rounded = [
+        Plane(tuple(np.round(p.cosines, decimals)), p.position_mm, p.spacing_mm) for p in planes(affine, range(40))
+    ]
+    found = stack(rounded).world_from_voxel
+    axes = found[:3, :3] / np.linalg.norm(found[:3, :3], axis=0)
+    np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-9)
+    np.testing.assert_allclose(axes, affine[:3, :3] / (0.8, 0.9, 1.7), atol=10.0**-decimals)
+
+
 def leaning(affine: np.ndarray, degrees: float) -> list[Plane]:
     """As a CT with a tilted gantry: every slice is shifted along its own rows."""
     shift = np.tan(np.radians(degrees)) * 1.7
