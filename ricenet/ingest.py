@@ -16,7 +16,7 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,6 +71,7 @@ class Task:
         key: pseudonym of the case.
         files: of a DICOM delivery; None where there is no file of the patient.
         rt_missing: whether no file has the PatientID that rt_patient_id gives.
+        rt_in_doubt: whether doses of a patient without a label may be those that a case of a partial cohort lacks.
         entry: of a NIfTI cohort.
     """
 
@@ -81,6 +82,7 @@ class Task:
     files: "PatientFiles | None" = None
     rt_missing: bool = False
     entry: "Entry | None" = None
+    rt_in_doubt: bool = False
 
     @property
     def name(self) -> str:
@@ -100,7 +102,8 @@ def main(cfg: IngestConfig) -> None:
 
     if cfg.source.layout not in LAYOUTS:
         raise WrongUsage(f"source.layout should be {' | '.join(LAYOUTS)}, got {cfg.source.layout!r}")
-    settings = intake_settings(cfg, "rd" in _roles(cfg))
+    roles = _roles(cfg)
+    settings = intake_settings(cfg, "rd" in roles, "post" in roles, cfg.partial)
     if cfg.jobs < 1 or not 0 <= cfg.test_share < 1:
         raise WrongUsage(f"jobs should be at least 1 and test_share in [0, 1), got {cfg.jobs} and {cfg.test_share}")
     labels = Path(cfg.labels)
@@ -122,13 +125,14 @@ def main(cfg: IngestConfig) -> None:
         keys,
         keep=keep,
         jobs=cfg.jobs,
-        options={**source.options, "roles": " ".join(_roles(cfg))},
+        options={**source.options, "roles": " ".join(roles)},
     )
 
 
 def _roles(cfg: IngestConfig) -> list[str]:
     """What a case of the cohort has: what the source can have, without what was not asked for."""
-    return [role for role in cfg.source.roles if role != "rd" or cfg.dose]
+    asked = {"post": cfg.post, "rd": cfg.dose}
+    return [role for role in cfg.source.roles if asked.get(role, True)]
 
 
 def _label_table(cfg: IngestConfig, labels: Path) -> "Path | Table":
@@ -202,6 +206,7 @@ def ingest(
     if not delivery.is_dir():
         raise InvalidInput("the delivery folder does not exist", "correct delivery=", code="delivery.missing")
     tasks, unused = _find(delivery, rows, layout, keys, options)
+    tasks = [_as_asked(task, settings, unused) for task in tasks]
     left_over = _left_over(unused)
     for sentence in left_over:
         log.warning("%s", sentence)
@@ -238,6 +243,18 @@ def _remarks(record: "CaseIngestRecord") -> list[str]:
 
 def _flags(record: "CaseIngestRecord") -> list[str]:
     return [*record.flags, *(record.dose.flags if record.dose else ())]
+
+
+def _as_asked(task: Task, settings: "IntakeSettings", unused: "UnusedRecord") -> Task:
+    """The task as it is for a cohort whose cases may lack a post-OP MRI or a dose."""
+    from ricenet.cohort.layouts import with_or_without_post
+
+    if task.entry is not None:
+        return replace(task, entry=with_or_without_post(task.entry, post=settings.post, partial=settings.partial))
+    if not (settings.partial and settings.dose) or task.label.rt_patient_id or task.files is None or task.files.doses:
+        return task
+    doubtful = {row for patient in unused.rt_objects_without_a_label if patient.doses for row in patient.rows}
+    return replace(task, rt_in_doubt=task.label.row in doubtful)
 
 
 def _layout(name: str) -> "Layout":
@@ -451,6 +468,13 @@ def _read(task: Task, settings: "IntakeSettings", keys: Keys, scratch: Path) -> 
             code="patient.rt_missing",
         )
         return Intake(problem=missing)
+    if task.rt_in_doubt:
+        doubtful = InvalidInput(
+            f"{task.name}: expected a radiotherapy dose, got none, but RT objects without a label may be the patient's",
+            "write their PatientID into rt_patient_id, or the patient's own id there if they are not",
+            code="dose.missing",
+        )
+        return Intake(problem=doubtful)
     if task.files is not None:
         return from_dicom(task.label, task.files, task.name, settings, keys.secret, scratch)
     missing = InvalidInput(

@@ -14,6 +14,8 @@ from ricenet.cohort.label_table import LabelRow
 from ricenet.cohort.spreadsheet import Table, read_table
 from ricenet.errors import InvalidInput, WrongUsage
 
+# What a layout says where there is no post-OP MRI; not of a link, of one of several, or of one without contrast.
+NO_POST = re.compile(r"post: (not in the delivery$|no (scan|session) before the event)")
 AFTER = "the event does not lie after the start of radiotherapy"
 DAYS = "days_since_rt"
 
@@ -154,6 +156,42 @@ def present(delivery: Path, paths: Mapping[str, Path], required: Iterable[str]) 
         elif role in required:
             reasons.append(f"{role}: not in the delivery")
     return images, reasons
+
+
+def with_or_without_post(entry: Entry, *, post: bool, partial: bool) -> Entry:
+    """The entry for a cohort that need not have a post-OP MRI.
+
+    Args:
+        entry: of a layout.
+        post: False: an event-only cohort; a post-OP MRI is only the image in whose frame the dose lies.
+        partial: a post-OP MRI that was not delivered excludes no case, and a flag says so. One that the label table
+            names, or that may be one of several, does.
+    """
+    reasons = [reason for reason in entry.excluded_because.split("; ") if reason]
+    named = entry.label.post_date is not None or bool(entry.label.extra.get("post_session"))
+    passed = [each for each in reasons if each.startswith("post: ")] if not post else []
+    if post and partial and not named:
+        passed = [each for each in reasons if NO_POST.match(each)]
+    if entry.label.excluded_because or (post and not passed):
+        return entry
+    images = {role: path for role, path in entry.images.items() if role != "post"}
+    flags = [*entry.flags, *(passed if post else ())]
+    if not post and "post" in entry.images and "rd" in images:
+        images.setdefault("planning", entry.images["post"])
+    if post and "rd" in images and "planning" not in images:
+        del images["rd"]
+        flags.append("rd left out: it lies in the frame of the post-OP MRI")
+    on_post = "post" in entry.images or bool(passed)
+    if post and entry.brain_mask is not None:
+        flags.append("brain_mask left out: it may lie on the post-OP MRI")
+    return replace(
+        entry,
+        images=images,
+        brain_mask=None if on_post else entry.brain_mask,
+        post_day=None,
+        excluded_because="; ".join(reason for reason in reasons if reason not in passed),
+        flags=tuple(flags),
+    )
 
 
 def inside(delivery: Path, path: Path) -> bool:

@@ -105,6 +105,8 @@ class IngestConfig(IntakeConfig):
     out: str
     key: str | None
     dose: bool
+    post: bool
+    partial: bool
     keep: list[str]
     test_share: float
     jobs: int

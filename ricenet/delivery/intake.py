@@ -20,6 +20,8 @@ from ricenet.errors import InvalidInput, about
 from ricenet.images.dose_limits import check_dose
 from ricenet.images.volume import Volume, read_volume, write_volume
 
+NO_DOSE = "rd: not in the delivery"  # a flag of a partial cohort's case
+
 
 @dataclass(frozen=True)
 class Intake:
@@ -44,20 +46,24 @@ def from_nifti(entry: Entry, subject: str, settings: IntakeSettings) -> Intake:
     Args:
         entry: the case, with absolute paths.
         subject: how messages call it.
-        settings: `dose` and `dose_limits` count here.
+        settings: `dose`, `post`, `partial` and `dose_limits` count here.
     """
     label = entry.label
-    paths = {role: path for role, path in entry.images.items() if role != "rd" or settings.dose}
+    unused = () if settings.dose else ("rd", "planning")
+    paths = {role: path for role, path in entry.images.items() if role not in unused}
     if entry.brain_mask is not None:
         paths["brain_mask"] = entry.brain_mask
     flags = list(entry.flags)
     try:
         with about(subject):
+            _check_frames(paths, settings)
             volumes = {role: _read(path, role) for role, path in paths.items()}
             if "rd" in volumes:
                 volumes["rd"] = check_dose(volumes["rd"], label.prescription_gy, label.fractions, settings.dose_limits)
-            elif settings.dose:
+            elif settings.dose and not settings.partial:
                 raise missing_dose()
+            elif settings.dose:
+                flags.append(NO_DOSE)
     except InvalidInput as problem:
         return Intake(problem=problem)
     images = {role: ImageRecord(reason="layout of the cohort") for role in volumes}
@@ -74,6 +80,24 @@ def from_nifti(entry: Entry, subject: str, settings: IntakeSettings) -> Intake:
     )
     selection = SelectionRecord(images=images, flags=flags) if flags else SelectionRecord(images=images)
     return Intake(volumes, columns, selection)
+
+
+def _check_frames(paths: Mapping[str, Path], settings: IntakeSettings) -> None:
+    """Refuse a case without the post-OP MRI that its cohort should have, and a dose without any frame."""
+    if "post" in paths:
+        return
+    if settings.post and not settings.partial:
+        raise InvalidInput(
+            "post: not in the delivery",
+            "make an event-only cohort with post=false, or take such cases as they are with partial=true",
+            code="role.missing",
+        )
+    if "rd" in paths and "planning" not in paths:
+        raise InvalidInput(
+            "rd lies in the frame of the post-OP MRI, which is not in the delivery",
+            "give the image that it was planned on, take the cohort without doses (dose=false), or exclude the case",
+            code="dose.no_frame",
+        )
 
 
 def _lesion(lesion: LesionMask, event: Volume, flags: list[str]) -> Volume:

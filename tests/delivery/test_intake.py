@@ -94,6 +94,22 @@ def test_a_case_of_a_nifti_cohort(delivered, tmp_path):
     assert SUBJECT in str(problem(from_nifti(whole, SUBJECT, SETTINGS)))
 
 
+def test_a_case_of_a_nifti_cohort_without_post_or_dose(delivered, tmp_path):
+    """Partial: both are flags. A dose without the image in whose frame it lies is refused in any cohort."""
+    whole = entry(tmp_path, delivered, tmp_path, event="e.nii.gz", rd="d.nii.gz", planning="p.nii.gz")
+    alone = replace(whole, images={"event": whole.images["event"]})
+    partial = replace(SETTINGS, partial=True)
+    case = from_nifti(alone, SUBJECT, partial)
+    assert (list(case.volumes), case.record.flags) == (["event"], ["rd: not in the delivery"])
+    assert problem(from_nifti(alone, SUBJECT, SETTINGS)).code == "role.missing"
+    event_only = replace(SETTINGS, post=False)
+    assert list(from_nifti(alone, SUBJECT, replace(event_only, dose=False)).volumes) == ["event"]
+    assert set(from_nifti(whole, SUBJECT, event_only).volumes) == {"event", "rd", "planning"}
+    unplaced = replace(whole, images={role: path for role, path in whole.images.items() if role != "planning"})
+    for settings in (partial, event_only):
+        assert problem(from_nifti(unplaced, SUBJECT, settings)).code == "dose.no_frame"
+
+
 ONE_MRI = replace(SETTINGS, dose=False)
 GRID = np.diag([1.0, 1.0, 2.0, 1.0])
 
