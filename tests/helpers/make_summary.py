@@ -98,7 +98,8 @@ MAKERS = (full_summary, half_summary, smallest_summary)
 
 
 def texts(figure: Figure) -> list[Text]:
-    FigureCanvasAgg(figure).draw()
+    FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
     return [text for text in figure.findobj(Text) if text.get_visible() and text.get_text()]
 
 

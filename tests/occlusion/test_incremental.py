@@ -240,6 +240,7 @@ def test_volume_reference_and_network_are_left_alone() -> None:
     assert all(torch.equal(*both) for both in zip(held, before, strict=True))
 
 
+@pytest.mark.heavy
 def test_bfloat16_errs_less_than_a_forward_pass_in_bfloat16() -> None:
     network, size, edge = trained(width=8), (19, 18, 21), (7, 7, 7)
     volume, reference = pair(2, size)

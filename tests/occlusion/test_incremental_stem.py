@@ -63,6 +63,7 @@ def test_whole_is_conv_relu_and_pool(given: Case) -> None:
     torch.testing.assert_close(found, given.whole(given.volume), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.heavy
 @settings(deadline=None, max_examples=80)
 @given(cases(), st.data())
 def test_a_blanked_cube_changes_its_window_alone(given: Case, data: st.DataObject) -> None:

@@ -8,7 +8,7 @@ import pytest
 from ricenet.phantoms.anatomy import Grid, Patient, draw_patient
 from ricenet.phantoms.causal_model import QUANTITIES
 
-GRID = Grid((56, 66, 60), 3.5)
+GRID = Grid((44, 52, 47), 4.5)
 MEANS = {name: mean for name, (mean, _, _) in QUANTITIES.items()}
 
 

@@ -39,6 +39,7 @@ def test_score_is_the_log_ratio_of_the_two_densities(name: str) -> None:
         assert bayes_llr(draw.quantities, channels) == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.heavy
 def test_simulated_sensitivity_agrees_with_the_closed_form() -> None:
     draws = draw_cohort(20_000, 0)
     for channels in modality_sets().values():

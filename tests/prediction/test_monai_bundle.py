@@ -62,7 +62,10 @@ def parse(folder: Path) -> ConfigParser:
     return parser
 
 
-@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+@pytest.mark.parametrize(
+    "network",
+    [pytest.param(one, id=name, marks=[pytest.mark.heavy] * ("densenet" in name)) for name, one in NETWORKS.items()],
+)
 def test_monai_builds_and_loads_the_same_networks(tmp_path: Path, network: dict[str, Any]) -> None:
     ours = write_bundle(tmp_path, sample.model_record(network))
     parser = parse(tmp_path)

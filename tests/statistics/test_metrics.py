@@ -63,6 +63,7 @@ def random_answers(seed: int, n: int = 60) -> tuple[np.ndarray, np.ndarray, np.n
     return labels, *(np.where(rng.random(n) < right, labels, 1 - labels) for right in (0.85, 0.7))
 
 
+@pytest.mark.heavy
 def test_bootstrap_is_that_of_scipy_on_sklearns_score():
     labels, ours, theirs = random_answers(1)
 
@@ -140,6 +141,7 @@ def estimated(labels, decisions, patients):
     return metrics.macro_f1_estimate(labels, decisions, patients, draws=1999, seed=0).interval
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("truth", "expected"), [(0.75, 0.945), (0.85, 0.961), (0.9, 0.9705)])
 def test_coverage_with_twelve_patients(truth, expected):
     assert coverage(estimated, (RECURRENCE, RICE), truth) == pytest.approx(expected, abs=1e-3)
@@ -151,6 +153,7 @@ def test_coverage_with_eighty_patients(truth):
     assert 0.93 < coverage(estimated, (48, 32), truth, rarest=1e-4) < 0.97
 
 
+@pytest.mark.heavy
 def test_the_percentile_bootstrap_holds_too_little_with_twelve_patients():
     def percentile(labels, decisions, patients):
         return metrics.macro_f1_interval(labels, decisions, patients, "percentile", draws=1999, seed=0) or (1.0, 1.0)
@@ -242,6 +245,7 @@ def scores(labels: np.ndarray, seed: int) -> np.ndarray:
     return np.clip(np.round(np.random.default_rng(seed).normal(0.3 + 0.35 * labels, 0.25), 1), 0, 1)
 
 
+@pytest.mark.heavy
 def test_intervals_of_the_other_values_are_those_of_scipy_on_sklearn():
     labels, n = np.repeat([0, 1], [40, 24]), 64
     probabilities = scores(labels, 1)

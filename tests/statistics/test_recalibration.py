@@ -95,6 +95,7 @@ def test_the_order_of_answers_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert values == sorted(values)
 
 
+@pytest.mark.heavy
 def test_cases_of_one_patient_are_drawn_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every case twice holds no more information: the same draws, where each case was a patient's they are narrower."""
     monkeypatch.setattr(recalibration, "DRAWS", 3 * FEW)
@@ -148,6 +149,7 @@ def test_what_allows_no_curve(labels: np.ndarray, answers: list[float], why: str
     assert why in found.reason
 
 
+@pytest.mark.heavy
 def test_resamples_without_a_maximum_are_counted() -> None:
     labels, answers, who = cohort(16, seed=6)
     found = fit_recalibration(labels, answers, who)

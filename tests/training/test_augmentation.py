@@ -215,6 +215,7 @@ def assert_same_distribution(ours: object, theirs: object) -> None:
     assert stats.ks_2samp(np.ravel(ours), np.ravel(theirs)).pvalue > 0.01
 
 
+@pytest.mark.heavy
 def test_affine_parameters_are_distributed_as_torchios() -> None:
     torch.manual_seed(1)
     random = torchio.RandomAffine(scales=0.15, degrees=15)
@@ -236,6 +237,7 @@ def test_control_points_are_distributed_and_locked_as_torchios() -> None:
         assert_same_distribution(ours[:, free[..., axis], axis], theirs[:, free[..., axis], axis])
 
 
+@pytest.mark.heavy
 def test_intensity_parameters_are_distributed_as_torchios() -> None:
     torch.manual_seed(1)
     noise, gamma = torchio.RandomNoise(std=(0, 0.1)), torchio.RandomGamma(log_gamma=0.3)
@@ -246,6 +248,7 @@ def test_intensity_parameters_are_distributed_as_torchios() -> None:
     assert stats.kstest([draw.factors[0] for draw in ours], stats.uniform(0.75, 0.5).cdf).pvalue > 0.01
 
 
+@pytest.mark.heavy
 def test_each_augmentation_is_applied_with_its_own_probability() -> None:
     strengths = {name: value for name, value in ALL.items() if name != "probability"}
     ours = list(drawn(2000, probability=0.3, **strengths))

@@ -77,6 +77,7 @@ def test_a_number_of_the_acquisition_that_tells_the_label_gives_the_answer(own: 
     assert f1_score(labels, log_odds > 0, average="macro") > 0.97
 
 
+@pytest.mark.heavy
 def test_metadata_that_say_nothing_are_at_chance(cohort: tuple[Path, Folds]) -> None:
     """Over 20 draws of metadata the pooled AUROC has mean 1/2; single ones scatter around it."""
     _, folds = cohort
