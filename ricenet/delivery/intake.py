@@ -146,10 +146,13 @@ def from_dicom(
         scratch: folder for temporary files; must exist.
     """
     case = DicomCase(label, files, settings, key)
+    image_flags: list[str] = []
     try:
         with about(subject):
             case.choose()
-            volumes = {role: _convert(choice.series, role, scratch) for role, choice in case.chosen.items()}
+            volumes = {
+                role: _convert(choice.series, role, scratch, image_flags) for role, choice in case.chosen.items()
+            }
     except InvalidInput as problem:
         return Intake(record=case.record(), problem=problem)
     schedule: LabelRow | Treatment = label
@@ -166,12 +169,19 @@ def from_dicom(
         event_day=case.times.day(event),
         scanner_event=_scanner(event, key),
     )
-    return Intake(volumes, columns, case.record(), structures=structures)
+    record = case.record()
+    if image_flags:
+        record = record.model_copy(update={"flags": [*record.flags, *image_flags]})
+    return Intake(volumes, columns, record, structures=structures)
 
 
-def _convert(series: Series, role: str, scratch: Path) -> Volume:
+def _convert(series: Series, role: str, scratch: Path, flags: list[str]) -> Volume:
+    """The volume of a role; what is to be said of its slices and values is added to `flags`."""
+    remarks = list(series.remarks)
     with about(role=role):
-        return read_series(series, scratch, may_be_uneven=role.startswith("planning"))
+        volume = read_series(series, scratch, may_be_uneven=role.startswith("planning"), remarks=remarks)
+    flags += [f"{role}: {remark}" for remark in remarks]
+    return volume
 
 
 def write_volumes(volumes: Mapping[str, Volume], folder: Path) -> dict[str, str]:

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.phantom_delivery import SETTINGS, SUBJECT, problem, take
+from helpers.phantom_delivery import KEY, SETTINGS, SUBJECT, problem, take
 
 from ricenet.cohort.label_table import LabelRow
 from ricenet.cohort.layouts import Entry, LesionMask
 from ricenet.delivery.intake import from_nifti
+from ricenet.delivery.roles import series_key
+from ricenet.delivery.series import PatientFiles
+from ricenet.images.dicom_frames import Rescale
 from ricenet.images.volume import write_volume
 
 
@@ -22,6 +25,29 @@ def test_a_whole_case(delivered, tmp_path):
     np.testing.assert_allclose(case.volumes["rd"].voxels, dose_gy, atol=1e-3)
     assert case.columns.fractions in (15, 30)
     assert not list(tmp_path.iterdir()), "the converter's files are gone"
+
+
+def test_what_is_odd_about_an_image_is_a_flag(delivered, tmp_path):
+    """Of a series that was chosen; what its slices say of their values is said as well."""
+    row, files, _ = delivered
+    chosen = take(row, files, tmp_path).record.images["event"].series
+    keys = {series_key(each, KEY): each for each in files.series}
+    rescaled = [
+        replace(each, frame=replace(each.frame, rescale=Rescale(1 + number / 100)))
+        for number, each in enumerate(keys[chosen].slices)
+    ]
+    odd = replace(keys[chosen], remarks=("a slice is odd",), slices=tuple(rescaled))
+    unused = next(each for key, each in keys.items() if key not in _taken(row, files, tmp_path))
+    series = [odd if each.uid == odd.uid else each for each in files.series]
+    series = [replace(each, remarks=("unused",)) if each.uid == unused.uid else each for each in series]
+    flags = take(row, replace(files, series=series), tmp_path).record.flags
+    assert flags[0] == "event: a slice is odd"
+    assert flags[1].startswith("event: rescale slope or intercept varies by slice")
+    assert len(flags) == 2
+
+
+def _taken(row: LabelRow, files: PatientFiles, scratch: Path) -> set[str]:
+    return {image.series for image in take(row, files, scratch).record.images.values()}
 
 
 def test_eqd2_replaces_the_physical_dose(delivered, tmp_path):
