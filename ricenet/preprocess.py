@@ -85,6 +85,7 @@ def main(cfg: PreprocessConfig) -> None:
         further=further_channels(),
         partial=cfg.partial,
         doses=limits_from(cfg.dose_limits),
+        bids=None if cfg.bids is None else Path(cfg.bids),
     )
 
 
@@ -102,6 +103,7 @@ def preprocess_cohort(
     further: Sequence[str] = (),
     partial: bool = False,
     doses: "DoseLimits | None" = None,
+    bids: Path | None = None,
 ) -> None:
     """Check the whole cohort first, then do what is not done yet, then write the tables.
 
@@ -118,6 +120,7 @@ def preprocess_cohort(
         further: channels besides post, event and rd that the cohort may have.
         partial: whether some cases may lack a channel that others have.
         doses: limits of a treatment's dose; None: the default preset.
+        bids: folder for the cases as BIDS derivatives; None: they are not written.
 
     Raises:
         InvalidInput: the cohort, or every case that failed, breaks a rule.
@@ -125,7 +128,10 @@ def preprocess_cohort(
     """
     from ricenet.cases.case_folder import is_finished
     from ricenet.cases.case_tables import FAILED, write_failures, write_tables
+    from ricenet.cases.derivatives import check_target, write_derivatives
 
+    if bids is not None:
+        check_target(bids)
     cases = read_cohort(cohort, further, partial=partial)
     log_further(further, cases)
     log_lacking(cases)
@@ -158,6 +164,8 @@ def preprocess_cohort(
             write_cases(output, [task.ready for task in done])
             if folds:
                 write_folds(output, folds, fold_seed)
+            if bids is not None:
+                write_derivatives(output, bids)
             _look_after_superseded(output, {task.folder for task in done}, prune)
             dealt = "folds.json" if folds else "no folds.json (folds=0)"
             log.info("done: cases.csv, qc.csv and %s; %s", dealt, _write_page(output))

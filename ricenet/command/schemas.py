@@ -151,6 +151,7 @@ class PreprocessConfig:
     prune: bool
     covariates: list[str]
     partial: bool
+    bids: str | None
     seed: int
 
 
