@@ -87,7 +87,8 @@ class Header:
     `acquisition_time`: HHMMSS.ffffff or "". `contrast_usage`: whether an enhanced image says that the agent was
     administered, YES, NO or "". `contrast_amount`: the larger of the agent's volume and dose, None where neither is
     given. `acquisition_3d`: None where the header does not say. `slices_expected`: of a whole stack,
-    `images_expected`: of the acquisition; 0 where the header does not say. `is_grey`: not in colours. `copies`: files
+    `images_expected`: of the acquisition; 0 where the header does not say. `is_grey`: not in colours; `is_inverted`:
+    low values are bright. `copies`: files
     with the same pixels under the same UID that were left out. `dates`: all of its dates, as they are written.
     """
 
@@ -119,6 +120,7 @@ class Header:
     slices_expected: int = 0
     images_expected: int = 0
     is_grey: bool = True
+    is_inverted: bool = False
     copies: int = 0
     dates: tuple[str, ...] = ()
 
@@ -219,6 +221,7 @@ def _header(path: Path, dataset: Dataset, bytes_left: int) -> Header | str:
         slices_expected=_slices_expected(dataset),
         images_expected=whole_number(dataset, "ImagesInAcquisition") or 0,
         is_grey=_is_grey(dataset),
+        is_inverted=text(dataset, "PhotometricInterpretation") == "MONOCHROME1",
         acquisition_3d={"3D": True, "2D": False}.get(text(dataset, "MRAcquisitionType").upper()),
     )  # fmt: skip
 

@@ -281,6 +281,8 @@ def _series(headers: list[Header], contradictory: set[str]) -> list[Series]:
         ordered = [part[index] for index in slice_order([each.plane for each in part])]
         of_files = [whole[path] for path in dict.fromkeys(each.path for each in ordered)]
         lost, remark = _lost(ordered, of_files, parts)
+        if any(header.is_inverted for header in of_files):
+            remark = (*remark, "low values are its bright ones (MONOCHROME1): values are as they are stored")
         image = _image(ordered, of_files, uids[number], part_problem or lost)
         series.append(replace(image, remarks=(*remarks, *remark)))
     return series
@@ -325,16 +327,19 @@ def _lost(
     part: list[Slice], headers: list[Header], parts: list[list[Slice]]
 ) -> tuple[InvalidInput | None, tuple[str, ...]]:
     """What is missing at the ends: a remark, or a problem where it is more than a few slices."""
-    expected = max(header.slices_expected for header in headers)
+    is_original = part[0].frame.image_type[:1] == ("ORIGINAL",)  # others keep the counts of what they were made of
+    expected, images = (
+        max(counts) if is_original else 0
+        for counts in zip(*((header.slices_expected, header.images_expected) for header in headers), strict=True)
+    )
     lost, why = lost_ends(part, parts, expected)
-    images = max(header.images_expected for header in headers)
     delivered = sum(map(len, parts))
     if lost <= 0 and images > delivered:
         lost, why = images - delivered, f"its header counts {images} images in the acquisition"
     if lost <= 0:
         return None, ()
     remark = f"slices that seem to be missing at an end: {lost} beside {len(part)} ({why})"
-    is_counted = "header counts" in why and part[0].frame.image_type[:1] == ("ORIGINAL",)
+    is_counted = "header counts" in why
     if not is_counted or len(part) >= MIN_SHARE_OF_SLICES * (len(part) + lost) or (images and images % delivered == 0):
         return None, (remark,)
     return InvalidInput(

@@ -14,6 +14,8 @@ from pydicom.tag import Tag
 from ricenet.images.slice_stack import Plane
 
 SHARED, PER_FRAME = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
+# Of an enhanced image that was made of classic ones, what has no other place.
+CONVERTED = ("UnassignedPerFrameConvertedAttributesSequence", "UnassignedSharedConvertedAttributesSequence")
 PHILIPS_CREATOR, PHILIPS_SCALE_SLOPE = Tag(0x2005, 0x0010), Tag(0x2005, 0x100E)
 PHILIPS_FRAME_GROUP = Tag(0x2005, 0x140F)
 # Of one image or frame; what an enhanced image says of all frames together stands in the same places.
@@ -54,9 +56,9 @@ class Frame:
         image_type: of the frame, where an enhanced image says it frame by frame.
         echo_time_ms: None where the header does not say.
         temporal: number of its time point; None where the header does not say.
-        contrasts: whatever else makes another image at the same place: magnitude or phase, flip angle, inversion
-            times, diffusion weight and direction.
-        stack: of the stack and the dimensions that an enhanced image counts; they may split one volume.
+        contrasts: what else makes another image: magnitude or phase, diffusion weight and direction.
+        split_by: what makes another image at the same place, and at other places may vary within one: stack, flip
+            angle, inversion times, and the dimensions that an enhanced image counts.
         position_in_stack: counted from 1; 0 where the header does not say.
         rescale: None where the header says it in a way that cannot be read.
     """
@@ -66,7 +68,7 @@ class Frame:
     echo_time_ms: float | None = None
     temporal: float | None = None
     contrasts: tuple = ()
-    stack: tuple = ()
+    split_by: tuple = ()
     position_in_stack: int = 0
     rescale: Rescale | None = Rescale()
 
@@ -99,6 +101,19 @@ class _Groups:
     def __call__(self, keyword: str) -> Dataset:
         return next((item[keyword].value[0] for item in self.items if item.get(keyword)), Dataset())
 
+    def classic_number(self, keyword: str) -> float | None:
+        """What a classic header says, or the one from which a frame was converted."""
+        return next((value for each in self._classic() if (value := number(each, keyword)) is not None), None)
+
+    def classic_text(self, keyword: str) -> str:
+        """What a classic header says, or the one from which a frame was converted."""
+        return next((value for each in self._classic() if (value := text(each, keyword))), "")
+
+    def _classic(self) -> tuple[Dataset, ...]:
+        if not self.items:
+            return (self.dataset,)
+        return (*(self(sequence) for sequence in CONVERTED), self.dataset)
+
     def holding(self, group: str, keyword: str) -> Dataset:
         """The group where it has the element, else the image's header."""
         item = self(group)
@@ -106,19 +121,24 @@ class _Groups:
 
 
 def _frame(groups: _Groups, counted: Sequence[int] = ()) -> Frame:
-    dataset = groups.dataset
     content = groups("FrameContentSequence")
     types = groups("MRImageFrameTypeSequence") or groups("CTImageFrameTypeSequence")
+    modifier, timing = groups("MRModifierSequence"), groups("MRTimingAndRelatedParametersSequence")
     temporal = number(content, "TemporalPositionIndex")
     echo = number(groups("MREchoSequence"), "EffectiveEchoTime")
     indices = [int(value) for value in content.get("DimensionIndexValues") or []]
     return Frame(
         _plane(groups),
-        tuple((text(types, "FrameType") or text(dataset, "ImageType")).split("\\")),
-        number(dataset, "EchoTime") if echo is None else echo,
-        number(dataset, "TemporalPositionIdentifier") if temporal is None else temporal,
+        tuple((text(types, "FrameType") or groups.classic_text("ImageType")).split("\\")),
+        groups.classic_number("EchoTime") if echo is None else echo,
+        groups.classic_number("TemporalPositionIdentifier") if temporal is None else temporal,
         _contrasts(groups),
-        (text(content, "StackID"), *(indices[number] for number in counted if number < len(indices))),
+        (
+            text(content, "StackID"),
+            number(timing, "FlipAngle") or groups.classic_number("FlipAngle"),
+            text(modifier, "InversionTimes") or groups.classic_number("InversionTime"),
+            *(indices[place] for place in counted if place < len(indices)),
+        ),
         whole_number(content, "InStackPositionNumber") or 0,
         _rescale(groups),
     )
@@ -142,15 +162,11 @@ def _spacing(dataset: Dataset) -> tuple[float, ...] | None:
 
 
 def _contrasts(groups: _Groups) -> tuple:
-    dataset = groups.dataset
-    types = groups("MRImageFrameTypeSequence")
-    modifier, timing = groups("MRModifierSequence"), groups("MRTimingAndRelatedParametersSequence")
-    diffusion = groups("MRDiffusionSequence") or dataset
-    direction = (diffusion.get("DiffusionGradientDirectionSequence") or [dataset])[0]
+    diffusion = groups("MRDiffusionSequence") or groups.dataset
+    direction = (diffusion.get("DiffusionGradientDirectionSequence") or [groups.dataset])[0]
     return (
-        text(types, "ComplexImageComponent") or text(dataset, "ComplexImageComponent"),
-        text(modifier, "InversionTimes") or number(dataset, "InversionTime"),
-        number(timing if "FlipAngle" in timing else dataset, "FlipAngle"),
+        text(groups("MRImageFrameTypeSequence"), "ComplexImageComponent")
+        or groups.classic_text("ComplexImageComponent"),
         number(diffusion, "DiffusionBValue"),
         numbers(direction, "DiffusionGradientOrientation", 3),
     )

@@ -8,6 +8,7 @@ itself must not be taken for the whole. Frame: LPS mm.
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,7 @@ class Slice:
 def part_slices(slices: Sequence[Slice]) -> list[list[Slice]]:
     """The volumes, each in the order of its instance numbers, as they first come."""
     parts: dict[tuple, list[list[Slice]]] = defaultdict(list)
-    ordered = sorted(slices, key=lambda each: (each.instance_number, each.instance_uid, each.index))
+    ordered = sorted(slices, key=_number)
     for each in ordered:
         candidates = parts[(*_kind(each), each.frame.echo_time_ms, *_object(each))]
         for part in candidates:
@@ -74,31 +75,34 @@ def _kind(each: Slice) -> tuple:
 
 def _object(each: Slice) -> tuple:
     """What may tell images apart, or split one volume."""
-    return each.frame.stack, each.instance_uid if each.frames > 1 else ""
+    return each.frame.split_by, each.instance_uid if each.frames > 1 else ""
 
 
 def _joined(parts: list[list[Slice]]) -> list[list[Slice]]:
     """Parts of one kind whose echoes and directions are the same but for rounding, where they are one stack."""
-    joined: list[list[list[Slice]]] = []
+    groups: dict[tuple, list[list[list[Slice]]]] = defaultdict(list)
     for part in sorted(parts, key=lambda part: part[0].frame.echo_time_ms or 0.0):
-        for group in joined:
+        alike = groups[_kind(part[0])]
+        for group in alike:
             if _may_be_one(group[-1][0], part[0]):
                 group.append(part)
                 break
         else:
-            joined.append([part])
+            alike.append([part])
     volumes = []
-    for group in joined:
-        whole = [each for part in group for each in part]
+    for group in (group for alike in groups.values() for group in alike):
+        whole = sorted((each for part in group for each in part), key=_number)
         volumes += [whole] if len(group) > 1 and _is_stack(whole) else group
     first = {id(part[0]): number for number, part in enumerate(parts)}
-    for volume in volumes:
-        volume.sort(key=lambda each: (each.instance_number, each.instance_uid, each.index))
     return sorted(volumes, key=lambda volume: min(first.get(id(each), len(parts)) for each in volume))
 
 
+def _number(each: Slice) -> tuple[int, str, int]:
+    return each.instance_number, each.instance_uid, each.index
+
+
 def _may_be_one(one: Slice, other: Slice) -> bool:
-    return _kind(one) == _kind(other) and one.plane.lies_along(other.plane) and _same_echo(one, other)
+    return one.plane.lies_along(other.plane) and _same_echo(one, other)
 
 
 def _same_echo(one: Slice, other: Slice) -> bool:
@@ -124,9 +128,9 @@ def without_copies(slices: Sequence[Slice], same_pixels: Callable[[Slice, Slice]
     """
     kept: list[Slice] = []
     seen: dict[tuple, Slice] = {}
-    for each in sorted(slices, key=lambda each: (each.instance_number, each.instance_uid, each.index)):
+    for each in sorted(slices, key=_number):
         frame, plane = each.frame, each.plane
-        key = (*_kind(each), frame.echo_time_ms, frame.stack, plane) if plane.is_placed else (each.instance_uid,)
+        key = (*_kind(each), frame.echo_time_ms, frame.split_by, plane) if plane.is_placed else (each.instance_uid,)
         first = seen.setdefault(key, each)
         if first is not each:
             if not same_pixels(first, each):
@@ -146,13 +150,14 @@ def lost_ends(part: Sequence[Slice], parts: Sequence[Sequence[Slice]], expected:
     """
     inside = [each.frame.position_in_stack for each in part if each.frame.position_in_stack]
     first_number = min(each.instance_number for each in part)
-    single = len(parts) == 1 and all(each.frames == 1 for each in part)
+    # Numbers that begin far from 1 are counted otherwise: over the exam, or from 1000.
+    from_one = len(parts) == 1 and all(each.frames == 1 for each in part) and first_number <= len(part) / 2
     longer = max((len(other) for other in parts if _covers(other, part)), default=0)
     shown = [
         (expected - len(part), f"its header counts {expected}"),
         (min(inside, default=1) - 1, "numbers within the stack do not begin at 1"),
         (longer - len(part), f"another image of the series has {longer}"),
-        (first_number - 1 if single else 0, f"its images are numbered from {first_number}"),
+        (first_number - 1 if from_one else 0, f"its images are numbered from {first_number}"),
     ]
     return next((each for each in shown if each[0] > 0), (0, ""))
 
@@ -172,12 +177,15 @@ def _place(each: Slice) -> tuple:
 
 def pieces_of_one_stack(parts: Sequence[Sequence[Slice]]) -> set[int]:
     """Indices of the parts that are pieces of one stack with another part: each second slice of it, or one end."""
-    placed = {index: _Places(part) for index, part in enumerate(parts) if all(each.plane.is_placed for each in part)}
-    pieces = set()
-    for index, places in placed.items():
-        for other in range(index):
-            if other in placed and placed[other].are_pieces_with(places):
-                pieces |= {index, other}
+    same_places: dict[tuple, list[int]] = defaultdict(list)  # time points of a series are many, and lie alike
+    for index, part in enumerate(parts):
+        if all(each.plane.is_placed for each in part):
+            same_places[(part[0].frame_of_reference, part[0].size, *(each.plane for each in part))].append(index)
+    groups = [(_Places(parts[indices[0]]), indices) for indices in same_places.values()]
+    pieces: set[int] = set()
+    for (one, indices), (other, others) in combinations(groups, 2):
+        if one.are_pieces_with(other):
+            pieces |= {*indices, *others}
     return pieces
 
 

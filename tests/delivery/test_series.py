@@ -601,6 +601,14 @@ def test_tilted_halves_are_refused_and_those_of_another_echo_are_one(tmp_path):
     assert [(each.shape[2], each.problem.code) for each in series_in(tmp_path)] == [(8, "series.pieces")] * 2
 
 
+def test_an_inverted_image_is_read_as_stored_and_named(tmp_path):
+    for path in write(tmp_path):
+        change(path, PhotometricInterpretation="MONOCHROME1")
+    (series,) = series_in(tmp_path)
+    assert_equal(series, tmp_path, voxels(), affine())
+    assert [remark.partition(" (")[0] for remark in series.remarks] == ["low values are its bright ones"]
+
+
 def test_images_in_colours_are_named(tmp_path):
     for path in write(tmp_path):
         change(path, SamplesPerPixel=3, PhotometricInterpretation="RGB", PlanarConfiguration=0, PixelData=bytes(2880))

@@ -72,7 +72,7 @@ def test_groups_are_shared_or_of_each_frame(shared):
         assert frame.plane.is_placed
         assert frame.image_type == ("DERIVED", "PRIMARY", "DIXON", "WATER")
         assert (frame.echo_time_ms, frame.rescale) == (4.9, Rescale(2, -5))
-        assert {"MIXED", 12.0} <= set(frame.contrasts)
+        assert {"MIXED", 12.0, "900.0"} <= {*frame.contrasts, *frame.split_by}
 
 
 def alone(**groups: Dataset) -> Frame:
@@ -102,11 +102,11 @@ POINTERS = [item(DimensionIndexPointer=pointer) for pointer in (0x00209056, 0x00
             {"MRDiffusion": item(DiffusionGradientDirectionSequence=[item(DiffusionGradientOrientation=[0, 1.0, 0])])},
             "contrasts",
         ),
-        ({"FrameContent": item(StackID="1")}, {"FrameContent": item(StackID="2")}, "stack"),
+        ({"FrameContent": item(StackID="1")}, {"FrameContent": item(StackID="2")}, "split_by"),
         (
             {"FrameContent": item(DimensionIndexValues=[1, 1, 1])},
             {"FrameContent": item(DimensionIndexValues=[1, 1, 2])},
-            "stack",
+            "split_by",
         ),
     ],
 )  # fmt: skip
@@ -116,11 +116,18 @@ def test_what_tells_frames_apart(one, other, field):
     assert first == alone(**one)
 
 
+def test_an_image_that_was_converted_from_classic_ones_says_it_as_they_did():
+    converted = item(EchoTime=30.0, FlipAngle=9, TemporalPositionIdentifier=2)
+    frame = alone(UnassignedPerFrameConvertedAttributes=converted)
+    assert (frame.echo_time_ms, frame.temporal) == (30, 2)
+    assert 9 in frame.split_by
+
+
 def test_dimensions_of_place_tell_nothing_apart():
     frames = [
         alone(FrameContent=item(DimensionIndexValues=[1, place, 1], InStackPositionNumber=place)) for place in (1, 2)
     ]
-    assert frames[0].stack == frames[1].stack
+    assert frames[0].split_by == frames[1].split_by
     assert [frame.position_in_stack for frame in frames] == [1, 2]
 
 

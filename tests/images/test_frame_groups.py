@@ -160,6 +160,22 @@ def test_objects_of_many_frames_join_where_they_are_one_stack():
     assert pieces_of_one_stack(parts) == set()
 
 
+def test_flip_angles_may_vary_within_a_volume_and_tell_volumes_apart():
+    parts = part_slices(slices(range(0, COUNT, 2), split_by=(9,)) + slices(range(1, COUNT, 2), split_by=(8,), uid="o"))
+    assert [len(part) for part in parts] == [COUNT]
+    parts = part_slices(slices(split_by=(2,)) + slices(split_by=(20,), uid="other"))
+    assert [len(part) for part in parts] == [COUNT, COUNT]
+
+
+def test_many_time_points_are_compared_in_no_time():
+    """2,000 pairs of pairs a second would be an hour."""
+    parts = part_slices([each for time in range(300) for each in slices(range(3), uid=f"{time}", temporal=float(time))])
+    assert len(parts) == 300
+    assert pieces_of_one_stack(parts) == set()
+    halves = part_slices(slices(range(0, COUNT, 2), temporal=1.0) + slices(range(1, COUNT, 2), temporal=2.0, uid="o"))
+    assert pieces_of_one_stack([*parts, *halves]) == {300, 301}
+
+
 def test_copies_are_left_out_and_scans_at_one_place_are_not():
     volume, again = slices(), slices(uid="again", first=100)
     compared = []
@@ -184,6 +200,8 @@ def test_a_lost_end_shows():
     assert lost_ends(volume, [volume], COUNT)[0] == 0
     assert lost_ends(volume[:-2], [volume[:-2]], COUNT) == (2, "its header counts 24")
     assert lost_ends(volume[3:], [volume[3:]], 0) == (3, "its images are numbered from 4")
+    from_1000 = slices(first=1001)
+    assert lost_ends(from_1000, [from_1000], 0)[0] == 0, "another way to count"
     phase = slices(uid="p", first=100, image_type=("P",))
     assert lost_ends(volume[:-1], [volume[:-1], phase], 0) == (1, "another image of the series has 24")
     assert lost_ends(volume, [volume, phase], 0)[0] == 0
