@@ -43,10 +43,11 @@ log = logging.getLogger(__name__)
 LAYOUTS = ("dicom", "lumiere", "cfb_gbm", "ucsd_ptgbm", "bids")
 MORE_COLUMNS = ("post_day", "event_day", "scanner_post", "scanner_event")
 RECORD = "ingest.json"
+CHOICES_FILE = "choose.csv"
 MAX_LISTED = 10  # patients in one sentence; the record has them all
 LIMIT_MINUTES = 30.0  # of one case
 MEMORY_GB = 8.0  # of one case
-INGEST_VERSION = 2  # part of every case's digest: raise it when the same delivery gives other volumes
+INGEST_VERSION = 3  # part of every case's digest: raise it when the same delivery gives other volumes
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,7 @@ def main(cfg: IngestConfig) -> None:
         keep=keep,
         jobs=cfg.jobs,
         options={**source.options, "roles": " ".join(roles)},
+        descriptions=cfg.descriptions,
     )
 
 
@@ -185,8 +187,9 @@ def ingest(
     keep: list[str],
     jobs: int,
     options: Mapping[str, str] | None = None,
+    descriptions: bool = False,
 ) -> None:
-    """Bring every labelled case in, then write cohort.csv, manifest.sha256 and ingest.json.
+    """Bring every labelled case in, then write cohort.csv, manifest.sha256, ingest.json and choose.csv.
 
     Args:
         delivery: folder as it was delivered; only read.
@@ -198,15 +201,17 @@ def ingest(
         keep: further columns of the label table for cohort.csv.
         jobs: processes at a time.
         options: of the layout.
+        descriptions: whether choose.csv holds the series' names.
 
     Raises:
-        InvalidInput: the delivery is missing, or does not have its layout.
+        InvalidInput: the delivery is missing, or does not have its layout; or a mark in choose.csv cannot be meant.
         Incomplete: some cases were refused; the rest are in the cohort.
     """
     if not delivery.is_dir():
         raise InvalidInput("the delivery folder does not exist", "correct delivery=", code="delivery.missing")
     tasks, unused = _find(delivery, rows, layout, keys, options)
     tasks = [_as_asked(task, settings, unused) for task in tasks]
+    tasks = _with_choices(tasks, out, keys)
     left_over = _left_over(unused)
     for sentence in left_over:
         log.warning("%s", sentence)
@@ -217,6 +222,7 @@ def ingest(
         records = _take_all_in(requested, out, settings, keys, jobs)
         _write_tables(out, [_row(task, records.get(task.key), keep) for task in tasks], records, unused, keep)
         _remove_others(out, set(records))
+        questions = _write_choices(out, tasks, records, keys, descriptions)
     problems = [problem for task in requested if (problem := records[task.key].problem) is not None]
     for task in requested:
         if remarks := _remarks(records[task.key]):
@@ -226,11 +232,57 @@ def ingest(
     )
     if problems:
         refused = [f"  [{problem.code}] {problem.message}; {problem.hint}" for problem in problems]
+        if questions:
+            refused.append(
+                f"  {questions} roles are left to you: mark one series of each with x in the column chosen of "
+                f"{CHOICES_FILE} in the cohort folder, and run the same command again"
+            )
         lines = "\n".join(refused + [f"  {sentence}" for sentence in left_over])
         raise Incomplete(
             f"{len(problems)} of {len(requested)} cases were refused; the rest are in the cohort. The refused ones are "
             f"in cohort.csv with the reason, and <case>/{RECORD} lists what there was to choose from:\n{lines}"
         )
+
+
+def _with_choices(tasks: list[Task], out: Path, keys: Keys) -> list[Task]:
+    """The tasks with what the user marked in choose.csv; the label table overrules it."""
+    from ricenet.cohort.choices import marked_series, read_choices
+    from ricenet.delivery.roles import series_key
+
+    series = {
+        task.key: {series_key(each, keys.secret) for each in task.files.series} if task.files is not None else set()
+        for task in tasks
+    }
+    marked = marked_series(read_choices(out), series)
+    chosen = []
+    for task in tasks:
+        by_mark = marked.get(task.key, {})
+        roles = tuple(role for role in by_mark if role not in task.label.choice)
+        label = replace(task.label, choice=by_mark | task.label.choice, marked=roles)
+        chosen.append(replace(task, label=label))
+    return chosen
+
+
+def _write_choices(
+    out: Path, tasks: list[Task], records: "dict[str, CaseIngestRecord]", keys: Keys, descriptions: bool
+) -> int:
+    """Write choose.csv; returns how many roles the user has to choose for."""
+    from ricenet.cohort.choices import write_choices
+    from ricenet.delivery.intake import open_questions
+
+    questions = [
+        question
+        for task in tasks
+        if task.key in records and task.files is not None
+        for question in open_questions(records[task.key], task.files, keys.secret, descriptions)
+    ]
+    still_open = write_choices(out, questions, {task.key: task.label.row for task in tasks}, private=descriptions)
+    if descriptions and (out / CHOICES_FILE).exists():
+        log.warning(
+            "%s holds the series' names as the scanners wrote them, which may identify a patient; only you can read it",
+            CHOICES_FILE,
+        )
+    return still_open
 
 
 def _remarks(record: "CaseIngestRecord") -> list[str]:

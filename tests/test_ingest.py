@@ -393,17 +393,38 @@ def test_what_could_not_be_used_is_said_on_the_terminal_and_in_the_record(own, t
     assert "PHANTOM" not in result.stdout + result.stderr
 
 
-def test_an_ambiguity_is_resolved_by_the_label_table(own, tmp_path):
+def test_an_ambiguity_is_resolved_by_a_mark_in_choose_csv_or_the_label_table(own, tmp_path):
     scan_twice(own)
     out = tmp_path / "out"
-    assert run(own, out).returncode == 4
-    (record,) = (record for record in records(out) if "problem" in record)
-    events = [one for one in record["series"] if one["day"] > 0 and one["contrast"]]
-    assert len(events) == 2
-    edit_labels(own, lambda rows: rows[0].update(event_series=events[1]["series"]))
+    refused = run(own, out, "descriptions=true")
+    assert refused.returncode == 4
+    assert (
+        "1 roles are left to you: mark one series of each with x in the column chosen of choose.csv" in refused.stderr
+    )
+    assert "t1_mpr" not in refused.stdout + refused.stderr
+    path = out / "choose.csv"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    lines = path.read_text().splitlines()
+    assert len(lines) == 3
+    assert [line.split(",")[2] for line in lines[1:]] == ["event", "event"]
+    assert all("t1_mpr_KM" in line for line in lines[1:])
+    path.write_text("\n".join([lines[0], lines[1], lines[2] + "x"]))
     assert run(own, out).returncode == 0
-    chosen = [record["images"]["event"] for record in records(out)]
-    assert [one["reason"] for one in chosen if one["series"] == events[1]["series"]] == ["named as event_series"]
+    (chosen,) = (images for record in records(out) if (images := record["images"]["event"])["reason"].startswith("mar"))
+    assert (chosen["series"], chosen["reason"]) == (lines[2].split(",")[3], "marked in choose.csv")
+    kept = path.read_text().splitlines()
+    assert kept[2].endswith(",x")
+    assert "t1_mpr" not in path.read_text()
+    path.write_text("\n".join([kept[0], kept[1] + "x", kept[2]]))
+    wrong = run(own, out)
+    assert wrong.returncode == 3
+    assert "rows 2, 3, column chosen: 2 series are marked" in wrong.stderr
+    path.write_text("\n".join(kept))
+    edit_labels(own, lambda rows: rows[0].update(event_series=kept[1].split(",")[3]))
+    assert run(own, out).returncode == 0
+    reasons = [record["images"]["event"]["reason"] for record in records(out)]
+    assert "named as event_series" in reasons
+    assert "marked in choose.csv" not in reasons
 
 
 def test_without_doses_the_cohort_is_one_of_mri(own, tmp_path):

@@ -18,7 +18,12 @@ class SeriesRecord(Record):
         shape: columns, rows, slices.
         spacing_mm: x, y, z; 0 where unknown.
         in_the_frame_of_the_dose: None where there is no dose.
+        contrast: whether it is enhanced, as far as names and headers say.
         problem: code of why it is no volume.
+        kind: t1, reformat, derived (computed), other or unsaid; empty for CT, as the fields below.
+        contrast_by: who says of an MRI whether it is enhanced.
+        acquisition: 2D or 3D.
+        plane: axial, coronal or sagittal; empty where unknown.
     """
 
     series: str
@@ -30,17 +35,35 @@ class SeriesRecord(Record):
     contrast: bool
     in_the_frame_of_the_dose: bool | None
     problem: str | None
+    kind: str = ""
+    contrast_by: str = ""
+    acquisition: str = ""
+    plane: str = ""
+
+
+class PassedOver(Record):
+    """A series that might have been the image of a role, and why it is not."""
+
+    series: str
+    reason: str
 
 
 class ImageRecord(Record):
     """Which series became the image of a role, why, and from which series it was chosen.
 
     A public cohort's layout names files: there the reason stands alone.
+
+    Attributes:
+        candidates: the series that fit the rule.
+        remark: what somebody should know of the choice.
+        passed_over: the other T1 of its day.
     """
 
     series: str = ""
     reason: str
     candidates: list[str] = Field(default_factory=list)
+    remark: str = ""
+    passed_over: list[PassedOver] = Field(default_factory=list)
 
 
 class RtObjectRecord(Record):
@@ -173,6 +196,7 @@ class SelectionRecord(Record):
 
     Attributes:
         flags: what somebody should know about the case besides its dose, which has flags of its own.
+        undecided: role -> series from which the user has to choose.
     """
 
     images: dict[str, ImageRecord] = Field(default_factory=dict)
@@ -181,6 +205,7 @@ class SelectionRecord(Record):
     dose: TreatmentRecord | None = None
     structures: StructuresRecord | None = None
     flags: list[str] = Field(default_factory=list)
+    undecided: dict[str, list[str]] = Field(default_factory=dict)
 
 
 class CaseColumns(Record):
@@ -207,7 +232,7 @@ class CaseIngestRecord(Record):
 
     Attributes:
         digest: of all that decides the case; the same digest need not be ingested again.
-        images, series, rt_objects, dose, structures, flags: as in SelectionRecord.
+        images, series, rt_objects, dose, structures, flags, undecided: as in SelectionRecord.
         sha256: of the case's files by name.
     """
 
@@ -220,6 +245,7 @@ class CaseIngestRecord(Record):
     dose: TreatmentRecord | None = None
     structures: StructuresRecord | None = None
     flags: list[str] = Field(default_factory=list)
+    undecided: dict[str, list[str]] = Field(default_factory=dict)
     columns: CaseColumns | None = None
     sha256: dict[str, str] = Field(default_factory=dict)
     problem: ProblemRecord | None = None

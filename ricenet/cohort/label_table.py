@@ -40,6 +40,7 @@ class LabelRow:
         label: recurrence, rice, or empty where the row is excluded.
         split: cv, test or empty.
         choice: role (post, event, planning) -> series key by which the user resolves an ambiguity.
+        marked: the roles whose choice stands in choose.csv (ricenet.cohort.choices), not in the table.
         extra: the further columns that were asked for.
         doses, plans, exclude_doses: keys of RT objects by which the user chooses the treatment.
         delivered_fractions: where the treatment was stopped early.
@@ -66,6 +67,7 @@ class LabelRow:
     plans: tuple[str, ...] = ()
     exclude_doses: tuple[str, ...] = ()
     delivered_fractions: int | None = None
+    marked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

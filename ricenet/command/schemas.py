@@ -66,6 +66,7 @@ class RuleConfig:
     when: str
     min_slices: int
     max_spacing_mm: float
+    kind: str = "t1"
 
 
 @dataclass
@@ -91,7 +92,9 @@ class IntakeConfig:
     dose_type: str
     event_tolerance_days: int
     contrast_in_description: str
+    no_contrast_in_description: str
     never: str
+    trust_agent: bool
     rules: list[RuleConfig]
     structures: list[StructureRuleConfig]
 
@@ -109,6 +112,7 @@ class IngestConfig(IntakeConfig):
     partial: bool
     keep: list[str]
     test_share: float
+    descriptions: bool
     jobs: int
 
 

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
-from ricenet.cohort.ingest_record import ImageRecord, SelectionRecord, StructuresRecord, TreatmentRecord
+from ricenet.cohort.ingest_record import ImageRecord, PassedOver, SelectionRecord, StructuresRecord, TreatmentRecord
 from ricenet.cohort.label_table import LabelRow
 from ricenet.command.schemas import IntakeConfig, RuleConfig, StructureRuleConfig
 from ricenet.delivery.patient_doses import CHOOSE, CaseContext, PatientDoses, number_objects
 from ricenet.delivery.roles import (
     Choice,
     Timeline,
-    Wording,
+    Undecided,
     check_pattern,
     check_rules,
     choose,
@@ -32,11 +32,13 @@ from ricenet.delivery.rt_objects import (
 from ricenet.delivery.rtobject import rt_key
 from ricenet.delivery.rtstruct import check_structure_rules, read_structures
 from ricenet.delivery.series import PatientFiles
+from ricenet.delivery.series_names import Wording
 from ricenet.delivery.treatment import Treatment, sum_treatment
 from ricenet.errors import InvalidInput, WrongUsage
 from ricenet.images.dose_limits import DoseLimits, limits_from, preset
 from ricenet.images.volume import Volume
 
+MRIS = ("post", "event")
 DOSE_TYPES = ("PHYSICAL", "EFFECTIVE")
 
 
@@ -80,9 +82,9 @@ def intake_settings(cfg: IntakeConfig, dose: bool, post: bool = True, partial: b
     """
     check_rules(cfg.rules)
     check_structure_rules(cfg.structures)
-    for name in ("contrast_in_description", "never"):
+    for name in ("contrast_in_description", "no_contrast_in_description", "never"):
         check_pattern(name, getattr(cfg, name))
-    wording = Wording(cfg.contrast_in_description, cfg.never)
+    wording = Wording(cfg.contrast_in_description, cfg.never, cfg.no_contrast_in_description, cfg.trust_agent)
     limits = limits_from(cfg.dose_limits)
     if cfg.dose_type not in DOSE_TYPES:
         raise WrongUsage(f"dose_type: expected {' | '.join(DOSE_TYPES)}, got {cfg.dose_type!r}")
@@ -113,6 +115,7 @@ class DicomCase:
         self.patient: PatientDoses | None = None
         self.treatment: Treatment | None = None
         self.chosen: dict[str, Choice] = {}
+        self.undecided: dict[str, list[str]] = {}
         self.structures_record: StructuresRecord | None = None
         self.structure_flags: list[str] = []
         self.times = self._timeline(())
@@ -206,12 +209,9 @@ class DicomCase:
         Raises:
             InvalidInput: one series was named for both MRIs.
         """
-        chosen = {}
-        for role in ("post", "event"):
-            try:
-                chosen[role] = self._pick(role, None)
-            except InvalidInput:  # what it is, is said when the images are chosen
-                return None
+        chosen, problems = self._pick_each(None)
+        if problems:  # what they are, is said when the images are chosen
+            return None
         if self.label.choice:  # a series that was named wrongly says nothing of the event's date
             _require_two(chosen)
         return chosen["event"].series.date
@@ -226,8 +226,22 @@ class DicomCase:
             wording=self.settings.wording,
             key=self.key,
             named=self.label.choice.get(role, "") if named is None else named,
+            marked=role in self.label.marked,
             planned_on=() if self.treatment is None else planning_series(self.objects, self.treatment.plans),
         )
+
+    def _pick_each(self, frame: str | None) -> tuple[dict[str, Choice], list[InvalidInput]]:
+        """The series of post and event, or why there is none; what the user has to choose from is kept."""
+        chosen, problems = {}, []
+        self.undecided = {}
+        for role in MRIS:
+            try:
+                chosen[role] = self._pick(role, frame)
+            except InvalidInput as problem:
+                problems.append(problem)
+                if isinstance(problem, Undecided):
+                    self.undecided[role] = [series_key(each, self.key) for each in problem.candidates]
+        return chosen, problems
 
     def _images(self) -> dict[str, Choice]:
         """The series of post and event, and of each planning image whose dose does not lie in the post-OP MRI's frame.
@@ -236,7 +250,9 @@ class DicomCase:
             InvalidInput: a role is missing or ambiguous, or the chain of frames is broken.
         """
         frame = None if self.treatment is None else self.treatment.frame_of_reference
-        chosen = {role: self._pick(role, frame) for role in ("post", "event")}
+        chosen, problems = self._pick_each(frame)
+        if problems:
+            raise _all_of(problems)
         _require_two(chosen)
         post = chosen["post"].series
         parts = [] if self.treatment is None else self.treatment.parts
@@ -302,10 +318,17 @@ class DicomCase:
                 self.objects, self.files, self.patient, self._statuses(), self.times, self.key
             ),
         )
+        if self.undecided:
+            selection = selection.model_copy(update={"undecided": self.undecided})
         if not self.chosen or (self.settings.dose and self.treatment is None):
             return selection
         images = {role: _image_record(choice, self.key) for role, choice in self.chosen.items()}
-        update = {"images": images, "dose": self._treatment_record(), "structures": self.structures_record}
+        update = {
+            "images": images,
+            "dose": self._treatment_record(),
+            "structures": self.structures_record,
+            "flags": [f"{role}: {images[role].remark}" for role in MRIS if images[role].remark] or None,
+        }
         return selection.model_copy(update={name: value for name, value in update.items() if value is not None})
 
     def _statuses(self) -> dict[str, str]:
@@ -346,7 +369,7 @@ class DicomCase:
         flags = []
         for role, choice in self.chosen.items():
             stack = choice.series.uneven if role.startswith("planning") else None
-            if choice.remark:
+            if choice.remark and role.startswith("planning"):
                 flags.append(f"{role}: {choice.remark}")
             if stack is not None:
                 low, high = stack.steps_mm
@@ -367,6 +390,14 @@ def _require_two(chosen: Mapping[str, Choice]) -> None:
         )
 
 
+def _all_of(problems: Sequence[InvalidInput]) -> InvalidInput:
+    """The problems of both MRIs as one, so that all there is to choose is said at once."""
+    first = problems[0]
+    message = "; ".join(problem.message for problem in problems)
+    hint = "; ".join(dict.fromkeys(problem.hint for problem in problems))
+    return InvalidInput(message, hint, code=first.code)
+
+
 def _suffix(number: int) -> str:
     """Of the role of a further dose or planning image: "", _2, _3, ..."""
     return f"_{number + 1}" if number else ""
@@ -377,4 +408,6 @@ def _image_record(choice: Choice, key: bytes) -> ImageRecord:
         series=series_key(choice.series, key),
         reason=choice.reason,
         candidates=[series_key(each, key) for each in choice.candidates],
+        remark=choice.remark,
+        passed_over=[PassedOver(series=series_key(each, key), reason=why) for each, why in choice.passed_over],
     )

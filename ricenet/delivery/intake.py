@@ -6,13 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ricenet.cohort.ingest_record import CaseColumns, ImageRecord, SelectionRecord
+from ricenet.cohort.choices import Question
+from ricenet.cohort.ingest_record import CaseColumns, CaseIngestRecord, ImageRecord, SelectionRecord
 from ricenet.cohort.label_table import LabelRow
 from ricenet.cohort.layouts import Entry, LesionMask
 from ricenet.cohort.pseudonyms import pseudonym
 from ricenet.cohort.table import LESION
 from ricenet.command.atomic import file_hash
 from ricenet.delivery.dicom_case import DicomCase, IntakeSettings
+from ricenet.delivery.roles import series_key
 from ricenet.delivery.rt_objects import missing_dose
 from ricenet.delivery.series import PatientFiles, Series, read_series
 from ricenet.delivery.treatment import Treatment
@@ -173,6 +175,24 @@ def from_dicom(
     if image_flags:
         record = record.model_copy(update={"flags": [*record.flags, *image_flags]})
     return Intake(volumes, columns, record, structures=structures)
+
+
+def open_questions(record: CaseIngestRecord, files: PatientFiles, key: bytes, descriptions: bool) -> list[Question]:
+    """What choose.csv asks about a case that the rules leave open.
+
+    Args:
+        record: of the case.
+        files: of the patient.
+        key: of the pseudonyms.
+        descriptions: whether the series' names go in.
+    """
+    names = {series_key(each, key): each.series_description or each.protocol_name for each in files.series}
+    questions = []
+    for role, candidates in record.undecided.items():
+        series = [each for each in record.series if each.series in candidates]
+        texts = [names.get(each.series, "") for each in series] if descriptions else []
+        questions.append(Question(record.case, role, series, texts))
+    return questions
 
 
 def _convert(series: Series, role: str, scratch: Path, flags: list[str]) -> Volume:

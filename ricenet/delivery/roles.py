@@ -1,13 +1,14 @@
 """Choose the post-OP MRI, the event MRI and the planning image among a patient's series, by rules and dates.
 
 The rules are a table in conf/ingest.yaml. For each role they are tried in order. A rule keeps the series that match it
-on the day given by `when`; the first rule that keeps any decides. One left: chosen. Several: role.ambiguous with the
-list of them, and the label table can name one (column <role>_series). If the label table gives the date of the post-OP
-or event MRI, only the rules for that date are tried.
+on the day given by `when`; the first rule that keeps any decides. Of several series of that day the best is taken
+(ricenet.delivery.series_names), and the record says what was passed over and why. Only equal ones are role.ambiguous,
+and the label table (column <role>_series) or choose.csv names one. If the label table gives the date of the post-OP or
+event MRI, only the rules for that date are tried.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
@@ -15,11 +16,13 @@ from ricenet.cohort.ingest_record import SeriesRecord
 from ricenet.cohort.pseudonyms import pseudonym
 from ricenet.command.schemas import RuleConfig
 from ricenet.delivery.series import Series
+from ricenet.delivery.series_names import SeriesReading, Wording, best_of, is_3d, matches, plane_of, read_exams
 from ricenet.errors import InvalidInput, WrongUsage
+from ricenet.images.series_words import names_t1
 
 ROLES = ("post", "event", "planning")
 WHEN = ("post_date", "event_date", "before_radiotherapy", "after_radiotherapy", "same_frame")
-NO_AGENT = {"", "no", "none", "n", "nein", "without", "0"}  # how a scanner's form says that nothing was injected
+KINDS = ("t1", "any")
 
 
 @dataclass(frozen=True)
@@ -54,24 +57,33 @@ class Timeline:
 
 
 @dataclass(frozen=True)
-class Wording:
-    """Patterns for series descriptions: `contrast` matches enhanced series, `never` those that no rule may take."""
-
-    contrast: str
-    never: str
-
-
-@dataclass(frozen=True)
 class Choice:
     """The `series` that was chosen, the `candidates` it was chosen from, and the `reason` in words.
 
-    `remark`: what somebody should know of it; empty where there was no choice.
+    Attributes:
+        remark: what somebody should know of it; empty where there is nothing.
+        passed_over: other series of its day that might have been it, and why they are not.
     """
 
     series: Series
     candidates: tuple[Series, ...]
     reason: str
     remark: str = ""
+    passed_over: tuple[tuple[Series, str], ...] = ()
+
+
+class Undecided(InvalidInput):
+    """A role for which the user has to choose.
+
+    Attributes:
+        of_role: the role.
+        candidates: the series to choose from.
+    """
+
+    def __init__(self, problem: InvalidInput, role: str, candidates: Sequence[Series]) -> None:
+        super().__init__(problem.message, problem.hint, code=problem.code)
+        self.of_role = role
+        self.candidates = tuple(candidates)
 
 
 def series_key(series: Series, key: bytes) -> str:
@@ -83,9 +95,12 @@ def describe_series(
     series: Sequence[Series], times: Timeline, frame: str | None, wording: Wording, key: bytes
 ) -> list[SeriesRecord]:
     """What a person needs to tell a patient's series apart, without a word of their headers."""
+    readings = read_exams(series, wording)
     records = []
     for each in series:
         x_mm, y_mm, z_mm = (round(float(step), 3) for step in each.spacing_mm)
+        reading = readings[each.uid]
+        is_mr = each.modality == "MR"
         record = SeriesRecord(
             series=series_key(each, key),
             number=each.number,
@@ -93,9 +108,13 @@ def describe_series(
             day=times.day(each),
             shape=each.shape,
             spacing_mm=(x_mm, y_mm, z_mm),
-            contrast=has_contrast(each, wording),
+            contrast=reading.contrast == "yes",
             in_the_frame_of_the_dose=None if frame is None else each.frame_of_reference == frame,
             problem=None if each.problem is None else each.problem.code,
+            kind=reading.kind if is_mr else "",
+            contrast_by=reading.why if is_mr else "",
+            acquisition=("3D" if is_3d(each) else "2D") if is_mr else "",
+            plane=plane_of(each),
         )
         records.append(record)
     return records
@@ -108,7 +127,12 @@ def check_rules(rules: Sequence[RuleConfig]) -> None:
         WrongUsage: an unknown role or `when`, or a pattern that is no regular expression.
     """
     for number, rule in enumerate(rules):
-        for value, allowed in ((rule.role, ROLES), (rule.when, WHEN), (rule.modality, ("MR", "CT"))):
+        for value, allowed in (
+            (rule.role, ROLES),
+            (rule.when, WHEN),
+            (rule.modality, ("MR", "CT")),
+            (rule.kind, KINDS),
+        ):
             if value not in allowed:
                 raise WrongUsage(f"rules[{number}]: expected {' | '.join(allowed)}, got {value!r}")
         check_pattern(f"rules[{number}].matches", rule.matches)
@@ -122,15 +146,6 @@ def check_pattern(name: str, pattern: str) -> None:
         raise WrongUsage(f"{name}: expected a regular expression, got {pattern!r}: {error}") from None
 
 
-def has_contrast(series: Series, wording: Wording) -> bool:
-    """Whether the header names a contrast agent, or the description says so."""
-    return series.contrast_agent.strip().lower() not in NO_AGENT or _says(series, wording.contrast)
-
-
-def _says(series: Series, pattern: str) -> bool:
-    return re.search(pattern, series.description, re.IGNORECASE) is not None
-
-
 def choose(
     role: str,
     series: Sequence[Series],
@@ -141,6 +156,7 @@ def choose(
     wording: Wording,
     key: bytes,
     named: str = "",
+    marked: bool = False,
     planned_on: Sequence[str] = (),
 ) -> Choice:
     """Choose the series of one role.
@@ -153,7 +169,8 @@ def choose(
         frame: frame of reference of the dose, for `same_frame`.
         wording: how descriptions are read.
         key: of the series' pseudonyms.
-        named: the pseudonym that the label table gives for this role; it overrules the rules.
+        named: the pseudonym that the user gives for this role; it overrules the rules.
+        marked: whether he gives it in choose.csv.
         planned_on: for `planning`, UIDs of the series that the plan's structures were drawn on.
 
     Raises:
@@ -168,20 +185,23 @@ def choose(
                 "take one of those that ingest.json, or the page of ricenet.predict, lists",
                 code="role.unknown_series",
             )
-        return _intact(role, matching, f"named as {role}_series", key)
+        return _intact(role, matching, "marked in choose.csv" if marked else f"named as {role}_series", key)
+    search = _Search(role, series, times, frame, wording, read_exams(series, wording))
     dates = {"post_date": times.post, "event_date": times.event}
     of_role = [(number, rule) for number, rule in enumerate(rules) if rule.role == role]
     # A date that the label table gives binds: no other day is taken instead.
     dated = [(number, rule) for number, rule in of_role if dates.get(rule.when) is not None]
     for number, rule in dated or of_role:
-        fitting = [each for each in series if _fits(each, rule, frame, wording)]
-        left = _of_the_day(fitting, rule.when, times)
+        left = search.fitting(rule)
         if left:
             reason = f"rule {number}: {rule.when.replace('_', ' ')}"
             if role != "planning":
-                return _intact(role, left, reason, key)
+                return _the_best(search, rule, left, reason, key)
             best, remark = _planned_on(left, planned_on)
             return replace(_intact(role, best, reason, key), candidates=tuple(left), remark=remark)
+    for _, rule in dated or of_role:
+        if unsaid := _of_the_day(search.unsaid(rule), rule.when, times):
+            raise _undecided_contrast(search, unsaid, key)
     unknown = _what_is_unknown(role, rules, times, frame)
     raise InvalidInput(
         f"{role}: none of the patient's {len(series)} series fits a rule{unknown}",
@@ -190,16 +210,127 @@ def choose(
     )
 
 
-def _fits(series: Series, rule: RuleConfig, frame: str | None, wording: Wording) -> bool:
-    return (
-        series.modality == rule.modality
-        and _says(series, rule.matches)
-        and not _says(series, wording.never)
-        and (rule.contrast is None or has_contrast(series, wording) == rule.contrast)
-        and series.shape[2] >= rule.min_slices
-        and max(series.spacing_mm) <= rule.max_spacing_mm
-        and (rule.when != "same_frame" or (frame is not None and series.frame_of_reference == frame))
+@dataclass(frozen=True)
+class _Search:
+    """What the series of one role are looked for among; `readings` by UID."""
+
+    role: str
+    series: Sequence[Series]
+    times: Timeline
+    frame: str | None
+    wording: Wording
+    readings: Mapping[str, SeriesReading]
+
+    def fitting(self, rule: RuleConfig) -> list[Series]:
+        """The series that fit the rule, of the day that it asks for."""
+        series = [each for each in self.series if self._fits(each, rule) and self._has_contrast(each, rule)]
+        return _of_the_day(series, rule.when, self.times)
+
+    def unsaid(self, rule: RuleConfig) -> list[Series]:
+        """Those of any day that fit it but for the contrast, or the weighting, of which nothing speaks."""
+        return [each for each in self.series if self._may_fit(each, rule)] if rule.contrast else []
+
+    def _may_fit(self, each: Series, rule: RuleConfig) -> bool:
+        reading = self.readings[each.uid]
+        if reading.contrast == "yes":
+            return reading.kind == "unsaid" and self._fits(each, replace(rule, kind="any", matches=""))
+        return reading.contrast == "unsaid" and self._fits(each, rule)
+
+    def _has_contrast(self, each: Series, rule: RuleConfig) -> bool:
+        return rule.contrast is None or (self.readings[each.uid].contrast == "yes") == rule.contrast
+
+    def _fits(self, each: Series, rule: RuleConfig) -> bool:
+        return (
+            each.modality == rule.modality
+            and self._is_of_kind(each, rule)
+            and is_large_enough(each, rule)
+            and (rule.when != "same_frame" or (self.frame is not None and each.frame_of_reference == self.frame))
+        )
+
+    def _is_of_kind(self, each: Series, rule: RuleConfig) -> bool:
+        reading = self.readings[each.uid]
+        if matches(self.wording.never, reading.text) or (rule.matches and not matches(rule.matches, reading.text)):
+            return False
+        if rule.modality != "MR" or rule.kind == "any":
+            return True
+        return reading.kind not in ("derived", "other") if rule.matches else reading.kind in ("t1", "reformat")
+
+    def passed_over(self, rule: RuleConfig, candidates: Sequence[Series]) -> list[tuple[Series, str]]:
+        """Other T1 of the candidates' days, and why they are none of them."""
+        uids, days = {each.uid for each in candidates}, {each.date for each in candidates}
+        others = []
+        for each in self.series:
+            reading = self.readings[each.uid]
+            if each.modality != rule.modality or each.date not in days or each.uid in uids:
+                continue
+            if reading.kind == "derived" and (reading.contrast == "yes" or names_t1(reading.text)):
+                others.append((each, "computed from other series"))
+            elif reading.kind in ("t1", "reformat") and reading.contrast != "yes":
+                others.append((each, reading.why))
+            elif reading.kind in ("t1", "reformat"):
+                slices, step_mm = rule.min_slices, rule.max_spacing_mm
+                others.append((each, f"fewer than {slices} slices, or voxels of more than {step_mm:g} mm"))
+        return others
+
+
+def is_large_enough(series: Series, rule: RuleConfig) -> bool:
+    """Whether it has the rule's slices and resolution."""
+    return series.shape[2] >= rule.min_slices and max(series.spacing_mm) <= rule.max_spacing_mm
+
+
+def _the_best(search: _Search, rule: RuleConfig, left: list[Series], reason: str, key: bytes) -> Choice:
+    """Of each day the best; several days, or several alike, are ambiguous."""
+    best, passed_over = [], []
+    for day in sorted({each.date for each in left if each.date is not None}):
+        of_day, others = best_of([each for each in left if each.date == day], search.readings)
+        best += of_day
+        passed_over += others
+    choice = _intact(search.role, best, reason, key)
+    broken = sum(each.problem is not None for each in left)
+    return replace(
+        choice,
+        candidates=tuple(left),
+        reason=choice.reason + (f"; {broken} broken beside it" if broken else ""),
+        passed_over=(*passed_over, *search.passed_over(rule, left)),
+        remark=_remark(search, rule, choice.series, left),
     )
+
+
+def _remark(search: _Search, rule: RuleConfig, chosen: Series, candidates: Sequence[Series]) -> str:
+    """What somebody should know of the choice."""
+    reading = search.readings[chosen.uid]
+    remarks = []
+    if reading.kind == "reformat":
+        remarks.append("a reformat was taken, because no original was delivered")
+    if rule.contrast and not reading.by_name:
+        remarks.append("that it is enhanced, only its header says")
+    unsaid = search.unsaid(rule)
+    unsure = [each for each in (*unsaid, *candidates) if each.date == chosen.date and is_3d(each)]
+    if unsure and not is_3d(chosen):
+        remarks.append(
+            f"a 2D series was taken, because no name says whether {len(unsure)} in 3D of its day are enhanced"
+        )
+    nearest = _of_the_day([chosen, *unsaid], rule.when, search.times)
+    if chosen not in nearest:
+        days = ", ".join(sorted({str(search.times.day(each)) for each in nearest}))
+        remarks.append(f"nearer to the date (day {days}) lie {len(nearest)} T1 of which nothing says whether enhanced")
+    return "; ".join(remarks)
+
+
+def _undecided_contrast(search: _Search, unsaid: list[Series], key: bytes) -> Undecided:
+    role = search.role
+    reasons = sorted({search.readings[each.uid].why for each in unsaid})
+    problem = InvalidInput(
+        f"{role}: {len(unsaid)} series may be it, if they are enhanced T1 ({'; '.join(reasons)}): {_keys(unsaid, key)}",
+        f"name the right one as {role}_series (a column of the label table, a key of ricenet.predict) or mark it in "
+        "choose.csv; contrast_in_description and trust_agent settle it for all cases",
+        code="role.contrast",
+    )
+    return Undecided(problem, role, unsaid)
+
+
+def _keys(series: Sequence[Series], key: bytes) -> str:
+    return ", ".join(sorted(series_key(each, key) for each in series))
 
 
 def _of_the_day(series: list[Series], when: str, times: Timeline) -> list[Series]:
@@ -228,18 +359,18 @@ def _intact(role: str, candidates: list[Series], reason: str, key: bytes) -> Cho
     if not whole and role == "planning":  # it is registered and goes no further: that, uneven slices allow
         whole = [each for each in candidates if each.uneven is not None]
     if len(whole) == 1:
-        broken = len(candidates) - 1
-        return Choice(whole[0], tuple(candidates), reason + (f"; {broken} broken beside it" if broken else ""))
+        return Choice(whole[0], tuple(candidates), reason)
     if not whole and len(candidates) == 1:
         problem = candidates[0].problem
         assert problem is not None
         raise InvalidInput(f"{role}: {problem.message}", problem.hint, code=problem.code)
-    keys = ", ".join(sorted(series_key(each, key) for each in candidates))
-    raise InvalidInput(
-        f"{role}: {len(candidates)} series fit equally ({reason}): {keys}",
-        f"name one of them as {role}_series (a column of the label table, a key of ricenet.predict), or add a rule",
+    ambiguous = InvalidInput(
+        f"{role}: {len(candidates)} series fit equally ({reason}): {_keys(candidates, key)}",
+        f"name one of them as {role}_series (a column of the label table, a key of ricenet.predict), mark it in "
+        "choose.csv, or add a rule",
         code="role.ambiguous",
     )
+    raise Undecided(ambiguous, role, candidates)
 
 
 def _planned_on(candidates: list[Series], uids: Sequence[str]) -> tuple[list[Series], str]:

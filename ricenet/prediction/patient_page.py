@@ -100,9 +100,19 @@ def _render(prediction: PredictionRecord | UnfitRecord, code: Sequence[str] = ()
 
 
 def _taken(delivery: SelectionRecord | None) -> dict[str, str]:
-    """What each chosen series of a delivery is and why: series -> `event: rule 5: after radiotherapy`."""
-    images = {} if delivery is None else delivery.images
-    return {image.series: f"{channel_name(role)}: {image.reason}" for role, image in images.items()}
+    """What each series of a delivery was taken as, or why not: series -> `event: rule 3: after radiotherapy`."""
+    if delivery is None:
+        return {}
+    words: dict[str, list[str]] = {}
+    for role, image in delivery.images.items():
+        name = channel_name(role)
+        words.setdefault(image.series, []).append(f"{name}: {image.reason}")
+        for other in image.passed_over:
+            words.setdefault(other.series, []).append(f"not {name}: {other.reason}")
+    for role, candidates in delivery.undecided.items():
+        for series in candidates:
+            words.setdefault(series, []).append(f"{channel_name(role)}? Name it with {role}_series= if it is")
+    return {series: "; ".join(reasons) for series, reasons in words.items()}
 
 
 def prediction_sentences(prediction: PredictionRecord) -> list[str]:

@@ -67,7 +67,7 @@ def test_a_date_before_every_image_is_no_date(delivery, tmp_path, day):
 
 
 def test_two_images_in_the_doses_frame_are_no_question(delivery, tmp_path):
-    planning = next(each for each in delivery.files.series if "planning" in each.description)
+    planning = next(each for each in delivery.files.series if "planning" in each.series_description)
     delivery.files.series.append(replace(planning, uid=uid("thick"), shape=(*planning.shape[:2], 30)))
     case = delivery.take(tmp_path)
     assert case.problem is None

@@ -61,9 +61,9 @@ def test_eqd2_replaces_the_physical_dose(delivered, tmp_path):
 
 def test_a_dose_in_the_frame_of_the_post_op_mri_needs_no_planning_image(delivered, tmp_path):
     row, files, _ = delivered
-    planning = next(one for one in files.series if "planning" in one.description)
+    planning = next(one for one in files.series if "planning" in one.series_description)
     same = [
-        replace(one, frame_of_reference=planning.frame_of_reference) if "mprage" in one.description else one
+        replace(one, frame_of_reference=planning.frame_of_reference) if "mprage" in one.series_description else one
         for one in files.series
     ]
     case = take(row, replace(files, series=same), tmp_path)
@@ -73,7 +73,7 @@ def test_a_dose_in_the_frame_of_the_post_op_mri_needs_no_planning_image(delivere
 
 def test_a_chain_of_frames_that_is_broken(delivered, tmp_path):
     row, files, _ = delivered
-    without = [one for one in files.series if "planning" not in one.description]
+    without = [one for one in files.series if "planning" not in one.series_description]
     assert problem(take(row, replace(files, series=without), tmp_path)).code == "dose.frame"
     key = next(each.series for each in take(row, files, tmp_path).record.series if each.number == 5)
     named = replace(row, choice={"planning": key})

@@ -1,44 +1,40 @@
 """Rules choose a series or say why not; nothing is guessed."""
 
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import timedelta
 
 import numpy as np
 import pytest
+from helpers.mr_series import EVENT_DAY, KEY, START, THICK, TIMES, VOLUME, mr
 
 from ricenet.command.schemas import IngestConfig, RuleConfig, compose
-from ricenet.delivery.roles import Timeline, Wording, check_rules, choose, has_contrast, series_key
+from ricenet.delivery.roles import Timeline, Undecided, check_rules, choose, describe_series, series_key
 from ricenet.delivery.series import Series
+from ricenet.delivery.series_names import Wording
 from ricenet.errors import InvalidInput, WrongUsage
 from ricenet.images.slice_stack import Stack, UnevenStack
 
 CFG = compose("ingest", IngestConfig, ["delivery=d", "labels=l", "out=o"])
-WORDING = Wording(CFG.contrast_in_description, CFG.never)
-KEY = b"k" * 32
-START = date(2020, 3, 1)
-T1C = Series(
-    uid="1.2.3", study_uid="1.2", patient_id="MUSTERMANN", modality="MR", frame_of_reference="F1", number=4,
-    description="t1_mprage_sag GEHEIM", date=START - timedelta(days=10), contrast_agent="Gadovist",
-    scanner=("A", "B", "3"), image_type=("ORIGINAL", "PRIMARY"), files=(),
-    shape=(256, 256, 176), spacing_mm=(1.0, 1.0, 1.0), problem=None,
-)  # fmt: skip
-TIMES = Timeline(None, START + timedelta(days=200), START, None, 3)
+WORDING = Wording()
 
 
-def series(number: int, days: int = -10, **changes) -> Series:
-    return replace(T1C, uid=f"1.2.{number}", number=number, date=START + timedelta(days=days), **changes)
-
-
-def pick(role: str, found: list[Series], times: Timeline = TIMES, frame: str | None = None, named: str = ""):
-    named_by = {"frame": frame, "wording": WORDING, "key": KEY, "named": named}
+def pick(
+    role: str,
+    found: list[Series],
+    times: Timeline = TIMES,
+    frame: str | None = None,
+    named: str = "",
+    wording: Wording = WORDING,
+):
+    named_by = {"frame": frame, "wording": wording, "key": KEY, "named": named}
     return choose(role, found, CFG.rules, times, **named_by)
 
 
 def test_the_last_enhanced_t1_before_radiotherapy_is_post():
-    early, last, after = series(1, -40), series(2, -10), series(3, 90)
-    native = series(4, -10, contrast_agent="")
-    flair = series(5, -10, description="t2_flair_KM")
-    scout = series(6, -10, description="t1 localizer", shape=(256, 256, 3))
+    early, last, after = mr(1, days=-40), mr(2, days=-10), mr(3, days=90)
+    native = mr(4, "t1_mprage_sag")
+    flair = mr(5, "t2_flair_KM")
+    scout = mr(6, "t1 localizer KM", shape=(256, 256, 3))
     choice = pick("post", [after, early, native, flair, last, scout])
     assert choice.series is last
     assert choice.candidates == (last,)
@@ -46,14 +42,14 @@ def test_the_last_enhanced_t1_before_radiotherapy_is_post():
 
 
 def test_a_volume_goes_before_thick_slices():
-    thick = series(1, shape=(512, 512, 24), spacing_mm=(0.5, 0.5, 5.5))
-    volume = series(2)
+    thick = mr(1, shape=(512, 512, 24), spacing_mm=(0.5, 0.5, 5.5))
+    volume = mr(2)
     assert pick("post", [thick, volume]).series is volume
     assert pick("post", [thick]).series is thick
 
 
 def test_the_event_is_the_scan_nearest_to_its_date():
-    near, nearer, far = series(1, 198), series(2, 201), series(3, 260)
+    near, nearer, far = mr(1, days=198), mr(2, days=201), mr(3, days=260)
     assert pick("event", [far, near, nearer]).series is nearer
     with pytest.raises(InvalidInput, match=r"event: none of the patient's 1 series") as caught:
         pick("event", [far])  # a date that is given binds: no later scan is taken instead
@@ -62,8 +58,8 @@ def test_the_event_is_the_scan_nearest_to_its_date():
 
 def test_without_a_date_the_only_follow_up_is_the_event_and_two_are_ambiguous():
     times = replace(TIMES, event=None)
-    only, other = series(1, 120), series(2, 200)
-    assert pick("event", [series(9), only], times).series is only
+    only, other = mr(1, days=120), mr(2, days=200)
+    assert pick("event", [mr(9), only], times).series is only
     with pytest.raises(InvalidInput, match="2 series fit equally") as caught:
         pick("event", [only, other], times)
     assert caught.value.code == "role.ambiguous"
@@ -73,7 +69,7 @@ def test_without_a_date_the_only_follow_up_is_the_event_and_two_are_ambiguous():
 
 def test_a_given_post_date_binds():
     times = replace(TIMES, post=START - timedelta(days=40))
-    early, last = series(1, -40), series(2, -10)
+    early, last = mr(1, days=-40), mr(2, days=-10)
     assert pick("post", [early, last], times).series is early
     with pytest.raises(InvalidInput, match="post: none"):
         pick("post", [last], times)
@@ -81,22 +77,22 @@ def test_a_given_post_date_binds():
 
 def test_what_is_not_known_is_said():
     with pytest.raises(InvalidInput, match=r"not known here: .*before radiotherapy"):
-        pick("post", [series(1)], Timeline(None, None, None, None, 3))
+        pick("post", [mr(1)], Timeline(None, None, None, None, 3))
 
 
 def test_the_planning_image_is_in_the_frame_of_the_dose_and_a_ct_goes_first():
-    ct = series(1, modality="CT", description="planning", frame_of_reference="F2", contrast_agent="")
-    mr = series(2, frame_of_reference="F2")
-    assert pick("planning", [series(3), mr, ct], frame="F2").series is ct
-    assert pick("planning", [series(3), mr], frame="F2").series is mr
+    ct = mr(1, modality="CT", name="planning", frame_of_reference="F2", contrast_agent="")
+    native = mr(2, "t1_mprage", frame_of_reference="F2")
+    assert pick("planning", [mr(3), native, ct], frame="F2").series is ct
+    assert pick("planning", [mr(3), native], frame="F2").series is native
     with pytest.raises(InvalidInput, match="planning: none"):
-        pick("planning", [series(3)], frame="F2")
+        pick("planning", [mr(3)], frame="F2")
 
 
 def test_of_several_planning_images_the_contoured_one_counts_then_the_finest():
-    ct = {"modality": "CT", "description": "CT", "frame_of_reference": "F2", "contrast_agent": ""}
-    native, contrast = series(1, **ct), series(2, **ct)
-    thick, thin = series(3, **ct, spacing_mm=(1.0, 1.0, 3.0)), series(4, **ct, spacing_mm=(0.9, 0.9, 1.0))
+    ct = {"modality": "CT", "name": "CT", "frame_of_reference": "F2", "contrast_agent": ""}
+    native, contrast = mr(1, **ct), mr(2, **ct)
+    thick, thin = mr(3, **ct, spacing_mm=(1.0, 1.0, 3.0)), mr(4, **ct, spacing_mm=(0.9, 0.9, 1.0))
 
     def planned(found, *uids):
         named_by = {"frame": "F2", "wording": WORDING, "key": KEY, "planned_on": uids}
@@ -106,7 +102,7 @@ def test_of_several_planning_images_the_contoured_one_counts_then_the_finest():
     assert choice.series is contrast
     assert "that the plan's structures were drawn on" in choice.remark
     assert choice.candidates == (native, contrast)
-    choice = planned([thick, thin, series(5, **ct, shape=(256, 256, 100))])
+    choice = planned([thick, thin, mr(5, **ct, shape=(256, 256, 100))])
     assert choice.series is thin
     assert "most slices and the finest step" in choice.remark
     assert planned([native, contrast]).series is native, "alike: either leads to the post-OP MRI"
@@ -114,13 +110,13 @@ def test_of_several_planning_images_the_contoured_one_counts_then_the_finest():
 
 
 def test_a_broken_series_is_refused_by_name_and_not_replaced():
-    broken = series(
+    broken = mr(
         1, problem=InvalidInput("expected a slice every 1 mm, got 3 missing", "export again", code="series.gap")
     )
     with pytest.raises(InvalidInput, match="post: expected a slice every 1 mm") as caught:
-        pick("post", [broken, series(2, -40)])
+        pick("post", [broken, mr(2, days=-40)])
     assert caught.value.code == "series.gap"
-    whole = series(3)
+    whole = mr(3)
     choice = pick("post", [broken, whole])
     assert choice.series is whole
     assert "1 broken beside it" in choice.reason
@@ -131,16 +127,16 @@ UNEVEN["uneven"] = UnevenStack(Stack(np.eye(4), 3.5, 0.0), np.array([0, 7, 10.5]
 
 
 def test_slices_at_uneven_steps_may_be_a_planning_image_and_nothing_else():
-    uneven = series(1, modality="CT", frame_of_reference="F9", **UNEVEN)
+    uneven = mr(1, modality="CT", frame_of_reference="F9", **UNEVEN)
     assert pick("planning", [uneven], frame="F9").series is uneven
-    whole = series(2, modality="CT", frame_of_reference="F9")
+    whole = mr(2, modality="CT", frame_of_reference="F9")
     choice = pick("planning", [uneven, whole], frame="F9")
     assert choice.series is whole
     for role, days in (("post", -10), ("event", 200)):
         with pytest.raises(InvalidInput) as caught:
-            pick(role, [series(3, days, **UNEVEN)])
+            pick(role, [mr(3, days=days, **UNEVEN)])
         assert caught.value.code == "series.uneven"
-    broken = series(4, modality="CT", frame_of_reference="F9", problem=UNEVEN["problem"])
+    broken = mr(4, modality="CT", frame_of_reference="F9", problem=UNEVEN["problem"])
     with pytest.raises(InvalidInput) as caught:
         pick("planning", [broken], frame="F9")
     assert caught.value.code == "series.uneven"
@@ -149,8 +145,8 @@ def test_slices_at_uneven_steps_may_be_a_planning_image_and_nothing_else():
 def test_one_of_the_volumes_under_the_uid_that_was_contoured():
     """A localizer that shares the planning CT's series UID makes two series of it."""
     found = [
-        series(1, modality="CT", frame_of_reference="F9", shape=(512, 512, 200)),
-        replace(series(2, modality="CT", frame_of_reference="F9"), uid="1.2.2#1"),
+        mr(1, modality="CT", frame_of_reference="F9", shape=(512, 512, 200)),
+        replace(mr(2, modality="CT", frame_of_reference="F9"), uid="1.2.2#1"),
     ]
     named_by = {"frame": "F9", "wording": WORDING, "key": KEY, "planned_on": ("1.2.2",)}
     assert choose("planning", found, CFG.rules, TIMES, **named_by).series is found[1]
@@ -158,32 +154,145 @@ def test_one_of_the_volumes_under_the_uid_that_was_contoured():
 
 def test_a_series_that_is_named_but_not_there():
     with pytest.raises(InvalidInput, match="names series s000000000000") as caught:
-        pick("post", [series(1)], named="s000000000000")
+        pick("post", [mr(1)], named="s000000000000")
     assert caught.value.code == "role.unknown_series"
 
 
-@pytest.mark.parametrize(
-    ("description", "agent", "contrast"),
-    [
-        ("t1_mprage", "Gadovist", True),
-        ("t1_mprage", "", False),
-        ("t1_mprage", "NONE", False),
-        ("AX T1 POST", "", True),
-        ("t1 post-op nativ", "", False),
-        ("t1 post op", "", False),
-        ("T1_KM_tra", "", True),
-        ("T1W_3D_TFE +C", "", True),
-        ("t1ce", "", True),
-        ("t1_space_nativ", "", False),
-        ("ct1", "", True),
+DAYS = {"post": -10, "event": EVENT_DAY}
+MPR = {"image_type": ("DERIVED", "SECONDARY", "MPR")}
+GE = {"scanner": ("GE MEDICAL SYSTEMS", "", ""), "protocol_name": "BRAIN TUMOR W/WO CONTRAST"}
+GE_REFORMAT = {"image_type": ("DERIVED", "SECONDARY", "REFORMATTED", "AVERAGE")}
+AGENT = {"contrast_agent": "Gadovist"}
+# The usual exams: the right series is number 1. As scanners do, every series has the agent.
+EXAMS = {
+    "3D and axial 2D after contrast": lambda days: [
+        mr(1, "t1_mprage_sag_KM", days, "sagittal", **VOLUME, **AGENT),
+        mr(2, "t1_tse_tra_KM", days, "axial", **THICK, **AGENT),
+        mr(3, "t1_mprage_sag", days, "sagittal", **VOLUME, **AGENT),
+        mr(4, "t2_space_dark-fluid_KM", days, **VOLUME, **AGENT),
     ],
-)
-def test_contrast_is_read_from_the_header_or_the_description(description, agent, contrast):
-    assert has_contrast(series(1, description=description, contrast_agent=agent), WORDING) is contrast
+    "inline MPRs": lambda days: [
+        mr(1, "t1_mprage_sag_KM", days, "sagittal", **VOLUME, **AGENT),
+        mr(2, "t1_mprage_sag_KM_MPR_tra", days, "axial", **VOLUME, **AGENT, **MPR),
+        mr(3, "t1_mprage_sag_KM_MPR_cor", days, "coronal", **VOLUME, **AGENT, **MPR),
+    ],
+    "every T1 twice, _ND beside the corrected one": lambda days: [
+        mr(1, "t1_mprage_KM", days, "sagittal", **VOLUME, image_type=("ORIGINAL", "PRIMARY", "M", "NORM", "DIS3D")),
+        mr(2, "t1_mprage_KM_ND", days, "sagittal", **VOLUME, image_type=("ORIGINAL", "PRIMARY", "M", "NORM", "ND")),
+        mr(3, "t1_mprage_nativ", days, "sagittal", **VOLUME, image_type=("ORIGINAL", "PRIMARY", "M", "DIS3D")),
+        mr(4, "t1_mprage_nativ_ND", days, "sagittal", **VOLUME, image_type=("ORIGINAL", "PRIMARY", "M", "ND")),
+    ],
+    "three planes of 2D": lambda days: [
+        mr(2, "SAG T1 POST", days, "sagittal", **THICK, **AGENT),
+        mr(3, "COR T1 POST FS", days, "coronal", **THICK, **AGENT),
+        mr(1, "AX T1 POST", days, "axial", **THICK, **AGENT),
+        mr(4, "AX T1 PRE", days, "axial", **THICK, **AGENT),
+    ],
+    "GE reformats": lambda days: [
+        mr(1, "Ax 3D BRAVO +C", days, "axial", **VOLUME, **AGENT, **GE),
+        mr(2, "Cor RFMT +C", days, "coronal", **VOLUME, **AGENT, **GE, **GE_REFORMAT),
+        mr(3, "Sag BRAVO +C", days, "sagittal", **VOLUME, **AGENT, **GE, **GE_REFORMAT),
+        mr(4, "Ax 3D BRAVO", days, "axial", **VOLUME, **AGENT, **GE),
+    ],
+    "subtraction": lambda days: [
+        mr(1, "T1 MPRAGE post", days, **VOLUME, **AGENT),
+        mr(2, "T1 SUBTRACTION post-pre", days, **VOLUME, **AGENT),
+        mr(3, "T1 MPRAGE post", days, **VOLUME, **AGENT, image_type=("DERIVED", "SECONDARY", "SUBTRACTION")),
+        mr(4, "T1 MPRAGE pre", days, **VOLUME, **AGENT),
+    ],
+    "a repeat because of motion": lambda days: [
+        mr(2, "T1 MPRAGE GD", days, **VOLUME, **AGENT, acquisition_time="101200.000000"),
+        mr(1, "T1 MPRAGE GD repeat", days, **VOLUME, **AGENT, acquisition_time="101905.500000"),
+    ],
+}
+
+
+@pytest.mark.parametrize("role", ["post", "event"])
+@pytest.mark.parametrize("dated", [True, False])
+@pytest.mark.parametrize("exam", EXAMS)
+def test_of_the_usual_exams_the_right_series_is_chosen(exam, role, dated):
+    series = EXAMS[exam](DAYS[role])
+    given = {role: START + timedelta(days=DAYS[role])} if dated else {role: None}
+    for order in (series, series[::-1]):
+        choice = pick(role, order, replace(TIMES, **given))
+        assert choice.series.number == 1
+        passed_over = [each.number for each, why in choice.passed_over if why]
+        assert sorted([1, *passed_over]) == sorted(
+            each.number for each in series if "t2" not in each.series_description
+        )
+        assert choice.remark == ""
+
+
+def test_what_the_choice_rests_on_is_said():
+    t2 = mr(9, "t2_tse_tra", **THICK)
+    header_only = pick("post", [mr(1, "t1_mprage", **VOLUME, **AGENT), t2])
+    assert header_only.remark == "that it is enhanced, only its header says"
+    reformat = pick("post", [mr(1, "t1_mprage_KM_MPR_tra", **VOLUME)])
+    assert reformat.remark == "a reformat was taken, because no original was delivered"
+    thick = pick("post", [mr(1, "t1_tse_tra_KM", **THICK), mr(2, "t1_mprage_sag", **VOLUME)])
+    assert thick.series.number == 1
+    assert thick.remark == "a 2D series was taken, because no name says whether 1 in 3D of its day are enhanced"
+    earlier = pick("post", [mr(1, days=-30), mr(2, "t1_mprage_sag", days=-5)])
+    assert earlier.series.number == 1
+    assert "nearer to the date (day -5) lie 1 T1 of which nothing says whether enhanced" in earlier.remark
+    assert pick("event", [mr(1, days=200), mr(2, "t1_mprage_sag", days=198)]).remark == "", "that one is farther"
+
+
+def test_t1_of_which_nothing_says_whether_they_are_enhanced_are_asked_about():
+    exam = [mr(1, "t1_mprage_sag", **AGENT), mr(2, "t2_tse", **AGENT), mr(3, "t1_tse_tra_nativ", **AGENT)]
+    with pytest.raises(Undecided, match="1 series may be it, if they are enhanced T1") as caught:
+        pick("post", exam)
+    assert caught.value.code == "role.contrast"
+    assert [each.number for each in caught.value.candidates] == [1]
+    assert series_key(exam[0], KEY) in str(caught.value)
+    assert pick("post", exam, wording=Wording(trust_agent=True)).series.number == 1
+    assert pick("post", exam, named=series_key(exam[0], KEY)).series.number == 1
+    with pytest.raises(Undecided) as caught:
+        pick("post", [mr(1, "3D post gad")])
+    assert caught.value.code == "role.contrast"
+    with pytest.raises(InvalidInput) as caught:
+        pick("post", [mr(1, "t1_mprage_nativ"), mr(2, "t2_tse_KM"), mr(3, "t1_KM_SUB")])
+    assert caught.value.code == "role.missing"
+
+
+def test_equal_series_stay_ambiguous_and_are_candidates():
+    with pytest.raises(Undecided) as caught:
+        pick("post", [mr(1, "t1_mprage_KM"), mr(2, "t1_space_KM"), mr(3, "t1_tse_KM", **THICK)])
+    assert caught.value.code == "role.ambiguous"
+    assert caught.value.of_role == "post"
+    assert [each.number for each in caught.value.candidates] == [1, 2]
+
+
+def test_a_rule_of_a_site_takes_what_it_names():
+    """As site files of before have it: a pattern of its own, and no `kind`."""
+    rule = RuleConfig("post", "MR", "gre|t1", True, "before_radiotherapy", 20, 7)
+
+    def chosen(rule, *series):
+        return choose("post", series, [rule], TIMES, frame=None, wording=WORDING, key=KEY).series.number
+
+    assert chosen(rule, mr(1, "gre 3D Gd"), mr(2, "t2_gre_KM")) == 1
+    assert chosen(replace(rule, matches="flair", kind="any"), mr(1, "t2_flair_KM"), mr(2)) == 1
+    assert chosen(replace(rule, contrast=False), mr(1, "t1 nativ"), mr(2)) == 1
+    with pytest.raises(InvalidInput):
+        choose("post", [mr(1)], [rule], TIMES, frame=None, wording=Wording(never="mprage"), key=KEY)
+
+
+def test_series_are_described_without_a_word_of_their_headers():
+    thick = {**THICK, "plane": "coronal"}
+    records = describe_series(
+        [mr(1), mr(2, "t1 nativ", **thick), mr(3, "CT", modality="CT")], TIMES, None, WORDING, KEY
+    )
+    said = [(each.kind, each.contrast, each.contrast_by, each.acquisition, each.plane) for each in records]
+    assert said == [
+        ("t1", True, "its name says with contrast", "3D", ""),
+        ("t1", False, "its name says without contrast", "2D", "coronal"),
+        ("", False, "", "", ""),
+    ]
+    assert "GEHEIM" not in str(records)
 
 
 def test_no_message_holds_a_word_of_a_header():
-    for role, found in (("post", []), ("post", [series(1), series(2)]), ("event", [series(1)])):
+    for role, found in (("post", []), ("post", [mr(1), mr(2)]), ("event", [mr(1)])):
         with pytest.raises(InvalidInput) as caught:
             pick(role, found)
         for secret in ("MUSTERMANN", "GEHEIM", "Gadovist", "2020", "1.2."):
@@ -195,7 +304,13 @@ RULE = RuleConfig("post", "MR", "t1", True, "before_radiotherapy", 20, 7)
 
 @pytest.mark.parametrize(
     ("changes", "says"),
-    [({"role": "rd"}, "rd"), ({"when": "later"}, "later"), ({"modality": "PT"}, "PT"), ({"matches": "("}, "regular")],
+    [
+        ({"role": "rd"}, "rd"),
+        ({"when": "later"}, "later"),
+        ({"modality": "PT"}, "PT"),
+        ({"kind": "t9"}, "t9"),
+        ({"matches": "("}, "regular"),
+    ],
 )
 def test_rules_that_cannot_be_meant_are_refused(changes, says):
     check_rules([RULE])

@@ -14,16 +14,14 @@ from ricenet.command.schemas import IngestConfig, compose
 from ricenet.delivery.dicom_case import IntakeSettings
 from ricenet.delivery.headers import RtFile
 from ricenet.delivery.intake import Intake, from_dicom
-from ricenet.delivery.roles import Wording
 from ricenet.delivery.rtobject import rt_key
 from ricenet.delivery.series import PatientFiles
+from ricenet.delivery.series_names import Wording
 from ricenet.errors import InvalidInput
 
 SUBJECT, KEY, SPACING_MM = "case c1 (row 2 of the label table)", b"k" * 32, 4.5
 CFG = compose("ingest", IngestConfig, ["delivery=d", "labels=l", "out=o"])
-SETTINGS = IntakeSettings(
-    tuple(CFG.rules), Wording(CFG.contrast_in_description, CFG.never), 3, dose=True, alpha_beta=None
-)
+SETTINGS = IntakeSettings(tuple(CFG.rules), Wording(), 3, dose=True, alpha_beta=None)
 
 
 def take(row: LabelRow, files: PatientFiles, scratch: Path, settings: IntakeSettings = SETTINGS) -> Intake:
@@ -73,7 +71,7 @@ class Delivery:
 
     def another_image(self, day: date) -> str:
         """The planning image again, in a frame of reference of its own, on another day. Returns the frame."""
-        planning = next(each for each in self.files.series if "planning" in each.description)
+        planning = next(each for each in self.files.series if "planning" in each.series_description)
         frame = uid("another frame")
         again = replace(planning, uid=uid("another series"), frame_of_reference=frame, date=day)
         self.files.series.append(again)

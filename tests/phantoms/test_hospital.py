@@ -69,7 +69,9 @@ def test_dicom_and_nifti_hold_the_same_volumes(delivery, tmp_path):
         patient = f"PHANTOM-{number:03d}"
         chosen = {"planning": planning_series(delivery, patient)}
         for role, description in DESCRIPTIONS.items():
-            (chosen[role],) = [one for one in delivery.patients[patient].series if one.description == description]
+            (chosen[role],) = [
+                one for one in delivery.patients[patient].series if one.series_description == description
+            ]
         for role, path in {**case.images, "planning": case.planning}.items():
             if role != "rd":
                 assert_same(read_series(chosen[role], tmp_path), read_volume(path))

@@ -64,9 +64,27 @@ def test_it_says_which_of_the_delivered_series_was_taken_as_what(tmp_path: Path,
     made = sample.prediction if fit else sample.unfit
     page = page_of(tmp_path, made(delivery=sample.delivery()))
     told = re.sub(" +", " ", page.sections["delivery"])
-    assert "s1a7d8e881a5d MR −21 118 × 140 × 76 1.80 × 1.80 × 3.00 yes post-OP MRI: rule 2: before radiotherapy" in told
-    assert "s404a5f2bd28c MR – 118 × 140 × 76 1.80 × 1.80 × 3.00 no dicom.gap" in told
+    size = "118 × 140 × 76 1.80 × 1.80 × 3.00"
+    assert f"s1a7d8e881a5d number 3 MR −21 {size} – yes post-OP MRI: rule 2: before radiotherapy" in told
+    assert f"s404a5f2bd28c number 3 MR – {size} – no dicom.gap" in told
     assert "delivery" not in page_of(tmp_path, made()).sections
+
+
+def test_it_says_what_was_passed_over_and_what_is_left_to_the_user(tmp_path: Path) -> None:
+    delivery = sample.delivery()
+    taken, broken = delivery["series"]
+    other = taken | {"series": "s5", "acquisition": "2D", "plane": "axial", "contrast_by": "its name says so"}
+    images = {role: dict(image) for role, image in delivery["images"].items()}
+    images["post"]["passed_over"] = [{"series": "s5", "reason": "2D beside 3D"}]
+    undecided = {"event": ["s5"]}
+    made = sample.unfit(
+        delivery=delivery | {"series": [taken, broken, other], "images": images, "undecided": undecided}
+    )
+    told = page_of(tmp_path, made).words["delivery"]
+    expected = (
+        "2D, axial yes its name says so not post-OP MRI: 2D beside 3D; event MRI? Name it with event_series= if it is"
+    )
+    assert expected in told
 
 
 def test_structures_are_told_with_their_volumes_and_what_was_left_out(tmp_path: Path) -> None:
