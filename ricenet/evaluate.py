@@ -5,15 +5,14 @@ Where this differs from the paper, whose numbers stand beside ours:
 - the headline pools the out-of-fold predictions, each patient judged once by the model that never saw it, with an
   interval over patients; the paper's mean over folds and its standard deviation are given too;
 - trivial baselines are scored in the same folds, and two sets are compared only over exactly the same patients, in
-  contrasts that conf/evaluate.yaml declared before;
+  contrasts that conf/evaluate.yaml declared before; where some cases lack channels, a set is scored on who has its own;
 - how often the test split was looked at is counted.
 
 An unfinished grid is evaluated for what it holds; `missing` lists the rest. docs/statistics.md explains the estimators.
 """
 
-import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ricenet import LABELS
+from ricenet.cohort.channels import in_order
 from ricenet.cohort.covariates import Covariates, excluded, read_covariates
 from ricenet.cohort.folds import Folds, read_folds
 from ricenet.cohort.ready_cases import ReadyCase
@@ -28,9 +28,21 @@ from ricenet.command.atomic import replace_file
 from ricenet.command.schemas import EvaluateConfig
 from ricenet.command.stage import stage
 from ricenet.errors import WrongUsage
-from ricenet.evaluation.grid import Control, Grid, labels_of, out_of_fold, read_controls, read_grid, read_one_model
-from ricenet.evaluation.results_table import as_csv, as_text, missing_cells, rows_as_csv
-from ricenet.paper import PAPER, sets_of
+from ricenet.evaluation.grid import (
+    Control,
+    Grid,
+    labels_of,
+    one_model_folds,
+    out_of_fold,
+    read_controls,
+    read_grid,
+    read_one_model,
+    row_folds,
+)
+from ricenet.evaluation.results_table import as_csv, as_text, rows_as_csv
+from ricenet.evaluation.sentences import missing_cells
+from ricenet.paper import PAPER
+from ricenet.training.grid_state import possible_sets
 from ricenet.training.predictions import PREDICTIONS
 
 if TYPE_CHECKING:
@@ -40,6 +52,7 @@ if TYPE_CHECKING:
         ControlScores,
         RowScores,
         SplitAccess,
+        SplitCases,
         SplitCounts,
         SummaryRecord,
     )
@@ -100,7 +113,8 @@ def evaluate(run: Path, plan: EvaluationPlan) -> "SummaryRecord":
 
     folder = run / "evaluation"
     folder.mkdir(exist_ok=True)
-    rows = [row for name, by_fold in grid.items() for row in scores.predictions(name, folds, by_fold, plan.test)]
+    folds_of = row_folds(runs, folds)
+    rows = [row for name, of in grid.items() for row in scores.predictions(name, folds_of[name], of, plan.test)]
     replace_file(folder / "predictions.csv", rows_as_csv(rows))
     replace_file(folder / "subgroups.csv", rows_as_csv(_subgroup_rows(summary)))
     replace_file(folder / "table.csv", as_csv(summary))
@@ -118,20 +132,24 @@ def summarise(
     Args:
         grid: the probabilities of the runs that are no controls (ricenet.evaluation.grid.read_grid).
     """
-    from ricenet.evaluation import contrasts, scores
+    from ricenet.evaluation import contrasts, notes, scores
+    from ricenet.evaluation.baselines import baseline_probabilities
     from ricenet.evaluation.summary import SUMMARY_VERSION, BootstrapSettings, SummaryRecord
 
     how = scores.Resampling(plan.bootstrap_draws, plan.seed)
     covariates = read_covariates(cases, [case.case_key for case in folds.cases])
-    trivial, notes = baseline_probabilities(cases, folds, covariates, plan.clinical)
-    possible = _possible_sets(cases, folds)
-    rows = {**grid, **trivial}
+    trivial = baseline_probabilities(cases, folds, covariates, plan.clinical)
+    possible = possible_sets(cases, folds)
+    rows = {**grid, **trivial.rows}
+    folds_of = {**row_folds(runs, folds), **trivial.folds_of}
     declared = contrasts.parse(plan.contrasts, list(dict.fromkeys([*PAPER, *BASELINES, *grid])))
     untestable = contrasts.untestable(declared, {*possible, *rows})
     pairs = [(ours, theirs) for ours, theirs in declared if f"{ours} - {theirs}" not in untestable]
-    compared = contrasts.compare(folds, rows, [name for name in grid if name in PAPER], pairs, how)
+    compared = contrasts.compare(folds, rows, [name for name in grid if name in PAPER], pairs, how, folds_of)
     expected = possible if grid.keys() & PAPER.keys() else []  # a grid of other rows owes none of the paper's sets
     cells = [(name, fold) for name in dict.fromkeys([*expected, *grid]) for fold in range(folds.n_folds)]
+    controls = read_controls(runs, folds)
+    one_model, shown_to = read_one_model(runs, folds), one_model_folds(runs, folds)
     summary = SummaryRecord(
         version=SUMMARY_VERSION,
         cohort=_cohort(cases, folds),
@@ -140,21 +158,46 @@ def summarise(
         bootstrap=BootstrapSettings(draws=plan.bootstrap_draws, seed=plan.seed, confidence=0.95),
         cells=len(cells),
         missing=[f"{name}/fold{fold}" for name, fold in cells if fold not in grid.get(name, {})],
-        sets=_score_sets(cases, folds, grid, covariates, plan),
+        sets=_score_sets(cases, folds, grid, folds_of, covariates, plan),
         paper=PAPER,
         declared=compared.declared,
         contrasts=compared.contrasts,
         omnibus=compared.omnibus,
         power=compared.power,
-        baselines={name: scores.score(folds, by_fold, how, plan.test) for name, by_fold in trivial.items()},
-        notes=[*_notes(grid, folds, plan), *notes, *_notes_on_runs([run for run in runs if run.control is None])],
-        one_model={
-            name: scores.score(folds, by_fold, how, plan.test) for name, by_fold in read_one_model(runs, folds).items()
-        },
-        controls=[_control(control, how) for control in read_controls(runs, folds)],
+        baselines=_score_rows(folds, trivial.rows, trivial.folds_of, plan),
+        notes=[
+            *notes.on_grid(grid, folds, plan.test),
+            *notes.on_few_cases(rows, folds_of, folds, plan.test),
+            *notes.on_controls(controls),
+            *trivial.notes,
+            *notes.on_runs([run for run in runs if run.control is None]),
+        ],
+        one_model=_score_rows(folds, one_model, shown_to, plan),
+        controls=[
+            _control(control, how) for control in controls if scores.has_both_classes(control.folds, control.by_fold)
+        ],
         test_access=_test_access(cases, folds, runs, plan),
     )
-    return summary.model_copy(update={"untestable": untestable}) if untestable else summary
+    added: dict[str, object] = {"untestable": untestable} if untestable else {}
+    if folds.is_partial:
+        added["channel_cases"] = _channel_cases(folds)
+    if folds.is_partial or len(possible) == 1:
+        added["possible"] = possible
+    return summary.model_copy(update=added)
+
+
+def _channel_cases(folds: Folds) -> "dict[str, SplitCases]":
+    """Channel -> the cases of each split that have it, of a partial cohort."""
+    from ricenet.evaluation.summary import SplitCases
+
+    channels = in_order(channel for case in folds.cases for channel in case.channels or ())
+    return {
+        channel: SplitCases(
+            validation=len(out_of_fold(having := folds.having([channel]), range(folds.n_folds))),
+            test=len(having.test()),
+        )
+        for channel in channels
+    }
 
 
 def _cohort(cases: Path, folds: Folds) -> "CohortCounts":
@@ -164,8 +207,27 @@ def _cohort(cases: Path, folds: Folds) -> "CohortCounts":
     return CohortCounts(validation=_count(cross_validated), test=_count(folds.test()), excluded=excluded(cases))
 
 
+def _score_rows(
+    folds: Folds, rows: Grid, folds_of: Mapping[str, Folds], plan: EvaluationPlan
+) -> "dict[str, RowScores]":
+    """Each row on the cases that it has; a row whose finished folds hold cases of one class has no scores yet."""
+    from ricenet.evaluation import scores
+
+    how = scores.Resampling(plan.bootstrap_draws, plan.seed)
+    return {
+        name: scores.score(folds_of[name], by_fold, how, plan.test and scores.has_test(folds_of[name], folds))
+        for name, by_fold in rows.items()
+        if scores.has_both_classes(folds_of[name], by_fold)
+    }
+
+
 def _score_sets(
-    cases: Path, folds: Folds, grid: Grid, covariates: Covariates | None, plan: EvaluationPlan
+    cases: Path,
+    folds: Folds,
+    grid: Grid,
+    folds_of: Mapping[str, Folds],
+    covariates: Covariates | None,
+    plan: EvaluationPlan,
 ) -> "dict[str, RowScores]":
     """Each row of the grid with its subgroups and, on a phantom, the score of the Bayes-optimal decision."""
     from ricenet.evaluation import baselines, scores
@@ -174,43 +236,13 @@ def _score_sets(
     levels = {c: covariates.subgroups[c] for c in plan.subgroups if c in covariates.subgroups} if covariates else {}
     bayes = baselines.read_bayes_decisions(cases, folds)
     sets = {}
-    for name, by_fold in grid.items():
-        row = scores.score(folds, by_fold, how, plan.test)
-        row = row.model_copy(update={"subgroups": tuple(scores.by_subgroup(folds, by_fold, levels, how))})
+    for name, row in _score_rows(folds, grid, folds_of, plan).items():
+        own, by_fold = folds_of[name], grid[name]
+        row = row.model_copy(update={"subgroups": tuple(scores.by_subgroup(own, by_fold, levels, how))})
         if name in bayes:
-            row = row.model_copy(update={"bayes_macro_f1": _bayes_macro_f1(out_of_fold(folds, by_fold), bayes[name])})
+            row = row.model_copy(update={"bayes_macro_f1": _bayes_macro_f1(out_of_fold(own, by_fold), bayes[name])})
         sets[name] = row
     return sets
-
-
-def baseline_probabilities(
-    cases: Path, folds: Folds, covariates: Covariates | None, clinical: Sequence[str]
-) -> tuple[Grid, list[str]]:
-    """The baselines that this cohort allows, in the same folds; and a note on each that it does not."""
-    from ricenet.evaluation import baselines
-
-    trivial = {"majority_class": baselines.larger_class(folds)}
-    notes = []
-    numbers = baselines.dose_numbers(cases, folds.cases)
-    if numbers is None:
-        notes.append("no dose-volume baseline: the cases hold no dose in Gy")
-    else:
-        trivial["dose_volume"] = baselines.regression(folds, numbers)
-    covariate_numbers = covariates.numbers if covariates else {}
-    values, used = baselines.clinical_numbers(folds.cases, covariate_numbers, clinical)
-    if used:
-        trivial["clinical"] = baselines.regression(folds, values)
-        notes.append(f"the clinical baseline reads {', '.join(used)}")
-    else:
-        notes.append(f"no clinical baseline: the cohort has no numbers in {', '.join(clinical) or 'clinical=[]'}")
-    return trivial, notes
-
-
-def _possible_sets(cases: Path, folds: Folds) -> list[str]:
-    """The paper's sets that the channels of these cases allow."""
-    from ricenet.cases.case_record import read_case_record
-
-    return sets_of(read_case_record(cases, folds.cases[0]).channels)
 
 
 def _control(control: Control, how: "Resampling") -> "ControlScores":
@@ -247,7 +279,8 @@ def _draw(run: Path, cases: Path, folds: Folds, summary: "SummaryRecord", folder
 
     channels_of = channels_of_rows(run)
 
-    rice_case = next(case for case in folds.cases if LABELS[case.label] == "rice")
+    rice_cases = [case for case in folds.cases if LABELS[case.label] == "rice"]
+    rice_case = max(rice_cases, key=lambda case: len(case.channels or ()))  # the first of those with the most images
     drawn = {
         "figure1": paper_figures.patient(cases, rice_case),
         "figure2": paper_figures.results(summary, channels_of),
@@ -286,31 +319,6 @@ def _bayes_macro_f1(cases: Sequence[ReadyCase], decisions: dict[str, int]) -> fl
     from ricenet.statistics import metrics
 
     return metrics.macro_f1(labels_of(cases), np.array([decisions[case.case_key] for case in cases]))
-
-
-def _notes(grid: Grid, folds: Folds, plan: EvaluationPlan) -> list[str]:
-    notes = []
-    if len({tuple(by_fold) for by_fold in grid.values()}) > 1:
-        notes.append("the sets cover different patients: compare them through `contrasts`, over common patients, only")
-    if len({tuple(fold.seeds for fold in by_fold.values()) for by_fold in grid.values()}) > 1:
-        notes.append("the sets were trained with different seeds: a mean of more seeds has an advantage of its own")
-    if not plan.test and folds.test():
-        notes.append("test=false: the test split was not looked at")
-    return notes
-
-
-def _notes_on_runs(runs: "Sequence[FinishedRun]") -> list[str]:
-    notes = []
-    of_one_set = [run for run in runs if not run.record.model.get("channel_dropout")]  # the others differ on purpose
-    for key in ("epochs", "checkpoint", "model"):
-        values = {
-            json.dumps(getattr(run.record, key), sort_keys=True) for run in (of_one_set if key == "model" else runs)
-        }
-        if len(values) > 1:
-            notes.append(f"the runs differ in {key}: {', '.join(sorted(values))}")
-    if any(run.record.checkpoint == "best" for run in runs):
-        notes.append("checkpoint=best: chosen on the very fold it is scored on, so validation values are too high")
-    return notes
 
 
 if __name__ == "__main__":

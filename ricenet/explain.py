@@ -3,7 +3,8 @@
 Run: python -m ricenet.explain run=outputs/demo case=all +modalities=rd_event
 
 A cross-validation case is explained by the model of the fold that was scored on it, which never saw it in training; a
-test case by the mean probability of all folds' models; of several seeds of a fold the lowest stands for it.
+test case by the mean probability of all folds' models; of several seeds of a fold the lowest stands for it. Where
+some cases lack channels, those that have the set's are explained.
 <run>/explanation/<modalities>/<case_key>/ gets occlusion.nii.gz on the case's own grid (and a map per channel, and one
 of shuffled weights, where asked for), occlusion.png and occlusion.json; a case whose settings, weights and volume are
 the same stays. Beside them: cohort.png, and for all sets summary.json, attribution.png, curves.png.
@@ -18,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ricenet.cohort.folds import Folds, read_folds, select
+from ricenet.cohort.folds import Folds, lacking, read_folds, select
 from ricenet.cohort.ready_cases import ReadyCase
 from ricenet.command.atomic import replacing_folder
 from ricenet.command.schemas import ExplainConfig
@@ -94,8 +95,9 @@ def explain(run: Path, modalities: str, requested: Any, settings: "ExplainSettin
     cases = cases_folder(run, runs)
     folds = read_folds(cases)
     finished = finished_folds(runs, modalities, cases, folds)
-    chosen = select(folds, requested)
     channels = next(iter(finished.values())).channels
+    requested_cases, folds = select(folds, requested), folds.having(channels)
+    chosen = _having(channels, requested_cases, requested, modalities)
     by_key = {case.case_key: case for case in folds.cases}
 
     def scene(case_key: str) -> "Scene":
@@ -110,6 +112,22 @@ def explain(run: Path, modalities: str, requested: Any, settings: "ExplainSettin
         draw_mean(explanation, modalities, scene)
     if failed:
         raise Incomplete(f"{len(failed)} of {len(chosen)} case(s) not explained:\n  " + "\n  ".join(failed))
+
+
+def _having(channels: Sequence[str], cases: Sequence[ReadyCase], requested: Any, name: str) -> list[ReadyCase]:
+    """Those of the cases that have the channels; refused where a case that lacks one was asked for by its key."""
+    chosen = [case for case in cases if not lacking(case, channels)]
+    if len(chosen) < len(cases) and (not chosen or requested not in ("all", "test", ["all"], ["test"])):
+        lack = {case.case_key: lacking(case, channels) for case in cases if lacking(case, channels)}
+        listed = "; ".join(f"{key} has no {', '.join(missing)}" for key, missing in list(lack.items())[:5])
+        raise InvalidInput(
+            f"modalities={name}: {len(lack)} of the {len(cases)} case(s) asked for lack channels of it ({listed})",
+            "explain them by a set whose channels they have, or leave them out",
+            code="case.channels",
+        )
+    if len(chosen) < len(cases):
+        log.info("%s: %d of %d cases have its images, the others are left out", name, len(chosen), len(cases))
+    return chosen
 
 
 def _explain_each(

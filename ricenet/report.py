@@ -20,7 +20,7 @@ from ricenet.command.stage import stage
 from ricenet.display import words
 from ricenet.display.page import figure, render
 from ricenet.errors import InvalidInput, WrongUsage
-from ricenet.evaluation import sentences
+from ricenet.evaluation import results_table, sentences
 from ricenet.paper import PAPER
 
 if TYPE_CHECKING:
@@ -102,7 +102,8 @@ def write_report(run: Path, qc: Path | None, pictures: int) -> Path:
     evaluation = read_summary(run)
     page = run / "report.html"
     functions = (
-        words.number, words.percent, words.signed, words.p_value, sentences.looks, sentences.reach, points_at,
+        words.number, words.percent, words.signed, words.p_value, words.channel_name,
+        sentences.looks, sentences.reach, points_at,
     )  # fmt: skip
     filters = {function.__name__: function for function in functions}
     content = render(
@@ -175,6 +176,9 @@ class ResultsView(NamedTuple):
     Attributes:
         rows: in the paper's order, further ones behind.
         subgroups: of the set `subgroups_of`: the one with all inputs, else the first that is there.
+        example: a set that these cases can train, for commands.
+        partial: what it means that some cases lack images; None where all have the same.
+        single: why nothing is compared, where the cases allow one set; None where they allow more.
     """
 
     rows: list[ResultRow]
@@ -182,20 +186,27 @@ class ResultsView(NamedTuple):
     headline: list[str]
     subgroups_of: str | None
     subgroups: "Sequence[SubgroupLevel]"
+    example: str
+    partial: str | None
+    single: str | None
 
 
 def results_view(summary: "SummaryRecord", grid: Collection[str]) -> ResultsView:
     """The rows, sentences and subgroups of an evaluation; `grid`: its rows, finished or not."""
     unpublished: dict[str, float | None] = {"validation": None, "test": None}
     sets = summary.sets
-    names = dict.fromkeys([*PAPER, *sets])
-    name = sentences.FULL if sentences.FULL in sets else next(iter(sets), None)
+    names = results_table.set_names(summary)
+    name = sentences.main_set(summary) or next(iter(sets), None)
+    possible = [row for row in PAPER if row in (summary.possible or PAPER)]
     return ResultsView(
         rows=[ResultRow(name, sets.get(name), PAPER.get(name, unpublished), name in grid) for name in names],
         is_phantom=any(scores.bayes_macro_f1 is not None for scores in sets.values()),
         headline=sentences.headline(summary),
         subgroups_of=name,
         subgroups=sets[name].subgroups if name else (),
+        example=possible[-1],
+        partial=next(iter(sentences.partial_cohort(summary)), None),
+        single=sentences.nothing_to_compare(summary) if sentences.is_single(summary) else None,
     )
 
 

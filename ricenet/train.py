@@ -73,7 +73,11 @@ def train(cfg: TrainConfig, number: int = 0) -> None:
         return
     prepare = _on_metadata if cfg.control == METADATA_ONLY else _on_images
     record = _record(cfg, folds, hashes, settings["cases"], settings["model"])
-    work = prepare(cfg, cases, folds, record, run_folder.owner(identity), number)
+    usable = _usable(cfg, cases, folds, record)
+    if len(usable.cases) < len(folds.cases):
+        log.info("%s: %d of %d cases have its images", cfg.row, len(usable.cases), len(folds.cases))
+        record = record.model_copy(update={"n_cases": len(usable.cases), "n_cohort_cases": len(folds.cases)})
+    work = prepare(cfg, cases, usable, record, run_folder.owner(identity), number)
 
     with _sigterm_ends_this(), run_folder.claimed(folder):
         if run_folder.is_finished(folder, identity):  # by the process that held it until now
@@ -107,6 +111,23 @@ def _record(
         versions={},
     )
     return record.model_copy(update=hashes)
+
+
+def _usable(cfg: TrainConfig, cases: Path, folds: "Folds", record: "RunRecord") -> "Folds":
+    """The cases that have the images of this row; refused where this fold cannot be trained and validated on them.
+
+    Before the run folder has its settings: a set that this cohort cannot have is no row of the grid.
+    """
+    if cfg.control == METADATA_ONLY:  # which loads no torch
+        return folds
+    from ricenet.cases.case_reader import find_case
+
+    usable = record.usable(folds)
+    folds.require_channels(cfg.modalities.channels, cfg.row)
+    usable.require_trainable(cfg.fold, cfg.row)
+    if not folds.is_partial:
+        find_case(cases, folds.cases[0], cfg.modalities.channels)
+    return usable
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ricenet.cases.case_record import read_case_record
+from ricenet.cohort.folds import lacking
 from ricenet.cohort.ready_cases import ReadyCase, read_cases
 from ricenet.command.memory import available_gb
 from ricenet.errors import InvalidInput, WrongUsage, about
@@ -42,13 +43,28 @@ class Content:
 class CaseVolumes:
     """The wanted channels of a table of cases, by index.
 
+    Args:
+        may_lack: whether a case may lack some of the channels (not all): they are read as 0 then, see `present`.
+
+    Attributes:
+        some_lack: whether one does.
+
     Raises:
         InvalidInput: a case folder is not finished, lacks a channel, or has another grid than the others.
         WrongUsage: cache="ram" needs more memory than there is.
     """
 
-    def __init__(self, cases: Path, table: Sequence[ReadyCase], channels: Sequence[str], cache: str = "none") -> None:
-        self.places = [find_case(cases, case, channels) for case in table]
+    def __init__(
+        self,
+        cases: Path,
+        table: Sequence[ReadyCase],
+        channels: Sequence[str],
+        cache: str = "none",
+        may_lack: bool = False,
+    ) -> None:
+        find = _find_present if may_lack else find_case
+        self.places: list[tuple[Path, Sequence[int | None]]] = [find(cases, case, channels) for case in table]
+        self.some_lack = any(None in rows for _, rows in self.places)
         self.boxes: dict[int, tuple[slice, ...]] = {}
         self.kept: list[Content] = []
         self.shape = self._one_grid(table)
@@ -66,11 +82,16 @@ class CaseVolumes:
         path, rows = self.places[index]
         volume = np.load(path, mmap_mode="r")
         if index not in self.boxes:
-            self.boxes[index] = _content_box(volume, rows)
+            self.boxes[index] = _content_box(volume, [row for row in rows if row is not None])
         box = self.boxes[index]
-        voxels = np.stack([volume[row][box] for row in rows])
+        absent = np.zeros([side.stop - side.start for side in box], volume.dtype)
+        voxels = np.stack([absent if row is None else volume[row][box] for row in rows])
         x, y, z = (side.start for side in box)
         return Content(torch.from_numpy(voxels), (x, y, z), volume.shape[1:])
+
+    def present(self, index: int) -> list[bool]:
+        """Per channel, whether the case has it."""
+        return [row is not None for row in self.places[index][1]]
 
     def _one_grid(self, table: Sequence[ReadyCase]) -> Triple:
         maps = [np.load(path, mmap_mode="r") for path, _ in self.places]
@@ -108,6 +129,14 @@ def find_case(cases: Path, case: ReadyCase, channels: Sequence[str]) -> tuple[Pa
                 code="case.channels",
             )
     return cases / case.folder / "volume.npy", [available.index(channel) for channel in channels]
+
+
+def _find_present(cases: Path, case: ReadyCase, channels: Sequence[str]) -> tuple[Path, list[int | None]]:
+    """As find_case, with None for each channel that a partial cohort's table says the case lacks."""
+    kept = [channel for channel in channels if not lacking(case, [channel])]
+    path, rows = find_case(cases, case, kept)
+    row_of = dict(zip(kept, rows, strict=True))
+    return path, [row_of.get(channel) for channel in channels]
 
 
 def load_case(cases: Path, case: ReadyCase, channels: Sequence[str]) -> NDArray[np.float32]:

@@ -56,6 +56,16 @@ def read_further(folders: Iterable[Path]) -> tuple[str, ...]:
     return tuple(channels[len(MODALITIES) :])
 
 
+def read_sets(folders: Iterable[Path]) -> dict[str, tuple[str, ...]]:
+    """The modality sets of these config folders, by the name that +modalities= takes.
+
+    Raises:
+        WrongUsage: a file without the keys name and channels.
+    """
+    files = [path for folder in folders for path in sorted((folder / GROUP).glob("*.yaml"))]
+    return {path.stem: tuple(_channels(path)) for path in files}
+
+
 def in_order(channels: Iterable[str]) -> list[str]:
     """Each channel once: post, event, rd, then the others as they come."""
     given = dict.fromkeys(channels)

@@ -5,7 +5,8 @@ folds.json is written once, with a hash that every later stage verifies. The tes
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,13 @@ FOLDS_FILE = "folds.json"
 
 @dataclass(frozen=True)
 class Folds:
-    """The folds of a cases folder.
+    """The folds of a cases folder, or of those of its cases that have certain channels (`having`).
 
     Attributes:
         seed: by which the patients were dealt.
         cases: every case of cases.csv, those of the test split too.
         fold_of: case key -> validation fold, of every cross-validation case.
-        hash: covers cases, labels and folds.
+        hash: covers cases, labels and folds of the whole cases folder.
     """
 
     n_folds: int
@@ -53,6 +54,78 @@ class Folds:
     def test(self) -> list[ReadyCase]:
         """The held-out test split, seen by no fold."""
         return [case for case in self.cases if case.split == "test"]
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether some cases lack channels that others have."""
+        return len({case.channels for case in self.cases}) > 1
+
+    def having(self, channels: Collection[str]) -> "Folds":
+        """The same folds with only the cases that have all of `channels`; everything where the cases do not differ."""
+        return self._only([case for case in self.cases if lacking(case, channels) == []])
+
+    def having_any(self, channels: Collection[str]) -> "Folds":
+        """The same folds with only the cases that have at least one of `channels`."""
+        return self._only([case for case in self.cases if len(lacking(case, channels)) < len(channels)])
+
+    def common(self, *others: "Folds") -> "Folds":
+        """The same folds with only the cases that all of `others` have, too."""
+        keys = set.intersection(*({case.case_key for case in folds.cases} for folds in (self, *others)))
+        return self._only([case for case in self.cases if case.case_key in keys])
+
+    def _only(self, cases: list[ReadyCase]) -> "Folds":
+        if len(cases) == len(self.cases):
+            return self
+        keys = {case.case_key for case in cases}
+        return replace(self, cases=cases, fold_of={key: fold for key, fold in self.fold_of.items() if key in keys})
+
+    def require_channels(self, channels: Collection[str], name: str) -> None:
+        """Check that a partial cohort has each of the channels at all.
+
+        Raises:
+            InvalidInput: no case has one of them (`case.channels`).
+        """
+        available = {channel for case in self.cases for channel in case.channels or channels}
+        absent = [channel for channel in channels if channel not in available]
+        if absent:
+            raise InvalidInput(
+                f"{name}: no case has the channel {', '.join(absent)}",
+                "preprocess a cohort with that modality or choose +modalities= without it",
+                code="case.channels",
+            )
+
+    def is_trainable(self, fold: int) -> bool:
+        """Whether the training cases of `fold` hold both classes, and there is a case to validate it on."""
+        return {case.label for case in self.training(fold)} == {*range(len(LABELS))} and bool(self.validation(fold))
+
+    def require_trainable(self, fold: int, name: str) -> None:
+        """Check a fold of the cases that a modality set can use.
+
+        Args:
+            fold: its number.
+            name: of the set.
+
+        Raises:
+            InvalidInput: a class without a training case, or no case to validate on (`folds.channels`).
+        """
+        if not self.is_trainable(fold):
+            raise InvalidInput(
+                f"{name} fold {fold}: expected both classes among the training cases and a case to validate on, got "
+                f"{_count(self.training(fold))} to train and {_count(self.validation(fold))} to validate, of the "
+                f"{len(self.cases)} case(s) that have all images of this set",
+                "leave this set out (+modalities= of the others), use fewer folds (folds= of ricenet.preprocess, in a "
+                "new cases folder), or add patients who have these images",
+                code="folds.channels",
+            )
+
+
+def lacking(case: ReadyCase, channels: Collection[str]) -> list[str]:
+    """Which of `channels` a case of a partial cohort lacks."""
+    return [] if case.channels is None else [channel for channel in channels if channel not in case.channels]
+
+
+def _count(cases: Collection[ReadyCase]) -> str:
+    return ", ".join(f"{sum(case.label == label for case in cases)} {name}" for label, name in enumerate(LABELS))
 
 
 def write_folds(folder: Path, n_folds: int, seed: int) -> Folds:

@@ -7,19 +7,59 @@ above, where the cohort is a phantom: the Bayes-optimal decision of each modalit
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from ricenet import LABELS
 from ricenet.cases.case_record import read_case_record
+from ricenet.cohort.covariates import Covariates
 from ricenet.cohort.folds import Folds
 from ricenet.cohort.ready_cases import ReadyCase
 from ricenet.errors import InvalidInput
-from ricenet.evaluation.grid import FoldProbabilities, labels_of
+from ricenet.evaluation.grid import FoldProbabilities, Grid, labels_of
 from ricenet.training.metadata_only import balanced_regression, fill_missing
 
+DOSE = "rd"
 BRAIN_SHARE_AT_GY = (20, 30, 40, 50, 60)
 DOSE_NUMBERS = ("max_gy", "mean_gy", *(f"v{gy}" for gy in BRAIN_SHARE_AT_GY))
+
+
+class Baselines(NamedTuple):
+    """The baselines that a cohort allows, the cases that each has, and a note on each that it does not allow."""
+
+    rows: Grid
+    folds_of: dict[str, Folds]
+    notes: list[str]
+
+
+def baseline_probabilities(
+    cases: Path, folds: Folds, covariates: Covariates | None, clinical: Sequence[str]
+) -> Baselines:
+    """The baselines that this cohort allows, in the same folds; the dose-volume one on the cases that have a dose."""
+    trivial = {"majority_class": larger_class(folds)}
+    folds_of = {"majority_class": folds}
+    notes = []
+    with_dose = folds.having([DOSE])
+    numbers = dose_numbers(cases, with_dose.cases) if with_dose.cases else None
+    if numbers is None:
+        notes.append("no dose-volume baseline: the cases hold no dose in Gy")
+    elif not all(map(with_dose.is_trainable, range(folds.n_folds))):
+        notes.append(
+            f"no dose-volume baseline: the {len(with_dose.cases)} cases with a dose cannot be trained on in every fold"
+        )
+    else:
+        trivial["dose_volume"] = regression(with_dose, numbers)
+        folds_of["dose_volume"] = with_dose
+    covariate_numbers = covariates.numbers if covariates else {}
+    values, used = clinical_numbers(folds.cases, covariate_numbers, clinical)
+    if used:
+        trivial["clinical"] = regression(folds, values)
+        folds_of["clinical"] = folds
+        notes.append(f"the clinical baseline reads {', '.join(used)}")
+    else:
+        notes.append(f"no clinical baseline: the cohort has no numbers in {', '.join(clinical) or 'clinical=[]'}")
+    return Baselines(trivial, folds_of, notes)
 
 
 def larger_class(folds: Folds) -> dict[int, FoldProbabilities]:

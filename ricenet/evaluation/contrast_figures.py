@@ -51,9 +51,10 @@ def differences(summary: SummaryRecord, channels_of: RowChannels = PAPERS_ONLY) 
         if smallest is not None:
             axes.axvspan(-smallest, smallest, **BAND)
         axes.axvline(0, color="black", linewidth=0.8)
+        all_cases = summary.cohort.validation.cases if summary.channel_cases else None
         for row, contrast in enumerate(contrasts.values()):
             _draw_difference(axes, row, contrast)
-            _write_difference(text, row, contrast)
+            _write_difference(text, row, contrast, all_cases)
         axes.set_yticks(range(len(contrasts)), [_contrast_in_words(name, channels_of) for name in contrasts])
         axes.set(xlabel="difference in macro F1, first minus second", ylim=(len(contrasts) - 0.5, -0.5))
         axes.set_xlim(_symmetric_limits(contrasts.values(), smallest))
@@ -61,7 +62,7 @@ def differences(summary: SummaryRecord, channels_of: RowChannels = PAPERS_ONLY) 
         axes.spines[["top", "right", "left"]].set_visible(False)
         _set_text_column(text, len(contrasts))
         figure.legend(handles=_legend(smallest), loc="outside lower center", ncols=2, frameon=False)
-        figure.suptitle(_omnibus_text(summary.omnibus), fontsize=SMALL + 0.5, x=0.01, ha="left")
+        figure.suptitle(_title(summary), fontsize=SMALL + 0.5, x=0.01, ha="left")
     return figure
 
 
@@ -81,11 +82,13 @@ def _marker(passed: bool) -> Look:
     return {"marker": "D", "markersize": 6, "markeredgecolor": INTERVAL, "markerfacecolor": face, "color": INTERVAL}
 
 
-def _write_difference(text: Axes, row: int, contrast: Contrast) -> None:
+def _write_difference(text: Axes, row: int, contrast: Contrast, all_cases: int | None) -> None:
+    """all_cases: of a partial cohort, whose rows have different ones in common."""
+    share = "" if all_cases is None else f"\n(of all {all_cases})"
     pairs, p = contrast.mcnemar, contrast.p_holm
     words = {
         DIFFERENCE: with_interval(contrast.difference, contrast.interval, "+"),
-        PAIRS: f"{pairs.only_ours} : {pairs.only_theirs} of {contrast.n}",
+        PAIRS: f"{pairs.only_ours} : {pairs.only_theirs} of {contrast.n}{share}",
         HOLM_P: "<0.001" if p < 0.001 else f"{p:.3f}",
         VERDICT: "yes" if contrast.passed else "no",
     }
@@ -118,6 +121,11 @@ def _legend(smallest: float | None) -> list[Artist]:
         *handles,
         Patch(label=f"less than this cohort shows with 80% power (±{smallest:.3f} of accuracy)", **BAND),
     ]
+
+
+def _title(summary: SummaryRecord) -> str:
+    common = "\nNot every case has every image: each contrast is over the cases that have those of both sets."
+    return _omnibus_text(summary.omnibus) + common * bool(summary.channel_cases)
 
 
 def _omnibus_text(omnibus: OmnibusTest | None) -> str:

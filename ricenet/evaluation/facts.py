@@ -11,8 +11,7 @@ from typing import Any
 
 from ricenet.cohort.channels import in_order
 from ricenet.display.words import BASELINES, ONE_MODEL, channel_name, interval, number, p_value, row_name, signed
-from ricenet.evaluation.results_table import missing_cells
-from ricenet.evaluation.sentences import FULL, looks, reach
+from ricenet.evaluation.sentences import is_single, looks, main_set, missing_cells, partial_cohort, reach
 from ricenet.evaluation.summary import (
     BootstrapSettings,
     Contrast,
@@ -41,6 +40,12 @@ MODEL_SETTINGS = {  # of conf/model; those of other names are not shown
     "dropout": "dropout {} before the linear layer",
 }
 
+
+COMPLETE = "A case takes part only with every channel that its cohort has; a missing image or dose is never replaced."
+PARTIAL = (
+    "A missing image or dose is never replaced; the one model for all sets, where it is trained, gets 0 in its place, "
+    "as for an image that is blanked at random in training."
+)
 
 TableRow = dict[str, str | int]
 Fact = str | int | list[TableRow]
@@ -127,6 +132,7 @@ def _of_cohort(summary: SummaryRecord) -> Facts:
     if cohort.excluded is not None:
         facts["excluded_cases"] = sum(cohort.excluded.values())
         facts["excluded_reasons"] = ", ".join(f"{reason} {n}" for reason, n in cohort.excluded.items()) or "none"
+    facts["missing_images"] = " ".join([*partial_cohort(summary), PARTIAL] if summary.channel_cases else [COMPLETE])
     return facts | {"test_use": looks(summary.test_access) if cohort.test.cases else "There is no test split."}
 
 
@@ -158,7 +164,7 @@ def _of_results(summary: SummaryRecord) -> Facts:
             _single_seeds(name, scores.seeds) for name, scores in summary.sets.items() if scores.seeds
         ),
         "controls": [_control(control) for control in summary.controls],
-        **_of_shown_set(summary.sets),
+        **_of_shown_set(summary),
     }
 
 
@@ -168,11 +174,12 @@ def _interval_methods(rows: Iterable[RowScores], how: BootstrapSettings) -> str:
     return " or ".join(words).format(draws=how.draws, seed=how.seed)
 
 
-def _of_shown_set(sets: Mapping[str, RowScores]) -> Facts:
+def _of_shown_set(summary: SummaryRecord) -> Facts:
     """Errors and subgroups, of the set with all inputs; of the last one where it is not there yet."""
+    sets = summary.sets
     if not sets:
         return {}
-    name = FULL if FULL in sets else list(sets)[-1]
+    name = main_set(summary) or list(sets)[-1]
     errors, levels = sets[name].oof_confusion, sets[name].subgroups
     return {
         "shown_set": _name(name),
@@ -238,7 +245,7 @@ def _of_comparisons(summary: SummaryRecord) -> Facts:
         "declared": "; ".join(map(_pair, summary.declared)),
         "declared_count": len(summary.declared) or None,
         "compared": [_compared(pair, contrast) for pair, contrast in summary.contrasts.items()],
-        "smallest_difference": reach(summary.power),
+        "smallest_difference": None if is_single(summary) else reach(summary.power),
     }
     if omnibus := summary.omnibus:
         facts["omnibus"] = (

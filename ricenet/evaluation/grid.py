@@ -1,11 +1,12 @@
 """Read the predictions of a grid's models: finished runs in, probabilities by modality set and fold out.
 
-Every run is checked against the cases folder as it is now: its folds, its cases, its labels. Several seeds of one fold
-stand beside each other in `FoldProbabilities`. Runs of a leakage control are read apart (`read_controls`).
+Every run is checked against the cases folder as it is now: its folds, its cases, its labels. Where some cases lack
+channels, a row has predictions for those that have its own (`row_folds`). Several seeds of one fold stand beside each
+other in `FoldProbabilities`. Runs of a leakage control are read apart (`read_controls`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from ricenet.cohort.ready_cases import ReadyCase
 from ricenet.command.schemas import SHUFFLED_LABELS
 from ricenet.errors import InvalidInput
 from ricenet.paper import PAPER
-from ricenet.training.predictions import read_predictions, read_predictions_by_set
+from ricenet.training.predictions import read_predictions, read_predictions_by_set, sets_shown
 
 if TYPE_CHECKING:  # it imports torch
     from ricenet.training.run_folder import FinishedRun
@@ -25,7 +26,7 @@ if TYPE_CHECKING:  # it imports torch
 
 @dataclass(frozen=True)
 class FoldProbabilities:
-    """The probabilities of rice by one fold's model, ordered as `folds.validation(fold)` and `folds.test()`.
+    """The probabilities of rice by one fold's model, ordered as `validation(fold)` and `test()` of the row's folds.
 
     Attributes:
         validation: (seeds, cases).
@@ -73,7 +74,35 @@ def read_grid(runs: "Sequence[FinishedRun]", cases: Path, folds: Folds) -> Grid:
         _require_place(run, folds)
         if run.control is None:
             grid.setdefault(run.modalities, []).append(run)
-    return _ordered({row: _by_fold(of_row, folds) for row, of_row in grid.items()})
+    folds_of = row_folds(runs, folds)
+    return _ordered({row: _by_fold(of_row, folds_of[row]) for row, of_row in grid.items()})
+
+
+def row_folds(runs: "Sequence[FinishedRun]", folds: Folds) -> dict[str, Folds]:
+    """Row -> the cases that it is trained and scored on, of the runs that are no controls."""
+    networks = [run for run in runs if run.control is None]
+    return {run.modalities: run.record.usable(folds) for run in networks}
+
+
+def only(by_fold: Mapping[int, FoldProbabilities], own: Folds, common: Folds) -> dict[int, FoldProbabilities]:
+    """The probabilities for the cases of `common`, out of those for all that the row has; folds without any drop out.
+
+    Args:
+        own: the row's folds, whose order the probabilities have.
+        common: the same folds with some of these cases.
+    """
+    if common is own:
+        return dict(by_fold)
+    keys = {case.case_key for case in common.cases}
+    held = np.array([case.case_key in keys for case in own.test()], dtype=bool)
+    chosen = {}
+    for fold, probabilities in by_fold.items():
+        kept = np.array([case.case_key in keys for case in own.validation(fold)], dtype=bool)
+        if kept.any():
+            chosen[fold] = replace(
+                probabilities, validation=probabilities.validation[:, kept], test=probabilities.test[:, held]
+            )
+    return chosen
 
 
 def read_controls(runs: "Sequence[FinishedRun]", folds: Folds) -> list[Control]:
@@ -90,7 +119,8 @@ def read_controls(runs: "Sequence[FinishedRun]", folds: Folds) -> list[Control]:
             rows.setdefault((run.control, run.modalities, run.seed), []).append(run)
     controls = []
     for (kind, row, seed), of_row in sorted(rows.items()):
-        labelled = shuffled(folds, seed) if kind == SHUFFLED_LABELS else folds
+        usable = of_row[0].record.usable(folds)
+        labelled = shuffled(usable, seed) if kind == SHUFFLED_LABELS else usable
         controls.append(Control(kind, row, seed, labelled, _by_fold(of_row, labelled)))
     return controls
 
@@ -102,6 +132,7 @@ def read_one_model(runs: "Sequence[FinishedRun]", folds: Folds) -> Grid:
         InvalidInput: as read_grid.
     """
     by_set: dict[str, dict[int, BySeed]] = {}
+    folds_of = one_model_folds(runs, folds)
     for run in runs:
         if run.control is not None:
             continue
@@ -110,8 +141,15 @@ def read_one_model(runs: "Sequence[FinishedRun]", folds: Folds) -> Grid:
             rows_of.setdefault(row["modalities"], []).append(row)
         for modalities, rows in rows_of.items():
             name = f"{_name(run)}, shown {modalities}"
-            by_set.setdefault(modalities, {}).setdefault(run.fold, {})[run.seed] = _split(name, rows, folds, run.fold)
+            having = folds_of.get(modalities, folds)
+            by_set.setdefault(modalities, {}).setdefault(run.fold, {})[run.seed] = _split(name, rows, having, run.fold)
     return _ordered({name: {fold: _stack(seeds) for fold, seeds in of_set.items()} for name, of_set in by_set.items()})
+
+
+def one_model_folds(runs: "Sequence[FinishedRun]", folds: Folds) -> dict[str, Folds]:
+    """Set -> the cases that have its channels, of the sets that one model for all has predictions for."""
+    models = [run for run in runs if run.control is None and run.record.model.get("channel_dropout")]
+    return {name: folds.having(shown) for run in models for name, shown in sets_shown(run.channels).items()}
 
 
 def _require_place(run: "FinishedRun", folds: Folds) -> None:

@@ -52,7 +52,7 @@ def results(summary: SummaryRecord, channels_of: RowChannels = PAPERS_ONLY) -> F
             _draw_group(axes, position, name, scores)
         if summary.baselines:
             axes.axvline(len(summary.sets) - 0.5, color="black", linewidth=0.8, linestyle=":")
-        labels = [_group_label(name, scores, summary.n_folds, channels_of) for name, scores in groups]
+        labels = [_group_label(name, scores, summary, channels_of) for name, scores in groups]
         axes.set_xticks(range(len(groups)), labels)
         axes.set(xlim=(-0.6, len(groups) - 0.4), ylim=(0, 1.02), ylabel="macro F1", yticks=np.arange(0, 1.01, 0.2))
         axes.grid(axis="y", color="#dddddd", linewidth=0.6)
@@ -108,9 +108,11 @@ def _legend(groups: Sequence[tuple[str, RowScores]]) -> list[Artist]:
     return handles
 
 
-def _group_label(name: str, scores: RowScores, n_folds: int, channels_of: RowChannels) -> str:
+def _group_label(name: str, scores: RowScores, summary: SummaryRecord, channels_of: RowChannels) -> str:
     label = SHORT_NAMES.get(name) or row_name(name, channels_of).replace(" + ", " +\n")
-    return label if scores.folds_finished == n_folds else f"{label}\n({scores.folds_finished} of {n_folds} folds)"
+    finished, n_folds = scores.folds_finished, summary.n_folds
+    lines = [label] if finished == n_folds else [label, f"({finished} of {n_folds} folds)"]
+    return "\n".join([*lines, f"n = {scores.n}"] if summary.channel_cases else lines)
 
 
 def _cohort_text(count: SplitCounts) -> str:

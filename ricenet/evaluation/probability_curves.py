@@ -16,6 +16,7 @@ from matplotlib.patches import Patch
 
 from ricenet.display.figure_style import INTERVAL, STYLE, Look
 from ricenet.display.words import PAPERS_ONLY, SHORT_NAMES, RowChannels, number, short_name, with_interval
+from ricenet.evaluation.sentences import main_set
 from ricenet.evaluation.summary import RowScores, SummaryRecord
 from ricenet.paper import PAPER
 from ricenet.statistics.calibration import Calibration
@@ -163,7 +164,7 @@ def decision_curves(summary: SummaryRecord, channels_of: RowChannels = PAPERS_ON
     The set is chosen by its place in the paper's order, never by its result.
     """
     sets = in_papers_order(summary.sets)
-    name = "rd_post_event" if "rd_post_event" in sets else list(sets)[-1]
+    name = main_set(summary) or list(sets)[-1]
     scores = sets[name]
     baseline = summary.baselines.get("dose_volume")
     curve = scores.decision_curve

@@ -5,6 +5,7 @@ import io
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from ricenet.evaluation.sentences import is_single, missing_cells, nothing_to_compare, partial_cohort
 from ricenet.paper import PAPER
 
 if TYPE_CHECKING:
@@ -37,25 +38,32 @@ def as_text(summary: "SummaryRecord") -> str:
     missing = f"NOT FINISHED, {len(summary.missing)} of {summary.cells} cells missing: {missing_cells(summary)}"
     return "\n".join([
         *([missing, ""] if summary.missing else []), *table, "", *_contrast_lines(summary), *_seed_lines(summary),
-        *_one_model_lines(summary), *_control_lines(summary), *_cohort_lines(summary), *summary.notes,
+        *_one_model_lines(summary), *_control_lines(summary), *partial_cohort(summary), *_cohort_lines(summary),
+        *summary.notes,
     ])  # fmt: skip
 
 
 def _contrast_lines(summary: "SummaryRecord") -> list[str]:
+    if is_single(summary):
+        return [nothing_to_compare(summary)]
+    of_all = f"of {summary.cohort.validation.cases} " if summary.channel_cases else ""
     lines = [
         f"{pair}: {contrast.difference:+.2f} [{contrast.interval[0]:+.2f}, {contrast.interval[1]:+.2f}], {contrast.n} "
-        f"common cases, Holm {_p(contrast.p_holm)}{', passes' if contrast.passed else ''}"
+        f"{of_all}common cases, Holm {_p(contrast.p_holm)}{', passes' if contrast.passed else ''}"
         for pair, contrast in summary.contrasts.items()
     ]
     omnibus, power = summary.omnibus, summary.power
     if omnibus:
-        lines.append(f"Cochran's Q over {len(omnibus.sets)} sets: {omnibus.q:.1f}, {_p(omnibus.p)}, {omnibus.n} cases")
+        lines.append(
+            f"Cochran's Q over {len(omnibus.sets)} sets: {omnibus.q:.1f}, {_p(omnibus.p)}, {omnibus.n} {of_all}cases"
+        )
     seen = "as observed" if power.discordance_observed else "assumed"
     smallest = power.smallest_detectable
     reach = "no difference at all" if smallest is None else f"a difference of {100 * smallest:.1f} points or more"
+    shared = "" if power.cohort_patients is None else f" (of {power.cohort_patients}) that one declared pair shares"
     lines.append(
-        f"{power.patients} patients can show {reach} (80% power, two models apart on {power.discordance:.0%} of them, "
-        f"{seen})"
+        f"{power.patients} patients{shared} can show {reach} (80% power, two models apart on {power.discordance:.0%} "
+        f"of them, {seen})"
     )
     if summary.untestable:
         n, rows = len(summary.untestable), dict.fromkeys(row for of in summary.untestable.values() for row in of)
@@ -75,7 +83,9 @@ def _seed_lines(summary: "SummaryRecord") -> list[str]:
 
 def _one_model_lines(summary: "SummaryRecord") -> list[str]:
     of_sets = [
-        f"{name} {_estimate(scores.oof_macro_f1, scores.oof_interval)}" for name, scores in summary.one_model.items()
+        f"{name} {_estimate(scores.oof_macro_f1, scores.oof_interval)}"
+        + (f" ({scores.n} cases)" if summary.channel_cases else "")
+        for name, scores in summary.one_model.items()
     ]
     return [f"modality_dropout, shown these channels alone: {'; '.join(of_sets)}"] if of_sets else []
 
@@ -127,9 +137,15 @@ class TableRow(NamedTuple):
     bayes_macro_f1: float | None = None
 
 
+def set_names(summary: "SummaryRecord") -> list[str]:
+    """The rows of the sets: the paper's in its order, of those that the cases can train, then further ones."""
+    possible = PAPER if summary.possible is None else [*summary.possible, *summary.sets]
+    return list(dict.fromkeys([*(name for name in PAPER if name in possible), *summary.sets]))
+
+
 def _rows(summary: "SummaryRecord") -> list[TableRow]:
     """The paper's sets in its order, further sets, then the baselines."""
-    networks = [_row("network", name, summary.sets.get(name)) for name in dict.fromkeys([*PAPER, *summary.sets])]
+    networks = [_row("network", name, summary.sets.get(name)) for name in set_names(summary)]
     return [*networks, *(_row("baseline", name, scores) for name, scores in summary.baselines.items())]
 
 
@@ -175,16 +191,6 @@ def rows_as_csv(rows: Iterable[Mapping[str, object]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-def missing_cells(summary: "SummaryRecord") -> str:
-    """The missing cells, a whole row of the grid in one word: `post; rd fold 3, 4`."""
-    folds_of: dict[str, list[str]] = {}
-    for cell in summary.missing:
-        modalities, fold = cell.split("/fold")
-        folds_of.setdefault(modalities, []).append(fold)
-    whole = summary.n_folds
-    return "; ".join(n if len(f) == whole else f"{n} fold {', '.join(f)}" for n, f in folds_of.items())
 
 
 def _p(value: float) -> str:

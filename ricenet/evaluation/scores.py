@@ -4,12 +4,13 @@ A row is a modality set, a baseline or a leakage control. Where a fold was train
 for a case is their mean probability, and what the single trainings reach stands under `seeds`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
+from ricenet import LABELS
 from ricenet.cohort.folds import Folds
 from ricenet.cohort.ready_cases import ReadyCase
 from ricenet.evaluation.grid import FoldProbabilities, labels_of, out_of_fold, patients_of
@@ -48,6 +49,16 @@ def pool(folds: Folds, by_fold: Mapping[int, FoldProbabilities]) -> Pooled:
     cases = out_of_fold(folds, by_fold)
     probabilities = np.concatenate([fold.validation.mean(axis=0) for fold in by_fold.values()])
     return Pooled(labels_of(cases), probabilities, patients_of(cases))
+
+
+def has_both_classes(folds: Folds, finished: Iterable[int]) -> bool:
+    """Whether the validation cases of these folds can be scored at all: without a class there is no macro-F1."""
+    return len({case.label for case in out_of_fold(folds, finished)}) == len(LABELS)
+
+
+def has_test(own: Folds, folds: Folds) -> bool:
+    """Whether a row is scored on the test split: it has all its cases, or of a partial cohort some of each class."""
+    return len(own.test()) == len(folds.test()) or len({case.label for case in own.test()}) == len(LABELS)
 
 
 def score(folds: Folds, by_fold: Mapping[int, FoldProbabilities], how: Resampling, test: bool) -> RowScores:

@@ -5,8 +5,7 @@ Only what was declared beforehand is said to pass; no set is called the best of 
 
 from typing import TYPE_CHECKING
 
-from ricenet.display.words import in_words, interval, number, p_in_words, signed
-from ricenet.evaluation.results_table import missing_cells
+from ricenet.display.words import channel_name, in_words, interval, number, p_in_words, signed
 from ricenet.paper import PAPER, PAPER_CHANNELS
 
 if TYPE_CHECKING:
@@ -19,6 +18,7 @@ def headline(summary: "SummaryRecord") -> list[str]:
     """The full set, the declared contrasts, the trivial baseline, the test set, the controls; in this order."""
     return [
         *_unfinished(summary),
+        *partial_cohort(summary),
         *_full_set(summary),
         *_contrasts(summary),
         *_test(summary),
@@ -36,13 +36,60 @@ def _unfinished(summary: "SummaryRecord") -> list[str]:
     ]
 
 
-def _full_set(summary: "SummaryRecord") -> list[str]:
-    full = summary.sets.get(FULL)
-    if not full:
+def missing_cells(summary: "SummaryRecord") -> str:
+    """The missing cells, a whole row of the grid in one word: `post; rd fold 3, 4`."""
+    folds_of: dict[str, list[str]] = {}
+    for cell in summary.missing:
+        modalities, fold = cell.split("/fold")
+        folds_of.setdefault(modalities, []).append(fold)
+    whole = summary.n_folds
+    return "; ".join(n if len(f) == whole else f"{n} fold {', '.join(f)}" for n, f in folds_of.items())
+
+
+def partial_cohort(summary: "SummaryRecord") -> list[str]:
+    """Which images some cases lack, and what that means for every number; empty where all cases have the same."""
+    n = summary.cohort.validation.cases
+    fewer = [
+        f"{cases.validation} have the {channel_name(channel)}"
+        for channel, cases in summary.channel_cases.items()
+        if (cases.validation, cases.test) != (n, summary.cohort.test.cases)
+    ]
+    if not fewer:
         return []
-    published = PAPER[FULL]["validation"]
+    return [
+        f"Not every case has every image: of {n} cross-validation cases {' and '.join(fewer)}. Each set is trained and "
+        "scored on the cases that have all of its images, and rows are compared only over the cases that all of them "
+        "have: scores of different sets are of different patients and do not compare by themselves."
+    ]
+
+
+def main_set(summary: "SummaryRecord") -> str | None:
+    """The set that stands for the study: the one with all inputs; in a cohort without such the largest it can train."""
+    if FULL in summary.sets or summary.possible is None:
+        return FULL if FULL in summary.sets else None
+    return next((name for name in reversed(list(PAPER)) if name in summary.possible and name in summary.sets), None)
+
+
+def is_single(summary: "SummaryRecord") -> bool:
+    """Whether the cases can train one set alone, and nothing was declared that it could be compared with."""
+    return summary.possible is not None and len(summary.possible) == 1 and not summary.declared
+
+
+def nothing_to_compare(summary: "SummaryRecord") -> str:
+    """Why a study of one set shows no comparison."""
+    (name,) = summary.possible or [FULL]
+    return f"These cases allow one set of inputs ({in_words(PAPER_CHANNELS[name])}), so no two sets are compared."
+
+
+def _full_set(summary: "SummaryRecord") -> list[str]:
+    name = main_set(summary)
+    if name is None:
+        return []
+    full, published = summary.sets[name], PAPER[name]["validation"]
+    words = in_words(PAPER_CHANNELS[name])
+    inputs = f"all three inputs ({words})" if name == FULL else f"the inputs that there are ({words})"
     sentence = (
-        f"With all three inputs ({in_words(PAPER_CHANNELS[FULL])}) the models reach a pooled out-of-fold macro F1 of "
+        f"With {inputs} the models reach a pooled out-of-fold macro F1 of "
         f"{interval(full.oof_macro_f1, full.oof_interval)} over {full.n} cases, where chance gives "
         f"{number(full.chance.mean)} ({p_in_words(full.chance.p)}); the paper reports "
         f"{number(published)} as its mean over folds."
@@ -58,6 +105,8 @@ def _full_set(summary: "SummaryRecord") -> list[str]:
 
 def _contrasts(summary: "SummaryRecord") -> list[str]:
     contrasts, declared = summary.contrasts, summary.declared
+    if is_single(summary):
+        return [nothing_to_compare(summary)]
     if not declared:
         return untestable(summary) or ["No contrast of this study's sets was declared, so no two sets are compared."]
     sentences = [
@@ -100,20 +149,24 @@ def reach(power: "PowerStatement") -> str:
     else:
         points = 100 * power.smallest_detectable
         what = f"could show a difference in accuracy of {points:.1f} points, not a smaller one"
+    patients = f"{power.patients} patients"
+    if power.cohort_patients is not None:
+        patients = f"the {power.patients} of {power.cohort_patients} patients that one declared pair of sets shares"
     return (
-        f"With {power.patients} patients this cohort {what} ({power.power:.0%} power, before any adjustment for "
+        f"With {patients} this cohort {what} ({power.power:.0%} power, before any adjustment for "
         f"several contrasts, where two models predict {power.discordance:.0%} of the patients differently, {seen})."
     )
 
 
 def _test(summary: "SummaryRecord") -> list[str]:
-    full = summary.sets.get(FULL)
-    if not full or full.test_vote_macro_f1 is None:
+    name = main_set(summary)
+    if name is None or summary.sets[name].test_vote_macro_f1 is None:
         return []
+    full = summary.sets[name]
+    few = "" if is_single(summary) else "So few cases cannot rank the sets. "
     return [
-        f"On the {full.n_test} held-out test cases the majority vote of {in_words(PAPER_CHANNELS[FULL])} reaches "
-        f"{interval(full.test_vote_macro_f1, full.test_interval)}. So few cases cannot rank the sets. "
-        + looks(summary.test_access)
+        f"On the {full.n_test} held-out test cases the majority vote of {in_words(PAPER_CHANNELS[name])} reaches "
+        f"{interval(full.test_vote_macro_f1, full.test_interval)}. {few}" + looks(summary.test_access)
     ]
 
 

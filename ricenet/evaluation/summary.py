@@ -29,6 +29,13 @@ class SplitCounts(Record):
     rice: int
 
 
+class SplitCases(Record):
+    """Cases of the cross-validation and of the test split."""
+
+    validation: int
+    test: int
+
+
 class CohortCounts(Record):
     """The cases behind the numbers; `excluded`: reason -> cases, None where the cases folder does not tell."""
 
@@ -201,6 +208,8 @@ class PowerStatement(Record):
     Attributes:
         discordance: share of patients that two models predict differently; the contrasts' median where
             `discordance_observed`, else assumed.
+        patients: of the cross-validation; in a partial cohort those of the declared pair of rows that has the fewest
+            in common, out of `cohort_patients`, which is given only then.
     """
 
     patients: int
@@ -209,6 +218,7 @@ class PowerStatement(Record):
     discordance: float
     discordance_observed: bool
     smallest_detectable: float | None
+    cohort_patients: int | None = None
 
 
 class SplitAccess(Record):
@@ -229,6 +239,9 @@ class SummaryRecord(Record):
         untestable: further declared contrasts -> the rows they need that this cohort cannot have.
         omnibus: None below three sets with a common fold.
         notes: what a reader of the numbers should know.
+        channel_cases: of a partial cohort, channel -> the cases that have it. A row is then scored on those that have
+            all of its channels, and rows are compared over those that have the channels of both.
+        possible: the paper's sets that the cases can train; only of a partial cohort, and where it is a single one.
     """
 
     version: int
@@ -250,6 +263,8 @@ class SummaryRecord(Record):
     controls: list[ControlScores]
     test_access: SplitAccess
     untestable: dict[str, list[str]] = Field(default_factory=dict)  # absent where there is none
+    channel_cases: dict[str, SplitCases] = Field(default_factory=dict)
+    possible: list[str] | None = None
 
     def as_json(self) -> str:
         """The text of the file; ValueError where a number is not finite, which JSON cannot hold."""

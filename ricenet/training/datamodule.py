@@ -64,6 +64,8 @@ class CaseDataset(Dataset):
         index, seed = item
         case = self.table[index]
         sample = {"label": case.label, "case": case.case_key, "seed": seed}
+        if self.volumes.some_lack:
+            sample["present"] = self.volumes.present(index)
         return sample if self.deferred else {"volume": self._volume(index, seed), **sample}
 
     def _volume(self, index: int, seed: int) -> Tensor:
@@ -77,9 +79,11 @@ class CaseDataset(Dataset):
 
 
 def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
-    """A batch: volumes and labels stacked, cases and draw seeds as lists."""
+    """A batch: volumes, labels and present channels stacked, cases and draw seeds as lists."""
     batch: dict[str, Any] = {name: [item[name] for item in items] for name in items[0]}
     batch["label"] = torch.tensor(batch["label"])
+    if "present" in batch:
+        batch["present"] = torch.tensor(batch["present"])
     if "volume" in batch:
         batch["volume"] = torch.stack(batch["volume"])
     return batch
@@ -138,6 +142,7 @@ class CasesDataModule(lightning.LightningDataModule):
     Args:
         cache: none (read from the files each time), ram or device.
         augment_on: worker or device.
+        may_lack: whether a case may lack channels; they are 0 then, and `present` (B, C) of a batch says which are not.
     """
 
     def __init__(
@@ -152,6 +157,7 @@ class CasesDataModule(lightning.LightningDataModule):
         seed: int,
         cache: str = "none",
         augment_on: str = "worker",
+        may_lack: bool = False,
     ) -> None:
         super().__init__()
         self.augmentation = augmentation
@@ -161,7 +167,7 @@ class CasesDataModule(lightning.LightningDataModule):
         self.training, self.validation, self.held_out = folds.training(fold), folds.validation(fold), folds.test()
         self.table = self.training + self.validation + self.held_out
         self.spacing_mm = case_spacing_mm(cases, self.table[0])
-        self.volumes = CaseVolumes(cases, self.table, channels, "ram" if cache == "ram" else "none")
+        self.volumes = CaseVolumes(cases, self.table, channels, "ram" if cache == "ram" else "none", may_lack)
         self.place = {case.case_key: index for index, case in enumerate(self.table)}
         self.on_device: dict[str, Tensor] = {}
 

@@ -4,7 +4,6 @@ import logging
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from safetensors.torch import save
 
-from ricenet.cohort.folds import Folds
+from ricenet.cohort.folds import Folds, lacking
 from ricenet.command.atomic import replace_file
 from ricenet.command.schemas import TrainConfig, TrainerConfig
 from ricenet.training import run_folder
@@ -28,10 +27,17 @@ from ricenet.training.checkpoint import (
     read_checkpoint,
     resumable,
 )
-from ricenet.training.datamodule import DOSE, Augmenting, CasesDataModule
+from ricenet.training.datamodule import Augmenting, CasesDataModule
 from ricenet.training.lightning_module import RiceClassifier
 from ricenet.training.network import LeanResNet, build_network, load_pretrained, network_settings, require_size
-from ricenet.training.predictions import BY_SET, PREDICTIONS, PredictionRow, write_predictions, write_predictions_by_set
+from ricenet.training.predictions import (
+    BY_SET,
+    PREDICTIONS,
+    PredictionRow,
+    sets_shown,
+    write_predictions,
+    write_predictions_by_set,
+)
 from ricenet.training.trackers import finish_tracking, tracker
 
 log = logging.getLogger(__name__)
@@ -80,10 +86,10 @@ def build_model(cfg: TrainConfig) -> RiceClassifier:
 
 
 def build_data(cfg: TrainConfig, cases: Path, folds: Folds) -> CasesDataModule:
-    """The batches that the config describes."""
+    """The batches that the config describes, of the cases in `folds`."""
     return CasesDataModule(
         cases, folds, cfg.fold, cfg.modalities.channels, _augmentation(cfg), cfg.data.batch_size, cfg.data.workers,
-        cfg.seed, cfg.data.cache, cfg.data.augment_on,
+        cfg.seed, cfg.data.cache, cfg.data.augment_on, may_lack=bool(cfg.model.channel_dropout),
     )  # fmt: skip
 
 
@@ -174,11 +180,11 @@ def _predict(cfg: TrainConfig, model: RiceClassifier, data: CasesDataModule, fol
         return
     channels = cfg.modalities.channels
     rows: list[PredictionRow] = []
-    for size in range(1, len(channels) + 1):
-        for kept in combinations(range(len(channels)), size):
-            model.present = kept
-            name = "_".join(sorted((channels[index] for index in kept), key=lambda channel: channel != DOSE))
-            rows += [{**row, "modalities": name} for row in _predictions(cfg, model, data, number)]
+    for name, shown in sets_shown(channels).items():
+        having = {case.case_key for case in data.table if not lacking(case, shown)}
+        model.present = [channels.index(channel) for channel in shown]
+        predictions = _predictions(cfg, model, data, number) if having else []
+        rows += [{**row, "modalities": name} for row in predictions if row["case_key"] in having]
     with run_folder.writing(folder, BY_SET):
         write_predictions_by_set(folder, rows)
 

@@ -4,14 +4,15 @@ ricenet.status prints them and ricenet.report shows them, so both say the same o
 """
 
 import fcntl
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
-from ricenet.cases.case_record import CASE_FILE, CaseRecord
+from ricenet.cases.case_record import CASE_FILE, CaseRecord, read_case_record
+from ricenet.cohort.folds import Folds, read_folds
 from ricenet.command.records import Record
 from ricenet.command.schemas import METADATA_ONLY, SHUFFLED_LABELS
 from ricenet.errors import InvalidInput
@@ -78,7 +79,7 @@ def read_cells(run: Path) -> list[Cell]:
         folders[place.row, seed, place.fold] = place.folder
         if place.seed is None and place.row in PAPER:
             plain.add(seed)
-    rows = _rows({(row, seed) for row, seed, _ in folders}, plain, _channels(run, readable))
+    rows = _rows({(row, seed) for row, seed, _ in folders}, plain, _possible(run, readable))
     return [
         _read_cell(folders.get((row, seed, fold), run_folder(run, row, fold, seed)), row, fold, seed)
         for row, seed in rows
@@ -87,23 +88,46 @@ def read_cells(run: Path) -> list[Cell]:
 
 
 def _rows(
-    begun: set[tuple[str, int | None]], plain: set[int | None], channels: Collection[str]
+    begun: set[tuple[str, int | None]], plain: set[int | None], possible: Collection[str]
 ) -> list[tuple[str, int | None]]:
     """The paper's sets, each with the seeds that all of them should have, and with its own; then the other rows.
 
     Args:
         plain: seeds of the paper's sets in folders without a seed in their names. Where there are such, further seeds
             are an addition that nobody asked for in the other sets.
+        possible: the paper's sets that these cases can train.
     """
     expected = plain or {seed for row, seed in begun if row in PAPER}
-    paper = {(row, seed) for row in sets_of(channels) for seed in expected}
+    paper = {(row, seed) for row in possible for seed in expected}
     order = [*PAPER, *sorted({row for row, _ in begun} - PAPER.keys())]
     return sorted(begun | paper, key=lambda line: (order.index(line[0]), -1 if line[1] is None else line[1]))
 
 
-def _channels(run: Path, records: Collection[RunRecord]) -> set[str]:
-    """The channels of the cases that a grid is trained on; of its runs, where the cases are gone."""
+def possible_sets(cases: Path, folds: Folds, sets: Mapping[str, Collection[str]] = PAPER_CHANNELS) -> list[str]:
+    """Which of `sets`, name -> channels, the cases of a cases folder can train, in every fold.
+
+    Raises:
+        InvalidInput: as read_case_record.
+    """
+    if folds.is_partial:
+        having = {name: folds.having(channels) for name, channels in sets.items()}
+        return [name for name, of in having.items() if all(map(of.is_trainable, range(of.n_folds)))]
+    available = set(read_case_record(cases, folds.cases[0]).channels)
+    return [name for name, channels in sets.items() if set(channels) <= available]
+
+
+def _possible(run: Path, records: Collection[RunRecord]) -> list[str]:
+    """The paper's sets that the cases of a grid can train; of its runs' channels, where the cases are gone."""
     folders = {record.cases for record in records}
+    for folder in folders:
+        with suppress(InvalidInput):
+            folds = read_folds(run / folder)
+            if folds.is_partial:
+                return possible_sets(run / folder, folds)
+    return sets_of(_channels(run, records, folders))
+
+
+def _channels(run: Path, records: Collection[RunRecord], folders: Collection[str]) -> set[str]:
     for path in chain.from_iterable((run / folder).glob(f"*/{CASE_FILE}") for folder in folders):
         with suppress(InvalidInput):  # one that is being written
             return set(CaseRecord.read(path).channels)  # all cases have the same

@@ -1,10 +1,10 @@
-"""The table of a grid in text, which ricenet.status prints; and what a multirun prints at its end: it, and failures."""
+"""The table of a grid in text, which ricenet.status prints; and what a multirun says: sets left out, it, failures."""
 
 import os
 import secrets
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
     from omegaconf import DictConfig
 
+    from ricenet.cohort.folds import Folds
     from ricenet.training.grid_state import Cell
 
 
@@ -33,7 +34,8 @@ def as_text(cells: "Sequence[Cell]") -> str:
     counts = Counter(cell.state for cell in cells)
     summary = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
     running = [_running(cell) for cell in cells if cell.state == "running"]
-    return "\n".join([*_table(cells), f"{len(cells)} runs: {summary or 'none was begun'}", *running, *_rest(cells)])
+    counted = f"{len(cells)} runs: {summary or 'none was begun'}"
+    return "\n".join([*_table(cells), counted, *_fewer_cases(cells), *running, *_rest(cells)])
 
 
 def _table(cells: "Sequence[Cell]") -> list[str]:
@@ -43,6 +45,13 @@ def _table(cells: "Sequence[Cell]") -> list[str]:
     columns = zip(*([row, *texts] for row, texts in lines.items()), strict=True)
     padded = [[f"{text:<{max(map(len, column))}}" for text in column] for column in columns]
     return ["  ".join(line).rstrip() for line in zip(*padded, strict=True)]
+
+
+def _fewer_cases(cells: "Sequence[Cell]") -> list[str]:
+    """The rows that are trained on some of the cases."""
+    records = {cell.row: cell.record for cell in cells if cell.record and cell.record.n_cases is not None}
+    fewer = [f"{row} {record.n_cases} of {record.n_cohort_cases}" for row, record in records.items()]
+    return [f"cases that have the images: {', '.join(fewer)}"] if fewer else []
 
 
 def _running(cell: "Cell") -> str:
@@ -96,6 +105,7 @@ class GridSummary:
     def on_multirun_start(self, config: "DictConfig", **kwargs: Any) -> None:
         # Its own name for every multirun: two of them may fill one grid.
         self.failures = Path(config.hydra.sweep.dir) / f".failed-{secrets.token_hex(4)}"
+        offer_possible_sets(config)
 
     def on_job_start(self, config: "DictConfig", **kwargs: Any) -> None:
         if self.failures:
@@ -133,6 +143,56 @@ class GridSummary:
             shutil.rmtree(self.failures)
             lines = "\n".join(f"  {failure}" for failure in failed)
             stop_with(EXIT_INCOMPLETE, f"{len(failed)} job(s) of the grid failed, the others are finished:\n{lines}")
+
+
+def offer_possible_sets(config: "DictConfig") -> None:
+    """Take the sets that these cases cannot train out of +modalities=glob(...), and say which.
+
+    Sets that are named one by one stay: a job says of each why it is refused.
+    """
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import Glob
+    from omegaconf import open_dict, read_write
+    from omegaconf.errors import OmegaConfBaseException
+
+    from ricenet.cohort.channels import GROUP, read_sets
+    from ricenet.cohort.folds import read_folds
+    from ricenet.errors import InvalidInput, WrongUsage
+    from ricenet.training.grid_state import possible_sets
+
+    overrides = list(config.hydra.overrides.task)
+    choices: dict[int, Any] = {
+        place: parsed.value()
+        for place, parsed in enumerate(OverridesParser.create().parse_overrides(overrides))
+        if parsed.key_or_group == GROUP
+    }
+    globs = {place: choice for place, choice in choices.items() if isinstance(choice, Glob)}
+    if not globs:
+        return
+    try:
+        cases = Path(config.cases)
+        folds = read_folds(cases)
+        sets = read_sets(Path(one.path) for one in config.hydra.runtime.config_sources if one.schema == "file")
+        possible = possible_sets(cases, folds, sets)
+    except (InvalidInput, WrongUsage, OmegaConfBaseException):  # the jobs say what is wrong
+        return
+    for place, glob in globs.items():
+        asked = glob.filter(GlobalHydra.instance().config_loader().get_group_options(GROUP))
+        names = [name for name in asked if name in possible]
+        if not names or names == asked:
+            continue
+        with read_write(config), open_dict(config):
+            config.hydra.overrides.task[place] = f"+{GROUP}={','.join(names)}"
+        print(f"left out, which these cases cannot train: {_left_out(folds, sets, asked, names)}", flush=True)
+
+
+def _left_out(folds: "Folds", sets: "Mapping[str, Collection[str]]", asked: Sequence[str], names: Sequence[str]) -> str:
+    absent = [name for name in asked if name not in names]
+    if not folds.is_partial:
+        return ", ".join(absent)
+    counts = {name: len(folds.having(sets[name]).cases) for name in absent}
+    return ", ".join(f"{name} ({count} of {len(folds.cases)} cases have its images)" for name, count in counts.items())
 
 
 def _forget_paths(job_return: "JobReturn") -> None:

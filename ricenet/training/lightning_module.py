@@ -69,7 +69,8 @@ class RiceClassifier(lightning.LightningModule):
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         volume = batch["volume"]
         if self.channel_dropout:
-            volume = shown(volume, channels_kept(len(volume), volume.shape[1], self.channel_dropout))
+            kept = channels_kept(len(volume), volume.shape[1], self.channel_dropout, batch.get("present"))
+            volume = shown(volume, kept)
         loss = functional.cross_entropy(self(volume), batch["label"])
         self._require_finite()
         self._last_loss = loss.detach(), batch["case"]
@@ -118,12 +119,18 @@ class RiceClassifier(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
-def channels_kept(samples: int, channels: int, dropout: float) -> Tensor:
-    """(samples, channels) bool: each channel is left out with probability `dropout`; never all of a sample."""
-    kept = torch.rand(samples, channels) >= dropout
+def channels_kept(samples: int, channels: int, dropout: float, present: Tensor | None = None) -> Tensor:
+    """(samples, channels) bool: each channel is left out with probability `dropout`; never all of a sample.
+
+    Args:
+        present: (samples, channels) bool, the channels that each case has, at least one; the others are always left
+            out. None: all.
+    """
+    available = torch.ones(samples, channels, dtype=torch.bool) if present is None else present.cpu()
+    kept = (torch.rand(samples, channels) >= dropout) & available
     while not kept.any(1).all():
         empty = ~kept.any(1)
-        kept[empty] = torch.rand(int(empty.sum()), channels) >= dropout
+        kept[empty] = (torch.rand(int(empty.sum()), channels) >= dropout) & available[empty]
     return kept
 
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ricenet.cases.case_record import read_case_record
-from ricenet.cohort.covariates import COVARIATES, read_covariates
+from ricenet.cohort.channels import in_order
+from ricenet.cohort.covariates import COVARIATES, PRESENCE, read_covariates
 from ricenet.cohort.folds import Folds
 from ricenet.cohort.ready_cases import ReadyCase
 from ricenet.command.atomic import file_hash, replace_file
@@ -61,14 +62,16 @@ class Metadata:
 
 
 def read_metadata(cases: Path, folds: Folds) -> Metadata:
-    """The LEVELS and NUMBERS that the cases folder has.
+    """The LEVELS and NUMBERS that the cases folder has, and which channels a case has where the cases differ.
 
     Raises:
         InvalidInput: it has none of them, or covariates.csv is of other cases.
     """
     covariates = read_covariates(cases, [case.case_key for case in folds.cases])
     subgroups = covariates.subgroups if covariates else {}
-    levels = {column: subgroups[column] for column in LEVELS if column in subgroups}
+    channels = in_order(channel for case in folds.cases for channel in case.channels or ())
+    columns = [*LEVELS, *(f"{PRESENCE}{channel}" for channel in channels)]
+    levels = {column: subgroups[column] for column in columns if column in subgroups}
     qc = {case.case_key: read_case_record(cases, case).qc for case in folds.cases}
     numbers = {column: {key: values[column] for key, values in qc.items() if column in values} for column in NUMBERS}
     metadata = Metadata(levels, {column: of for column, of in numbers.items() if of})

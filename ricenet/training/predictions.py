@@ -5,6 +5,7 @@ predictions.csv of every run; predictions_by_set.csv also of a model that serves
 
 import csv
 from collections.abc import Sequence
+from itertools import chain, combinations
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
@@ -25,6 +26,17 @@ class PredictionRow(TypedDict):
     logit_rice: float
     prob_rice: float
     modalities: NotRequired[str]
+
+
+def set_name(channels: Sequence[str]) -> str:
+    """What `modalities` calls a set of channels, the dose first: rd_post_event."""
+    return "_".join(sorted(channels, key=lambda channel: channel != "rd"))
+
+
+def sets_shown(channels: Sequence[str]) -> dict[str, list[str]]:
+    """The sets that a model of these channels has predictions for: name -> channels, the single ones first."""
+    kept = chain.from_iterable(combinations(channels, size) for size in range(1, len(channels) + 1))
+    return {set_name(shown): list(shown) for shown in kept}
 
 
 def write_predictions(folder: Path, rows: list[PredictionRow]) -> None:

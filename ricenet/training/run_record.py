@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ricenet.cohort.folds import Folds
 from ricenet.command.records import Record
+from ricenet.command.schemas import METADATA_ONLY
 from ricenet.errors import InvalidInput
 
 RUN_JSON = "run.json"
@@ -43,6 +45,8 @@ class RunRecord(Record):
         cases: the cases folder, relative to the grid.
         folds_hash, case_hash, covariates_hash: of what the training reads; covariates.csv by a control on metadata.
         metadata: columns that a control on metadata reads.
+        n_cases: that the row can use, those of the test split too, of the `n_cohort_cases` of the cases folder; only
+            where some lack its channels.
         versions: of the code and its packages; commit, machine and threads.
         elapsed_s: of the process that finished it.
         seconds_per_epoch: mean over the epochs of that process.
@@ -63,6 +67,8 @@ class RunRecord(Record):
     case_hash: str
     covariates_hash: str | None = None
     metadata: list[str] | None = None
+    n_cases: int | None = None
+    n_cohort_cases: int | None = None
     versions: Mapping[str, Setting]
     elapsed_s: float | None = None
     seconds_per_epoch: float | None = None
@@ -72,6 +78,17 @@ class RunRecord(Record):
     def input_hashes(self) -> dict[str, str]:
         """The hashes of the folds and the cases that the run was trained on."""
         return {"folds_hash": self.folds_hash, "case_hash": self.case_hash}
+
+    def usable(self, folds: Folds) -> Folds:
+        """The cases that the run's row is trained, validated and scored on.
+
+        Those that have all of its channels; for one model for all sets, to which a missing channel is a dropped one,
+        those that have any. A regression on metadata looks at no image.
+        """
+        if self.control == METADATA_ONLY:
+            return folds
+        channels = self.modalities.channels
+        return folds.having_any(channels) if self.model.get("channel_dropout") else folds.having(channels)
 
 
 class EpochProgress(Record):
