@@ -215,9 +215,9 @@ def _score_rows(
 
     how = scores.Resampling(plan.bootstrap_draws, plan.seed)
     return {
-        name: scores.score(folds_of[name], by_fold, how, plan.test and scores.has_test(folds_of[name], folds))
+        name: scores.score(own, by_fold, how, plan.test and scores.has_test(own, folds))
         for name, by_fold in rows.items()
-        if scores.has_both_classes(folds_of[name], by_fold)
+        if scores.has_both_classes(own := folds_of.get(name, folds), by_fold)
     }
 
 

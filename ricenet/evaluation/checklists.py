@@ -28,6 +28,8 @@ NOTICE = """\
 > *Filled* means that an answer is stated, not that it is adequate. Read each one, correct it, and copy it into the
 > official form: its wording counts, the items are paraphrased here."""
 
+OPTIONAL = "partial_cohort"  # the fact that a sentence asks for itself: it reads otherwise without
+
 
 @dataclass(frozen=True)
 class Item:
@@ -146,8 +148,8 @@ def answers(checklist: Checklist, facts: Mapping[str, Any]) -> list[Answer]:
 
 @cache
 def needed(sentence: str) -> frozenset[str]:
-    """The names of the facts that a sentence of checklists.yaml holds."""
-    return frozenset(jinja2.meta.find_undeclared_variables(_environment().parse(sentence)))
+    """The names of the facts without which a sentence of checklists.yaml cannot stand."""
+    return frozenset(jinja2.meta.find_undeclared_variables(_environment().parse(sentence))) - {OPTIONAL}
 
 
 @cache

@@ -41,12 +41,6 @@ MODEL_SETTINGS = {  # of conf/model; those of other names are not shown
 }
 
 
-COMPLETE = "A case takes part only with every channel that its cohort has; a missing image or dose is never replaced."
-PARTIAL = (
-    "A missing image or dose is never replaced; the one model for all sets, where it is trained, gets 0 in its place, "
-    "as for an image that is blanked at random in training."
-)
-
 TableRow = dict[str, str | int]
 Fact = str | int | list[TableRow]
 Facts = dict[str, Fact | None]  # None, empty: not known
@@ -132,7 +126,7 @@ def _of_cohort(summary: SummaryRecord) -> Facts:
     if cohort.excluded is not None:
         facts["excluded_cases"] = sum(cohort.excluded.values())
         facts["excluded_reasons"] = ", ".join(f"{reason} {n}" for reason, n in cohort.excluded.items()) or "none"
-    facts["missing_images"] = " ".join([*partial_cohort(summary), PARTIAL] if summary.channel_cases else [COMPLETE])
+    facts["partial_cohort"] = " ".join(partial_cohort(summary))
     return facts | {"test_use": looks(summary.test_access) if cohort.test.cases else "There is no test split."}
 
 

@@ -20,7 +20,7 @@ from ricenet import LABELS
 from ricenet.cases.alignment import PreprocessingSettings
 from ricenet.cases.case_reader import load_case
 from ricenet.cases.case_record import read_case_record
-from ricenet.cohort.folds import Folds, read_folds
+from ricenet.cohort.folds import Folds, lacking, read_folds
 from ricenet.cohort.ready_cases import ReadyCase
 from ricenet.command.schemas import defaults_of
 from ricenet.errors import InvalidInput, WrongUsage
@@ -60,7 +60,7 @@ class Trained:
 
     @property
     def seen(self) -> list[ReadyCase]:
-        """The cases of the cross-validation."""
+        """The cases of the cross-validation that the set is trained and scored on."""
         return [case for case in self.folds.cases if case.split == "cv"]
 
 
@@ -88,7 +88,8 @@ def read_trained(run: Path, modalities: str) -> Trained:
             "%s: fold %s is not finished; the model is made of the other %d",
             modalities, ", ".join(missing), len(finished),
         )  # fmt: skip
-    return Trained(modalities, run, cases, folds, finished, probabilities)
+    usable = next(iter(finished.values())).record.usable(folds)
+    return Trained(modalities, run, cases, usable, finished, probabilities)
 
 
 def _require_one_network(name: str, finished: Mapping[int, FinishedRun]) -> None:
@@ -111,10 +112,12 @@ def describe_model(trained: Trained, row: RowScores) -> ModelRecord:
     seen, record = trained.seen, trained.first.record
     without_post = sum("post" not in read_case_record(trained.cases, case).channels for case in seen)
     calibration = _calibration(trained)
+    channels = trained.first.channels
+    complete = [case for case in seen if not lacking(case, channels)]  # not all, for one model of all sets
     return ModelRecord(
         version=VERSION,
         name=trained.name,
-        channels=tuple(trained.first.channels),
+        channels=tuple(channels),
         labels=LABELS,
         network=NetworkSettings(**network_settings(record.model)),
         folds=tuple(trained.finished),
@@ -123,7 +126,7 @@ def describe_model(trained: Trained, row: RowScores) -> ModelRecord:
         preprocessing_source="phantom, drawn directly" if by_phantom else "case folders",
         calibration=calibration.curve,
         calibration_reason=calibration.reason,
-        ranges=ranges(measure_case(trained.cases, case, trained.first.channels) for case in seen),
+        ranges=ranges(measure_case(trained.cases, case, channels) for case in complete),
         cohort=TrainingCohort(
             cases=len(seen),
             patients=len({case.patient_key for case in seen}),

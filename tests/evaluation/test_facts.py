@@ -44,8 +44,8 @@ def test_a_further_channel_is_an_input_and_its_set_a_combination():
 def test_without_rows_and_runs_only_the_cohort_and_the_plan_are_known():
     assert read_facts(record(NO_ROWS), []).keys() == {
         "cv_cases", "cv_patients", "cv_recurrence", "cv_rice", "test_cases", "test_patients", "test_recurrence",
-        "test_rice", "excluded_cases", "excluded_reasons", "test_use", "n_folds", "folds_hash", "smallest_difference",
-        "limits",
+        "test_rice", "excluded_cases", "excluded_reasons", "test_use", "n_folds", "folds_hash",
+        "smallest_difference", "limits",
     }  # fmt: skip
 
 
