@@ -383,7 +383,7 @@ def _without_a_label(patients: "dict[str, PatientFiles]", tasks: list[Task], key
 
 def _left_over(unused: "UnusedRecord") -> list[str]:
     """What nobody may overlook of the files that have no use, in sentences."""
-    from ricenet.delivery.headers import describe_unused
+    from ricenet.dicom.headers import describe_unused
 
     sentences = []
     if unused.rt_objects_without_a_label:

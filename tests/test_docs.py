@@ -11,7 +11,7 @@ import yaml
 
 from ricenet.__main__ import STAGES
 from ricenet.delivery import course_choice, courses, patient_doses, rtplan, usable_doses
-from ricenet.delivery.headers import FIRST_YEAR
+from ricenet.dicom.headers import FIRST_YEAR
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])

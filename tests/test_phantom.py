@@ -19,7 +19,8 @@ from ricenet.cohort.covariates import excluded, read_covariates
 from ricenet.cohort.folds import read_folds
 from ricenet.cohort.ready_cases import read_cases
 from ricenet.cohort.table import read_cohort
-from ricenet.delivery.series import index_delivery, read_series
+from ricenet.delivery.series import index_delivery
+from ricenet.dicom.image_series import read_series
 from ricenet.images.volume import read_volume
 from ricenet.phantom import _channels, _controls, write_phantom
 from ricenet.phantoms.causal_model import draw_cohort

@@ -16,8 +16,9 @@ from ricenet.command.atomic import file_hash
 from ricenet.delivery.dicom_case import DicomCase, IntakeSettings
 from ricenet.delivery.roles import series_key
 from ricenet.delivery.rt_objects import missing_dose
-from ricenet.delivery.series import PatientFiles, Series, read_series
+from ricenet.delivery.series import PatientFiles
 from ricenet.delivery.treatment import Treatment
+from ricenet.dicom.image_series import Series, read_series
 from ricenet.errors import InvalidInput, about
 from ricenet.images.dose_limits import check_dose
 from ricenet.images.volume import Volume, read_volume, write_volume

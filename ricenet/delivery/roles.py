@@ -15,8 +15,8 @@ from datetime import date
 from ricenet.cohort.ingest_record import SeriesRecord
 from ricenet.cohort.pseudonyms import pseudonym
 from ricenet.command.schemas import RuleConfig
-from ricenet.delivery.series import Series
 from ricenet.delivery.series_names import SeriesReading, Wording, best_of, is_3d, matches, plane_of, read_exams
+from ricenet.dicom.image_series import Series
 from ricenet.errors import InvalidInput, WrongUsage
 from ricenet.images.series_words import names_t1
 

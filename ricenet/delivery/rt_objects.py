@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from ricenet.cohort.ingest_record import RtObjectRecord
-from ricenet.delivery.headers import RtFile
 from ricenet.delivery.patient_doses import PatientDoses
 from ricenet.delivery.roles import Timeline
 from ricenet.delivery.rtdose import DoseGrid, read_dose
 from ricenet.delivery.rtobject import rt_key
 from ricenet.delivery.rtplan import RtPlan, RtStructure, read_plan, read_structure_references
 from ricenet.delivery.series import PatientFiles
+from ricenet.dicom.headers import RtFile
 from ricenet.errors import InvalidInput
 
 T = TypeVar("T")

@@ -16,8 +16,8 @@ from pydicom.uid import JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, JPEGTr
 
 from ricenet.delivery.rtobject import RTObject, read_object
 from ricenet.delivery.rtplan import beam_numbers
-from ricenet.images.part10 import quiet_pydicom
-from ricenet.images.slice_stack import even_steps, interpolate_planes
+from ricenet.dicom.part10 import quiet_pydicom
+from ricenet.dicom.uneven_slices import even_steps, interpolate_planes
 from ricenet.images.volume import MAX_SHEAR, MAX_VOXELS, Affine, Volume
 
 DOSE_CLASS = ("1.2.840.10008.5.1.4.1.1.481.2",)

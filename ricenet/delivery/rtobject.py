@@ -18,8 +18,8 @@ from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 
 from ricenet.cohort.pseudonyms import pseudonym
+from ricenet.dicom.part10 import open_part10
 from ricenet.errors import InvalidInput
-from ricenet.images.part10 import open_part10
 
 KEY_LETTERS = {"RTDOSE": "rd", "RTPLAN": "rp", "RTSTRUCT": "rs"}  # as planning systems name their files
 UNDEFINED_LENGTH = 0xFFFFFFFF
@@ -109,7 +109,7 @@ def rt_key(kind: str, uid: str, key: bytes) -> str:
 def read_object(path: Path | str, kind: str, sop_classes: tuple[str, ...], stop_before: str = "") -> RTObject:
     """Read one DICOM file, with or without the preamble of PS3.10.
 
-    Values are decoded lazily: call this and read them inside `with ricenet.images.part10.quiet_pydicom():`.
+    Values are decoded lazily: call this and read them inside `with ricenet.dicom.part10.quiet_pydicom():`.
 
     Args:
         path: never appears in a message.

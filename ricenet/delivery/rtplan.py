@@ -10,10 +10,10 @@ from pathlib import Path
 
 from pydicom.uid import RTStructureSetStorage
 
-from ricenet.delivery.headers import FIRST_YEAR, read_date
 from ricenet.delivery.rtobject import RTObject, read_object
+from ricenet.dicom.headers import FIRST_YEAR, read_date
+from ricenet.dicom.part10 import quiet_pydicom
 from ricenet.errors import InvalidInput
-from ricenet.images.part10 import quiet_pydicom
 
 PLAN_CLASSES = ("1.2.840.10008.5.1.4.1.1.481.5", "1.2.840.10008.5.1.4.1.1.481.8")  # RT Plan, RT Ion RtPlan
 CHECKS = ("VERIFICATION", "MACHINE_QA", "SERVICE")  # what is irradiated is no patient

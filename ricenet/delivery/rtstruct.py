@@ -20,9 +20,9 @@ from ricenet.cohort.ingest_record import LeftOutStructure, StructureRecord, Stru
 from ricenet.command.atomic import file_hash
 from ricenet.command.schemas import StructureRuleConfig
 from ricenet.delivery.rtobject import RTObject, read_object
+from ricenet.dicom.part10 import quiet_pydicom
 from ricenet.errors import InvalidInput, WrongUsage
 from ricenet.images.contours import Filled, Points, fill_contours, join_masks
-from ricenet.images.part10 import quiet_pydicom
 from ricenet.images.volume import Volume, write_volume
 
 FOLDER = "structures"

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from ricenet.delivery.series import Series
+from ricenet.dicom.image_series import Series
 from ricenet.images.series_words import Contrast, Kind, names_agent, read_name, words_of
 
 MIN_SLICES = 10  # of a series that is no localizer

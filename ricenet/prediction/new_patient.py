@@ -220,8 +220,8 @@ def _nifti(folder: Path, role: str) -> Path | None:
 
 
 def _from_dicom(folder: Path, details: PatientDetails, settings: IntakeSettings, scratch: Path) -> Delivered:
-    from ricenet.delivery.headers import describe_unused
     from ricenet.delivery.series import index_delivery
+    from ricenet.dicom.headers import describe_unused
 
     index = index_delivery(folder)
     unused = describe_unused(index.skipped)

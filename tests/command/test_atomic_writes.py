@@ -23,7 +23,7 @@ ALLOWED = {
     "explain.py": {"savefig": "into replacing_folder, which flushes"},
     "prediction/model_folder.py": {"write_text": "into a partial folder that publish flushes", "copyfile": "likewise"},
     "preprocess.py": {"copy": "into a folder that only checks folds and is thrown away"},
-    "images/series_pixels.py": {"save": "into a temporary folder, and read back at once"},
+    "dicom/pixels.py": {"save": "into a temporary folder, and read back at once"},
     "cohort/pseudonyms.py": {"fdopen": "created with mode 0600 before there is content, and flushed"},
     "evaluation/test_split_log.py": {"open": "a line is appended under a lock, and flushed"},
     "training/checkpoint.py": {"open": "read back before the rotation that renames it, and flushed"},

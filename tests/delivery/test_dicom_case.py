@@ -12,13 +12,13 @@ from helpers.dicom_objects import save, uid
 from helpers.phantom_delivery import CFG, KEY, SETTINGS, problem, rd, statuses, take
 from helpers.structure_sets import Drawn, ball_lps, structure_set
 
-from ricenet.delivery.headers import RtFile
 from ricenet.delivery.intake import Intake
 from ricenet.delivery.roles import series_key
 from ricenet.delivery.rtdose import read_dose
 from ricenet.delivery.rtobject import rt_key
 from ricenet.delivery.rtplan import read_plan
 from ricenet.delivery.series import PatientFiles
+from ricenet.dicom.headers import RtFile
 
 pytestmark = pytest.mark.process  # dcm2niix
 

@@ -13,7 +13,7 @@ from ricenet.cohort.layouts import Entry, LesionMask
 from ricenet.delivery.intake import from_nifti
 from ricenet.delivery.roles import series_key
 from ricenet.delivery.series import PatientFiles
-from ricenet.images.dicom_frames import Rescale
+from ricenet.dicom.frames import Rescale
 from ricenet.images.volume import write_volume
 
 

@@ -9,10 +9,11 @@ from helpers.mr_series import EVENT_DAY, KEY, START, THICK, TIMES, VOLUME, mr
 
 from ricenet.command.schemas import IngestConfig, RuleConfig, compose
 from ricenet.delivery.roles import Timeline, Undecided, check_rules, choose, describe_series, series_key
-from ricenet.delivery.series import Series
 from ricenet.delivery.series_names import Wording
+from ricenet.dicom.image_series import Series
+from ricenet.dicom.slice_stack import Stack
+from ricenet.dicom.uneven_slices import UnevenStack
 from ricenet.errors import InvalidInput, WrongUsage
-from ricenet.images.slice_stack import Stack, UnevenStack
 
 CFG = compose("ingest", IngestConfig, ["delivery=d", "labels=l", "out=o"])
 WORDING = Wording()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from helpers.phantom_delivery import problem, rd, statuses
 
-from ricenet.delivery.headers import RtFile
+from ricenet.dicom.headers import RtFile
 
 pytestmark = pytest.mark.process  # dcm2niix
 

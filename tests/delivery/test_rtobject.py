@@ -4,8 +4,8 @@ from helpers.dicom_objects import rtplan, save
 from pydicom import Dataset
 
 from ricenet.delivery.rtobject import RTObject, read_object, rt_key
+from ricenet.dicom.part10 import quiet_pydicom
 from ricenet.errors import InvalidInput
-from ricenet.images.part10 import quiet_pydicom
 
 
 def holding(**values) -> RTObject:

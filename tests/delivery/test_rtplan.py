@@ -5,8 +5,8 @@ from helpers.dicom_objects import FORMS, rtplan, rtstruct, save, uid, without_pa
 from pydicom.data import get_testdata_file
 
 from ricenet.delivery.rtplan import FractionGroup, RtPlan, read_plan, read_structure_references
+from ricenet.dicom.part10 import quiet_pydicom
 from ricenet.errors import InvalidInput
-from ricenet.images.part10 import quiet_pydicom
 
 
 def read(dataset, folder) -> RtPlan:

@@ -20,7 +20,7 @@ TESTS = Path(__file__).parents[1]
 # Modules and functions that start processes or train. What a function of ricenet calls is not looked at.
 STARTERS = {
     "subprocess", "helpers.commands", "ricenet.command.processes.run_each", "ricenet.command.provenance.provenance",
-    "ricenet.delivery.intake.from_dicom", "ricenet.delivery.series.read_series", "ricenet.phantom.write_phantom",
+    "ricenet.delivery.intake.from_dicom", "ricenet.dicom.image_series.read_series", "ricenet.phantom.write_phantom",
     "ricenet.train.train", "ricenet.training.fit.fit", "ricenet.verify.verify_cohort",
 }  # fmt: skip
 # What takes seconds: a registration, an evaluation, maps, a prediction.

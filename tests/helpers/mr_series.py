@@ -6,8 +6,8 @@ from datetime import date, timedelta
 import numpy as np
 
 from ricenet.delivery.roles import Timeline
-from ricenet.delivery.series import Series
-from ricenet.images.slice_stack import Stack
+from ricenet.dicom.image_series import Series
+from ricenet.dicom.slice_stack import Stack
 
 KEY = b"k" * 32
 START = date(2020, 3, 1)

@@ -12,11 +12,11 @@ from helpers.dicom_objects import uid
 from ricenet.cohort.label_table import LabelRow
 from ricenet.command.schemas import IngestConfig, compose
 from ricenet.delivery.dicom_case import IntakeSettings
-from ricenet.delivery.headers import RtFile
 from ricenet.delivery.intake import Intake, from_dicom
 from ricenet.delivery.rtobject import rt_key
 from ricenet.delivery.series import PatientFiles
 from ricenet.delivery.series_names import Wording
+from ricenet.dicom.headers import RtFile
 from ricenet.errors import InvalidInput
 
 SUBJECT, KEY, SPACING_MM = "case c1 (row 2 of the label table)", b"k" * 32, 4.5

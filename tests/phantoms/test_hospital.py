@@ -8,7 +8,8 @@ import pytest
 from helpers.nifti_twin import write_twin
 
 from ricenet.cohort.table import read_cohort
-from ricenet.delivery.series import Delivery, Series, index_delivery, read_series
+from ricenet.delivery.series import Delivery, index_delivery
+from ricenet.dicom.image_series import Series, read_series
 from ricenet.images.volume import Volume, read_volume, resample
 from ricenet.phantoms.causal_model import draw_cohort
 from ricenet.phantoms.hospital import ct_numbers, deliver, planning_scan, write_rtdose, write_rtplan, write_series

@@ -2,30 +2,12 @@
 
 import numpy as np
 import pytest
-from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+from helpers.slice_planes import SHAPE, grid, leaning, planes
 from scipy.spatial.transform import Rotation
 
+from ricenet.dicom.slice_stack import Plane, place, slice_order, stack
 from ricenet.errors import InvalidInput
-from ricenet.images.slice_stack import Plane, even_out, place, slice_order, stack, uneven_stack
 from ricenet.images.volume import Volume
-
-LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-SHAPE = (9, 8, 12)
-
-
-def grid(degrees=(20, -15, 30), spacing_mm=(0.8, 0.9, 1.7)) -> np.ndarray:
-    affine = np.eye(4)
-    affine[:3, :3] = Rotation.from_euler("xyz", degrees, degrees=True).as_matrix() @ np.diag(spacing_mm)
-    affine[:3, 3] = 10.5, -20.25, 3.125
-    return affine
-
-
-def planes(affine: np.ndarray, places: np.ndarray | list[float] = tuple(range(12))) -> list[Plane]:
-    """Slices cut from `affine`'s grid at these (also fractional) slice indices."""
-    lps = LPS_FROM_RAS @ affine
-    spacing = np.linalg.norm(lps[:3, :3], axis=0)
-    cosines = tuple((lps[:3, :2] / spacing[:2]).T.ravel())
-    return [Plane(cosines, tuple(lps[:3, 3] + place * lps[:3, 2]), tuple(spacing[:2])) for place in places]
 
 
 @pytest.mark.parametrize("degrees", [(0, 0, 0), (90, 0, 0), (0, 90, 0), (20, -15, 30), (180, 3, 1)])
@@ -105,15 +87,6 @@ def test_rounded_directions_are_put_at_right_angles(decimals):
     np.testing.assert_allclose(axes, affine[:3, :3] / (0.8, 0.9, 1.7), atol=10.0**-decimals)
 
 
-def leaning(affine: np.ndarray, degrees: float) -> list[Plane]:
-    """As a CT with a tilted gantry: every slice is shifted along its own rows."""
-    shift = np.tan(np.radians(degrees)) * 1.7
-    rows = np.array(planes(affine)[0].cosines[3:])
-    return [
-        Plane(p.cosines, tuple(p.position_mm + shift * k * rows), p.spacing_mm) for k, p in enumerate(planes(affine))
-    ]
-
-
 TILTED = planes(grid(), range(6)) + planes(grid((20, -15, 40)), range(6, 12))
 REFUSED = {
     "gap": (planes(grid(), [0, 1, 2, 4, 5, 6, 7]), "series.gap", "1 missing"),
@@ -174,52 +147,3 @@ def test_converted_volume_that_lies_elsewhere_is_refused(change, says):
     with pytest.raises(InvalidInput, match=says) as caught:
         place(volume(change(affine)), SHAPE, stack(planes(affine)))
     assert caught.value.code == "series.conversion"
-
-
-THIN = (0, 2, 4, 5, 6, 7, 8, 10, 12)  # of 1.7 mm
-UNEVEN = (0, 1.5, 3.9, 5, 6.1, 9, 10)
-
-
-@pytest.mark.parametrize("places", [THIN, UNEVEN])
-@pytest.mark.parametrize("degrees", [(0, 0, 0), (180, 0, 0), (0, 90, 0), (20, -15, 30), (180, 3, 1)])
-def test_uneven_slices_of_what_is_linear_are_interpolated_without_an_error(degrees, places):
-    affine = grid(degrees)
-    uneven = uneven_stack(planes(affine, places))
-    assert uneven.steps_mm == pytest.approx((1.7 * min(np.diff(places)), 1.7 * max(np.diff(places))))
-    slope = np.array([0.7, -1.3, 2.1])
-    columns, rows, slices = np.meshgrid(range(9), range(8), places, indexing="ij")
-    index = np.stack([columns, rows, slices, np.ones(columns.shape)], axis=-1)
-    voxels = ((index @ affine.T)[..., :3] @ slope).astype(np.float32)
-    # As a converter gives it, on canonical axes, and as if its slices lay at even steps.
-    orientation = io_orientation(uneven.even.world_from_voxel)
-    canonical = uneven.even.world_from_voxel @ inv_ornt_aff(orientation, voxels.shape)
-    volume = even_out(Volume(apply_orientation(voxels, orientation), canonical), uneven)
-    index = np.moveaxis(np.indices(volume.voxels.shape), 0, -1)
-    world = index @ volume.world_from_voxel[:3, :3].T + volume.world_from_voxel[:3, 3]
-    np.testing.assert_allclose(volume.voxels, world @ slope, atol=1e-4)
-    ends = [affine @ [0, 0, place, 1] for place in (places[0], places[-1])]
-    corners = {tuple(np.round(world[i, j, k], 3)) for i in (0, -1) for j in (0, -1) for k in (0, -1)}
-    assert {tuple(np.round(end[:3], 3)) for end in ends} <= corners
-    assert max(volume.spacing_mm) <= 1.7 * min(np.diff(places)) + 1e-9
-
-
-@pytest.mark.parametrize(
-    ("places", "code"),
-    [
-        ((0, 1, 2, 3, 10), "series.gap"),  # 11.9 mm
-        ((0, 1, 2, 3.4, 10), "series.uneven"),
-        ((0, 0.01, 5, 10, 15), "series.uneven"),  # 1,500 even slices
-        ((0, 0, 1, 2), "series.repeated_positions"),
-        ((0, 1), "series.few_slices"),
-    ],
-)
-def test_slices_that_no_interpolation_makes_up_for(places, code):
-    with pytest.raises(InvalidInput) as refused:
-        uneven_stack(planes(grid(), places))
-    assert refused.value.code == code
-
-
-def test_a_leaning_stack_is_refused_whatever_its_steps():
-    with pytest.raises(InvalidInput) as refused:
-        uneven_stack(leaning(grid(), 5))
-    assert refused.value.code == "series.tilt"

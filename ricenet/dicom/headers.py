@@ -1,6 +1,6 @@
 """Read the header of one file of a delivery: what delivery.series needs to sort it, or why it is of no use.
 
-Pixels are not read. Nothing here prints; call it inside `with ricenet.images.part10.quiet_pydicom()`, since pydicom's
+Pixels are not read. Nothing here prints; call it inside `with ricenet.dicom.part10.quiet_pydicom()`, since pydicom's
 warnings quote headers.
 """
 
@@ -18,8 +18,7 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_partial
 from pydicom.tag import BaseTag, Tag
 
-from ricenet.errors import InvalidInput
-from ricenet.images.dicom_frames import (
+from ricenet.dicom.frames import (
     FRAME_TAGS,
     PER_FRAME,
     Frame,
@@ -29,7 +28,8 @@ from ricenet.images.dicom_frames import (
     text,
     whole_number,
 )
-from ricenet.images.part10 import InflatedDicom, open_part10
+from ricenet.dicom.part10 import InflatedDicom, open_part10
+from ricenet.errors import InvalidInput
 
 KINDS = {
     uid.MRImageStorage: "MR",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
-from ricenet.images.slice_stack import Plane
+from ricenet.dicom.slice_stack import Plane
 
 SHARED, PER_FRAME = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
 # Of an enhanced image that was made of classic ones, what has no other place.

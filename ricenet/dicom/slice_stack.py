@@ -1,9 +1,9 @@
 """Find the regular grid of a series' slices from position, orientation and spacing in their headers.
 
 Converters only warn where a slice is missing; here a stack that is no regular grid is refused and the reason named.
-They also space all slices like the first two: a converted volume is placed anew, by all of its headers. Slices whose
-steps differ may be interpolated to even ones, where a volume serves a registration alone. Frame: DICOM's LPS mm for
-planes, RAS+ mm for the grid.
+They also space all slices like the first two: a converted volume is placed anew, by all of its headers. How far a
+slice may lie from its place, the decimals that its headers show tell. Frame: DICOM's LPS mm for planes, RAS+ mm for
+the grid.
 """
 
 from collections.abc import Sequence
@@ -66,24 +66,6 @@ class Stack:
     scatter_mm: float
 
 
-@dataclass(frozen=True)
-class UnevenStack:
-    """Slices of one direction at uneven steps.
-
-    even: a grid as if they lay at even steps, as long as the finest of theirs; offsets_mm: (slices,) where each lies,
-    along the normal from the first.
-    """
-
-    even: Stack
-    offsets_mm: NDArray[np.float64]
-
-    @property
-    def steps_mm(self) -> tuple[float, float]:
-        """The finest and the widest."""
-        steps = np.diff(self.offsets_mm)
-        return float(steps.min()), float(steps.max())
-
-
 def _close(first: tuple[float, ...] | None, other: tuple[float, ...] | None) -> bool:
     if first is None or other is None:
         return first is other
@@ -122,7 +104,7 @@ def slice_order(planes: Sequence[Plane]) -> list[int]:
     """Indices of `planes` along the first one's normal; as they come where one of them has no place."""
     if any(plane.cosines is None or plane.position_mm is None for plane in planes):
         return list(range(len(planes)))
-    return [int(index) for index in np.argsort(_positions(planes) @ _normal(planes), kind="stable")]
+    return [int(index) for index in np.argsort(positions_of(planes) @ normal_of(planes), kind="stable")]
 
 
 def stack(planes: Sequence[Plane]) -> Stack:
@@ -133,80 +115,18 @@ def stack(planes: Sequence[Plane]) -> Stack:
             at one place (series.repeated_positions), one missing (series.gap), uneven steps (series.uneven), or a
             stack that does not rise along its normal (series.tilt).
     """
-    _check_orientation(planes)
-    _check_number(planes)
-    normal = _normal(planes)
-    positions = _positions(planes)
+    check_orientation(planes)
+    check_number(planes)
+    normal = normal_of(planes)
+    positions = positions_of(planes)
     along = positions @ normal
-    _check_steps(along, _along_rounding_mm(planes))
-    _check_tilt(planes)
+    check_steps(along, along_rounding_mm(planes))
+    check_tilt(planes)
     step = (along[-1] - along[0]) / (len(planes) - 1)
     even = np.outer(np.arange(len(planes)) * step, normal)
     origin = (positions - even).mean(0)
     scatter = float(np.linalg.norm(positions - even - origin, axis=1).max())
-    return Stack(_grid(planes, normal * step, origin), float(step), scatter)
-
-
-def uneven_stack(planes: Sequence[Plane]) -> UnevenStack:
-    """The slices, given in their order, where nothing but their steps is wrong.
-
-    Raises:
-        InvalidInput: as `stack`; series.uneven or series.gap only where steps are wider than MAX_UNEVEN_STEP_MM, or of
-            sizes that differ too much.
-    """
-    _check_orientation(planes)
-    _check_number(planes)
-    along = _positions(planes) @ _normal(planes)
-    steps_mm = np.diff(along)
-    finest = float(steps_mm.min())
-    extent = along[-1] - along[0]
-    if finest < STEP_TOLERANCE_MM or steps_mm.max() > MAX_UNEVEN_STEP_MM or extent > MAX_UNEVEN_SLICES * finest:
-        _check_steps(along, _along_rounding_mm(planes))
-    _check_tilt(planes)
-    grid = _grid(planes, _normal(planes) * finest, _positions(planes)[0])
-    return UnevenStack(Stack(grid, finest, 0.0), along - along[0])
-
-
-def even_steps(offsets: NDArray[np.float64]) -> int:
-    """How many even steps lead from the first to the last of rising offsets, none wider than their finest."""
-    return int(np.ceil(offsets[-1] / np.diff(offsets).min() - 1e-6))
-
-
-def interpolate_planes(planes: NDArray[np.floating], offsets: NDArray[np.float64], steps: int) -> NDArray[np.float64]:
-    """Planes interpolated linearly at even steps.
-
-    Args:
-        planes: (n, ...).
-        offsets: (n,) rising from 0.
-        steps: from the first plane to the last.
-
-    Returns:
-        (steps + 1, ...)
-    """
-    even = np.linspace(0, offsets[-1], steps + 1)
-    below = np.clip(np.searchsorted(offsets, even, side="right") - 1, 0, len(offsets) - 2)
-    weight = (even - offsets[below]) / (offsets[below + 1] - offsets[below])
-    weight = weight.reshape(-1, *[1] * (planes.ndim - 1))
-    return planes[below] * (1 - weight) + planes[below + 1] * weight
-
-
-def even_out(volume: Volume, uneven: UnevenStack) -> Volume:
-    """A volume that was placed on `uneven.even`, with its slices interpolated from where they lie to even steps."""
-    index = np.linalg.inv(uneven.even.world_from_voxel) @ volume.world_from_voxel
-    axis = int(abs(index[2, :3]).argmax())
-    falling = index[2, axis] < 0
-    slices = np.moveaxis(volume.voxels, axis, 0)
-    steps = even_steps(uneven.offsets_mm)
-    planes = interpolate_planes(slices[::-1] if falling else slices, uneven.offsets_mm, steps)
-    step_mm = uneven.offsets_mm[-1] / steps
-    world_from_voxel = volume.world_from_voxel.copy()
-    along = world_from_voxel[:3, axis]
-    last = len(uneven.offsets_mm) - 1
-    first_slice = world_from_voxel[:3, 3] + (last * along if falling else 0)
-    world_from_voxel[:3, axis] = along * step_mm / uneven.even.step_mm
-    world_from_voxel[:3, 3] = first_slice - (steps * world_from_voxel[:3, axis] if falling else 0)
-    voxels = np.moveaxis(planes[::-1] if falling else planes, 0, axis)
-    return Volume(np.ascontiguousarray(voxels, np.float32), world_from_voxel)
+    return Stack(grid_of(planes, normal * step, origin), float(step), scatter)
 
 
 def place(converted: Volume, shape: tuple[int, int, int], grid: Stack) -> Volume:
@@ -252,7 +172,17 @@ def _step_tolerance_mm(step_mm: float) -> float:
     return max(STEP_TOLERANCE * step_mm, STEP_TOLERANCE_MM)
 
 
-def _grid(planes: Sequence[Plane], step: NDArray[np.float64], origin: NDArray[np.float64]) -> Affine:
+def grid_of(planes: Sequence[Plane], step: NDArray[np.float64], origin: NDArray[np.float64]) -> Affine:
+    """Grid of slices.
+
+    Args:
+        planes: whose directions and spacing are alike.
+        step: (3,) between slices.
+        origin: (3,) of the first voxel.
+
+    Returns:
+        (4, 4) from (column, row, slice) to RAS+ mm.
+    """
     assert planes[0].spacing_mm is not None
     x_mm, y_mm = planes[0].spacing_mm
     along_columns, along_rows = _axes(planes)
@@ -262,7 +192,8 @@ def _grid(planes: Sequence[Plane], step: NDArray[np.float64], origin: NDArray[np
     return affine
 
 
-def _check_orientation(planes: Sequence[Plane]) -> None:
+def check_orientation(planes: Sequence[Plane]) -> None:
+    """Refuse slices without a place or in several directions (series.orientation)."""
     first = planes[0]
     if any(None in (plane.cosines, plane.position_mm, plane.spacing_mm) for plane in planes):
         got = "slices without position, orientation or pixel spacing"
@@ -277,7 +208,8 @@ def _check_orientation(planes: Sequence[Plane]) -> None:
     )
 
 
-def _check_number(planes: Sequence[Plane]) -> None:
+def check_number(planes: Sequence[Plane]) -> None:
+    """Refuse fewer slices than a volume has (series.few_slices)."""
     if len(planes) < MIN_SLICES:
         raise InvalidInput(f"expected {MIN_SLICES} slices or more, got {len(planes)}", EXPORT, code="series.few_slices")
 
@@ -287,8 +219,9 @@ def _orthonormal(plane: Plane) -> bool:
     return bool(abs(axes @ axes.T - np.eye(2)).max() <= COSINE_TOLERANCE + 4 * _cosine_rounding(axes))
 
 
-def _check_tilt(planes: Sequence[Plane]) -> None:
-    positions, normal = _positions(planes), _normal(planes)
+def check_tilt(planes: Sequence[Plane]) -> None:
+    """Refuse a stack that does not rise along its normal (series.tilt)."""
+    positions, normal = positions_of(planes), normal_of(planes)
     along = positions @ normal
     aside = positions - np.outer(along, normal)
     off_mm = float(np.linalg.norm(aside - aside[0], axis=1).max())
@@ -305,13 +238,18 @@ def _check_tilt(planes: Sequence[Plane]) -> None:
         )
 
 
-def _along_rounding_mm(planes: Sequence[Plane]) -> float:
+def along_rounding_mm(planes: Sequence[Plane]) -> float:
     """How far rounded positions may put a slice from its place along the normal."""
-    return _position_rounding_mm(_positions(planes)) * float(abs(_normal(planes)).sum())
+    return _position_rounding_mm(positions_of(planes)) * float(abs(normal_of(planes)).sum())
 
 
-def _check_steps(along_mm: NDArray[np.float64], rounding_mm: float) -> None:
-    """`rounding_mm`: by which each of the slices may lie off along the normal."""
+def check_steps(along_mm: NDArray[np.float64], rounding_mm: float) -> None:
+    """Refuse slices at one place (series.repeated_positions), a gap (series.gap) or uneven steps (series.uneven).
+
+    Args:
+        along_mm: (slices,) places along the normal.
+        rounding_mm: by which each of the slices may lie off there.
+    """
     steps_mm = np.diff(along_mm)
     count = len(along_mm)
     usual = float(np.median(steps_mm))
@@ -352,7 +290,8 @@ def _are_even(along_mm: NDArray[np.float64], usual: float, rounding_mm: float) -
     return bool(even and off_mm <= 2 * rounding_mm + STEP_TOLERANCE_MM)
 
 
-def _positions(planes: Sequence[Plane]) -> NDArray[np.float64]:
+def positions_of(planes: Sequence[Plane]) -> NDArray[np.float64]:
+    """(slices, 3) mm."""
     return np.array([plane.position_mm for plane in planes], dtype=np.float64)
 
 
@@ -368,6 +307,7 @@ def _axes(planes: Sequence[Plane]) -> NDArray[np.float64]:
     return left @ right
 
 
-def _normal(planes: Sequence[Plane]) -> NDArray[np.float64]:
+def normal_of(planes: Sequence[Plane]) -> NDArray[np.float64]:
+    """(3,) of length 1, along which slices rise."""
     normal = np.cross(*_axes(planes))
     return normal / max(float(np.linalg.norm(normal)), 1e-9)  # directions are checked elsewhere

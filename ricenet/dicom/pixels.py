@@ -24,10 +24,10 @@ from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels import pixel_array
 from pydicom.valuerep import DSfloat
 
+from ricenet.dicom.frame_groups import Slice
+from ricenet.dicom.part10 import open_part10, quiet_pydicom
+from ricenet.dicom.slice_stack import Stack, place
 from ricenet.errors import InvalidInput
-from ricenet.images.frame_groups import Slice
-from ricenet.images.part10 import open_part10, quiet_pydicom
-from ricenet.images.slice_stack import Stack, place
 from ricenet.images.volume import Volume, read_volume
 
 CONVERSION_LIMIT_S = 300

@@ -10,9 +10,9 @@ import pytest
 from helpers.dicom_objects import FORMS, item, rtdose, rtplan, rtstruct, save, uid, without_part10
 from pydicom.dataset import Dataset
 
-from ricenet.delivery.headers import ANONYMOUS, NOT_DICOM, UNREADABLE, Header, read_header
+from ricenet.dicom.headers import ANONYMOUS, NOT_DICOM, UNREADABLE, Header, read_header
+from ricenet.dicom.part10 import quiet_pydicom
 from ricenet.errors import InvalidInput
-from ricenet.images.part10 import quiet_pydicom
 from ricenet.phantoms.hospital import write_series
 
 SECRET = "SECRETMARKER"

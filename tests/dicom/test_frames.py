@@ -7,8 +7,8 @@ import pytest
 from helpers.dicom_objects import item
 from pydicom.dataset import Dataset
 
-from ricenet.images.dicom_frames import Frame, Rescale, number, numbers, read_frames, text, whole_number
-from ricenet.images.part10 import quiet_pydicom
+from ricenet.dicom.frames import Frame, Rescale, number, numbers, read_frames, text, whole_number
+from ricenet.dicom.part10 import quiet_pydicom
 
 AXIAL = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0]
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from ricenet.images.dicom_frames import Frame
-from ricenet.images.frame_groups import Slice, lost_ends, part_slices, pieces_of_one_stack, without_copies
-from ricenet.images.slice_stack import Plane
+from ricenet.dicom.frame_groups import Slice, lost_ends, part_slices, pieces_of_one_stack, without_copies
+from ricenet.dicom.frames import Frame
+from ricenet.dicom.slice_stack import Plane
 
 SIZE, SPACING_MM, COUNT = (200, 220), (1.1, 0.9), 24
 

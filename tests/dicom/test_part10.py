@@ -8,7 +8,7 @@ import pydicom
 import pytest
 from helpers.dicom_objects import FORMS, rtdose, save, without_part10
 
-from ricenet.images.part10 import InflatedDicom, open_part10
+from ricenet.dicom.part10 import InflatedDicom, open_part10
 
 
 @pytest.mark.parametrize("form", ["part 10", *FORMS])

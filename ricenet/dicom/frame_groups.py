@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ricenet.dicom.frames import Frame
+from ricenet.dicom.slice_stack import Plane, slice_order, stack
 from ricenet.errors import InvalidInput
-from ricenet.images.dicom_frames import Frame
-from ricenet.images.slice_stack import Plane, slice_order, stack
 
 # No two echoes lie so near; scanners write the same one so differently.
 ECHO_TOLERANCE_MS, ECHO_TOLERANCE = 0.05, 0.01

@@ -13,10 +13,11 @@ from pydicom.dataset import Dataset
 from pydicom.pixels import apply_modality_lut
 from pydicom.uid import JPEG2000Lossless, RLELossless, generate_uid
 
-from ricenet.delivery.series import index_delivery, read_series
+from ricenet.delivery.series import index_delivery
+from ricenet.dicom.image_series import read_series
+from ricenet.dicom.part10 import quiet_pydicom
+from ricenet.dicom.pixels import _remarks
 from ricenet.errors import InvalidInput
-from ricenet.images.part10 import quiet_pydicom
-from ricenet.images.series_pixels import _remarks
 from ricenet.phantoms.hospital import write_series
 
 SHAPE = (12, 10, 9)
@@ -169,7 +170,7 @@ def test_what_dcm2niix_makes_of_diffusion_and_echoes_is_not_asked(tmp_path, slic
 
 
 def test_a_file_that_is_longer_when_inflated_than_its_header_says(tmp_path, slices, monkeypatch):
-    monkeypatch.setattr("ricenet.images.series_pixels.HEADER_BYTES", 2**12)
+    monkeypatch.setattr("ricenet.dicom.pixels.HEADER_BYTES", 2**12)
     for dataset in slices:
         dataset.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
     slices[3].PixelData += bytes(2**16)
