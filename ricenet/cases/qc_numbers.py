@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from math import inf, isfinite
 from statistics import median
 
-from ricenet.cases.case_tables import WORD_ENDING
+from ricenet.cases.case_tables import LIKENESS_COLUMN, WORD_ENDING
 from ricenet.display.page import Picture
+from ricenet.images.similarity import ONE_PERSON_FROM, SURELY_FROM
 from ricenet.images.stripped import STRIPPED
 
 # Iglewicz and Hoaglin, How to Detect and Handle Outliers (1993): |x - median| over 1.4826 MAD, the normal's SD.
@@ -27,6 +28,7 @@ class Quantity:
         decimals: of its text; None for a share, shown in per cent.
         floor: a spread below it is no spread: where all cases agree, less than OUTLIER_SD times this is none.
         low, high: fixed limits, and `because` of what.
+        surely: from there on there is no doubt; below it `doubt` says of what.
     """
 
     ending: str
@@ -36,14 +38,23 @@ class Quantity:
     low: float = -inf
     high: float = inf
     because: str = ""
+    surely: float = -inf
+    doubt: str = ""
 
 
-# Of two phantoms at 1 mm: 1.16 and 1.18; with the event MRI 10 mm off, or mirrored, below 1.02.
+# Of two phantoms at 1 mm: 1.16 and 1.18; with the event MRI 10 mm off, or mirrored, below 1.02. Of real pairs 1.032 to
+# 1.12, of another person's brain 1.033: the limit holds only where likeness was not measured.
 OF_EVENT = Quantity(
     "similarity", "normalised mutual information with the post-OP MRI in the brain: 1 unrelated, 2 equal", 3, 0.01,
     low=1.03, because="as of images that do not lie on each other",
 )  # fmt: skip
+LIKENESS = Quantity(
+    LIKENESS_COLUMN, "correlation of the gyri and sulci in post and event", 2, 0.05,
+    low=ONE_PERSON_FROM, because="two people correlate so little, or the registration failed",
+    surely=SURELY_FROM, doubt="two contrasts, motion, or two people",
+)  # fmt: skip
 QUANTITIES = (
+    LIKENESS,
     # Of another contrast, with which it is lower; in a case without a post-OP MRI with the event's.
     replace(OF_EVENT, low=-inf, says=OF_EVENT.says.replace("MRI", "MRI (without one: the event MRI)")),
     Quantity(
@@ -101,7 +112,8 @@ class Column:
     def limit(self) -> str:
         """The fixed limit in words; empty where there is none."""
         if self.quantity.low > -inf:
-            return f"at least {self.text(self.quantity.low)}"
+            surely = f", surely from {self.text(self.quantity.surely)}" if self.quantity.surely > -inf else ""
+            return f"at least {self.text(self.quantity.low)}{surely}"
         return f"at most {self.text(self.quantity.high)}" if self.quantity.high < inf else ""
 
     def spreads_off(self, value: float) -> float:
@@ -143,7 +155,7 @@ def judge(table: Sequence[Mapping[str, str]]) -> tuple[list[Column], list[Row]]:
         table: rows of qc.csv; what is no number is shown as it stands, and marked.
     """
     names = [name for name in (table[0] if table else ()) if name != "case_key"]
-    columns = [_column(name, [row[name] for row in table if row[name]]) for name in names]
+    columns = [_column(name, [row[name] for row in table if row[name]], LIKENESS_COLUMN in names) for name in names]
     rows = [Row(row["case_key"], _cells(columns, row)) for row in table]
     return columns, sorted(rows, key=_urgency)
 
@@ -171,12 +183,12 @@ def _urgency(row: Row) -> tuple[int, float, str]:
     return -weights.count(inf), -max((weight for weight in weights if weight < inf), default=0.0), row.case_key
 
 
-def _column(name: str, texts: Sequence[str]) -> Column:
+def _column(name: str, texts: Sequence[str], with_likeness: bool) -> Column:
     if name.endswith(WORD_ENDING):
         return Column(name, SKULL, len(texts))
-    quantity = (
-        OF_EVENT if name == OF_EVENT.ending else next((q for q in QUANTITIES if name.endswith(q.ending)), UNKNOWN)
-    )
+    quantity = next((each for each in QUANTITIES if name.endswith(each.ending)), UNKNOWN)
+    if name == OF_EVENT.ending:
+        quantity = replace(OF_EVENT, low=-inf) if with_likeness else OF_EVENT
     values = [value for text in texts if (value := _number(text)) is not None]
     if len(values) < MIN_CASES:
         return Column(name, quantity, len(values))
@@ -192,12 +204,13 @@ def _cell(column: Column, text: str) -> Cell:
         return Cell(text, "no number", f"{column.title}: “{text}” is no number", inf) if text else Cell("–")
     number = column.text(value)
     said = f"{column.title} is {number} {column.unit}".rstrip()
-    for beyond, limit, word, side in (
-        (value < quantity.low, quantity.low, "low", "below"),
-        (value > quantity.high, quantity.high, "high", "above"),
+    for beyond, limit, word, side, because in (
+        (value < quantity.low, quantity.low, "low", "below", quantity.because),
+        (value > quantity.high, quantity.high, "high", "above", quantity.because),
+        (value < quantity.surely, quantity.surely, "doubtful", "below", quantity.doubt),
     ):
         if beyond:
-            return Cell(number, word, f"{said}, {side} {column.text(limit)}: {quantity.because}", inf)
+            return Cell(number, word, f"{said}, {side} {column.text(limit)}: {because}", inf)
     off = column.spreads_off(value)
     if off <= OUTLIER_SD or column.middle is None:
         return Cell(number)

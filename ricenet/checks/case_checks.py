@@ -11,16 +11,19 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ricenet.cases.case_record import CASE_FILE, CaseRecord
+from ricenet.cases.one_person import judge_likeness, likeness_of_folder
 from ricenet.cases.structures import read_structure
 from ricenet.checks import image_checks
 from ricenet.checks.duplicates import Traces, thumbnail, voxel_hash
 from ricenet.checks.laterality import check_sides, compare_sides
+from ricenet.checks.skull_checks import check_extraction, check_skulls
 from ricenet.checks.verify_record import CaseFacts, DoseCoverage, ImageFacts, SidesRecord
 from ricenet.cohort.table import Case
 from ricenet.command.atomic import file_hash
 from ricenet.display.slice_drawing import draw_isodoses, label_isodoses, mark_right, name_plane
 from ricenet.errors import Finding, InvalidInput
 from ricenet.images.dose_limits import MIN_COVERAGE, DoseLimits
+from ricenet.images.stripped import Look, look
 from ricenet.images.views import PLANES, isodoses_gy, radiological_slice
 from ricenet.images.volume import Volume, frames_apart_mm, isotropic, read_volume, resample
 
@@ -58,9 +61,16 @@ def examine(case: Case, ready: Path | None, flip: bool, limits: DoseLimits | Non
     findings += image_checks.check_doses({role: images[role] for role in case.doses if role in images}, case, limits)
     swapped = {each.channel for each in findings if each.severity == "error" and each.code.startswith("role.looks")}
     images = {role: image for role, image in images.items() if role not in swapped}
-    facts = CaseFacts(images={role: _facts(image) for role, image in images.items()})
+    looks = {role: look(images[role]) for role in case.mri if role in images}
+    findings += check_skulls(looks, case.name)
+    facts = CaseFacts(images={role: _facts(image, looks.get(role)) for role, image in images.items()})
     masks = {f"structures/{name}": file_hash(path) for name, path in case.masks.items()}
     record = _record(ready, files | masks, case, findings)
+    if ready is not None and record is not None:
+        findings += check_extraction(looks, record, case.name)
+        if (alike := likeness_of_folder(ready, record)) is not None:
+            facts = facts.model_copy(update={"likeness": alike})
+            findings += judge_likeness(alike, case.name)
     if "rd" in images and (measured := _dose_share(case, images, files, record)) is not None:
         share, exact = measured
         coverage = DoseCoverage(share=round(share, 4), exact=exact)
@@ -98,12 +108,13 @@ def _check_masks(case: Case, images: Mapping[str, Volume]) -> list[Finding]:
     return findings
 
 
-def _facts(image: Volume) -> ImageFacts:
+def _facts(image: Volume, seen: Look | None) -> ImageFacts:
     return ImageFacts(
         shape=image.voxels.shape,
         spacing_mm=image.spacing_mm.round(3).tolist(),
         minimum=round(float(image.voxels.min()), 3),
         maximum=round(float(image.voxels.max()), 3),
+        **({} if seen is None else {"skull": seen.kind}),
     )
 
 

@@ -8,12 +8,17 @@ from ricenet.errors import Finding
 
 
 class ImageFacts(Record):
-    """One image as it was read: voxels and their edges along its canonical axes, its range of values."""
+    """One image as it was read: voxels and their edges along its canonical axes, its range of values.
+
+    Attributes:
+        skull: of an MRI: head, stripped or unclear (ricenet.images.stripped).
+    """
 
     shape: tuple[int, int, int]
     spacing_mm: tuple[float, float, float]
     minimum: float
     maximum: float
+    skull: str | None = None
 
 
 class DoseCoverage(Record):
@@ -32,11 +37,16 @@ class SidesRecord(Record):
 
 
 class CaseFacts(Record):
-    """What was measured of one case, by role; the others only where they could be."""
+    """What was measured of one case, by role; the others only where they could be.
+
+    Attributes:
+        likeness: of post and event, where the case has been preprocessed (ricenet.images.similarity.likeness).
+    """
 
     images: dict[str, ImageFacts]
     dose_coverage: DoseCoverage | None = None
     sides: SidesRecord | None = None
+    likeness: float | None = None
 
 
 class VerifiedCase(Record):

@@ -149,6 +149,7 @@ class PreprocessConfig:
     spacing_mm: float
     size: int
     dose_scaling: str
+    likeness: str
     folds: int
     fold_seed: int
     skip_failed: bool

@@ -16,6 +16,7 @@ import torch
 from ricenet import __version__
 from ricenet.cases.alignment import Aligned, PreprocessingSettings, align
 from ricenet.cases.case_folder import Prepared, sample
+from ricenet.cases.one_person import judge_likeness, measure_likeness
 from ricenet.cohort.ingest_record import SelectionRecord
 from ricenet.cohort.table import Case
 from ricenet.errors import Finding, InvalidInput
@@ -42,7 +43,6 @@ from ricenet.prediction.suitability import (
     as_finding,
     check_delivery,
     check_frame,
-    check_one_person,
     examine_patient,
     in_order,
     is_fit,
@@ -102,7 +102,7 @@ def predict(
         with _one_thread():  # flushing denormals, which HD-BET needs, holds for the calling thread alone
             aligned = align(case, inputs, settings.preprocessing, settings.dose_limits)
         prepared, view = _sampled(aligned, settings.preprocessing)
-        findings += check_one_person(case, view)
+        findings += judge_likeness(measure_likeness(aligned, prepared), case.name)
         if not is_fit(findings):
             return unfit_record(case.key, ensemble.model, findings, delivery)
         numbers = _numbers(case, ensemble, settings.occlusion, prepared, label)

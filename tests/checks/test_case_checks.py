@@ -12,7 +12,7 @@ import pytest
 from helpers.analytic_patient import SETTINGS, dose_of, edit, flip_bit, one_case, put, rewrite, truncate
 from PIL import Image
 
-from ricenet.cases.case_folder import folder_name, input_hashes, prepare, write_case_folder
+from ricenet.cases.case_folder import folder_name, input_hashes, make_case_folder, prepare, write_case_folder
 from ricenet.checks.case_checks import draw, examine
 from ricenet.checks.duplicates import find_duplicates
 from ricenet.checks.verify_record import DoseCoverage
@@ -256,3 +256,17 @@ def test_the_reader_is_the_one_of_preprocessing(own: Path) -> None:
     (found,) = examine(case, None, flip=False).findings
     assert (found.code, found.hint) == (caught.value.code, caught.value.hint)
     assert str(caught.value).endswith(f"{found.message}; {found.hint}")
+
+
+@pytest.mark.heavy
+def test_verify_says_what_looks_stripped_and_measures_likeness_in_the_case_folder(cohort: Path, tmp_path: Path) -> None:
+    case, inputs = one_case(cohort)
+    make_case_folder(tmp_path, "c0", case, inputs, SETTINGS)
+    examined = examine(case, tmp_path / "c0", flip=False)
+    assert {role: facts.skull for role, facts in examined.facts.images.items()} == {
+        "post": "stripped", "event": "stripped", "rd": None,
+    }  # fmt: skip
+    assert examined.facts.likeness == pytest.approx(0.98, abs=0.02)
+    assert examined.findings == []
+    (tmp_path / "c0" / "checks.json").write_text('{"likeness": 0.15}')
+    assert [found.code for found in examine(case, tmp_path / "c0", flip=False).findings] == ["patient.two_people"]

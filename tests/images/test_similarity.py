@@ -1,9 +1,12 @@
-"""Mutual information and the agreement of edges against their limits."""
+"""Mutual information, the agreement of edges and the likeness of two brains against their limits."""
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from ricenet.images.similarity import edge_agreement, mutual_information
+from ricenet.images.similarity import SURELY_FROM, edge_agreement, likeness, mutual_information
+
+SHAPE = (60, 64, 56)
 
 
 def test_mutual_information_against_its_limits():
@@ -38,3 +41,33 @@ def test_edges_count_only_where_asked():
     half[:20] = True
     mixed = np.where(np.pad(half[8:], [(0, 8), (0, 0), (0, 0)]) | half, image, other)
     assert edge_agreement(image, mixed, half, 2.0) > 0.9 > edge_agreement(image, mixed, ~half, 2.0)
+
+
+@pytest.fixture
+def brain() -> np.ndarray:
+    grid = np.indices(SHAPE) - np.array([30, 32, 28])[:, None, None, None]
+    return (grid**2).sum(axis=0) < 25**2
+
+
+def person(seed: int) -> np.ndarray:
+    """Folds of about two voxels, nobody else's."""
+    return 100 + 400 * ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=SHAPE), 2.0)
+
+
+def test_one_person_is_alike_however_bright_and_two_are_not(brain: np.ndarray) -> None:
+    noise = np.random.default_rng(9).normal(0, 2, SHAPE)
+    assert likeness(person(1), person(1), brain, 1.0) == pytest.approx(1)
+    assert likeness(person(1), 3 * person(1) + 50, brain, 1.0) == pytest.approx(1, abs=1e-3)
+    assert likeness(person(1), person(1) + noise, brain, 1.0) > SURELY_FROM
+    assert abs(likeness(person(1), person(2), brain, 1.0)) < 0.1
+
+
+def test_a_lesion_and_a_receive_field_do_not_make_two_people_of_one(brain: np.ndarray) -> None:
+    event = person(1) * np.linspace(0.6, 1.4, SHAPE[0])[:, None, None]
+    event[25:33, 25:33, 25:33] = 900
+    assert likeness(person(1), event, brain, 1.0) > SURELY_FROM
+
+
+def test_where_there_is_nothing_to_compare_nobody_is_alike(brain: np.ndarray) -> None:
+    assert likeness(person(1), np.full(SHAPE, 7.0), brain, 1.0) == 0
+    assert likeness(person(1), person(1), np.zeros(SHAPE, bool), 1.0) == 0

@@ -7,9 +7,9 @@ import pytest
 import torch
 from helpers.new_patient import coarse_pages  # noqa: F401  # a fixture
 
+from ricenet.cases import one_person
 from ricenet.cases.case_folder import Prepared, input_hashes, prepare
 from ricenet.cohort.table import Case
-from ricenet.prediction import suitability
 from ricenet.prediction.ensemble import Ensemble, PredictionSettings, probabilities
 from ricenet.prediction.new_case import PredictedCase, predict
 from ricenet.prediction.new_patient import PatientDetails, find_patient
@@ -79,8 +79,8 @@ def test_what_registration_reveals_is_no_prediction_either(
     case: Case, ensemble: Ensemble, settings: PredictionSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the bound for one person out of reach, the same patient is refused after preprocessing."""
-    monkeypatch.setattr(suitability, "SURELY_FROM", 1.0)
-    monkeypatch.setattr(suitability, "ONE_PERSON_FROM", 1.0)
+    monkeypatch.setattr(one_person, "SURELY_FROM", 1.0)
+    monkeypatch.setattr(one_person, "ONE_PERSON_FROM", 1.0)
     record = predict(case, ensemble, settings, inputs=input_hashes(case), label="case")
     assert isinstance(record, UnfitRecord)
     assert [finding.code for finding in record.findings] == ["patient.two_people"]

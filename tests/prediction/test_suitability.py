@@ -1,63 +1,29 @@
-"""Whether a patient is fit: one brain or two, files that are missing or given twice, errors before warnings."""
+"""Whether a patient is fit: files that are missing or given twice, errors before warnings."""
 
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pytest
 from helpers import rt_records
-from scipy import ndimage
 
 from ricenet.cohort.ingest_record import SelectionRecord
 from ricenet.cohort.table import Case
 from ricenet.errors import Finding
 from ricenet.images.volume import write_volume
 from ricenet.prediction.suitability import (
-    SURELY_FROM,
     check_delivery,
     check_frame,
     examine_patient,
     in_order,
     is_fit,
-    likeness,
 )
 
-SHAPE = (60, 64, 56)
-
-
-@pytest.fixture
-def brain() -> np.ndarray:
-    grid = np.indices(SHAPE) - np.array([30, 32, 28])[:, None, None, None]
-    return (grid**2).sum(axis=0) < 25**2
-
-
-def person(seed: int) -> np.ndarray:
-    """Folds of about two voxels, nobody else's."""
-    return 100 + 400 * ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=SHAPE), 2.0)
-
-
-def test_one_person_is_alike_however_bright_and_two_are_not(brain: np.ndarray) -> None:
-    noise = np.random.default_rng(9).normal(0, 2, SHAPE)
-    assert likeness(person(1), person(1), brain, 1.0) == pytest.approx(1)
-    assert likeness(person(1), 3 * person(1) + 50, brain, 1.0) == pytest.approx(1, abs=1e-3)
-    assert likeness(person(1), person(1) + noise, brain, 1.0) > SURELY_FROM
-    assert abs(likeness(person(1), person(2), brain, 1.0)) < 0.1
-
-
-def test_a_lesion_and_a_receive_field_do_not_make_two_people_of_one(brain: np.ndarray) -> None:
-    event = person(1) * np.linspace(0.6, 1.4, SHAPE[0])[:, None, None]
-    event[25:33, 25:33, 25:33] = 900
-    assert likeness(person(1), event, brain, 1.0) > SURELY_FROM
-
-
-def test_where_there_is_nothing_to_compare_nobody_is_alike(brain: np.ndarray) -> None:
-    assert likeness(person(1), np.full(SHAPE, 7.0), brain, 1.0) == 0
-    assert likeness(person(1), person(1), np.zeros(SHAPE, bool), 1.0) == 0
+VOXELS = np.random.default_rng(1).normal(100, 20, (60, 64, 56)).astype(np.float32)
 
 
 def test_a_file_given_twice_and_one_not_given_are_errors(tmp_path: Path) -> None:
-    write_volume(tmp_path / "post.nii.gz", person(1).astype(np.float32), np.eye(4))
+    write_volume(tmp_path / "post.nii.gz", VOXELS, np.eye(4))
     images = {"post": tmp_path / "post.nii.gz", "event": tmp_path / "post.nii.gz"}
     found = examine_patient(Case("c0123456789ab", "c0123456789ab", 0, -1, "", images), ["post", "event", "rd"])
     errors = {one.code: one.message for one in found if one.severity == "error"}
@@ -68,7 +34,7 @@ def test_a_file_given_twice_and_one_not_given_are_errors(tmp_path: Path) -> None
 
 def test_a_model_asks_for_its_channels_and_the_event_alone(tmp_path: Path) -> None:
     """Also of the dose alone the event is asked for; post only where it is a channel."""
-    write_volume(tmp_path / "event.nii.gz", person(1).astype(np.float32), np.eye(4))
+    write_volume(tmp_path / "event.nii.gz", VOXELS, np.eye(4))
     event = Case("c0", "c0", 0, -1, "", {"event": tmp_path / "event.nii.gz"})
     nothing = replace(event, images={})
     for channels, case, missing in (
