@@ -213,7 +213,7 @@ def _say_likeness(output: Path, done: Sequence[Task]) -> None:
     for task in done:
         checks = read_checks(output / task.folder)
         unmeasured += checks is None
-        for finding in judge_likeness(checks and checks.likeness, task.case.name):
+        for finding in judge_likeness(None if checks is None else checks.likeness, task.case.name):
             log.warning("%s", finding)
     if unmeasured:
         log.info("cases made by an older version, whose likeness ricenet.verify measures (cases=): %d", unmeasured)
