@@ -45,7 +45,7 @@ demo: install  ## the whole study on phantoms: two raw patients preprocessed, 7 
 	@echo "Open $(OUT)/demo/report.html, and of the two new patients:"
 	@ls $(OUT)/demo-predictions/*/page.html
 
-test-fast: install  ## lint, and the tests that start no process, train nothing and take no seconds (two minutes)
+test-fast: install  ## lint, and the tests that start no process, train nothing and take less than a second each (90 s on two cores)
 	$(MAKE) --no-print-directory lint
 	$(PYTEST) -m "not process and not heavy and not slow and not extended"
 

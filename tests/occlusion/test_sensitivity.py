@@ -226,6 +226,7 @@ def test_refinement_goes_around_the_highest_cubes_down_to_the_finest_stride(plan
     assert {tuple(corner) for corner in other.positions.tolist()} != set(visited), "each map has its own highest cubes"
 
 
+@pytest.mark.heavy
 def test_refinement_of_several_models_visits_the_same_cubes_for_each(resnet: nn.Module) -> None:
     volume = 3 * noise(2, 20, 18, 16)
     models = [resnet, trained(architecture="resnet10")]
@@ -257,6 +258,7 @@ def test_bfloat16_says_how_far_off_it_is(resnet: nn.Module) -> None:
     assert unchanged.error > 1e-4, "a whole pass in bfloat16 errs on the untouched volume, too"
 
 
+@pytest.mark.heavy
 def test_of_many_cubes_bfloat16_is_checked_on_some(resnet: nn.Module) -> None:
     volume = 3 * noise(2, 17, 16, 18)
     plan = OcclusionPlan((7, 7, 7), (3, 3, 3), finest=(2, 2, 2), precision="bf16")
