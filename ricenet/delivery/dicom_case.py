@@ -31,7 +31,7 @@ from ricenet.delivery.rt_objects import (
 )
 from ricenet.delivery.rtobject import rt_key
 from ricenet.delivery.rtstruct import check_structure_rules, read_structures
-from ricenet.delivery.series import PatientFiles
+from ricenet.delivery.series import PatientFiles, Series
 from ricenet.delivery.series_names import Wording
 from ricenet.delivery.treatment import Treatment, sum_treatment
 from ricenet.errors import InvalidInput, WrongUsage
@@ -39,6 +39,8 @@ from ricenet.images.dose_limits import DoseLimits, limits_from, preset
 from ricenet.images.volume import Volume
 
 MRIS = ("post", "event")
+NO_SERIES = "none"  # in post_series: the case has no post-OP MRI
+NO_DOSE = "rd: not in the delivery"  # a flag of a partial cohort's case
 DOSE_TYPES = ("PHYSICAL", "EFFECTIVE")
 
 
@@ -116,6 +118,7 @@ class DicomCase:
         self.treatment: Treatment | None = None
         self.chosen: dict[str, Choice] = {}
         self.undecided: dict[str, list[str]] = {}
+        self.missing: dict[str, str] = {}  # of a partial cohort: role -> flag
         self.structures_record: StructuresRecord | None = None
         self.structure_flags: list[str] = []
         self.times = self._timeline(())
@@ -144,12 +147,41 @@ class DicomCase:
     def _choose_by(self, event: date | None) -> None:
         if self.settings.dose:
             problem = no_dose_problem(self.objects, self.files.doses, self.key)
-            if problem is not None:
+            if problem is not None and not self._may_lack_dose(problem):
                 raise problem
+        if self.settings.dose and "rd" not in self.missing:
             self.patient = number_objects(self.objects.doses, self.objects.plans, self._context(event))
             self.treatment = sum_treatment(self.patient, self.settings.alpha_beta, self.settings.dose_limits)
             self.times = self._timeline(self._counted_dates(self.treatment))
         self.chosen = self._images()
+
+    def _may_lack_dose(self, problem: InvalidInput) -> bool:
+        """Whether no dose was delivered, and the case of a partial cohort comes in without it."""
+        named = self.label.doses or self.label.plans
+        if self.settings.partial and problem.code == "dose.missing" and not named:
+            self.missing["rd"] = NO_DOSE
+        return "rd" in self.missing
+
+    def _without_post(self, problem: InvalidInput, event: Series) -> InvalidInput | None:
+        """None where a case of a partial cohort comes in without a post-OP MRI; else the problem.
+
+        Where nobody knows when radiotherapy began, any MRI before the event may be it.
+        """
+        named = self.label.post_date is not None or "post" in self.label.choice
+        if not self.settings.partial or problem.code != "role.missing" or named:
+            return problem
+        before = [
+            each
+            for each in self.files.series
+            if each.modality == "MR"
+            and each.uid != event.uid
+            and (each.date is None or event.date is None or each.date < event.date)
+        ]
+        if self.times.radiotherapy is None and before:
+            hint = f"fill in radiotherapy_start or post_date: there are MRIs before the event; or {problem.hint}"
+            return InvalidInput(problem.message, hint, code=problem.code)
+        self.missing["post"] = f"{problem.message}: the case is taken without it"
+        return None
 
     def _context(self, event: date | None) -> CaseContext:
         label = self.label
@@ -232,16 +264,24 @@ class DicomCase:
 
     def _pick_each(self, frame: str | None) -> tuple[dict[str, Choice], list[InvalidInput]]:
         """The series of post and event, or why there is none; what the user has to choose from is kept."""
-        chosen, problems = {}, []
+        chosen: dict[str, Choice] = {}
+        problems: dict[str, InvalidInput] = {}
         self.undecided = {}
-        for role in MRIS:
+        self.missing.pop("post", None)
+        for role in MRIS if self.settings.post else MRIS[1:]:
+            if role == "post" and self.settings.partial and self.label.choice.get("post") == NO_SERIES:
+                self.missing["post"] = "post: there is none, as post_series says"
+                continue
             try:
                 chosen[role] = self._pick(role, frame)
             except InvalidInput as problem:
-                problems.append(problem)
+                problems[role] = problem
                 if isinstance(problem, Undecided):
                     self.undecided[role] = [series_key(each, self.key) for each in problem.candidates]
-        return chosen, problems
+        if "post" in problems and "event" in chosen:
+            remaining = self._without_post(problems.pop("post"), chosen["event"].series)
+            problems |= {} if remaining is None else {"post": remaining}
+        return chosen, list(problems.values())
 
     def _images(self) -> dict[str, Choice]:
         """The series of post and event, and of each planning image whose dose does not lie in the post-OP MRI's frame.
@@ -254,11 +294,15 @@ class DicomCase:
         if problems:
             raise _all_of(problems)
         _require_two(chosen)
-        post = chosen["post"].series
+        anchor = chosen.get("post", chosen["event"])
         parts = [] if self.treatment is None else self.treatment.parts
         for number, part in enumerate(parts):
-            if part.frame_of_reference != post.frame_of_reference:
+            if part.frame_of_reference != anchor.series.frame_of_reference:
                 chosen[f"planning{_suffix(number)}"] = self._planning(part.frame_of_reference, sole=len(parts) == 1)
+            elif "post" not in chosen:
+                chosen[f"planning{_suffix(number)}"] = Choice(
+                    anchor.series, (), "the dose lies in the event MRI's frame"
+                )
         return chosen
 
     def _planning(self, frame: str, sole: bool) -> Choice:
@@ -320,16 +364,22 @@ class DicomCase:
         )
         if self.undecided:
             selection = selection.model_copy(update={"undecided": self.undecided})
-        if not self.chosen or (self.settings.dose and self.treatment is None):
+        if not self.chosen or (self.settings.dose and self.treatment is None and "rd" not in self.missing):
             return selection
         images = {role: _image_record(choice, self.key) for role, choice in self.chosen.items()}
         update = {
             "images": images,
             "dose": self._treatment_record(),
             "structures": self.structures_record,
-            "flags": [f"{role}: {images[role].remark}" for role in MRIS if images[role].remark] or None,
+            "flags": [*self._remarks(), *self.missing.values()] or None,
         }
         return selection.model_copy(update={name: value for name, value in update.items() if value is not None})
+
+    def _remarks(self) -> list[str]:
+        """What somebody should know of the choice of each MRI."""
+        return [
+            f"{role}: {self.chosen[role].remark}" for role in MRIS if role in self.chosen and self.chosen[role].remark
+        ]
 
     def _statuses(self) -> dict[str, str]:
         """Status by SOP Instance UID of what counts; in a refused case, of what may have counted."""
@@ -382,7 +432,7 @@ class DicomCase:
 
 def _require_two(chosen: Mapping[str, Choice]) -> None:
     """Refuse one series as both MRIs."""
-    if chosen["post"].series.uid == chosen["event"].series.uid:
+    if "post" in chosen and chosen["post"].series.uid == chosen["event"].series.uid:
         raise InvalidInput(
             "post and event are the same series",
             "correct event_date, post_date or radiotherapy_start",

@@ -13,7 +13,7 @@ from ricenet.cohort.layouts import Entry, LesionMask
 from ricenet.cohort.pseudonyms import pseudonym
 from ricenet.cohort.table import LESION
 from ricenet.command.atomic import file_hash
-from ricenet.delivery.dicom_case import DicomCase, IntakeSettings
+from ricenet.delivery.dicom_case import NO_DOSE, DicomCase, IntakeSettings
 from ricenet.delivery.roles import series_key
 from ricenet.delivery.rt_objects import missing_dose
 from ricenet.delivery.series import PatientFiles
@@ -22,8 +22,6 @@ from ricenet.dicom.image_series import Series, read_series
 from ricenet.errors import InvalidInput, about
 from ricenet.images.dose_limits import check_dose
 from ricenet.images.volume import Volume, read_volume, write_volume
-
-NO_DOSE = "rd: not in the delivery"  # a flag of a partial cohort's case
 
 
 @dataclass(frozen=True)
@@ -163,12 +161,13 @@ def from_dicom(
         schedule = case.treatment
         volumes |= {role: part.volume for role, part in zip(case.dose_roles, case.treatment.parts, strict=True)}
     structures = case.structures(volumes)
-    post, event = (case.chosen[role].series for role in ("post", "event"))
+    post = case.chosen["post"].series if "post" in case.chosen else None
+    event = case.chosen["event"].series
     columns = CaseColumns(
         fractions=schedule.fractions,
         prescription_gy=schedule.prescription_gy,
-        post_day=case.times.day(post),
-        scanner_post=_scanner(post, key),
+        post_day=None if post is None else case.times.day(post),
+        scanner_post="" if post is None else _scanner(post, key),
         event_day=case.times.day(event),
         scanner_event=_scanner(event, key),
     )

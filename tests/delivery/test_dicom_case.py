@@ -3,7 +3,7 @@
 import copy
 import re
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from ricenet.delivery.roles import series_key
 from ricenet.delivery.rtdose import read_dose
 from ricenet.delivery.rtobject import rt_key
 from ricenet.delivery.rtplan import read_plan
-from ricenet.delivery.series import PatientFiles
+from ricenet.delivery.series import PatientFiles, Series
 from ricenet.dicom.headers import RtFile
 
 pytestmark = pytest.mark.process  # dcm2niix
@@ -43,6 +43,105 @@ def test_without_a_date_of_the_event_its_mri_gives_it(delivery, delivered, tmp_p
     case = delivery.take(tmp_path, event_date=None)
     np.testing.assert_allclose(rd(case), delivered[2], atol=1e-3)
     assert case.columns.event_day == delivery.take(tmp_path).columns.event_day
+
+
+PARTIAL = replace(SETTINGS, partial=True)
+
+
+def without(files: PatientFiles, word: str) -> PatientFiles:
+    """Without the series whose description holds the word."""
+    return replace(files, series=[each for each in files.series if word not in each.description])
+
+
+def before(files: PatientFiles, event: date) -> list[Series]:
+    return [each for each in files.series if each.date < event]
+
+
+def event_alone(files: PatientFiles, event: date) -> PatientFiles:
+    early = before(files, event)
+    return replace(files, series=[each for each in files.series if each not in early], doses=[], plans=[])
+
+
+def test_an_event_only_cohort_looks_for_no_post_and_the_dose_comes_through_its_planning_image(delivered, tmp_path):
+    row, files, dose_gy = delivered
+    case = take(row, files, tmp_path, replace(SETTINGS, post=False))
+    assert set(case.volumes) == {"event", "rd", "planning"}
+    np.testing.assert_allclose(rd(case), dose_gy, atol=1e-3)
+    assert (case.columns.post_day, case.columns.scanner_post, case.record.flags) == (None, "", [])
+    assert case.columns.event_day > 0
+    undated = take(replace(row, event_date=None), files, tmp_path, replace(SETTINGS, post=False))
+    assert undated.record.images["event"].series == case.record.images["event"].series
+
+
+def planned_on_ct(files: PatientFiles) -> PatientFiles:
+    """The planning image is no MRI, which might be the post-OP MRI."""
+    series = [replace(each, modality="CT") if "planning" in each.description else each for each in files.series]
+    return replace(files, series=series)
+
+
+def test_a_partial_cohort_takes_a_case_without_a_post_image_that_is_not_there_and_says_so(delivered, tmp_path):
+    """All MRIs before radiotherapy are missing; with the plan's date that is sure."""
+    row, files, _ = delivered
+    lacking = planned_on_ct(without(without(files, "mprage"), "localizer"))
+    assert problem(take(row, lacking, tmp_path)).code == "role.missing"
+    case = take(row, lacking, tmp_path, PARTIAL)
+    assert set(case.volumes) == {"event", "rd", "planning"}
+    (flag,) = case.record.flags
+    assert re.fullmatch(r"post: none of the patient's \d series fits a rule .*: the case is taken without it", flag)
+    assert "post" not in case.record.images
+    for named in (replace(row, post_date=row.event_date - timedelta(300)), replace(row, choice={"post": "s0"})):
+        assert problem(take(named, lacking, tmp_path, PARTIAL)).code in ("role.missing", "role.unknown_series")
+    assert take(row, planned_on_ct(files), tmp_path, PARTIAL).record == take(row, planned_on_ct(files), tmp_path).record
+
+
+def test_what_may_be_the_post_image_is_asked_about_and_the_answer_may_be_none(delivered, tmp_path):
+    """The planning MRI is a T1 of which nothing says whether it is enhanced."""
+    row, files, _ = delivered
+    lacking = without(without(files, "mprage"), "localizer")
+    assert problem(take(row, lacking, tmp_path, PARTIAL)).code == "role.contrast"
+    answered = replace(row, choice={"post": "none"})
+    case = take(answered, lacking, tmp_path, PARTIAL)
+    assert set(case.volumes) == {"event", "rd", "planning"}
+    assert case.record.flags == ["post: there is none, as post_series says"]
+    assert problem(take(answered, lacking, tmp_path)).code == "role.unknown_series"
+
+
+def test_a_partial_cohort_takes_a_case_without_a_dose_and_says_so(delivered, delivery, tmp_path):
+    """The post-OP MRI is known by the table's start of radiotherapy; a dose that is broken is no missing one."""
+    row, files, _ = delivered
+    started = replace(row, radiotherapy_start=delivery.planned, fractions=30, prescription_gy=60.0)
+    lacking = replace(planned_on_ct(files), doses=[], plans=[])
+    assert problem(take(started, lacking, tmp_path)).code == "dose.missing"
+    case = take(started, lacking, tmp_path, PARTIAL)
+    assert (set(case.volumes), case.record.flags) == ({"post", "event"}, ["rd: not in the delivery"])
+    assert (case.columns.post_day < 0 < case.columns.event_day, case.columns.fractions) == (True, 30)
+    assert case.record.images.keys() == {"post", "event"}
+    assert problem(take(replace(started, doses=("rd0",)), lacking, tmp_path, PARTIAL)).code == "dose.missing"
+    damaged = tmp_path / "damaged"
+    damaged.write_bytes(files.doses[0].path.read_bytes()[:3000])
+    broken = replace(files, doses=[replace(files.doses[0], path=damaged)])
+    assert problem(take(started, broken, tmp_path, PARTIAL)).code.startswith("rtdose.")
+
+
+def test_where_nobody_knows_when_radiotherapy_began_an_earlier_mri_may_be_the_post_image(delivered, tmp_path):
+    row, files, _ = delivered
+    lacking = replace(files, doses=[], plans=[])
+    refused = problem(take(row, lacking, tmp_path, PARTIAL))
+    assert refused.code == "role.missing"
+    assert refused.hint.startswith("fill in radiotherapy_start or post_date: there are MRIs before the event")
+    case = take(row, event_alone(files, row.event_date), tmp_path, PARTIAL)
+    assert set(case.volumes) == {"event"}
+    assert [flag[:4] for flag in case.record.flags] == ["rd: ", "post"]
+
+
+def test_a_dose_in_the_frame_of_the_event_has_the_event_as_its_planning_image(delivered, tmp_path):
+    row, files, _ = delivered
+    frame = next(each.frame_of_reference for each in files.series if "planning" in each.description)
+    event = next(each for each in files.series if each.date == row.event_date)
+    series = [replace(each, frame_of_reference=frame) if each is event else each for each in files.series]
+    case = take(row, replace(files, series=series), tmp_path, replace(SETTINGS, post=False))
+    np.testing.assert_array_equal(case.volumes["planning"].voxels, case.volumes["event"].voxels)
+    assert case.record.dose.lies_in_the_frame_of == "planning"
 
 
 def test_drafts_and_old_plans_do_not_move_the_start_of_radiotherapy(delivery, tmp_path):
