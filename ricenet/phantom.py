@@ -247,7 +247,7 @@ def _write_scans(numbered: "tuple[int, Draw]", out: Path, record: "PhantomRecord
         write_volume(out / name / f"{role}.nii.gz", scan.voxels.astype(np.int16), scan.world_from_voxel)
     if dose is not None:
         write_volume(out / name / "rd.nii.gz", dose.voxels, dose.world_from_voxel)
-    _write_truth(out / "truth", name, draw, scans)
+    _write_truth(out / "truth", name, draw, scans, channels)
     return {
         "patient_id": f"phantom-{number}",
         "event_id": "e1",
@@ -262,14 +262,15 @@ def _write_scans(numbered: "tuple[int, Draw]", out: Path, record: "PhantomRecord
     }
 
 
-def _write_truth(folder: Path, name: str, draw: "Draw", scans: "Scans") -> None:
-    """Quantities, the true transform, and the masks on the post-OP scan's grid."""
+def _write_truth(folder: Path, name: str, draw: "Draw", scans: "Scans", channels: Sequence[str]) -> None:
+    """Quantities, the true transform, and the masks on the grid of the post-OP scan; without one, of the event's."""
     from ricenet.images.volume import write_volume
     from ricenet.phantoms.phantom_record import TruthRecord
 
     masks = {mask: f"{name}_{mask}.nii.gz" for mask in ("brain", "lesion", "cavity")}
     for mask, file in masks.items():
-        scan = scans.frames["post"].scan(getattr(scans.patient, mask), scans.patient.grid)
+        frame = scans.frames["post" if "post" in channels else "event"]
+        scan = frame.scan(getattr(scans.patient, mask), scans.patient.grid)
         write_volume(folder / file, scan.voxels > 0.5, scan.world_from_voxel)
     TruthRecord(
         label=LABELS[draw.label],
@@ -288,7 +289,7 @@ def _deliver(numbered: "tuple[int, Draw]", out: Path, record: "PhantomRecord") -
     channels = _channels(draw, record)
     scans = scan_patient(draw.quantities, draw.seed, record.spacing_mm)
     delivered = deliver(out / "dicom", scans, number + 1, draw.seed, channels)
-    _write_truth(out / "truth", f"{number + 1:03d}", draw, scans)
+    _write_truth(out / "truth", f"{number + 1:03d}", draw, scans, channels)
     return {
         "patient_id": delivered.patient_id,
         "event_date": delivered.event_date.isoformat(),

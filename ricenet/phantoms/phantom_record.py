@@ -29,7 +29,8 @@ class TruthRecord(Record):
         label: recurrence or rice.
         quantities: of ricenet.phantoms.causal_model.
         event_from_post: (4, 4) world map between the two scans' frames, RAS+ mm.
-        brain, lesion, cavity: masks on the post-OP scan's grid, paths relative to the cohort folder.
+        brain, lesion, cavity: masks on the post-OP scan's grid, or of a patient without one the event's; paths
+            relative to the cohort folder.
     """
 
     label: str

@@ -1,5 +1,6 @@
 """For tests: made-up summaries whose curves belong together, and what every figure must hold."""
 
+from functools import cache
 from itertools import combinations
 
 import numpy as np
@@ -23,8 +24,12 @@ def confusion(labels: np.ndarray, decisions: np.ndarray) -> Confusion:
     return Confusion(tp=tp, fn=fn, fp=fp, tn=tn)
 
 
+@cache
 def found(strength: float, n: int = 80, n_test: int = 12, seed: int = 0) -> RowScores:
-    """A row of the results: n cases, two fifths rice, told apart by `strength` standard deviations; 9: perfectly."""
+    """A row of the results: n cases, two fifths rice, told apart by `strength` standard deviations; 9: perfectly.
+
+    Read only: it is made once.
+    """
     rng = np.random.default_rng(seed)
     labels, test = ((np.arange(size) % 5 < 2).astype(int) for size in (n, n_test))
     rice = expit(2 * rng.normal(strength * (labels - 0.5), 1)) if strength < 9 else 0.1 + 0.8 * labels

@@ -130,7 +130,7 @@ def test_answers_are_the_networks_for_each_channel_and_model(resnet: nn.Module, 
     reference = torch.where(noise(17, 16, 15, seed=1) < 0.5, volume, noise(2, 17, 16, 15, seed=2))
     models = [resnet, trained(conv1_size=3, conv1_stride=2)]
     blanked = {"both": [0, 1], "first": [0], "second": [1]}
-    plan = OcclusionPlan((7, 8, 9), (5, 6, 5), batch_size=batch_size)
+    plan = OcclusionPlan((7, 8, 9), (5, 8, 6), batch_size=batch_size)
     found = occlude(models, volume, reference, blanked, plan)
     corners = positions((17, 16, 15), plan.cube, plan.stride)
     for (name, channels), (row, model) in product(blanked.items(), enumerate(models)):
