@@ -1,13 +1,17 @@
 import csv
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers import commands
+from helpers.fewer_channels import keep_channels
 from helpers.make_grid import finish_run, make_cases, plan, write_cases_folder, write_grid, write_run
 from sklearn.metrics import f1_score
+from statsmodels.stats.contingency_tables import cochrans_q, mcnemar
+from statsmodels.stats.multitest import multipletests
 
 from ricenet.cohort.folds import read_folds
 from ricenet.cohort.shuffled_labels import shuffled
@@ -18,7 +22,8 @@ from ricenet.evaluation.grid import read_grid
 from ricenet.evaluation.results_table import as_text
 from ricenet.evaluation.sentences import headline
 from ricenet.evaluation.summary import SummaryRecord, read_summary
-from ricenet.paper import PAPER
+from ricenet.paper import PAPER, PAPER_CHANNELS
+from ricenet.report import write_report
 from ricenet.training import predictions
 from ricenet.training.run_folder import cases_folder, finished_runs
 
@@ -439,3 +444,176 @@ def test_a_contrast_of_an_unknown_row_is_refused(one):
     with pytest.raises(WrongUsage, match="rx is none of"):
         evaluated(one[0], plan(99, contrasts=["rx - rd"]))
     assert not (one[0] / "evaluation").exists()
+
+
+KINDS = [("post", "event", "rd"), ("event", "rd"), ("post", "event"), ("event",), ("post", "event", "rd")]
+
+
+def noisy(modalities: str, fold: int, case) -> float:
+    """Probabilities that say something, others for each set, fold and case."""
+    rng = np.random.default_rng([*case.case_key.encode(), *modalities.encode(), fold])
+    return float(np.clip(0.5 + 0.25 * (2 * case.label - 1) + rng.normal(0, 0.3), 0.02, 0.98))
+
+
+@pytest.fixture(scope="module")
+def partial_run(tmp_path_factory) -> Path:
+    """60 + 12 cases, of which a fifth has the event alone, and so on (KINDS); every set in every fold."""
+    root = tmp_path_factory.mktemp("partial")
+    write_cases_folder(root / "cases", make_cases({"cv": (35, 25), "test": (7, 5)}), 3, truth=False)
+    folds = keep_channels(root / "cases", lambda place, _: KINDS[place % 5])
+    for name, channels in PAPER_CHANNELS.items():
+        for fold in range(3):
+            having = folds.having(channels)
+            write_run(
+                root / "run", root / "cases", folds, name, fold, lambda case, of=(name, fold): noisy(*of, case),
+                labels_of=having, modalities={"name": name, "channels": list(channels)},
+            )  # fmt: skip
+    return root / "run"
+
+
+def decisions_by_hand(run: Path, row: str) -> dict[str, tuple[int, int]]:
+    """Case -> label and decision of the cross-validation, from the predictions.csv of a row alone."""
+    decided = {}
+    for path in run.glob(f"{row}/fold*/predictions.csv"):
+        with path.open() as stream:
+            for line in csv.DictReader(stream):
+                if line["split"] == "val":
+                    decided[line["case_key"]] = int(line["label"]), int(float(line["prob_rice"]) > 0.5)
+    return decided
+
+
+def test_sets_of_a_partial_cohort_are_scored_on_who_has_them_and_compared_over_common_cases(partial_run):
+    """Every number once more from the csv files, by sklearn and statsmodels."""
+    summary = summarised(partial_run, plan(DRAWS))
+    with (partial_run.parent / "cases" / "cases.csv").open() as stream:
+        channels = {line["case_key"]: set(line["channels"].split()) for line in csv.DictReader(stream)}
+    by_hand = {name: decisions_by_hand(partial_run, name) for name in PAPER}
+    for name, decided in by_hand.items():
+        assert all(set(PAPER_CHANNELS[name]) <= channels[key] for key in decided)
+        assert summary.sets[name].n == len(decided)
+        assert summary.sets[name].oof_macro_f1 == pytest.approx(macro(decided.values()))
+    assert len({len(decided) for decided in by_hand.values()}) == 3
+    for pair, contrast in summary.contrasts.items():
+        a, b = (by_hand.get(row) for row in pair.split(" - "))
+        if b is None:  # the dose-volume baseline
+            assert contrast.n == len(by_hand["rd_post_event"])
+            continue
+        common = sorted(a.keys() & b.keys())
+        assert contrast.n == len(common)
+        assert contrast.difference == pytest.approx(macro(a[key] for key in common) - macro(b[key] for key in common))
+        right = [[of[key][0] == of[key][1] for key in common] for of in (a, b)]
+        table = [
+            [sum(x == i and y == j for x, y in zip(*right, strict=True)) for j in (True, False)] for i in (True, False)
+        ]
+        assert (contrast.mcnemar.only_ours, contrast.mcnemar.only_theirs) == (table[0][1], table[1][0])
+        assert contrast.mcnemar.p == pytest.approx(mcnemar(table, exact=True).pvalue)
+    p_values = [max(contrast.mcnemar.p, contrast.better_chance_p) for contrast in summary.contrasts.values()]
+    assert [c.p_holm for c in summary.contrasts.values()] == pytest.approx(multipletests(p_values, method="holm")[1])
+    everywhere = sorted(set.intersection(*(set(decided) for decided in by_hand.values())))
+    right = np.array([[of[key][0] == of[key][1] for of in by_hand.values()] for key in everywhere])
+    assert (summary.omnibus.n, summary.omnibus.q) == (len(everywhere), pytest.approx(cochrans_q(right).statistic))
+    assert summary.baselines["majority_class"].n == 60
+    assert summary.baselines["dose_volume"].n == len(by_hand["rd"])
+    assert (summary.missing, summary.possible) == ([], list(PAPER))
+    assert (summary.power.patients, summary.power.cohort_patients) == (min(c.n for c in summary.contrasts.values()), 60)
+
+
+def test_a_partial_cohort_says_so_wherever_its_numbers_stand(partial_run):
+    summary = evaluate(partial_run, plan(99))
+    said = "of 60 cross-validation cases 36 have the post-OP MRI and 36 have the dose."
+    assert said in " ".join(headline(summary))
+    assert said in as_text(summary)
+    assert f"{summary.sets['rd_event'].n} of 60 common cases" in as_text(summary)
+    assert said in (partial_run / "checklists" / "tripod_ai.md").read_text()
+    assert "every channel that its cohort has" not in (partial_run / "checklists" / "tripod_ai.md").read_text()
+    forest = (partial_run / "evaluation" / "differences.svg").read_text()
+    assert "Not every case has every image" in forest
+    assert f"n = {summary.sets['rd'].n}" in (partial_run / "evaluation" / "figure2.svg").read_text()
+    page = write_report(partial_run, None, 0).read_text()
+    assert said in page
+    assert f"{summary.sets['rd_event'].n} of 60</td>" in page
+    assert "Cases by image" in page
+
+
+def test_predictions_for_cases_without_the_channels_are_refused(partial_run, tmp_path):
+    """A run that was trained as if every case had the dose."""
+    run = shutil.copytree(partial_run.parent, tmp_path / "all") / "run"
+    folds = read_folds(run.parent / "cases")
+    write_run(run, run.parent / "cases", folds, "rd", 0, lambda case: noisy("rd", 0, case))
+    with pytest.raises(InvalidInput, match=r"run rd/fold0, split val: expected one prediction for each of .* unknown"):
+        evaluate(run, plan(99))
+
+
+def test_a_row_without_cases_of_both_classes_in_common_is_no_contrast(tmp_path):
+    """Only recurrences have both a post-OP MRI and a dose: no set of both, and the pair is counted, not computed."""
+    write_cases_folder(tmp_path / "cases", make_cases({"cv": (20, 16), "test": (2, 2)}), 2, truth=False)
+
+    def kind(place, case):
+        return (
+            ("post", "event", "rd")
+            if case.label == 0 and place % 2
+            else ("post", "event")
+            if place % 4 < 2
+            else ("event", "rd")
+        )
+
+    folds, run = keep_channels(tmp_path / "cases", kind), tmp_path / "run"
+    for name in ("post", "rd"):
+        for fold in (0, 1):
+            write_run(
+                run, tmp_path / "cases", folds, name, fold, lambda case, of=(name, fold): noisy(*of, case),
+                labels_of=folds.having([name]),
+            )  # fmt: skip
+    summary = summarised(run, plan(DRAWS, contrasts=["rd - post", "rd_post - post"]))
+    assert "rd_post" not in summary.possible
+    assert summary.untestable == {"rd_post - post": ["rd_post"]}
+    assert (summary.declared, summary.contrasts) == (["rd - post"], {})
+    assert "0 of 1 contrasts that were declared beforehand do not pass, 1 cannot be computed" in " ".join(
+        headline(summary)
+    )
+    as_text(summary)
+
+
+def test_a_test_split_in_one_class_is_not_scored_for_that_set(tmp_path):
+    write_cases_folder(tmp_path / "cases", make_cases({"cv": (6, 6), "test": (2, 2)}), 2, truth=False)
+    folds = keep_channels(
+        tmp_path / "cases", lambda _, case: ("event",) if case.split == "test" and case.label else ("event", "rd")
+    )
+    for name in ("event", "rd"):
+        write_grid_of(tmp_path / "run", tmp_path / "cases", folds, name)
+    summary = evaluate(tmp_path / "run", plan(99))
+    assert summary.sets["event"].test_vote_macro_f1 is not None
+    assert (summary.sets["rd"].test_vote_macro_f1, summary.sets["rd"].n_test) == (None, 0)
+    told = "rd is not scored on the test split: its 2 cases there are not of both classes"
+    assert told in summary.notes
+    assert "not scored: its test cases are not of both classes" in write_report(tmp_path / "run", None, 0).read_text()
+
+
+def write_grid_of(run: Path, cases: Path, folds, name: str) -> None:
+    for fold in range(folds.n_folds):
+        write_run(
+            run, cases, folds, name, fold, lambda case, of=(name, fold): noisy(*of, case),
+            labels_of=folds.having(PAPER_CHANNELS[name]), modalities={"name": name, "channels": PAPER_CHANNELS[name]},
+        )  # fmt: skip
+
+
+def test_one_set_alone_is_told_without_comparisons(tmp_path):
+    folds = write_cases_folder(
+        tmp_path / "cases", make_cases({"cv": (12, 9), "test": (2, 2)}), 3, ("event",), None, truth=False
+    )
+    write_grid_of(tmp_path / "run", tmp_path / "cases", folds, "event")
+    summary = evaluate(tmp_path / "run", plan(99))
+    assert (summary.missing, summary.possible, list(summary.sets)) == ([], ["event"], ["event"])
+    assert (summary.declared, summary.contrasts, summary.omnibus) == ([], {}, None)
+    told = " ".join(headline(summary))
+    assert "These cases allow one set of inputs (event MRI), so no two sets are compared." in told
+    assert "With the inputs that there are (event MRI) the models reach a pooled out-of-fold macro F1 of" in told
+    text, page = as_text(summary), write_report(tmp_path / "run", None, 0).read_text()
+    for nonsense in ("rd_post", "all seven", "contrast was declared", "contrasts were", "patients can show", "passes"):
+        assert nonsense not in text
+        assert nonsense not in told
+    for nonsense in ("rd_post", "all seven", "not in this grid", "Declared, but not", "could show", "Cochran"):
+        assert nonsense not in page
+    assert [line.split(",")[0] for line in (tmp_path / "run/evaluation/table.csv").read_text().splitlines()[1:]] == [
+        "event", "majority_class",
+    ]  # fmt: skip

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import commands
+from helpers.fewer_channels import keep_channels
 from helpers.tiny_grid import ORIGIN_MM, SHAPE, SPACING_MM, write_tiny_cases, write_tiny_fold, write_tiny_grid
 
 from ricenet.cases.case_reader import load_case
@@ -378,3 +379,18 @@ def test_runs_of_other_folds_are_refused(grid: tuple[Path, Folds]) -> None:
     path.write_text(path.read_text() + "\n")  # as another preprocessing would leave it
     with pytest.raises(InvalidInput, match="case_hash"):
         explain(run, NAME, "all", settings())
+
+
+def test_maps_are_made_for_the_cases_that_have_the_channels(tmp_path: Path) -> None:
+    write_tiny_cases(tmp_path / "cases", n_cv=6)
+    folds = keep_channels(tmp_path / "cases", lambda place, _: ("post", "event", "rd") if place != 2 else ("event",))
+    run, lacks = tmp_path / "demo", folds.cases[2]
+    for fold in (0, 1):
+        write_tiny_fold(run, tmp_path / "cases", folds, ["event", "rd"], fold, having=folds.having(["event", "rd"]))
+    with pytest.raises(InvalidInput, match=rf"1 of the 2 case.s. asked for lack .* \({lacks.case_key} has no rd\)"):
+        explain(run, "rd_event", [lacks.case_key, folds.cases[0].case_key], settings())
+    explain(run, "rd_event", "all", settings())
+    mapped = {path.parent.name for path in (run / "explanation" / "rd_event").glob("*/occlusion.json")}
+    assert mapped == {case.case_key for case in folds.cases} - {lacks.case_key}
+    summary = json.loads((run / "explanation" / "summary.json").read_text())
+    assert summary["sets"]["rd_event"]["n"] == len(folds.cases) - 1

@@ -122,7 +122,7 @@ def _contrasts(summary: "SummaryRecord") -> list[str]:
     if others or absent:
         sentences.append(
             f"{others} of {len(declared)} contrasts that were declared beforehand do not pass"
-            + (f", {absent} cannot be computed yet" if absent else "")
+            + (f", {absent} cannot be computed{'' if summary.channel_cases else ' yet'}" if absent else "")
             + ": their sets may or may not differ."
         )
     return [*sentences, *untestable(summary), reach(summary.power)]

@@ -182,7 +182,7 @@ def offer_possible_sets(config: "DictConfig") -> None:
         names = [name for name in asked if name in possible]
         if not names or names == asked:
             continue
-        with read_write(config), open_dict(config):
+        with read_write(config.hydra), open_dict(config.hydra):
             config.hydra.overrides.task[place] = f"+{GROUP}={','.join(names)}"
         print(f"left out, which these cases cannot train: {_left_out(folds, sets, asked, names)}", flush=True)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.fewer_channels import keep_channels
 
 from ricenet.cases import case_reader
 from ricenet.cases.case_reader import CaseVolumes, case_spacing_mm, load_case, load_cases
@@ -122,3 +123,20 @@ def test_load_cases_takes_channels_in_the_order_asked_for(phantom_cases: Path) -
 def test_load_cases_refuses_a_folder_without_cases(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"no cases\.csv"):
         load_cases(tmp_path)
+
+
+@pytest.mark.parametrize("cache", ["none", "ram"])
+def test_a_missing_channel_is_0_and_said_to_be_missing(own: Path, cache: str) -> None:
+    kinds = [("post", "event", "rd"), ("event",), ("event", "rd")]
+    before = [stored(own, index) for index in range(3)]
+    table = keep_channels(own, lambda place, _: kinds[place % 3]).cases[:3]
+    volumes = CaseVolumes(own, table, ALL, cache, may_lack=True)
+    assert volumes.some_lack
+    for index, kind in enumerate(kinds):
+        present = [channel in kind for channel in ALL]
+        assert volumes.present(index) == present
+        expected = before[index] * np.array(present, before[index].dtype)[:, None, None, None]
+        assert torch.equal(volumes.read(index).whole(), torch.from_numpy(expected))
+    assert not CaseVolumes(own, table[:1], ALL, may_lack=True).some_lack
+    with pytest.raises(InvalidInput, match="has no channel post, rd, only event"):
+        CaseVolumes(own, table, ALL)

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from helpers.make_grid import make_cases
@@ -14,7 +15,7 @@ PAPER_COHORT = {"cv": (48, 32), "test": (7, 5)}
 
 
 def written(folder, cases, n_folds=5, seed=0):
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True, parents=True)
     write_cases(folder, cases)
     return write_folds(folder, n_folds, seed)
 
@@ -154,3 +155,49 @@ def test_selection_by_word_key_and_list(tmp_path):
         select(folds, "nobody")
     with pytest.raises(InvalidInput, match="no test split"):
         select(written(tmp_path / "cv", make_cases({"cv": (4, 4)}), n_folds=2), "test")
+
+
+def partial(tmp_path, channels_of):
+    """The paper's cohort of which each case has the channels that `channels_of` says by its place and label."""
+    cases = [replace(case, channels=channels_of(place)) for place, case in enumerate(make_cases(PAPER_COHORT))]
+    return written(tmp_path, cases)
+
+
+def test_a_partial_cohort_is_dealt_as_a_whole_and_used_by_channel(tmp_path):
+    whole = written(tmp_path / "whole", make_cases(PAPER_COHORT))
+    folds = partial(tmp_path / "partial", lambda place: ("event", "rd") if place % 3 else ("post", "event"))
+    assert (folds.hash, folds.fold_of) == (whole.hash, whole.fold_of)
+    having = folds.having(["event", "rd"])
+    assert (having.hash, having.n_folds) == (folds.hash, folds.n_folds)
+    for fold in range(5):
+        for part in ("validation", "training"):
+            expected = [case for case in getattr(folds, part)(fold) if "rd" in case.channels]
+            assert getattr(having, part)(fold) == expected
+    assert having.test() == [case for case in folds.test() if "rd" in case.channels]
+    assert set(having.fold_of) == {case.case_key for case in having.cases if case.split == "cv"}
+    assert having.common(folds.having(["post"])).cases == []
+    assert folds.having_any(["post", "rd"]) is folds
+    assert folds.having_any(["post"]).cases == folds.having(["post"]).cases
+    assert folds.is_partial
+    assert not whole.is_partial
+    assert whole.having(["anything"]) is whole
+
+
+def test_a_fold_that_the_channels_leave_one_class_or_no_case_is_refused(tmp_path):
+    """Fold 0 has the only recurrences with a dose, and nobody in fold 1 has one."""
+    whole = written(tmp_path / "whole", make_cases(PAPER_COHORT))
+    with_dose = {case.case_key for case in whole.validation(0)}
+    with_dose |= {case.case_key for case in whole.cases if case.label and whole.fold_of.get(case.case_key) != 1}
+    keys = [case.case_key for case in make_cases(PAPER_COHORT)]
+    folds = partial(tmp_path / "p", lambda place: ("event", "rd") if keys[place] in with_dose else ("event",))
+    having = folds.having(["rd"])
+    assert [having.is_trainable(fold) for fold in range(5)] == [False, False, True, True, True]
+    with pytest.raises(InvalidInput, match=r"rd fold 0: .* got 0 recurrence, 19 rice to train and 9 ") as refused:
+        having.require_trainable(0, "rd")
+    assert refused.value.code == "folds.channels"
+    with pytest.raises(InvalidInput, match=r"0 recurrence, 0 rice to validate, of the \d+ case"):
+        having.require_trainable(1, "rd")
+    having.require_trainable(2, "rd")
+    folds.require_channels(["rd", "event"], "rd_event")
+    with pytest.raises(InvalidInput, match="post_event: no case has the channel post"):
+        folds.require_channels(["post", "event"], "post_event")

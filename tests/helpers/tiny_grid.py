@@ -53,9 +53,18 @@ def write_tiny_cases(cases: Path, n_cv: int = 4, n_test: int = 2, n_folds: int =
 
 
 def write_tiny_fold(
-    run: Path, cases: Path, folds: Folds, channels: list[str], fold: int, seed: int | None = None
+    run: Path,
+    cases: Path,
+    folds: Folds,
+    channels: list[str],
+    fold: int,
+    seed: int | None = None,
+    having: Folds | None = None,
 ) -> Path:
-    """One finished fold: an untrained network whose output layer is steep enough for its answers to differ."""
+    """One finished fold: an untrained network whose output layer is steep enough for its answers to differ.
+
+    having: the cases that it answers for, where not all have its channels.
+    """
     torch.manual_seed(10 * fold + len(channels) if seed is None else seed)
     network = build_network(len(channels), **MODEL)
     with torch.no_grad():
@@ -67,7 +76,8 @@ def write_tiny_fold(
     folder.mkdir(parents=True, exist_ok=True)
     save_file(network.state_dict(), folder / "weights.safetensors")
     rows = []
-    for split, case in [("val", c) for c in folds.validation(fold)] + [("test", c) for c in folds.test()]:
+    of = having or folds
+    for split, case in [("val", c) for c in of.validation(fold)] + [("test", c) for c in of.test()]:
         with torch.inference_mode():
             logits = network(torch.from_numpy(load_case(cases, case, channels))[None])[0]
         rows.append(

@@ -5,15 +5,17 @@ import threading
 from pathlib import Path
 
 import pytest
+from helpers.fewer_channels import keep_channels
 from helpers.html_page import Page
 from helpers.make_grid import make_cases, write_cases_folder, write_grid, write_run
 from helpers.run_records import run_record, write_begun_run
 
 from ricenet.cohort.folds import Folds
+from ricenet.cohort.ready_cases import ReadyCase
 from ricenet.command.atomic import hold, replace_file
-from ricenet.paper import PAPER
+from ricenet.paper import PAPER, PAPER_CHANNELS
 from ricenet.report import write_report
-from ricenet.training.grid_state import Cell, read_cells, train_commands
+from ricenet.training.grid_state import Cell, possible_sets, read_cells, train_commands
 from ricenet.training.grid_summary import grid_table
 from ricenet.training.run_folder import run_folder
 
@@ -260,3 +262,30 @@ def test_a_grid_of_another_seed_goes_on_with_it(tmp_path: Path, cases: Path) -> 
     folds, run = folds_of(cases, "rd"), tmp_path / "run"
     write_run(run, cases, folds, "rd", 0, lambda _: 0.5, seed=7)
     assert train_commands(read_cells(run)) == ["python -m ricenet.train -m '+modalities=rd' 'fold=range(2)' seed=7"]
+
+
+def test_a_partial_cohort_owes_the_sets_that_every_fold_can_be_trained_on(tmp_path: Path, cases: Path) -> None:
+    """Every case has the event, half of them the dose too, and one a post-OP MRI."""
+    folds_of(cases, "post", "event", "rd")
+    kinds = {0: ("post", "event"), 1: ("event", "rd"), 2: ("event", "rd")}
+    by_label: dict[int, int] = {}
+
+    def kind(_: int, case: ReadyCase) -> tuple[str, ...]:
+        by_label[case.label] = by_label.get(case.label, -1) + 1
+        return kinds.get(by_label[case.label], ("event", "rd"))
+
+    folds = keep_channels(cases, kind)
+    run = tmp_path / "run"
+    assert possible_sets(cases, folds) == [
+        name for name in PAPER if all(map(folds.having(PAPER_CHANNELS[name]).is_trainable, (0, 1)))
+    ]
+    assert "event" in possible_sets(cases, folds)
+    assert "rd_post" not in possible_sets(cases, folds)
+    write_run(run, cases, folds, "event", 0, lambda _: 0.5)
+    assert list(dict.fromkeys(one.row for one in read_cells(run))) == possible_sets(cases, folds)
+
+
+def test_fewer_cases_are_told(tmp_path: Path) -> None:
+    for row, counts in (("event", {}), ("rd", {"n_cases": 40, "n_cohort_cases": 60})):
+        write_begun_run(tmp_path, f"{row}/fold0", modalities={"name": row, "channels": [row]}, **counts)
+    assert "cases that have the images: rd 40 of 60\n" in grid_table(tmp_path) + "\n"

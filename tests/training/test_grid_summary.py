@@ -5,11 +5,17 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from helpers.fewer_channels import keep_channels
+from helpers.make_grid import make_cases, write_cases_folder
 from helpers.run_records import write_begun_run
+from hydra import compose, initialize_config_dir
+from hydra.conf import ConfigSourceInfo
+from omegaconf import OmegaConf, open_dict, read_write
 
 from ricenet.command.atomic import hold
+from ricenet.command.schemas import CONF_DIR
 from ricenet.training.grid_state import Cell
-from ricenet.training.grid_summary import as_text, grid_table
+from ricenet.training.grid_summary import as_text, grid_table, offer_possible_sets
 
 
 def test_rest_at_the_rate_of_the_runs_that_go_on_now(tmp_path: Path) -> None:
@@ -47,3 +53,47 @@ def test_each_seed_has_a_line(tmp_path: Path) -> None:
 )
 def test_time_left_in_words(seconds: float, text: str) -> None:
     assert f", {text} left" in as_text([Cell("rd", 0, "running", 0, 1, seconds)])
+
+
+def offered(cases: Path, sets: str) -> list[str]:
+    """The sweep of a multirun after the callback has seen it."""
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        cfg = compose("train", [f"cases={cases}", "fold=0"], return_hydra_config=True)
+        with read_write(cfg), open_dict(cfg):
+            cfg.hydra.overrides.task = [f"+modalities={sets}", "fold=range(2)"]
+            cfg.hydra.runtime.config_sources = [ConfigSourceInfo(str(CONF_DIR), "file", "main")]
+        OmegaConf.set_readonly(cfg.hydra, True)
+        offer_possible_sets(cfg)
+        return list(cfg.hydra.overrides.task)
+
+
+@pytest.mark.parametrize(
+    ("channels", "asked", "sweep"),
+    [
+        (("event",), "glob(*)", "event"),
+        (("post", "event"), "glob(*)", "event,post,post_event"),
+        (("post", "event"), "glob(rd*)", "glob(rd*)"),  # none is left: the jobs say why
+        (("post", "event", "rd"), "glob(*)", "glob(*)"),
+        (("event",), "rd,event", "rd,event"),  # asked for by name: refused by name
+    ],
+)
+def test_sets_that_the_cases_cannot_train_are_not_offered(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], channels: tuple[str, ...], asked: str, sweep: str
+) -> None:
+    write_cases_folder(tmp_path / "cases", make_cases({"cv": (2, 2)}), 2, channels, None, truth=False)
+    assert offered(tmp_path / "cases", asked) == [f"+modalities={sweep}", "fold=range(2)"]
+    told = capsys.readouterr().out
+    assert ("left out, which these cases cannot train" in told) == (sweep != asked)
+
+
+def test_sets_of_a_partial_cohort_are_left_out_with_their_cases(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_cases_folder(tmp_path / "cases", make_cases({"cv": (4, 4)}), 2, truth=False)
+    keep_channels(tmp_path / "cases", lambda place, _: ("event", "rd") if place % 4 else ("post", "event", "rd"))
+    assert offered(tmp_path / "cases", "glob(*)")[0] == "+modalities=event,rd,rd_event"
+    assert "rd_post (2 of 8 cases have its images)" in capsys.readouterr().out
+
+
+def test_a_folder_without_cases_is_left_to_the_jobs(tmp_path: Path) -> None:
+    assert offered(tmp_path, "glob(*)")[0] == "+modalities=glob(*)"

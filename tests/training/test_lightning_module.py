@@ -91,3 +91,30 @@ def test_a_model_shown_some_channels_does_not_see_the_others() -> None:
     assert torch.equal(model(one), model(other))
     model.present = None
     assert not torch.equal(model(one), model(other))
+
+
+def test_a_channel_that_a_case_lacks_is_never_kept() -> None:
+    torch.manual_seed(0)
+    present = torch.tensor([[True, False, True], [False, True, False]]).repeat(10_000, 1)
+    kept = channels_kept(20_000, 3, 0.5, present)
+    assert kept.any(1).all()
+    assert not (kept & ~present).any()
+    assert kept[1::2, 1].all()  # its only one
+    # Of the four patterns of two channels the empty one is drawn again: each stays in 2 of 3.
+    assert kept[::2][:, [0, 2]].float().mean(0).tolist() == pytest.approx([2 / 3] * 2, abs=0.01)
+    torch.manual_seed(1)
+    alone = channels_kept(50, 3, 0.5)
+    torch.manual_seed(1)
+    assert torch.equal(channels_kept(50, 3, 0.5, torch.ones(50, 3, dtype=torch.bool)), alone)
+
+
+def test_training_blanks_what_a_case_lacks_whatever_its_volume_holds() -> None:
+    """Augmentation may have put noise where there is no image."""
+    model = module(channels=2, channel_dropout=0.3)
+    seen: list[torch.Tensor] = []
+    model.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach().clone()))
+    present = torch.tensor([[True, False], [True, True]] * 2)
+    volume, label = torch.randn(4, 2, 16, 16, 16), torch.tensor([0, 1, 0, 1])
+    fit(model, [{"volume": volume, "label": label, "case": list("abcd"), "present": present}])
+    assert not seen[0][::2, 1].any()
+    assert seen[0][::2, 0].flatten(1).any(1).all()

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.fewer_channels import keep_channels
 from helpers.make_grid import make_cases, write_cases_folder
 from helpers.train_command import command, config
 from safetensors import safe_open
@@ -232,3 +233,13 @@ def test_it_loads_no_torch(phantom_cases: Path, tmp_path: Path) -> None:
     result = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
     assert (tmp_path / "metadata_only" / "fold0" / "DONE").is_file()
+
+
+def test_which_images_a_case_has_is_metadata(own: Path) -> None:
+    """Where the dose is missing in the recurrences alone, that gives them away; no channel's column stays out."""
+    write_covariates(own, [{"case_key": case.case_key, "has_metal": case.label} for case in read_folds(own).cases])
+    folds = keep_channels(own, lambda _, case: ("event", "rd") if case.label else ("event",))
+    metadata = read_metadata(own, folds)
+    assert metadata.columns == ["has_rd"]
+    labels, log_odds = out_of_fold(metadata, folds)
+    assert roc_auc_score(labels, log_odds) == 1.0

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+from ricenet.paper import PAPER_CHANNELS
 from ricenet.training.predictions import (
     read_predictions,
     read_predictions_by_set,
+    sets_shown,
     write_predictions,
     write_predictions_by_set,
 )
@@ -28,3 +30,8 @@ def test_answers_by_set_say_which_set(tmp_path: Path) -> None:
     rows = [{"modalities": name, **row} for name in ("rd", "rd_event") for row in ROWS]
     write_predictions_by_set(tmp_path, rows)
     assert read_predictions_by_set(tmp_path) == rows
+
+
+def test_sets_that_one_model_is_shown_have_the_papers_names() -> None:
+    assert {name: tuple(channels) for name, channels in sets_shown(["post", "event", "rd"]).items()} == PAPER_CHANNELS
+    assert list(sets_shown(["event"])) == ["event"]
