@@ -40,10 +40,12 @@ def test_what_is_odd_about_an_image_is_a_flag(delivered, tmp_path):
     unused = next(each for key, each in keys.items() if key not in _taken(row, files, tmp_path))
     series = [odd if each.uid == odd.uid else each for each in files.series]
     series = [replace(each, remarks=("unused",)) if each.uid == unused.uid else each for each in series]
-    flags = take(row, replace(files, series=series), tmp_path).record.flags
-    assert flags[0] == "event: a slice is odd"
-    assert flags[1].startswith("event: rescale slope or intercept varies by slice")
-    assert len(flags) == 2
+    before = set(take(row, files, tmp_path).record.flags)
+    flags = [flag for flag in take(row, replace(files, series=series), tmp_path).record.flags if flag not in before]
+    assert [flag.partition(": each")[0] for flag in flags] == [
+        "event: a slice is odd",
+        "event: rescale slope or intercept varies by slice",
+    ]
 
 
 def _taken(row: LabelRow, files: PatientFiles, scratch: Path) -> set[str]:
