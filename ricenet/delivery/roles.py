@@ -360,9 +360,9 @@ def _intact(role: str, candidates: list[Series], reason: str, key: bytes) -> Cho
         whole = [each for each in candidates if each.uneven is not None]
     if len(whole) == 1:
         return Choice(whole[0], tuple(candidates), reason)
-    if not whole and len(candidates) == 1:
-        problem = candidates[0].problem
-        assert problem is not None
+    problems = {each.problem.code: each.problem for each in candidates if each.problem is not None}
+    if not whole and len(problems) == 1:  # of the only one, or of two halves of one stack
+        (problem,) = problems.values()
         raise InvalidInput(f"{role}: {problem.message}", problem.hint, code=problem.code)
     ambiguous = InvalidInput(
         f"{role}: {len(candidates)} series fit equally ({reason}): {_keys(candidates, key)}",

@@ -123,6 +123,13 @@ def test_a_broken_series_is_refused_by_name_and_not_replaced():
     assert "1 broken beside it" in choice.reason
 
 
+def test_two_halves_of_one_stack_are_refused_as_what_they_are():
+    halves = InvalidInput("expected the slices of one stack to agree", "export again", code="series.pieces")
+    with pytest.raises(InvalidInput, match="post: expected the slices") as caught:
+        pick("post", [mr(1, problem=halves), mr(2, problem=halves)])
+    assert caught.value.code == "series.pieces"
+
+
 UNEVEN = {"problem": InvalidInput("uneven", code="series.uneven"), "spacing_mm": (1.0, 1.0, 0.0)}
 UNEVEN["uneven"] = UnevenStack(Stack(np.eye(4), 3.5, 0.0), np.array([0, 7, 10.5]))
 
