@@ -310,7 +310,9 @@ def _remark(search: _Search, rule: RuleConfig, chosen: Series, candidates: Seque
         remarks.append(
             f"a 2D series was taken, because no name says whether {len(unsure)} in 3D of its day are enhanced"
         )
-    nearest = _of_the_day([chosen, *unsaid], rule.when, search.times)
+    # In the frame of the dose lies the planning image.
+    others = [each for each in unsaid if search.frame is None or each.frame_of_reference != search.frame]
+    nearest = _of_the_day([chosen, *others], rule.when, search.times)
     if chosen not in nearest:
         days = ", ".join(sorted({str(search.times.day(each)) for each in nearest}))
         remarks.append(f"nearer to the date (day {days}) lie {len(nearest)} T1 of which nothing says whether enhanced")

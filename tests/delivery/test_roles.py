@@ -243,6 +243,8 @@ def test_what_the_choice_rests_on_is_said():
     earlier = pick("post", [mr(1, days=-30), mr(2, "t1_mprage_sag", days=-5)])
     assert earlier.series.number == 1
     assert "nearer to the date (day -5) lie 1 T1 of which nothing says whether enhanced" in earlier.remark
+    planning = mr(2, "t1_mprage_sag", days=-5, frame_of_reference="F2")
+    assert pick("post", [mr(1, days=-30), planning], frame="F2").remark == "", "the planning image is another thing"
     assert pick("event", [mr(1, days=200), mr(2, "t1_mprage_sag", days=198)]).remark == "", "that one is farther"
 
 
