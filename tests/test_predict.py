@@ -176,9 +176,9 @@ def test_dicom_goes_all_the_way_and_no_header_comes_out(
     }  # fmt: skip
     taken = json.loads((folder / "prediction.json").read_text())["delivery"]
     assert {role: one["reason"] for role, one in taken["images"].items()} == {
-        "post": "rule 2: before radiotherapy",
-        "event": "rule 5: after radiotherapy",
-        "planning": "rule 7: same frame",
+        "post": "rule 1: before radiotherapy",
+        "event": "rule 3: after radiotherapy",
+        "planning": "rule 5: same frame",
     }
     assert taken["images"]["event"]["series"] in (folder / "page.html").read_text()
     page = Page(folder / "page.html").words["delivery"]
