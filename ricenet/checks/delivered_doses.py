@@ -15,6 +15,10 @@ from ricenet.errors import Finding, InvalidInput
 
 RECORD = "ingest.json"
 REFUSED = "ingest: "  # begins excluded_because of a case that ingest refused
+LOOK = (
+    "look at the images; <case>/ingest.json in the cohort folder says what was passed over and why. To take another "
+    "series fill in post_series or event_series of the label table and run ingest again"
+)
 CHOOSE = (
     "compare with the table of RT objects in verify.html; to decide otherwise name objects by their keys in doses, "
     "plans or exclude_doses of the label table and run ingest again"
@@ -29,20 +33,21 @@ def read_deliveries(cohort: Path, cases: Sequence[Case]) -> tuple[list[Delivered
         cases: of cohort.csv, those that are not excluded.
 
     Returns:
-        The cases with a record, and a warning for each record that cannot be read.
+        The cases with a record; and a warning for each record that cannot be read, or has flags besides the dose's.
     """
     deliveries, findings = [], []
     rows = [*_refused_rows(cohort), *((case.key, case.row) for case in cases)]
     for key, row in rows:
-        path = cohort / key / RECORD
+        path, name = cohort / key / RECORD, f"case {key} (row {row} of cohort.csv)"
         if not path.is_file():
             continue
         try:
             record = CaseIngestRecord.read(path, "run ricenet.ingest again")
         except InvalidInput as problem:
-            name = f"case {key} (row {row} of cohort.csv)"
             findings.append(Finding(problem.code, name, problem.message, problem.hint, "warning"))
             continue
+        if record.flags and record.problem is None:
+            findings.append(Finding("case.flagged", name, "; ".join(record.flags), LOOK, "warning"))
         if record.problem or record.rt_objects or record.dose:  # not of a public cohort's NIfTI
             deliveries.append(
                 DeliveredCase(

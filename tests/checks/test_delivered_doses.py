@@ -9,6 +9,7 @@ from helpers import rt_records as rt
 
 from ricenet.checks.delivered_doses import check_deliveries, dose_lines, is_plain, read_deliveries
 from ricenet.checks.verify_record import DeliveredCase
+from ricenet.cohort.ingest_record import CaseIngestRecord
 from ricenet.cohort.pseudonyms import case_key, read_key
 from ricenet.cohort.table import Case
 from ricenet.errors import Finding
@@ -54,6 +55,17 @@ def test_a_case_gets_a_warning_of_what_was_left_out_and_one_of_its_flags(cohort:
     assert left_out.message == LEFT_OUT, "not the plan, which is left out with its dose"
     assert (flagged.code, flagged.message.startswith(f"plan {rt.UNDELIVERED}: not delivered")) == ("dose.flagged", True)
     assert [is_plain(each) for each in (refused, came_in)] == [False, False]
+
+
+def test_what_ingest_flagged_besides_the_dose_is_a_warning(cohort: Path) -> None:
+    one = case(cohort, "one", 2)
+    path = cohort / one.key / "ingest.json"
+    record = CaseIngestRecord.read(path)
+    record.model_copy(update={"flags": ["post: a reformat", "event: odd"]}).write(path)
+    _, (finding,) = read_deliveries(cohort, [one])
+    assert (finding.code, finding.severity, finding.case) == ("case.flagged", "warning", one.name)
+    assert finding.message == "post: a reformat; event: odd"
+    assert "post_series" in finding.hint
 
 
 def test_a_flag_that_another_check_found_is_not_said_again(cohort: Path) -> None:
