@@ -44,6 +44,7 @@ WARNING, ERROR = re.compile(r"^\s*warning", re.IGNORECASE), re.compile(r"^\s*err
 PIXEL_ELEMENTS = (
     "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
 )  # fmt: skip
+USUAL = {"SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2"}  # where the header does not say
 SAME_SCALE = 1e-3
 SEVERAL_ENCODINGS = "expected slices that store their pixels alike, got several encodings in one series"
 
@@ -125,6 +126,9 @@ class PixelFiles:
                 offsets = [dataset.get(key) for key in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")]
                 extended = None if None in offsets else (offsets[0], offsets[1])
                 return get_frame(dataset.PixelData, each.index, number_of_frames=each.frames, extended_offsets=extended)
+            for keyword, value in USUAL.items():
+                dataset.setdefault(keyword, value)
+            dataset.setdefault("BitsStored", dataset.BitsAllocated)
             values = pixel_array(dataset, index=each.index if each.frames > 1 else None, raw=True)
         except InvalidInput:
             raise

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from helpers.dicom_objects import decimal, item
+from helpers.dicom_objects import decimal, enhanced_mr, item
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels import apply_modality_lut
 from pydicom.uid import JPEG2000Lossless, RLELossless, generate_uid
 
@@ -205,6 +206,44 @@ def test_what_dcm2niix_says_is_counted_and_never_repeated():
             _remarks(usual + said)
         assert caught.value.code == "series.conversion"
         assert "SECRET" not in str(caught.value)
+
+
+def test_elements_that_can_only_have_one_value_may_be_missing(tmp_path, slices):
+    expected = truth(slices)
+    for dataset in slices:
+        for keyword in ("SamplesPerPixel", "PhotometricInterpretation", "BitsStored", "HighBit"):
+            delattr(dataset, keyword)
+    np.testing.assert_array_equal(read(slices, tmp_path), expected)
+    for dataset in slices:
+        del dataset.PixelRepresentation  # whether values below 0 are meant, nothing says
+    with pytest.raises(InvalidInput) as caught:
+        read(slices, tmp_path)
+    assert caught.value.code == "series.conversion"
+
+
+def test_frames_of_a_compressed_enhanced_object(tmp_path, slices):
+    """Two images in one object, each of its frames a JPEG 2000 of its own; slopes vary by frame."""
+    one, plain = (
+        pydicom.dcmread(pydicom.data.get_testdata_file(f"MR_small{name}.dcm", download=False))
+        for name in ("_jp2klossless", "")
+    )
+    frames = []
+    for number, dataset in enumerate(slices):
+        for keyword in ("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"):
+            setattr(dataset, keyword, plain[keyword].value)
+        dataset.PixelData = plain.PixelData
+        frames += [(dataset, {"frame_type": kind, "slope": 1 + number + 10 * (kind == "P")}) for kind in ("M", "P")]
+    (tmp_path / "enhanced").mkdir()
+    path = enhanced_mr(frames, tmp_path / "enhanced" / "file")
+    image = pydicom.dcmread(path)
+    image.PixelData = encapsulate([get_frame(one.PixelData, 0, number_of_frames=1)] * len(frames))
+    image["PixelData"].is_undefined_length = True
+    image.file_meta.TransferSyntaxUID = JPEG2000Lossless
+    image.save_as(path)
+    for series, offset in zip(index_delivery(tmp_path / "enhanced").patients["SECRET"].series, (0, 10), strict=True):
+        voxels = read_series(series, tmp_path).voxels[::-1, ::-1].transpose(2, 1, 0)
+        expected = [plain.pixel_array * (1.0 + number + offset) for number in range(len(slices))]
+        np.testing.assert_array_equal(voxels, np.stack(expected))
 
 
 def test_uids_of_slices_do_not_matter(tmp_path, slices):
