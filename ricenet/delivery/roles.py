@@ -2,23 +2,23 @@
 
 The rules are a table in conf/ingest.yaml. For each role they are tried in order. A rule keeps the series that match it
 on the day given by `when`; the first rule that keeps any decides. Of several series of that day the best is taken
-(ricenet.delivery.series_names), and the record says what was passed over and why. Only equal ones are role.ambiguous,
+(ricenet.delivery.best_series), and the record says what was passed over and why. Only equal ones are role.ambiguous,
 and the label table (column <role>_series) or choose.csv names one. If the label table gives the date of the post-OP or
 event MRI, only the rules for that date are tried.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
 from ricenet.cohort.ingest_record import SeriesRecord
 from ricenet.cohort.pseudonyms import pseudonym
 from ricenet.command.schemas import RuleConfig
-from ricenet.delivery.series_names import SeriesReading, Wording, best_of, is_3d, matches, plane_of, read_exams
+from ricenet.delivery.best_series import best_of, is_3d, plane_of
+from ricenet.delivery.series_names import SeriesSearch, Wording, read_exams
 from ricenet.dicom.image_series import Series
 from ricenet.errors import InvalidInput, WrongUsage
-from ricenet.images.series_words import names_t1
 
 ROLES = ("post", "event", "planning")
 WHEN = ("post_date", "event_date", "before_radiotherapy", "after_radiotherapy", "same_frame")
@@ -186,22 +186,23 @@ def choose(
                 code="role.unknown_series",
             )
         return _intact(role, matching, "marked in choose.csv" if marked else f"named as {role}_series", key)
-    search = _Search(role, series, times, frame, wording, read_exams(series, wording))
+    search = SeriesSearch(series, frame, wording, read_exams(series, wording))
     dates = {"post_date": times.post, "event_date": times.event}
     of_role = [(number, rule) for number, rule in enumerate(rules) if rule.role == role]
     # A date that the label table gives binds: no other day is taken instead.
     dated = [(number, rule) for number, rule in of_role if dates.get(rule.when) is not None]
     for number, rule in dated or of_role:
-        left = search.fitting(rule)
+        left = _of_the_day(search.fitting(rule), rule.when, times)
         if left:
             reason = f"rule {number}: {rule.when.replace('_', ' ')}"
             if role != "planning":
-                return _the_best(search, rule, left, reason, key)
+                choice = _the_best(role, search, rule, left, reason, key)
+                return replace(choice, remark=_remark(search, rule, times, choice.series, left))
             best, remark = _planned_on(left, planned_on)
             return replace(_intact(role, best, reason, key), candidates=tuple(left), remark=remark)
     for _, rule in dated or of_role:
         if unsaid := _of_the_day(search.unsaid(rule), rule.when, times):
-            raise _undecided_contrast(search, unsaid, key)
+            raise _undecided_contrast(role, search, unsaid, key)
     unknown = _what_is_unknown(role, rules, times, frame)
     raise InvalidInput(
         f"{role}: none of the patient's {len(series)} series fits a rule{unknown}",
@@ -210,93 +211,26 @@ def choose(
     )
 
 
-@dataclass(frozen=True)
-class _Search:
-    """What the series of one role are looked for among; `readings` by UID."""
-
-    role: str
-    series: Sequence[Series]
-    times: Timeline
-    frame: str | None
-    wording: Wording
-    readings: Mapping[str, SeriesReading]
-
-    def fitting(self, rule: RuleConfig) -> list[Series]:
-        """The series that fit the rule, of the day that it asks for."""
-        series = [each for each in self.series if self._fits(each, rule) and self._has_contrast(each, rule)]
-        return _of_the_day(series, rule.when, self.times)
-
-    def unsaid(self, rule: RuleConfig) -> list[Series]:
-        """Those of any day that fit it but for the contrast, or the weighting, of which nothing speaks."""
-        return [each for each in self.series if self._may_fit(each, rule)] if rule.contrast else []
-
-    def _may_fit(self, each: Series, rule: RuleConfig) -> bool:
-        reading = self.readings[each.uid]
-        if reading.contrast == "yes":
-            return reading.kind == "unsaid" and self._fits(each, replace(rule, kind="any", matches=""))
-        return reading.contrast == "unsaid" and self._fits(each, rule)
-
-    def _has_contrast(self, each: Series, rule: RuleConfig) -> bool:
-        return rule.contrast is None or (self.readings[each.uid].contrast == "yes") == rule.contrast
-
-    def _fits(self, each: Series, rule: RuleConfig) -> bool:
-        return (
-            each.modality == rule.modality
-            and self._is_of_kind(each, rule)
-            and is_large_enough(each, rule)
-            and (rule.when != "same_frame" or (self.frame is not None and each.frame_of_reference == self.frame))
-        )
-
-    def _is_of_kind(self, each: Series, rule: RuleConfig) -> bool:
-        reading = self.readings[each.uid]
-        if matches(self.wording.never, reading.text) or (rule.matches and not matches(rule.matches, reading.text)):
-            return False
-        if rule.modality != "MR" or rule.kind == "any":
-            return True
-        return reading.kind not in ("derived", "other") if rule.matches else reading.kind in ("t1", "reformat")
-
-    def passed_over(self, rule: RuleConfig, candidates: Sequence[Series]) -> list[tuple[Series, str]]:
-        """Other T1 of the candidates' days, and why they are none of them."""
-        uids, days = {each.uid for each in candidates}, {each.date for each in candidates}
-        others = []
-        for each in self.series:
-            reading = self.readings[each.uid]
-            if each.modality != rule.modality or each.date not in days or each.uid in uids:
-                continue
-            if reading.kind == "derived" and (reading.contrast == "yes" or names_t1(reading.text)):
-                others.append((each, "computed from other series"))
-            elif reading.kind in ("t1", "reformat") and reading.contrast != "yes":
-                others.append((each, reading.why))
-            elif reading.kind in ("t1", "reformat"):
-                slices, step_mm = rule.min_slices, rule.max_spacing_mm
-                others.append((each, f"fewer than {slices} slices, or voxels of more than {step_mm:g} mm"))
-        return others
-
-
-def is_large_enough(series: Series, rule: RuleConfig) -> bool:
-    """Whether it has the rule's slices and resolution."""
-    return series.shape[2] >= rule.min_slices and max(series.spacing_mm) <= rule.max_spacing_mm
-
-
-def _the_best(search: _Search, rule: RuleConfig, left: list[Series], reason: str, key: bytes) -> Choice:
+def _the_best(role: str, search: SeriesSearch, rule: RuleConfig, left: list[Series], reason: str, key: bytes) -> Choice:
     """Of each day the best; several days, or several alike, are ambiguous."""
     best, passed_over = [], []
     for day in sorted({each.date for each in left if each.date is not None}):
         of_day, others = best_of([each for each in left if each.date == day], search.readings)
         best += of_day
         passed_over += others
-    choice = _intact(search.role, best, reason, key)
+    choice = _intact(role, best, reason, key)
     broken = sum(each.problem is not None for each in left)
     return replace(
         choice,
         candidates=tuple(left),
         reason=choice.reason + (f"; {broken} broken beside it" if broken else ""),
         passed_over=(*passed_over, *search.passed_over(rule, left)),
-        remark=_remark(search, rule, choice.series, left),
     )
 
 
-def _remark(search: _Search, rule: RuleConfig, chosen: Series, candidates: Sequence[Series]) -> str:
+def _remark(
+    search: SeriesSearch, rule: RuleConfig, times: Timeline, chosen: Series, candidates: Sequence[Series]
+) -> str:
     """What somebody should know of the choice."""
     reading = search.readings[chosen.uid]
     remarks = []
@@ -312,15 +246,14 @@ def _remark(search: _Search, rule: RuleConfig, chosen: Series, candidates: Seque
         )
     # In the frame of the dose lies the planning image.
     others = [each for each in unsaid if search.frame is None or each.frame_of_reference != search.frame]
-    nearest = _of_the_day([chosen, *others], rule.when, search.times)
+    nearest = _of_the_day([chosen, *others], rule.when, times)
     if chosen not in nearest:
-        days = ", ".join(sorted({str(search.times.day(each)) for each in nearest}))
+        days = ", ".join(sorted({str(times.day(each)) for each in nearest}))
         remarks.append(f"nearer to the date (day {days}) lie {len(nearest)} T1 of which nothing says whether enhanced")
     return "; ".join(remarks)
 
 
-def _undecided_contrast(search: _Search, unsaid: list[Series], key: bytes) -> Undecided:
-    role = search.role
+def _undecided_contrast(role: str, search: SeriesSearch, unsaid: list[Series], key: bytes) -> Undecided:
     reasons = sorted({search.readings[each.uid].why for each in unsaid})
     problem = InvalidInput(
         f"{role}: {len(unsaid)} series may be it, if they are enhanced T1 ({'; '.join(reasons)}): {_keys(unsaid, key)}",

@@ -23,7 +23,7 @@ KEYWORDS = (
     SHARED, PER_FRAME, "DimensionIndexSequence", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
     "NumberOfFrames", "ImageType", "ComplexImageComponent", "EchoTime", "TemporalPositionIdentifier", "FlipAngle",
     "InversionTime", "DiffusionBValue", "DiffusionGradientOrientation", "RescaleSlope", "RescaleIntercept",
-    "ModalityLUTSequence", "SpacingBetweenSlices", "SliceThickness",
+    "ModalityLUTSequence",
 )  # fmt: skip
 FRAME_TAGS = (*(Tag(keyword) for keyword in KEYWORDS), PHILIPS_CREATOR, PHILIPS_SCALE_SLOPE)
 POSITION_POINTERS = {
@@ -61,8 +61,6 @@ class Frame:
             angle, inversion times, and the dimensions that an enhanced image counts.
         position_in_stack: counted from 1; 0 where the header does not say.
         rescale: None where the header says it in a way that cannot be read.
-        spacing_between_mm: between slices, as the header says; 0 where it does not, as the next.
-        thickness_mm: of a slice.
     """
 
     plane: Plane
@@ -73,8 +71,6 @@ class Frame:
     split_by: tuple = ()
     position_in_stack: int = 0
     rescale: Rescale | None = Rescale()
-    spacing_between_mm: float = 0.0
-    thickness_mm: float = 0.0
 
 
 def read_frames(dataset: Dataset) -> tuple[Frame, ...]:
@@ -145,10 +141,6 @@ def _frame(groups: _Groups, counted: Sequence[int] = ()) -> Frame:
         ),
         whole_number(content, "InStackPositionNumber") or 0,
         _rescale(groups),
-        *(
-            abs(number(groups.holding("PixelMeasuresSequence", keyword), keyword) or 0.0)
-            for keyword in ("SpacingBetweenSlices", "SliceThickness")
-        ),
     )
 
 

@@ -1,14 +1,12 @@
-"""What names, headers and the other series of an exam say of one series; which of several is the best."""
+"""What names, headers and the other series of an exam say of one series."""
 
 import csv
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from helpers.mr_series import THICK, VOLUME, mr
+from helpers.mr_series import mr
 
-from ricenet.delivery.series_names import Wording, best_of, is_3d, plane_of, read_exams
-from ricenet.errors import InvalidInput
+from ricenet.delivery.series_names import Wording, read_exams
 
 NAMES = Path(__file__).parents[1] / "data" / "series_names.csv"
 AGENT = {"contrast_agent": "Gadovist"}
@@ -73,6 +71,8 @@ def test_a_protocol_name_counts_where_it_is_no_name_of_the_exam():
     ]  # fmt: skip
     assert contrast(two_exams) == ["unsaid"] * 3, "a T1 and a T2 share it: it names their exam"
     assert contrast([mr(1, "", protocol_name="T1 KM")]) == ["yes"], "the only name there is"
+    unnamed = [mr(1, "", protocol_name="T1 KM"), mr(2, "", protocol_name="T1 nativ"), mr(3, "", protocol_name="T1 KM")]
+    assert contrast(unnamed) == ["yes", "no", "yes"]
 
 
 def test_a_site_adds_words_and_no_still_beats_yes():
@@ -100,71 +100,3 @@ def test_a_site_adds_words_and_no_still_beats_yes():
 def test_image_type_tells_reformats_and_computed_images(image_type, kind):
     (reading,) = read_exams([mr(1, image_type=tuple(image_type.split("\\")))], Wording()).values()
     assert reading.kind == kind
-
-
-def best(*series):
-    left, passed_over = best_of(series, read_exams(series, Wording()))
-    assert {each.uid for each in left} | {each.uid for each, _ in passed_over} == {each.uid for each in series}
-    return left, {each.number: reason for each, reason in passed_over}
-
-
-SECONDARY = ("DERIVED", "SECONDARY")
-BROKEN = InvalidInput("a gap", code="series.gap")
-
-
-@pytest.mark.parametrize(
-    ("better", "worse", "reason"),
-    [
-        ({"name": "t1 KM"}, {"name": "t1", **AGENT}, "only its header"),
-        ({}, {"name": "t1_mprage_KM_MPR_tra"}, "reformat"),
-        ({}, {"image_type": (*SECONDARY, "MPR")}, "reformat"),
-        ({**THICK}, {"image_type": (*SECONDARY, "OTHER"), **VOLUME}, "made from another"),
-        ({**THICK}, {**VOLUME, "shape": (256, 256, 60)}, "a part of the head"),
-        ({**VOLUME}, {**THICK}, "2D beside 3D"),
-        ({"shape": (256, 256, 120)}, {"shape": (256, 256, 60), "spacing_mm": (1, 1, 2)}, "2D beside 3D"),
-        ({}, {"problem": BROKEN}, "no whole volume"),
-        ({"image_type": ("ORIGINAL", "PRIMARY", "M", "DIS2D")}, {"image_type": ("ORIGINAL", "PRIMARY", "M", "ND")},
-         "distortion"),
-        ({"name": "t1 KM"}, {"name": "t1_KM_ND"}, "distortion"),
-        ({}, {"spacing_mm": (1.0, 1.0, 1.6)}, "thicker"),
-        ({**THICK, "plane": "axial"}, {**THICK, "plane": "coronal"}, "another plane"),
-        ({"image_type": ("DERIVED", "PRIMARY", "WATER")}, {"image_type": ("DERIVED", "PRIMARY", "IN_PHASE")}, "water"),
-        ({"name": "t1 KM"}, {"name": "t1 fs KM"}, "fat"),
-        ({}, {"image_type": ("DERIVED", "PRIMARY")}, "made from another"),
-        ({"acquisition_time": "101500"}, {"acquisition_time": "101200"}, "again later"),
-        ({"spacing_mm": (0.5, 0.5, 1.0), "shape": (512, 512, 176)}, {}, "larger voxels"),
-        ({}, {"shape": (256, 256, 140)}, "smaller volume"),
-    ],
-)  # fmt: skip
-def test_which_of_two_goes_first_and_why(better, worse, reason):
-    one, other = mr(1, **better), mr(2, **worse)
-    before = mr(3, "t2_tse_tra")  # so that an agent counts
-    readings = read_exams([one, other, before], Wording())
-    for pair in ((one, other), (other, one)):
-        left, passed_over = best_of(pair, readings)
-        assert [each.number for each in left] == [1]
-        ((passed, why),) = passed_over
-        assert passed.number == 2
-        assert reason in why
-
-
-def test_what_nothing_tells_apart_stays():
-    left, passed_over = best(mr(1), mr(2))
-    assert len(left) == 2
-    assert not passed_over
-    left, _ = best(mr(1, "MPRAGE KM", acquisition_time="101200"), mr(2, "T1 SPACE KM", acquisition_time="101500"))
-    assert len(left) == 2, "another sequence is no repeat"
-    left, _ = best(mr(1, acquisition_time="101200"), mr(2))
-    assert len(left) == 2, "one of the times is not known"
-
-
-def test_3d_and_plane_where_the_header_does_not_say():
-    assert is_3d(mr(1))
-    assert not is_3d(mr(1, shape=(512, 512, 24), spacing_mm=(0.5, 0.5, 6.0)))
-    assert not is_3d(mr(1, acquisition_3d=False))
-    assert [plane_of(mr(1, plane=plane)) for plane in ("axial", "coronal", "sagittal")] == [
-        "axial",
-        "coronal",
-        "sagittal",
-    ]
-    assert plane_of(replace(mr(1), grid=None)) == ""

@@ -1,11 +1,11 @@
-"""A series' name says with or without contrast, T1 or not; 105 real names and 530 more, each with its right answer."""
+"""A series' name says with or without contrast, T1 or not; 105 real names and 670 more, each with its right answer."""
 
 import csv
 from pathlib import Path
 
 import pytest
 
-from ricenet.images.series_words import names_agent, read_name, words_of
+from ricenet.dicom.series_words import names_agent, read_name, words_of
 
 DATA = Path(__file__).parents[1] / "data"
 TABLES = ("series_names.csv", "more_series_names.csv")

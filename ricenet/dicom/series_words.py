@@ -17,6 +17,8 @@ Contrast = Literal["yes", "no", "silent"]
 Kind = Literal["t1", "reformat", "derived", "other", "unsaid"]
 
 LETTERS = str.maketrans({"ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "ı": "i", "æ": "ae", "ß": "ss", "–": "-", "−": "-"})
+CYRILLIC_T1 = re.compile(r"\u0422(?=[12])")  # letters that look like T and C
+CYRILLIC_C = re.compile(r"[\u0421\u0441](?=\s?[+-])|(?<=[+-])[\u0421\u0441](?!\w)")
 CAMEL_CASE = re.compile(r"(?<=[a-z0-9])(?=[A-Z][a-z])|(?<=[A-Z]{3})(?=[A-Z][a-z]{2})|(?<=[a-z])(?=T[12])")
 
 _BRAND = (
@@ -24,18 +26,19 @@ _BRAND = (
     r"vasovist|ablavar|eovist|primovist|optimark|cyclolux|elucirem|vueway|artirem|pixxoscan|jadotar"
 )
 _GD = rf"gd(?:\s?dt\w+|\s?dota|bt\w+)?|gad(?!get)\w*|gbca|{_BRAND}"
-_LONG_NOUN = rf"kmi?|kontr(?!ol)\w*|contr(?!ol)\w*|cont|con|mdc|agent|inj\w*|enh\w*|iv|{_GD}"
+_LONG_NOUN = rf"kmi?|kontr(?!ol)\w*|contr(?!ol)\w*|cont|cte|con|mdc|agent|inj\w*|enh\w*|iv|{_GD}"
 _NOUN = rf"(?:{_LONG_NOUN}|ce|cm|mc|c|k|medio|mezzo|medium)"
 _BEFORE = r"pre|prae|pra|vor|vorher|before|avant|antes|prima|przed|voor|fore|innan|inden|oncesi"
 _AFTER = r"post|pos|nach|after|apres|apos|despues|depois|tras|dopo|po|efter|etter|sonrasi"
 _WITHOUT = r"without|withou|wout|wo|ohne|sans|sin|sem|senza|zonder|utan|uden|uten|bez|ej|fara|ilman|nelkul|sine"
 _WITH = r"with|w|mit|m|avec|con|com|met|med|z|cu|ile"
-_AND = r"(?:\s*[/&+,]\s*|[\s_]+(?:and|und|u|et|y|e|en|och|og|i|ve)[\s_]+)"
+_AND = r"(?:\s*[/&+,]\s*|[\s_]+(?:and|then|und|u|et|puis|y|e|en|och|og|i|ve)[\s_]+)"
 _NATIVE = r"nativ\w*|natif\w*|natief|natyw\w*|natiiv\w*|nat|plain|unenh\w*|blanco|leer|basal\w*(?! gang)|simple"
 _EVENT = (
     r"op|oper\w*|surg\w*|resec\w*|resek\w*|rt|xrt|rtx|radi[oa]\w*|strahl\w*|bestrahl\w*|chemo\w*|treat\w*|therap\w*|"
     r"terap\w*|tx|biops\w*|srs|gk|gamma\w*|crani\w*|cirug\w*|cirurg\w*|chir\w*|proc\w*|filt\w*|trauma\w*|tumou?r\w*|"
-    r"stroke|shunt\w*|interven\w*|scan\w*|sat\w*|norm\w*|puls\w*"
+    r"stroke|shunt\w*|interven\w*|avast\w*|bev\w*|tmz|temo\w*|cycl\w*|cyber\w*|litt|laser|embol\w*|steroid\w*|"
+    r"ict[au]\w*|mort\w*|part[ua]\w*|scan\w*|sat\w*|norm\w*|puls\w*"
 )
 _NOT_CONTRAST = (
     r"fs|fat\w*|fett\w*|sat\w*|supp?r?\w*|gras\w*|gord\w*|graiss\w*|mt|mtc|mts|moco|motion|mov\w*|flow|fc|cs|grappa|"
@@ -114,10 +117,11 @@ SAYS_YES = re.compile(
     r"|增[强強]|造影|контраст|\bку\b"
 )
 DERIVED = re.compile(
-    r"\b(?:subs?|sub[st]\w*|soustr\w*|sustr\w*|resta|sottr\w*|odejm\w*|cikarma|maps?|mapp?ing|mapa|molli|shmolli|e?adc|"
-    r"fa(?! ?\d)|trace\w*|r?cb[vf]|mtt|ttp|tmax|ktrans|kep|iauc|m(?:in)?ips?|vrt|render\w*|fused?|fusion|overlay|"
-    r"coreg\w*|registered|seg|segm\w*|mask|screen\w*|snapshot|capture|surg ?nav\w*|synth\w*|symri|magic|inv[12]|"
-    r"t1 images?|opp\w*|out of phase|out ?phase|phase map|phase image)\b"
+    r"\b(?:subs?(?! ?\d)|sub[st]\w*|soustr\w*|sustr\w*|resta|sottr\w*|odejm\w*|cikarma|maps?|mapp?ing|mapa|molli|"
+    r"shmolli|e?adc|fa(?! ?\d)|trace\w*|r?cb[vf]|mtt|ttp|tmax|ktrans|kep|iauc|m(?:in)?ips?|vrt|render\w*|fused?|"
+    r"fusion|overlay|coreg\w*|registered|seg|segm\w*|screen ?(?:save|shot|cap)\w*|snapshot|capture|surg ?nav\w*|"
+    r"synth\w*|symri|magic|inv[12]|t1 images? mp2rage|mp2rage.* t1 images?|opp\w*|"
+    r"out of phase|out ?phase|phase map|phase image)\b"
     r"|\bfat$|^fat\b(?! ?sat| ?supp?| fs)|\b(?:dixon|lava|flex)\b.*\bf$"
 )
 OTHER = re.compile(
@@ -129,7 +133,7 @@ OTHER = re.compile(
 )
 FLAIR = re.compile(r"\bflair\w*")
 REFORMAT = re.compile(
-    r"\b(?:reform\w*|ref(?:or)?mt\w*|rfmts?|rformat\w*|mpvr|mprs|curved|rekon\w*|reconst\w*|ricostr\w*|rec|"
+    r"\b(?:reform\w*|ref(?:or)?mt\w*|rfmts?|rformat\w*|mpvr|mprs|curved|rekon\w*|reconst\w*|ricostr\w*|"
     r"(?<!air )(?<!dl )(?<!deep )recons?(?! ?dl))\b"
 )
 MPR = re.compile(r"\bmpr\b")
@@ -201,7 +205,7 @@ def _kind(words: str) -> Kind:
         return "derived"
     if OTHER.search(words) or (FLAIR.search(words) and not re.search(r"\bt1", words)):
         return "other"
-    cut_anew = MPR.search(words) and (not MPR_SEQUENCE.search(words) or re.search(r"\bmp ?rage\b", words))
+    cut_anew = MPR.search(words) and (not MPR_SEQUENCE.search(words) or re.search(r"\bmp ?rage\b|\bobl", words))
     if REFORMAT.search(words) or cut_anew:
         return "reformat"
     return "t1" if _has_t1(words) else "unsaid"
@@ -209,7 +213,7 @@ def _kind(words: str) -> Kind:
 
 def words_of(text: str) -> str:
     """The words of a name: lower case, without accents and separators, signs of contrast in words."""
-    parted = CAMEL_CASE.sub(" ", text.translate(LETTERS))
+    parted = CAMEL_CASE.sub(" ", CYRILLIC_T1.sub("T", CYRILLIC_C.sub("C", text.translate(LETTERS))))
     letters = unicodedata.normalize("NFKD", parted)
     plain = "".join(letter for letter in letters if not unicodedata.combining(letter)).lower()
     plain = f" {plain} "
