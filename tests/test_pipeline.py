@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 from helpers import commands
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import f1_score, roc_auc_score
 
 from ricenet.cases.case_reader import load_case
 from ricenet.cohort.folds import read_folds
 from ricenet.command.schemas import TrainConfig, compose
+from ricenet.paper import PAPER_CHANNELS
 from ricenet.phantom import write_phantom
 from ricenet.train import train
 from ricenet.training.network import load_network
@@ -48,6 +49,101 @@ def test_raw_scans_to_page(tmp_path: Path) -> None:
     page = (run / "report.html").read_text()
     assert "Research use only" in page
     assert_no_identifier(run, [b"phantom-", str(tmp_path).encode()])
+
+
+SMALL_CASES = ["format=cases", "patients=28", "size=12", "case_spacing_mm=16", "folds=2", "jobs=1", "seed=1"]
+
+
+def train_all(cases: Path, run: Path, modalities: str) -> str:
+    """Every set that there is, one model for all of them, and the control on metadata; what the grid said."""
+    keys = [f"cases={cases}", f"run={run}", "experiment=smoke", "epochs=2", "trainer.limit_batches=null", "fold=0,1"]
+    told = stage("train", "-m", *keys, "+modalities=glob(*)")
+    stage("train", "-m", *keys, f"+modalities={modalities}", "model=modality_dropout", "model.width=4")
+    stage("train", "-m", *keys, "control=metadata_only")
+    return told
+
+
+def test_a_partial_cohort_to_page(tmp_path: Path) -> None:
+    """Some cases lack the post-OP MRI, some the dose: each set is of who has it, and nothing is compared beyond."""
+    cases, run = tmp_path / "cases", tmp_path / "outputs" / "grid"
+    stage("phantom", f"out={cases}", *SMALL_CASES, "without_post=0.25", "without_rd=0.25")
+    table = {row["case_key"]: row for row in rows_of(cases / "cases.csv")}
+    channels = {key: set(row["channels"].split()) for key, row in table.items()}
+    assert len(set(map(frozenset, channels.values()))) > 2
+    train_all(cases, run, "rd_post_event")
+    for name, needed in PAPER_CHANNELS.items():
+        having = {key for key in table if set(needed) <= channels[key]}
+        for fold in ("fold0", "fold1"):
+            record = json.loads((run / name / fold / "run.json").read_text())
+            assert record.get("n_cases", len(table)) == len(having)
+            assert {row["case_key"] for row in rows_of(run / name / fold / "predictions.csv")} <= having
+            shown = rows_of(run / "modality_dropout" / fold / "predictions_by_set.csv")
+            assert {row["case_key"] for row in shown if row["modalities"] == name} <= having
+    everyone = [rows_of(run / "modality_dropout" / fold / "predictions.csv") for fold in ("fold0", "fold1")]
+    assert {row["case_key"] for rows in everyone for row in rows} == set(table)
+    metadata = json.loads((run / "metadata_only" / "fold0" / "run.json").read_text())["metadata"]
+    assert {"has_post", "has_rd"} <= set(metadata)
+
+    stage("evaluate", f"run={run}", "bootstrap_draws=200")
+    summary = json.loads((run / "evaluation" / "summary.json").read_text())
+    assert summary["missing"] == []
+    decided = {name: decisions(run / name) for name in PAPER_CHANNELS}
+    for pair, contrast in summary["contrasts"].items():
+        if "dose_volume" not in pair:
+            first, second = (decided[name] for name in pair.split(" - "))
+            common = sorted(first.keys() & second.keys())
+            scores = [macro_f1([of[key] for key in common]) for of in (first, second)]
+            assert (contrast["n"], contrast["difference"]) == (len(common), pytest.approx(scores[0] - scores[1]))
+    assert len({contrast["n"] for contrast in summary["contrasts"].values()}) > 1
+
+    stage("explain", f"run={run}", "case=test", "+modalities=rd_event", "cube_mm=64", "stride_mm=64")
+    mapped = {path.parent.name for path in (run / "explanation" / "rd_event").glob("*/occlusion.json")}
+    tested = {key for key, row in table.items() if row["split"] == "test"}
+    assert mapped == {key for key in tested if "rd" in channels[key]}
+    stage("report", f"run={run}")
+    page = (run / "report.html").read_text()
+    assert "Not every case has every image" in page
+    assert f"{summary['contrasts']['rd_event - event']['n']} of {summary['cohort']['validation']['cases']}</td>" in page
+
+
+def test_an_event_only_cohort_to_page(tmp_path: Path) -> None:
+    cases, run = tmp_path / "cases", tmp_path / "outputs" / "grid"
+    stage("phantom", f"out={cases}", *SMALL_CASES, "without_post=1", "without_rd=1")
+    told = train_all(cases, run, "event")
+    assert "left out, which these cases cannot train: post, post_event, rd, rd_event, rd_post, rd_post_event" in told
+    assert sorted(path.name for path in run.iterdir() if path.is_dir()) == [
+        "event",
+        "metadata_only",
+        "modality_dropout",
+    ]
+    assert "6 runs: 6 done" in stage("status", f"run={run}")
+    text = stage("evaluate", f"run={run}", "bootstrap_draws=200")
+    assert "These cases allow one set of inputs (event MRI), so no two sets are compared." in text
+    summary = json.loads((run / "evaluation" / "summary.json").read_text())
+    assert (summary["missing"], summary["declared"], summary["possible"]) == ([], [], ["event"])
+    decided = decisions(run / "event")
+    assert summary["sets"]["event"]["oof_macro_f1"] == pytest.approx(macro_f1(list(decided.values())))
+    stage("explain", f"run={run}", "case=test", "+modalities=event", "cube_mm=64", "stride_mm=64")
+    stage("report", f"run={run}")
+    page = (run / "report.html").read_text()
+    for nonsense in ("rd_post", "all seven", "not in this grid", "Declared, but not", "could show", "Cochran"):
+        assert nonsense not in page
+    assert "These cases allow one set of inputs (event MRI)" in page
+
+
+def macro_f1(decided: list[tuple[int, int]]) -> float:
+    return f1_score(*zip(*decided, strict=True), average="macro", labels=[0, 1], zero_division=0)
+
+
+def rows_of(table: Path) -> list[dict[str, str]]:
+    with table.open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def decisions(row: Path) -> dict[str, tuple[int, int]]:
+    """Case -> label and decision of the cross-validation, from a row's predictions.csv."""
+    rows = [line for path in row.glob("fold*/predictions.csv") for line in rows_of(path) if line["split"] == "val"]
+    return {line["case_key"]: (int(line["label"]), int(float(line["prob_rice"]) > 0.5)) for line in rows}
 
 
 def use_true_brain_masks(cohort: Path) -> None:

@@ -17,10 +17,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.fewer_channels import keep_channels
 from helpers.train_command import QUICK, command, config
 
 from ricenet.command.atomic import file_hash
 from ricenet.command.schemas import TrainConfig
+from ricenet.errors import InvalidInput
 from ricenet.train import train
 from ricenet.training.checkpoint import read_checkpoint, resumable
 from ricenet.training.predictions import read_predictions, read_predictions_by_set
@@ -290,6 +292,24 @@ def test_terminated_run_says_so_and_can_go_on(phantom_cases: Path, tmp_path: Pat
     assert json.loads((checkpoint.parent / "run.json").read_text())["status"] == "interrupted"
     assert json.loads((checkpoint.parent / "progress.json").read_text())["epochs"] == 500
     assert not (checkpoint.parent / "DONE").exists()
+
+
+@pytest.mark.parametrize(
+    ("kept", "message"),
+    [
+        (("post", "event"), "has no channel rd, only post, event"),
+        (None, r"rd_event fold 0: expected both classes among the training cases .* got \d+ recurrence, 0 rice"),
+    ],
+)
+def test_a_set_that_the_cases_cannot_train_leaves_no_folder(
+    phantom_cases: Path, tmp_path: Path, kept: tuple[str, ...] | None, message: str
+) -> None:
+    """In a cohort without a dose; and in one where the recurrences alone have it."""
+    cases = shutil.copytree(phantom_cases, tmp_path / "cases")
+    keep_channels(cases, lambda _, case: kept or (("event",) if case.label else ("event", "rd")))
+    with pytest.raises(InvalidInput, match=message):
+        train(config(cases, tmp_path / "run", "+modalities=rd_event"))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow
