@@ -441,6 +441,8 @@ def _digest(task: Task, settings: "IntakeSettings", keys: Keys) -> str:
     known = [INGEST_VERSION, asdict(task.label), asdict(settings), stamps]
     if (entry := task.entry) is not None:
         known += [entry.post_day, entry.event_day, entry.flags, entry.lesion]
+    if task.rt_in_doubt:
+        known.append("rt_in_doubt")
     text = json.dumps(known, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), key=keys.secret, digest_size=16).hexdigest()
 

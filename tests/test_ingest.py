@@ -7,6 +7,7 @@ import shutil
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -299,6 +300,30 @@ def test_rt_objects_under_another_patient_id(own, tmp_path, intact, patient_id, 
     assert (after.problem, after.sha256) == (None, intact[1].sha256)
     _, unused = find_tasks(own)
     assert (unused.patients_without_a_label, module._left_over(unused)) == (0, [])
+
+
+def test_a_partial_cohort_takes_no_dose_for_missing_that_may_lie_under_another_id(own, tmp_path):
+    """Asked about until the label table says whose the RT objects are: another's, for whom the own id stands."""
+    with_patient_id(own, "PHANTOM-002", "PHANTOM-002_RT")
+    edit_labels(own, lambda table: [row.update(radiotherapy_start="2019-06-01") for row in table] and None)
+    settings = read_intake_settings(None, dose=True, partial=True)
+
+    def second() -> tuple[module.Task, CaseIngestRecord]:
+        tasks, unused = find_tasks(own)
+        before, *tasks = (module._as_asked(task, settings, unused) for task in tasks)
+        assert not before.rt_in_doubt
+        (tmp_path / "out").mkdir(exist_ok=True)
+        return tasks[0], module.take_in(tasks[0], "digest", tmp_path / "out", settings, KEYS)
+
+    task, record = second()
+    assert (task.rt_in_doubt, record.problem.code) == (True, "dose.missing")
+    assert "rt_patient_id" in record.problem.hint
+    digest = module._digest(task, settings, KEYS)
+    assert digest != module._digest(replace(task, rt_in_doubt=False), settings, KEYS)
+    edit_labels(own, lambda table: table[1].update(rt_patient_id="PHANTOM-002"))
+    task, record = second()
+    assert not task.rt_in_doubt
+    assert record.problem is None or record.problem.code != "dose.missing"
 
 
 def test_a_planning_image_alone_under_another_patient_id(own, tmp_path, intact):
