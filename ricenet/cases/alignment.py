@@ -20,7 +20,7 @@ from ricenet.cohort.table import Case
 from ricenet.errors import about
 from ricenet.images import brain, dose_limits
 from ricenet.images.registration import rigid
-from ricenet.images.stripped import HEAD, STRIPPED, look
+from ricenet.images.stripped import HEAD, STRIPPED, look, stripped_brain
 from ricenet.images.volume import Affine, Volume, isotropic, read_volume, resample
 
 COPY_SPACING_MM = 1.0  # of what the registration sees, or the grid's spacing where that is coarser
@@ -73,6 +73,7 @@ class Aligned:
         structures: the case's masks by name, each in the frame of its image.
         frames: by role of such an image (4, 4), the world map from the reference's frame to its frame.
         brains: by MRI, with brain=auto alone: `hdbet`, `stripped` (taken as it is), or `head` (its brain is not used).
+        tissue: by MRI that came stripped: what is left in it, as 0 and 1 in its own frame; the rest is no image.
     """
 
     case: Case
@@ -84,6 +85,7 @@ class Aligned:
     structures: dict[str, Structure] = field(default_factory=dict)
     frames: dict[str, Affine] = field(default_factory=dict)
     brains: dict[str, str] = field(default_factory=dict)
+    tissue: dict[str, Volume] = field(default_factory=dict)
 
 
 def align(
@@ -115,7 +117,13 @@ def align(
             roles = dict.fromkeys(each.role for each in structures.values())
             frames = {role: _frame(role, case.anchor, maps, images, settings) for role in roles}
         with timed(seconds, "brain"):
-            head = _brain(images, maps, backends, settings)
+            found = _brains(images, backends, settings)
+            head = _combined(found, maps, settings)
+            tissue = {
+                role: found[role] if role in found else _stripped(images[role])
+                for role, word in brains.items()
+                if word == STRIPPED
+            }
             anchor = case.anchor
             for dose, planning in case.doses.items():
                 if planning in images and inputs[planning] != inputs[anchor]:
@@ -124,7 +132,7 @@ def align(
             if case.further_doses:
                 highest_gy = _highest_of_sum({role: images[role] for role in case.doses}, maps)
                 dose_limits.check_highest(highest_gy, case.prescription_gy, case.fractions, limits)
-    return Aligned(case, inputs, images, maps, head, seconds, structures, frames, brains)
+    return Aligned(case, inputs, images, maps, head, seconds, structures, frames, brains, tissue)
 
 
 def brain_roles(case: Case, settings: PreprocessingSettings) -> tuple[str, ...]:
@@ -235,10 +243,8 @@ def _frame(
     return rigid(fixed, other, schedule=settings.registration, seed=settings.seed) @ maps[anchor]
 
 
-def _brain(
-    images: dict[str, Volume], maps: dict[str, Affine], backends: dict[str, str], settings: PreprocessingSettings
-) -> Volume:
-    """The brain as 0 and 1, in the reference's frame; `backends`: by role, the reference first."""
+def _brains(images: dict[str, Volume], backends: dict[str, str], settings: PreprocessingSettings) -> dict[str, Volume]:
+    """The brain in each image in which it is looked for, as 0 and 1 in the image's frame."""
     find = partial(
         brain.extract,
         models=settings.hdbet_models,
@@ -248,15 +254,23 @@ def _brain(
         user_mask=images.get("brain_mask"),
     )
 
-    def on(role: str) -> Volume:
-        backend = backends[role]
+    def on(role: str, backend: str) -> Volume:
         image = isotropic(images[role], brain.HDBET_SPACING_MM) if backend == "hdbet" else images[role]
         return Volume(find(image, backend).astype(np.float32), image.world_from_voxel)
 
-    first, *others = backends
-    head = on(first)
+    return {role: on(role, backend) for role, backend in backends.items()}
+
+
+def _combined(brains: dict[str, Volume], maps: dict[str, Affine], settings: PreprocessingSettings) -> Volume:
+    """The brain as 0 and 1, in the reference's frame; `brains`: by role, the reference first."""
+    first, *others = brains
+    head = brains[first]
     for other in others:
-        second = resample(on(other), head.voxels.shape, head.world_from_voxel, maps[other]).round()
+        second = resample(brains[other], head.voxels.shape, head.world_from_voxel, maps[other]).round()
         combine = np.maximum if settings.brain_on == "union" else np.minimum
         head = Volume(combine(head.voxels, second), head.world_from_voxel)
     return head
+
+
+def _stripped(image: Volume) -> Volume:
+    return Volume(stripped_brain(image).astype(np.float32), image.world_from_voxel)

@@ -100,7 +100,11 @@ def sample(aligned: Aligned, settings: PreprocessingSettings) -> Prepared:
         _check_coverage(inside, seen)
         sampled = {role: on_grid(images[role], maps[role]) for role in maps}
         view = _doses_as_one(sampled, np.add)
-        channels = [_normalised(role, view[role], inside & seen[role], settings.dose_scaling) for role in view]
+        tissue = {role: on_grid(left, maps[role]) >= 0.5 for role, left in aligned.tissue.items()}
+        channels = [
+            _normalised(role, view[role], inside & seen[role] & tissue.get(role, inside), settings.dose_scaling)
+            for role in view
+        ]
         masks = {
             name: on_grid(structure.mask, aligned.frames[structure.role]) >= 0.5
             for name, structure in aligned.structures.items()
@@ -111,6 +115,7 @@ def sample(aligned: Aligned, settings: PreprocessingSettings) -> Prepared:
             known["structures"] = structure_numbers(aligned.structures, masks, inside, grid)
         if aligned.brains:
             known["brains"] = aligned.brains
+    shares = {f"{role}_tissue": round(float(left[inside].mean()), 4) for role, left in tissue.items()}
     record = CaseRecord(
         version=PREPROCESSING_VERSION,
         case_key=case.key,
@@ -122,7 +127,8 @@ def sample(aligned: Aligned, settings: PreprocessingSettings) -> Prepared:
         parameters=settings.deciding(),
         transforms={f"{role}_from_{reference}": world_map.tolist() for role, world_map in maps.items()},
         qc=_qc_numbers(view, inside, seen, maps, grid, case.anchor)
-        | _qc_of_further_doses(sampled, inside, maps, grid, case.anchor),
+        | _qc_of_further_doses(sampled, inside, maps, grid, case.anchor)
+        | shares,
         **known,
     )
     return Prepared(np.stack(channels).astype(np.float16), inside, view, record, seconds, masks)

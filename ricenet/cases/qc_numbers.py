@@ -67,6 +67,10 @@ QUANTITIES = (
         "coverage", "share of the brain that lies in the image; preprocessing refuses one below 95%", None, 0.005,
         low=0.99, because="part of the brain is not in the image",
     ),
+    Quantity(
+        "tissue", "share of the brain mask that is left in an image that came without its skull", None, 0.005,
+        low=0.85, because="its stripping took brain away, or the mask reaches too far",
+    ),
     Quantity("max_gy", "highest dose anywhere", 1, 4.0),  # 60 Gy and 40.05 Gy may be one cohort
     Quantity("mean_gy", "mean dose to the brain", 1, 0.5),
 )  # fmt: skip

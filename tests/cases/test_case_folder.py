@@ -33,6 +33,7 @@ from helpers.torso import torso
 
 from ricenet import MODALITIES
 from ricenet.cases import alignment, case_folder
+from ricenet.cases.alignment import Aligned
 from ricenet.cases.case_folder import (
     _check_fits,
     folder_name,
@@ -40,12 +41,13 @@ from ricenet.cases.case_folder import (
     is_finished,
     make_case_folder,
     prepare,
+    sample,
     write_case_folder,
 )
 from ricenet.errors import InvalidInput
 from ricenet.images.dose_limits import preset
 from ricenet.images.registration import rigid, rotation_degrees
-from ricenet.images.volume import Volume
+from ricenet.images.volume import Volume, read_volume
 
 pytestmark = pytest.mark.usefixtures("kept_registrations")
 
@@ -120,10 +122,31 @@ def test_stored_axis_order_changes_nothing(own, prepared):
 
 def test_auto_takes_stripped_images_as_brain_none_does_and_says_so(cohort, prepared):
     auto = prepare(*one_case(cohort), replace(SETTINGS, brain="auto"))
-    np.testing.assert_array_equal(auto.volume, prepared.volume)
+    np.testing.assert_array_equal(auto.volume[[0, 2]], prepared.volume[[0, 2]])
     np.testing.assert_array_equal(auto.brain, prepared.brain)
     assert auto.record.brains == {"post": "stripped", "event": "stripped"}
+    assert (auto.record.qc["post_tissue"], auto.record.qc["event_tissue"]) == (1.0, pytest.approx(0.99, abs=0.01))
     assert '"brains"' not in prepared.record.as_json()  # the bytes of other settings stay as they were
+
+
+def test_what_the_stripping_of_an_event_took_is_no_tissue(cohort):
+    """A third of the event is gone: 0 there, as where there is no image, and no part of its mean and spread."""
+    case, inputs = one_case(cohort)
+    images = {role: read_volume(path) for role, path in case.images.items()}
+    cut = images["event"].voxels.copy()
+    cut[:22] = 0
+    event = Volume(cut, images["event"].world_from_voxel)
+    tissue = {"event": Volume((cut != 0).astype(np.float32), event.world_from_voxel)}
+    head = Volume((images["post"].voxels != 0).astype(np.float32), images["post"].world_from_voxel)
+    maps = {"post": np.eye(4), "event": EVENT_FROM_POST, "rd": np.eye(4)}
+    aligned = Aligned(case, inputs, {**images, "event": event}, maps, head, brains={"event": "stripped"}, tissue=tissue)
+    prepared = sample(aligned, SETTINGS)
+    channel = prepared.volume[1].astype(np.float32)
+    left = channel[channel != 0]
+    assert prepared.record.qc["event_tissue"] == pytest.approx(left.size / prepared.brain.sum(), abs=0.005)
+    assert 0.6 < prepared.record.qc["event_tissue"] < 0.95
+    assert left.mean() == pytest.approx(0, abs=2e-3)
+    assert left.std() == pytest.approx(1, abs=2e-3)
 
 
 def test_hdbet_on_stripped_images_is_refused_before_they_are_registered(cohort, monkeypatch):
