@@ -27,6 +27,7 @@ COLUMNS = (
 )  # fmt: skip
 DESCRIPTION, CHOSEN = "description", "chosen"
 MARKS = ("x", "1", "yes", "ja", "oui", "si", "true", "✓", "✔")
+NO_SERIES = "none"  # the case has no post-OP MRI; of a partial cohort
 MAX_LISTED = 20
 
 
@@ -88,8 +89,8 @@ def marked_series(table: Table | None, series_of: Mapping[str, Collection[str]])
             problems.append(f"row {number}, column case: the label table has no such case; delete the row")
         elif role not in ROLES:
             problems.append(f"row {number}, column role: expected {', '.join(ROLES)}")
-        elif series in series_of[case]:
-            marks[case, role][series].append(number)
+        elif series in series_of[case] or (role == "post" and series.lower() == NO_SERIES):
+            marks[case, role][series if series in series_of[case] else NO_SERIES].append(number)
         elif mark.lower() in MARKS:
             problems.append(f"row {number}, column series: the case has no such series, or not any more")
         else:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
+from ricenet.cohort.choices import NO_SERIES
 from ricenet.cohort.ingest_record import ImageRecord, PassedOver, SelectionRecord, StructuresRecord, TreatmentRecord
 from ricenet.cohort.label_table import LabelRow
 from ricenet.command.schemas import IntakeConfig, RuleConfig, StructureRuleConfig
@@ -39,7 +40,6 @@ from ricenet.images.dose_limits import DoseLimits, limits_from, preset
 from ricenet.images.volume import Volume
 
 MRIS = ("post", "event")
-NO_SERIES = "none"  # in post_series: the case has no post-OP MRI
 NO_DOSE = "rd: not in the delivery"  # a flag of a partial cohort's case
 DOSE_TYPES = ("PHYSICAL", "EFFECTIVE")
 

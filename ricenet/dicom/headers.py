@@ -83,13 +83,12 @@ class Header:
 
     `damaged`: it ends too early, and only patient and series may be relied on. `links`: UIDs that it shares with other
     objects of its patient alone: study, frames of reference, and of an RT object its own and those it refers to. An RT
-    object may have no `patient_id`. `description` joins series description, protocol and sequence name.
-    `acquisition_time`: HHMMSS.ffffff or "". `contrast_usage`: whether an enhanced image says that the agent was
-    administered, YES, NO or "". `contrast_amount`: the larger of the agent's volume and dose, None where neither is
-    given. `acquisition_3d`: None where the header does not say. `slices_expected`: of a whole stack,
-    `images_expected`: of the acquisition; 0 where the header does not say. `is_grey`: not in colours; `is_inverted`:
-    low values are bright. `copies`: files
-    with the same pixels under the same UID that were left out. `dates`: all of its dates, as they are written.
+    object may have no `patient_id`. `acquisition_time`: HHMMSS.ffffff or "". `contrast_usage`: whether an enhanced
+    image says that the agent was administered, YES, NO or "". `contrast_amount`: the larger of the agent's volume and
+    dose, None where neither is given. `acquisition_3d`: None where the header does not say. `slices_expected`: of a
+    whole stack, `images_expected`: of the acquisition; 0 where the header does not say. `is_grey`: not in colours;
+    `is_inverted`: low values are bright. `copies`: files with the same pixels under the same UID that were left out.
+    `dates`: all of its dates, as they are written.
     """
 
     path: Path
@@ -101,7 +100,6 @@ class Header:
     frame_of_reference: str = ""
     series_number: int | None = None
     instance_number: int = 0
-    description: str = ""
     date: datetime.date | None = None
     contrast_agent: str = ""
     scanner: tuple[str, ...] = ()
@@ -203,7 +201,6 @@ def _header(path: Path, dataset: Dataset, bytes_left: int) -> Header | str:
         frame_of_reference=text(dataset, "FrameOfReferenceUID"),
         series_number=whole_number(dataset, "SeriesNumber"),
         instance_number=whole_number(dataset, "InstanceNumber") or 0,
-        description=" ".join(filter(None, (text(dataset, keyword) for keyword in DESCRIPTIONS))),
         date=_image_date(dataset),
         dates=tuple(text(dataset, keyword) for keyword in DATES),
         contrast_agent=_contrast_agent(dataset),

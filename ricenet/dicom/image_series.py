@@ -27,7 +27,6 @@ class Series:
 
     Attributes:
         uid: of the series; if it holds several volumes, followed by # and the number of this one.
-        description: series description, protocol and sequence name, for rules; never printed.
         acquisition_time: of its earliest file, HHMMSS.ffffff; "" where unknown.
         contrast_usage: YES, NO (an enhanced image says so) or "".
         contrast_amount: the larger of the agent's volume (ml) and dose; None where neither is given.
@@ -48,7 +47,6 @@ class Series:
     modality: str
     frame_of_reference: str
     number: int | None
-    description: str
     date: datetime.date | None
     contrast_agent: str
     scanner: tuple[str, ...]
@@ -178,7 +176,7 @@ def _image(part: list[Slice], headers: list[Header], uid: str, problem: InvalidI
     x_mm, y_mm = planes[0].spacing_mm or (0.0, 0.0)
     return Series(
         uid, first.study_uid, first.patient_id, first.kind, first.frame_of_reference, first.series_number,
-        first.description, first.date, first.contrast_agent, first.scanner, part[0].frame.image_type,
+        first.date, first.contrast_agent, first.scanner, part[0].frame.image_type,
         tuple(header.path for header in headers), (first.columns, first.rows, len(planes)), (x_mm, y_mm, step_mm),
         problem, grid, uneven, first.series_description, first.protocol_name, first.sequence_name,
         min(filter(None, (header.acquisition_time for header in headers)), default=""),

@@ -80,6 +80,15 @@ def test_each_candidate_has_a_row_and_a_mark_chooses_it(tmp_path):
     assert marks(tmp_path) == {"c1": {"post": "s2"}, "c2": {"event": "s5"}}
 
 
+def test_a_case_may_be_marked_as_one_without_a_post_op_mri(tmp_path):
+    ask(tmp_path, POST, EVENT)
+    fill_in(tmp_path, mark(0, text="None"))
+    assert marks(tmp_path) == {"c1": {"post": "none"}}
+    fill_in(tmp_path, mark(2, text="none"))
+    with pytest.raises(InvalidInput, match="row 4, column chosen"):
+        marks(tmp_path)
+
+
 def test_what_was_filled_in_stays(tmp_path):
     ask(tmp_path, POST, EVENT)
 

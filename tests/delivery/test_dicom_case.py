@@ -50,7 +50,7 @@ PARTIAL = replace(SETTINGS, partial=True)
 
 def without(files: PatientFiles, word: str) -> PatientFiles:
     """Without the series whose description holds the word."""
-    return replace(files, series=[each for each in files.series if word not in each.description])
+    return replace(files, series=[each for each in files.series if word not in each.series_description])
 
 
 def before(files: PatientFiles, event: date) -> list[Series]:
@@ -75,7 +75,7 @@ def test_an_event_only_cohort_looks_for_no_post_and_the_dose_comes_through_its_p
 
 def planned_on_ct(files: PatientFiles) -> PatientFiles:
     """The planning image is no MRI, which might be the post-OP MRI."""
-    series = [replace(each, modality="CT") if "planning" in each.description else each for each in files.series]
+    series = [replace(each, modality="CT") if "planning" in each.series_description else each for each in files.series]
     return replace(files, series=series)
 
 
@@ -136,7 +136,7 @@ def test_where_nobody_knows_when_radiotherapy_began_an_earlier_mri_may_be_the_po
 
 def test_a_dose_in_the_frame_of_the_event_has_the_event_as_its_planning_image(delivered, tmp_path):
     row, files, _ = delivered
-    frame = next(each.frame_of_reference for each in files.series if "planning" in each.description)
+    frame = next(each.frame_of_reference for each in files.series if "planning" in each.series_description)
     event = next(each for each in files.series if each.date == row.event_date)
     series = [replace(each, frame_of_reference=frame) if each is event else each for each in files.series]
     case = take(row, replace(files, series=series), tmp_path, replace(SETTINGS, post=False))

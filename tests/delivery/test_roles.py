@@ -2,18 +2,22 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from helpers.mr_series import EVENT_DAY, KEY, START, THICK, TIMES, VOLUME, mr
 
 from ricenet.command.schemas import IngestConfig, RuleConfig, compose
 from ricenet.delivery.roles import Timeline, Undecided, check_rules, choose, describe_series, series_key
+from ricenet.delivery.series import index_delivery
 from ricenet.delivery.series_names import Wording
 from ricenet.dicom.image_series import Series
 from ricenet.dicom.slice_stack import Stack
 from ricenet.dicom.uneven_slices import UnevenStack
 from ricenet.errors import InvalidInput, WrongUsage
+from ricenet.phantoms.hospital import write_series
 
 CFG = compose("ingest", IngestConfig, ["delivery=d", "labels=l", "out=o"])
 WORDING = Wording()
@@ -229,6 +233,48 @@ def test_of_the_usual_exams_the_right_series_is_chosen(exam, role, dated):
             each.number for each in series if "t2" not in each.series_description
         )
         assert choice.remark == ""
+
+
+def write_exam(folder: Path, series: dict[int, dict[str, object]], shape=(6, 6, 8)) -> list[Series]:
+    """Series of one study as files, read as a delivery is; the headers of each by its number."""
+    study = {"PatientID": "SECRET", "StudyInstanceUID": "1.2", "StudyDate": "20200210", "FrameOfReferenceUID": "1.2.3"}
+    voxels = np.arange(np.prod(shape), dtype=np.int16).reshape(shape)
+    for number, headers in series.items():
+        own = {"SeriesInstanceUID": f"1.2.{number}", "SeriesNumber": number, **headers}
+        paths = write_series(folder / str(number), voxels, np.diag([30.0, 30.0, 20.0, 1.0]), "MR", study | own)
+        if "ImageType" in headers:
+            for path in paths:
+                dataset = pydicom.dcmread(path)
+                dataset.ImageType = headers["ImageType"]
+                dataset.save_as(path)
+    (patient,) = index_delivery(folder).patients.values()
+    return patient.series
+
+
+def test_files_as_scanners_write_them_end_in_the_right_series(tmp_path):
+    agent = {"ContrastBolusAgent": "12ML MULTIHANCE"}
+    names = {
+        1: ("t1_tse_tra ohne KM", "t1_tse_tra ohne KM", agent),
+        2: ("t2_tse_tra", "t2_tse_tra", {"ContrastBolusAgent": "NONE"}),
+        3: ("t1_tse_tra", "t1_tse_tra_KM", agent | {"AcquisitionTime": "101200.5"}),
+        4: ("t1_tse_tra", "t1_tse_tra_KM", agent | {"AcquisitionTime": "101900.5"}),
+        5: ("t1_tse_tra", "t1_tse_tra_KM", agent | {"ImageType": ["DERIVED", "SECONDARY", "MPR"]}),
+        6: ("t1_tse_tra_KM_SUB", "t1_tse_tra_KM", agent),
+    }
+    headers = {
+        number: {"SeriesDescription": name, "ProtocolName": protocol, "Manufacturer": "SIEMENS", **more}
+        for number, (name, protocol, more) in names.items()
+    }
+    series = write_exam(tmp_path, headers)
+    wide = RuleConfig("post", "MR", "", True, "before_radiotherapy", 5, 40)
+    choice = choose("post", series, [wide], TIMES, frame=None, wording=WORDING, key=KEY)
+    assert choice.series.number == 4
+    assert {each.number: why for each, why in choice.passed_over} == {
+        1: "its name says without contrast",
+        3: "measured again later",
+        5: "a reformat of another series",
+        6: "computed from other series",
+    }
 
 
 def test_what_the_choice_rests_on_is_said():

@@ -234,11 +234,11 @@ def test_how_much_of_the_agent_was_given(path):
     assert changed(path, ContrastBolusAgentSequence=[agent]).contrast_amount == 9
 
 
-def test_names_stand_apart_and_together(path):
+def test_names_stand_apart(path):
     names = {"SeriesDescription": "t1", "ProtocolName": "brain", "SequenceName": "*fl3d"}
     header = changed(path, **names, MRAcquisitionType="3D", ImageType=["DERIVED", "SECONDARY", "MPR"])
     assert (header.series_description, header.protocol_name, header.sequence_name) == ("t1", "brain", "*fl3d")
-    assert (header.description, header.acquisition_3d) == ("t1 brain *fl3d", True)
+    assert header.acquisition_3d is True
     assert header.frames[0].image_type == ("DERIVED", "SECONDARY", "MPR")
     assert changed(path, SequenceName="", PulseSequenceName="SE").sequence_name == "SE"
     assert changed(path, MRAcquisitionType="2D").acquisition_3d is False

@@ -53,7 +53,7 @@ def test_shuffled_slices_read_back_exactly(tmp_path, axes, modality):
 def test_headers_that_rules_look_at(tmp_path):
     write(tmp_path)
     (series,) = series_in(tmp_path)
-    assert series.description == f"{SECRET} t1 {SECRET} brain"
+    assert (series.series_description, series.protocol_name) == (f"{SECRET} t1", f"{SECRET} brain")
     assert (series.date.isoformat(), series.number, series.contrast_agent) == ("2019-02-03", 3, "Gadobutrol")
     assert series.image_type == ("ORIGINAL", "PRIMARY", "M")
     assert SECRET not in repr(series)

@@ -18,7 +18,7 @@ THICK = {"shape": (512, 512, 24), "spacing_mm": (0.45, 0.45, 6.0), "acquisition_
 AXES = {"axial": (0, 1, 2), "sagittal": (1, 2, 0), "coronal": (0, 2, 1)}  # world axis of columns, rows, slices
 T1C = Series(
     uid="1.2.3", study_uid="1.2", patient_id="MUSTERMANN", modality="MR", frame_of_reference="F1", number=4,
-    date=START - timedelta(days=10), contrast_agent="", scanner=("SIEMENS", "B", "3"), description="",
+    date=START - timedelta(days=10), contrast_agent="", scanner=("SIEMENS", "B", "3"),
     image_type=("ORIGINAL", "PRIMARY", "M"), files=(), shape=(256, 256, 176), spacing_mm=(1.0, 1.0, 1.0), problem=None,
     series_description="t1_mprage_sag_KM GEHEIM",
 )  # fmt: skip
