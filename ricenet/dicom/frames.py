@@ -26,6 +26,7 @@ KEYWORDS = (
     "ModalityLUTSequence",
 )  # fmt: skip
 FRAME_TAGS = (*(Tag(keyword) for keyword in KEYWORDS), PHILIPS_CREATOR, PHILIPS_SCALE_SLOPE)
+NOTHING = Dataset()  # of a group that is not there; never written to
 POSITION_POINTERS = {
     Tag(keyword)
     for keyword in (
@@ -99,7 +100,7 @@ class _Groups:
         self.dataset, self.items = dataset, items
 
     def __call__(self, keyword: str) -> Dataset:
-        return next((item[keyword].value[0] for item in self.items if item.get(keyword)), Dataset())
+        return next((item[keyword].value[0] for item in self.items if item.get(keyword)), NOTHING)
 
     def classic_number(self, keyword: str) -> float | None:
         """What a classic header says, or the one from which a frame was converted."""
@@ -117,7 +118,7 @@ class _Groups:
     def holding(self, group: str, keyword: str) -> Dataset:
         """The group where it has the element, else the image's header."""
         item = self(group)
-        return item if keyword in item else self.dataset
+        return item if item is not NOTHING and keyword in item else self.dataset
 
 
 def _frame(groups: _Groups, counted: Sequence[int] = ()) -> Frame:
@@ -213,6 +214,8 @@ def numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | N
 
 def number(dataset: Dataset, keyword: str) -> float | None:
     """One number, where there is one: free text in a field that is not needed spoils no image."""
+    if dataset is NOTHING:
+        return None
     try:
         value = float(dataset[keyword].value)
     except (KeyError, TypeError, ValueError):
@@ -228,7 +231,7 @@ def whole_number(dataset: Dataset, keyword: str) -> int | None:
 
 def text(dataset: Dataset, keyword: str) -> str:
     r"""An element as text, several values with \ between them; "" where it is not there."""
-    value = dataset.get(keyword)
+    value = None if dataset is NOTHING else dataset.get(keyword)
     if value is None:
         return ""
     parts = [value] if isinstance(value, str) or not hasattr(value, "__iter__") else value
