@@ -25,7 +25,7 @@ COMPUTED = {
     "SCREEN SAVE", "SECONDARY CAPTURE",
 }  # fmt: skip
 COMPUTED_LETTERS = {"P", "I", "R"}  # phase, imaginary and real part, after the first two values
-REFORMATS = {"REFORMATTED", "REFORMAT", "CPR", "CURVED", "MPVR"}
+REFORMATS = {"MPR", "REFORMATTED", "REFORMAT", "CPR", "CURVED", "MPVR"}
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def read_exams(series: Sequence[Series], wording: Wording) -> dict[str, SeriesRe
         text = " ".join((*texts, each.sequence_name))
         contrast = _site_contrast(name.contrast, text, wording)
         kind = "derived" if is_computed(each.image_type) else name.kind
-        if kind in ("t1", "unsaid") and is_reformat(each.image_type):
+        if kind == "t1" and is_reformat(each.image_type):
             kind = "reformat"
         said, why = _contrast(each, exam, contrast, wording)
         readings[each.uid] = SeriesReading(said, why, contrast != "silent", kind, text)
@@ -133,7 +133,7 @@ def _contrast(
 ) -> tuple[Literal["yes", "no", "unsaid"], str]:
     if by_name != "silent":
         return by_name, f"its name says {'with' if by_name == 'yes' else 'without'} contrast"
-    if one.contrast_usage == "NO" or one.contrast_amount == 0:
+    if one.contrast_usage == "NO":
         return "no", "its header says that no agent was given"
     if not _has_agent(one):
         return "unsaid", "neither its name nor its header says whether with contrast"
@@ -161,7 +161,7 @@ def is_computed(image_type: Sequence[str]) -> bool:
 
 def is_reformat(image_type: Sequence[str]) -> bool:
     """Whether it was cut anew from another series."""
-    return any(value in REFORMATS or value.startswith("MPR") for value in image_type_values(image_type))
+    return any(value in REFORMATS or value.startswith(("MPR ", "MPR_")) for value in image_type_values(image_type))
 
 
 @dataclass(frozen=True)
@@ -225,6 +225,8 @@ class SeriesSearch:
                 others.append((each, "computed from other series"))
             elif reading.kind in ("t1", "reformat") and reading.contrast != "yes":
                 others.append((each, reading.why))
+            elif reading.kind == "unsaid" and reading.contrast == "yes":
+                others.append((each, "its name does not say that it is a T1"))
             elif reading.kind in ("t1", "reformat"):
                 slices, step_mm = rule.min_slices, rule.max_spacing_mm
                 others.append((each, f"fewer than {slices} slices, or voxels of more than {step_mm:g} mm"))

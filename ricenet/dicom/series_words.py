@@ -206,9 +206,9 @@ def _kind(words: str) -> Kind:
     if OTHER.search(words) or (FLAIR.search(words) and not re.search(r"\bt1", words)):
         return "other"
     cut_anew = MPR.search(words) and (not MPR_SEQUENCE.search(words) or re.search(r"\bmp ?rage\b|\bobl", words))
-    if REFORMAT.search(words) or cut_anew:
-        return "reformat"
-    return "t1" if _has_t1(words) else "unsaid"
+    if not _has_t1(words):
+        return "unsaid"
+    return "reformat" if REFORMAT.search(words) or cut_anew else "t1"
 
 
 def words_of(text: str) -> str:

@@ -47,9 +47,9 @@ def test_an_agent_that_every_series_has_was_copied():
     assert contrast([*exam, other_day])[0] == "unsaid", "another exam"
 
 
-@pytest.mark.parametrize("changes", [{"contrast_usage": "NO"}, {"contrast_amount": 0.0}])
-def test_an_agent_that_was_not_administered(changes):
-    assert contrast([mr(1, "t1_mprage", **AGENT, **changes), mr(2, "t2")])[0] == "no"
+@pytest.mark.parametrize(("changes", "said"), [({"contrast_usage": "NO"}, "no"), ({"contrast_amount": 0.0}, "unsaid")])
+def test_an_agent_that_was_not_administered(changes, said):
+    assert contrast([mr(1, "t1_mprage", **AGENT, **changes), mr(2, "t2")])[0] == said
     assert contrast([mr(1, "t1_mprage_KM", **AGENT, **changes), mr(2, "t2")])[0] == "yes", "the name comes first"
 
 
@@ -88,6 +88,8 @@ def test_a_site_adds_words_and_no_still_beats_yes():
         ("DERIVED\\PRIMARY\\DIXON\\WATER", "t1"),
         ("DERIVED\\SECONDARY\\MPR", "reformat"),
         ("DERIVED\\SECONDARY\\REFORMATTED\\AVERAGE", "reformat"),
+        ("DERIVED\\SECONDARY\\MPR_THICK", "reformat"),
+        ("ORIGINAL\\PRIMARY\\MPRAGE", "t1"),
         ("DERIVED\\SECONDARY\\SUBTRACTION", "derived"),
         ("DERIVED\\SECONDARY\\PROJECTION IMAGE", "derived"),
         ("ORIGINAL\\PRIMARY\\MIP", "derived"),
