@@ -89,7 +89,7 @@ def test_what_it_says_of_the_training(grid: tuple[Path, Folds], exported: Path) 
     row = json.loads((run / "evaluation" / "summary.json").read_text())["sets"][NAME]
     assert model.cohort.model_dump() == {
         "cases": 21, "patients": 21, "recurrence": sum(case.label == 0 for case in seen),
-        "rice": sum(case.label == 1 for case in seen), "phantom": True,
+        "rice": sum(case.label == 1 for case in seen), "phantom": True, "without_post": 0,
     }  # fmt: skip
     assert model.evaluation.model_dump(mode="json") == {
         "oof_macro_f1": row["oof_macro_f1"], "oof_interval": row["oof_interval"], "auroc": row["oof"]["auroc"],
