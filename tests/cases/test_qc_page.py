@@ -176,6 +176,23 @@ def test_the_picture_is_of_the_folder_that_holds_the_numbers(tmp_path: Path) -> 
     assert "preprocessing version 3 (1 cases); 8 (1 cases)" in page_of(cases).words["parameters"]
 
 
+def test_likeness_tells_what_similarity_cannot(tmp_path: Path) -> None:
+    """Another person's brain has the similarity of a right pair: the limit of similarity is gone where likeness is."""
+    pairs = {0: 0.83, 1: 0.15, 2: 0.52}
+    cases = write_cases_folder(tmp_path / "cases", 3)
+    rows = [{"case_key": f"c{place:02}", **numbers(place), "likeness": pairs[place]} for place in range(3)]
+    rows[0]["similarity"] = 1.0166
+    write_table(cases / "qc.csv", rows)
+    shown = page_of(cases)
+    assert order(shown) == ["c01", "c02"], "whose similarity is another than in its record has no picture"
+    told = shown.words["pictures"]
+    assert "likeness is 0.15, below 0.42: two people correlate so little, or the registration failed" in told
+    assert "likeness is 0.52, below 0.60: two contrasts, motion, or two people" in told
+    assert "at least 0.42, surely from 0.60" in shown.words["numbers"]
+    assert "c00 1.017 5.0 12.0 1500 100.0% 62.0 0.83" in shown.words["numbers"]
+    assert "Cases with a number that deserves a look: 2;" in shown.words["summary"]
+
+
 def test_each_image_says_whether_it_came_without_a_skull_and_a_mixed_pair_stands_first(tmp_path: Path) -> None:
     alike = {"post_brain": "stripped", "event_brain": "stripped"}
     pairs = {0: alike, 1: alike | {"event_brain": "head"}, 2: {"post_brain": "hdbet", "event_brain": "head"}}
