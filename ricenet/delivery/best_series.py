@@ -128,7 +128,7 @@ def _correction(series: Series) -> int:
 
 def _is_in_phase(image_type: Sequence[str]) -> bool:
     """Whether it is the in-phase image of a Dixon series, beside which the water image goes first."""
-    return not {"IN_PHASE", "IN PHASE", "IN"}.isdisjoint(image_type_values(image_type)[2:])
+    return not {"IN_PHASE", "IN PHASE", "IN-PHASE", "IN", "IP"}.isdisjoint(image_type_values(image_type)[2:])
 
 
 # In this order; each with what is said of those that it passes over.

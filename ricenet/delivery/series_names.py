@@ -22,9 +22,10 @@ COMPUTED = {
     "MAX_IP", "MIP_SUM", "PROJECTION IMAGE", "PROJECTION", "VRT", "VOLUME RENDERING", "FAT", "FAT_ONLY", "OPP_PHASE",
     "OUT_OF_PHASE", "OUT OF PHASE", "OPPOSED_PHASE", "PHASE", "PHASE MAP", "PHASE_MAP", "IMAGINARY", "REAL", "T1 MAP",
     "T2 MAP", "T1_MAP", "T2_MAP", "MAP", "QUANT", "PERFUSION", "CBF", "CBV", "RCBF", "RCBV", "MTT", "TTP", "LOCALIZER",
-    "SCREEN SAVE", "SECONDARY CAPTURE",
+    "SCREEN SAVE", "SECONDARY CAPTURE", "OUT_PHASE", "OUT-PHASE", "OPP",
 }  # fmt: skip
-COMPUTED_LETTERS = {"P", "I", "R"}  # phase, imaginary and real part, after the first two values
+# After the first two values: phase, imaginary and real part; Philips' fat and opposed-phase image.
+COMPUTED_LETTERS = {"P", "I", "R", "F", "OP"}
 REFORMATS = {"MPR", "REFORMATTED", "REFORMAT", "CPR", "CURVED", "MPVR"}
 
 

@@ -26,6 +26,7 @@ KEYWORDS = (
     "ModalityLUTSequence",
 )  # fmt: skip
 FRAME_TAGS = (*(Tag(keyword) for keyword in KEYWORDS), PHILIPS_CREATOR, PHILIPS_SCALE_SLOPE)
+COMPONENT, PARTS_OF_SIGNAL = "ComplexImageComponent", ("PHASE", "REAL", "IMAGINARY")
 NOTHING = Dataset()  # of a group that is not there; never written to
 POSITION_POINTERS = {
     Tag(keyword)
@@ -54,7 +55,8 @@ class Frame:
 
     Attributes:
         plane: where it lies.
-        image_type: of the frame, where an enhanced image says it frame by frame.
+        image_type: of the frame, where an enhanced image says it frame by frame; with PHASE, REAL or IMAGINARY where it
+            says so elsewhere.
         echo_time_ms: None where the header does not say.
         temporal: number of its time point; None where the header does not say.
         contrasts: what else makes another image: magnitude or phase, diffusion weight and direction.
@@ -130,7 +132,7 @@ def _frame(groups: _Groups, counted: Sequence[int] = ()) -> Frame:
     indices = [int(value) for value in content.get("DimensionIndexValues") or []]
     return Frame(
         _plane(groups),
-        tuple((text(types, "FrameType") or groups.classic_text("ImageType")).split("\\")),
+        _image_type(groups, types),
         groups.classic_number("EchoTime") if echo is None else echo,
         groups.classic_number("TemporalPositionIdentifier") if temporal is None else temporal,
         _contrasts(groups),
@@ -143,6 +145,16 @@ def _frame(groups: _Groups, counted: Sequence[int] = ()) -> Frame:
         whole_number(content, "InStackPositionNumber") or 0,
         _rescale(groups),
     )
+
+
+def _component(groups: _Groups) -> str:
+    return text(groups("MRImageFrameTypeSequence"), COMPONENT) or groups.classic_text(COMPONENT)
+
+
+def _image_type(groups: _Groups, types: Dataset) -> tuple[str, ...]:
+    values = tuple((text(types, "FrameType") or groups.classic_text("ImageType")).split("\\"))
+    component = _component(groups)
+    return (*values, component) if component in PARTS_OF_SIGNAL and component not in values else values
 
 
 def _plane(groups: _Groups) -> Plane:
@@ -166,8 +178,7 @@ def _contrasts(groups: _Groups) -> tuple:
     diffusion = groups("MRDiffusionSequence") or groups.dataset
     direction = (diffusion.get("DiffusionGradientDirectionSequence") or [groups.dataset])[0]
     return (
-        text(groups("MRImageFrameTypeSequence"), "ComplexImageComponent")
-        or groups.classic_text("ComplexImageComponent"),
+        _component(groups),
         number(diffusion, "DiffusionBValue"),
         numbers(direction, "DiffusionGradientOrientation", 3),
     )

@@ -39,6 +39,7 @@ BROKEN = InvalidInput("a gap", code="series.gap")
         ({}, {"spacing_mm": (1.0, 1.0, 1.6)}, "thicker"),
         ({**THICK, "plane": "axial"}, {**THICK, "plane": "coronal"}, "another plane"),
         ({"image_type": ("DERIVED", "PRIMARY", "WATER")}, {"image_type": ("DERIVED", "PRIMARY", "IN_PHASE")}, "water"),
+        ({"image_type": ("ORIGINAL", "PRIMARY", "W")}, {"image_type": ("ORIGINAL", "PRIMARY", "IP")}, "water"),
         ({"name": "t1 KM"}, {"name": "t1 fs KM"}, "fat"),
         ({}, {"image_type": ("DERIVED", "PRIMARY")}, "made from another"),
         ({"acquisition_time": "101500"}, {"acquisition_time": "101200"}, "again later"),

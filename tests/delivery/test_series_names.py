@@ -96,6 +96,9 @@ def test_a_site_adds_words_and_no_still_beats_yes():
         ("ORIGINAL\\PRIMARY\\P\\ND", "derived"),
         ("ORIGINAL\\PRIMARY\\PHASE MAP\\P\\FFE", "derived"),
         ("DERIVED\\PRIMARY\\DIXON\\FAT", "derived"),
+        ("DERIVED\\PRIMARY\\DIXON\\OUT_PHASE", "derived"),
+        ("ORIGINAL\\PRIMARY\\F\\F\\FFE", "derived"),
+        ("ORIGINAL\\PRIMARY\\OP\\OP\\FFE", "derived"),
         ("ORIGINAL\\PRIMARY\\M_FFE\\M\\FFE", "t1"),
     ],
 )

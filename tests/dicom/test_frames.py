@@ -116,6 +116,14 @@ def test_what_tells_frames_apart(one, other, field):
     assert first == alone(**one)
 
 
+@pytest.mark.parametrize(("component", "added"), [("PHASE", ("PHASE",)), ("MAGNITUDE", ()), ("MIXED", ()), ("", ())])
+def test_the_part_of_the_signal_stands_in_the_image_type(component, added):
+    said = ["ORIGINAL", "PRIMARY", "M_FFE", "NONE"]
+    frame = alone(MRImageFrameType=item(FrameType=said, ComplexImageComponent=component))
+    assert frame.image_type == (*said, *added)
+    assert read_frames(classic(ComplexImageComponent=component))[0].image_type == ("ORIGINAL", "PRIMARY", "M", *added)
+
+
 def test_an_image_that_was_converted_from_classic_ones_says_it_as_they_did():
     converted = item(EchoTime=30.0, FlipAngle=9, TemporalPositionIdentifier=2)
     frame = alone(UnassignedPerFrameConvertedAttributes=converted)
