@@ -44,8 +44,16 @@ def main(cfg: DashboardConfig) -> None:
     if cfg.to == "tensorboard":
         folder = write_tensorboard(Path(cfg.run or ""))
         print(f"tensorboard --logdir {folder}\nMean and band are under CUSTOM SCALARS.")
+        if _is_partial(Path(cfg.run or "")):
+            print("Rows are of different cases, who have their images: compare them with ricenet.evaluate alone.")
     else:
         print(save_workspace(cfg.entity or "", cfg.project, cfg.row))
+
+
+def _is_partial(run: Path) -> bool:
+    from ricenet.training.grid_state import read_cells
+
+    return any(cell.record and cell.record.n_cases is not None for cell in read_cells(run))
 
 
 def write_tensorboard(run: Path) -> Path:

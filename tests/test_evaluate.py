@@ -529,8 +529,11 @@ def test_a_partial_cohort_says_so_wherever_its_numbers_stand(partial_run):
     forest = (partial_run / "evaluation" / "differences.svg").read_text()
     assert "Not every case has every image" in forest
     assert f"n = {summary.sets['rd'].n}" in (partial_run / "evaluation" / "figure2.svg").read_text()
+    decided = (partial_run / "evaluation" / "decision_curve.svg").read_text()
+    assert "dose-volume" not in decided, "it is of other patients than the set beside it"
     page = write_report(partial_run, None, 0).read_text()
     assert said in page
+    assert "The rows are of different cases, so their curves do not compare." in page
     assert f"{summary.sets['rd_event'].n} of 60</td>" in page
     assert "Cases by image" in page
 

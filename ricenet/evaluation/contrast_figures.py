@@ -19,7 +19,7 @@ from ricenet.evaluation.probability_curves import (
     add_heading,
     in_papers_order,
 )
-from ricenet.evaluation.summary import Confusion, Contrast, OmnibusTest, SummaryRecord
+from ricenet.evaluation.summary import Confusion, Contrast, OmnibusTest, PowerStatement, SummaryRecord
 
 BAND: Look = {"color": "#e0e0e0", "linewidth": 0}
 # Left ends of the columns of text, in widths of all of them.
@@ -61,7 +61,7 @@ def differences(summary: SummaryRecord, channels_of: RowChannels = PAPERS_ONLY) 
         axes.tick_params(axis="y", length=0)
         axes.spines[["top", "right", "left"]].set_visible(False)
         _set_text_column(text, len(contrasts))
-        figure.legend(handles=_legend(smallest), loc="outside lower center", ncols=2, frameon=False)
+        figure.legend(handles=_legend(summary.power), loc="outside lower center", ncols=2, frameon=False)
         figure.suptitle(_title(summary), fontsize=SMALL + 0.5, x=0.01, ha="left")
     return figure
 
@@ -84,7 +84,7 @@ def _marker(passed: bool) -> Look:
 
 def _write_difference(text: Axes, row: int, contrast: Contrast, all_cases: int | None) -> None:
     """all_cases: of a partial cohort, whose rows have different ones in common."""
-    share = "" if all_cases is None else f"\n(of all {all_cases})"
+    share = "" if all_cases is None else f"\n({contrast.n} of {all_cases} cases)"
     pairs, p = contrast.mcnemar, contrast.p_holm
     words = {
         DIFFERENCE: with_interval(contrast.difference, contrast.interval, "+"),
@@ -110,17 +110,18 @@ def _symmetric_limits(contrasts: Iterable[Contrast], smallest: float | None) -> 
     return -reach, reach
 
 
-def _legend(smallest: float | None) -> list[Artist]:
+def _legend(power: PowerStatement) -> list[Artist]:
     handles: list[Artist] = [
         Line2D([], [], label="passed", linewidth=1.6, **_marker(True)),
         Line2D([], [], label="not passed; bar: 95% interval", linewidth=1.6, **_marker(False)),
     ]
+    smallest = power.smallest_detectable
     if smallest is None:
         return [*handles, Patch(alpha=0, label="so few cases can show no difference of any size")]
-    return [
-        *handles,
-        Patch(label=f"less than this cohort shows with 80% power (±{smallest:.3f} of accuracy)", **BAND),
-    ]
+    who = "this cohort shows"
+    if power.cohort_patients is not None:
+        who = f"the {power.patients} patients of the smallest contrast show"
+    return [*handles, Patch(label=f"less than {who} with 80% power (±{smallest:.3f} of accuracy)", **BAND)]
 
 
 def _title(summary: SummaryRecord) -> str:

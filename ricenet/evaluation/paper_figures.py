@@ -61,9 +61,10 @@ def results(summary: SummaryRecord, channels_of: RowChannels = PAPERS_ONLY) -> F
         columns = 3 if len(groups) > 6 else 2
         figure.legend(handles=_legend(groups), loc="outside lower center", ncols=columns, frameon=False)
         validation, test = summary.cohort.validation, summary.cohort.test
-        axes.set_title(
-            f"Cross-validation: {_cohort_text(validation)}; test: {_cohort_text(test)}", fontsize=9, loc="left", pad=10
-        )
+        title = f"Cross-validation: {_cohort_text(validation)}; test: {_cohort_text(test)}"
+        if summary.channel_cases:
+            title += "\nNot every case has every image: bars are of different cases; contrasts compare the same ones"
+        axes.set_title(title, fontsize=9, loc="left", pad=10)
     return figure
 
 

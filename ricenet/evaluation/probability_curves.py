@@ -18,7 +18,7 @@ from ricenet.display.figure_style import INTERVAL, STYLE, Look
 from ricenet.display.words import PAPERS_ONLY, SHORT_NAMES, RowChannels, number, short_name, with_interval
 from ricenet.evaluation.sentences import main_set
 from ricenet.evaluation.summary import RowScores, SummaryRecord
-from ricenet.paper import PAPER
+from ricenet.paper import PAPER, PAPER_CHANNELS
 from ricenet.statistics.calibration import Calibration
 
 PAGE_INCHES = 7.33  # width of a page, 1100 pixels
@@ -158,15 +158,25 @@ def _calibration_text(calibration: Calibration, n: int) -> str:
     return f"{brier}\nslope {slope}\nintercept {intercept}"
 
 
+def _dose_volume_on_same_cases(summary: SummaryRecord, name: str) -> RowScores | None:
+    """The baseline; None in a partial cohort where some of its cases, those with a dose, lack images of the set."""
+    baseline = summary.baselines.get("dose_volume")
+    if baseline is None or not summary.channel_cases:
+        return baseline
+    same = "rd" in PAPER_CHANNELS.get(name, ()) and baseline.n == summary.sets[name].n
+    return baseline if same else None
+
+
 def decision_curves(summary: SummaryRecord, channels_of: RowChannels = PAPERS_ONLY) -> Figure:
     """Net benefit over the threshold: all channels (or the last set there is), dose-volume baseline, treat all, none.
 
+    In a partial cohort the baseline is left out where it is of other cases than the set.
     The set is chosen by its place in the paper's order, never by its result.
     """
     sets = in_papers_order(summary.sets)
     name = main_set(summary) or list(sets)[-1]
     scores = sets[name]
-    baseline = summary.baselines.get("dose_volume")
+    baseline = _dose_volume_on_same_cases(summary, name)
     curve = scores.decision_curve
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(PAGE_INCHES, 4.0), layout="constrained")
