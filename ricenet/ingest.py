@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import logging
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from contextlib import closing
@@ -220,7 +221,9 @@ def ingest(
     with hold(out):
         write_key(out / KEY_FILE, keys.cohort)
         records = _take_all_in(requested, out, settings, keys, jobs)
-        _write_tables(out, [_row(task, records.get(task.key), keep) for task in tasks], records, unused, keep)
+        structure = (options or {}).get("lesion", "") if layout == "dicom" else ""
+        table = [_row(task, records.get(task.key), keep, structure) for task in tasks]
+        _write_tables(out, table, records, unused, keep)
         _remove_others(out, set(records))
         questions = _write_choices(out, tasks, records, keys, descriptions)
     problems = [problem for task in requested if (problem := records[task.key].problem) is not None]
@@ -539,8 +542,13 @@ def _read(task: Task, settings: "IntakeSettings", keys: Keys, scratch: Path) -> 
     return Intake(problem=missing)
 
 
-def _row(task: Task, record: "CaseIngestRecord | None", keep: list[str]) -> dict[str, object]:
-    """The case's row of cohort.csv; `record` is None where the row is excluded."""
+def _row(task: Task, record: "CaseIngestRecord | None", keep: list[str], lesion: str = "") -> dict[str, object]:
+    """The case's row of cohort.csv.
+
+    Args:
+        record: None where the row is excluded.
+        lesion: name of the structure that is the event's lesion; * stands for the number at the end of event_id.
+    """
     label = task.label
     row: dict[str, object] = {
         "patient_id": task.patient,
@@ -559,6 +567,10 @@ def _row(task: Task, record: "CaseIngestRecord | None", keep: list[str]) -> dict
     images = {name.removesuffix(".nii.gz"): f"{record.case}/{name}" for name in record.sha256 if "/" not in name}
     if len(images) < len(record.sha256):
         images["structures"] = f"{record.case}/structures"
+    number = re.search(r"\d*$", label.event_id)
+    drawn = f"structures/{lesion.replace('*', number[0] if number else '')}.nii.gz"
+    if lesion and drawn in record.sha256:
+        images["lesion"] = f"{record.case}/{drawn}"
     return row | images | dict(record.columns) | ({"dose_unit": "Gy"} if "rd" in images else {})
 
 

@@ -197,12 +197,13 @@ def _write_page(output: Path) -> str:
 def _write_doses(output: Path, cohort: Path, cases: list[Case]) -> None:
     """doses.csv, of a cohort that ingest made: not in the case folders, which stay where their images do."""
     from ricenet.cases.case_tables import write_doses
-    from ricenet.checks.delivered_doses import dose_lines, read_deliveries
+    from ricenet.checks.delivered_doses import FLAGGED, dose_lines, read_deliveries
 
-    deliveries, unreadable = read_deliveries(cohort, cases)
-    for finding in unreadable:
-        log.warning("%s: what was done with its doses is not known: %s", finding.case, finding.message)
-    write_doses(output, dose_lines(deliveries))
+    deliveries, findings = read_deliveries(cohort, cases)
+    for finding in findings:
+        if finding.code != FLAGGED:  # which ingest and verify have said, and qc.html says
+            log.warning("%s: what was done with its doses is not known: %s", finding.case, finding.message)
+    write_doses(output, dose_lines(deliveries, findings))
 
 
 def _write_what_is_known(

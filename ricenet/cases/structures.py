@@ -1,6 +1,7 @@
 """Carry the masks of a case, its lesion and its structures, onto the grid of its images.
 
-A mask lies in the frame of one image and moves with it: the lesion with the event MRI, structures with the planning
+A mask lies in the frame of one image and moves with it: the lesion with the event MRI (one that is also a structure,
+as where follow-ups were contoured on the planning image, with the structures), structures with the planning
 image, where there is none with the post-OP MRI (of a case without one: with the event MRI). It is sampled once,
 linearly; a voxel belongs to it from one half on.
 """
@@ -56,7 +57,8 @@ def read_masks(case: Case, images: Mapping[str, Volume]) -> dict[str, Structure]
 
 def read_structure(case: Case, name: str, images: Mapping[str, Volume]) -> Structure:
     """Read one mask of the case; arguments and errors as of `read_masks`. Compared with its image if that is there."""
-    role = "event" if name == LESION else case.anchor if case.planning is None else "planning"
+    drawn_on_event = name == LESION and case.lesion not in case.structures.values()
+    role = "event" if drawn_on_event else case.anchor if case.planning is None else "planning"
     with about(role=name):
         mask = read_mask(case.masks[name])
         if role in images:

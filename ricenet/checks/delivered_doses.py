@@ -14,6 +14,7 @@ from ricenet.cohort.table import Case
 from ricenet.errors import Finding, InvalidInput
 
 RECORD = "ingest.json"
+FLAGGED = "case.flagged"
 REFUSED = "ingest: "  # begins excluded_because of a case that ingest refused
 LOOK = (
     "look at the images; <case>/ingest.json in the cohort folder says what was passed over and why. To take another "
@@ -130,13 +131,18 @@ def left_out(case: DeliveredCase | SelectionRecord, *, blind: bool = False) -> s
     return "; ".join(f"{name}: {reason}" for name, reason in reasons)
 
 
-def dose_lines(deliveries: Iterable[DeliveredCase]) -> dict[str, dict[str, str]]:
+def dose_lines(deliveries: Iterable[DeliveredCase], known: Iterable[Finding] = ()) -> dict[str, dict[str, str]]:
     """Rows of doses.csv by case key: what was used, what was left out, what somebody should know.
+
+    Args:
+        deliveries: of read_deliveries.
+        known: its findings; what somebody should know of a case besides its dose (case.flagged) comes first.
+
 
     A treatment after the event tells the label (recurrences are irradiated again), which who looks at qc.html must not
     know.
     """
-    return {
+    lines = {
         each.case_key: {
             "used": counted(each),
             "left_out": left_out(each, blind=True),
@@ -145,6 +151,11 @@ def dose_lines(deliveries: Iterable[DeliveredCase]) -> dict[str, dict[str, str]]
         for each in deliveries
         if each.problem is None and each.dose is not None
     }
+    for finding in known:
+        if finding.code == FLAGGED:
+            line = lines.setdefault(finding.case.split()[1], {"used": "", "left_out": "", "flags": ""})
+            line["flags"] = "; ".join(filter(None, [finding.message, line["flags"]]))
+    return lines
 
 
 def _is_left_out(each: RtObjectRecord) -> bool:

@@ -35,7 +35,8 @@ class Case:
     Attributes:
         further_doses: paths by role of doses in frames of their own, which are added to rd, and of their planning
             images.
-        lesion: a mask of the event's lesion, NIfTI or DICOM SEG, in the frame of the event MRI.
+        lesion: a mask of the event's lesion, NIfTI or DICOM SEG, in the frame of the event MRI; one of `structures`
+            lies in theirs.
         structures: masks by name, NIfTI, in the frame of the planning image or, without one, of the anchor.
     """
 

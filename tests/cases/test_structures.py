@@ -25,7 +25,7 @@ from helpers.segmentations import mr_slices, places_ras, write_seg
 from ricenet.cases.alignment import align
 from ricenet.cases.case_folder import folder_name, input_hashes, prepare, sample, write_case_folder
 from ricenet.cases.case_record import CaseRecord
-from ricenet.cases.structures import FILE, load_masks, read_mask, write_masks
+from ricenet.cases.structures import FILE, load_masks, read_mask, read_structure, write_masks
 from ricenet.cohort.pseudonyms import KEY_FILE, write_key
 from ricenet.cohort.table import inspect_cohort
 from ricenet.errors import InvalidInput
@@ -248,3 +248,13 @@ def test_wrong_paths_are_findings(planned, column, text, code):
     _, findings = inspect_cohort(planned)
     assert [finding.code for finding in findings] == [code]
     assert "Muster" not in str(findings[0])
+
+
+def test_a_lesion_that_is_one_of_the_structures_lies_in_their_frame(planned):
+    """As where the contours of a follow-up were drawn on the planning image."""
+    case, _ = one_case(planned)
+    assert case.lesion is not None
+    assert read_structure(case, "lesion", {}).role == "event"
+    (name, path), *_ = case.structures.items()
+    same = replace(case, lesion=path)
+    assert read_structure(same, "lesion", {}).role == read_structure(same, name, {}).role == "planning"

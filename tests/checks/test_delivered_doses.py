@@ -126,3 +126,14 @@ def test_a_cohort_without_a_dose_says_nothing_of_it(cohort: Path) -> None:
     assert (check_deliveries(deliveries), dose_lines(deliveries)) == ([], {})
     nothing = DeliveredCase(case_key="c1", row=2)
     assert is_plain(nothing)
+
+
+def test_what_is_flagged_besides_the_dose_stands_with_it():
+    """A cohort of NIfTI has no RT objects: its flags stand alone."""
+    flagged = Finding(
+        "case.flagged", "case c0123456789ab (row 3 of cohort.csv)", "lesion: the cohort's GTV", "", "warning"
+    )
+    other = Finding("record.damaged", "case c0123456789ff (row 4 of cohort.csv)", "cut off", "", "warning")
+    assert dose_lines([], [flagged, other]) == {
+        "c0123456789ab": {"used": "", "left_out": "", "flags": "lesion: the cohort's GTV"}
+    }
