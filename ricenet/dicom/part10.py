@@ -23,7 +23,9 @@ PREAMBLE = bytes(128) + b"DICM"
 HEAD_BYTES = 1024
 MAX_INFLATED_BYTES = 2**25  # far more than a header has; several are read at a time
 CHUNK_BYTES = 2**16
+META_BYTES = 2**16
 DEFLATED = uid.DeflatedExplicitVRLittleEndian.encode()
+PLAIN = uid.ExplicitVRLittleEndian.encode().ljust(len(DEFLATED), b"\0")
 SYNTAXES = (uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian, uid.ExplicitVRBigEndian)
 
 # What pydicom logs quotes header values and paths.
@@ -71,39 +73,42 @@ def open_part10(file: BinaryIO, max_inflated_bytes: int = MAX_INFLATED_BYTES) ->
     return file if has_prefix else None
 
 
-def _inflated(file: BinaryIO, limit: int) -> BinaryIO:
-    """`file`, or its content inflated where its meta information says that it is deflated."""
-    is_deflated = DEFLATED in file.read(HEAD_BYTES)
-    file.seek(len(PREAMBLE) if is_deflated else 0)
-    if not is_deflated:
+def _inflated(file: BinaryIO, limit: int) -> BinaryIO | None:
+    """`file`, or its content inflated where its meta information says that it is deflated; None where that is unclear.
+
+    pydicom would inflate it without a limit.
+    """
+    may_be_deflated = DEFLATED in file.read(META_BYTES)
+    file.seek(len(PREAMBLE) if may_be_deflated else 0)
+    if not may_be_deflated:
         return file
     try:
         meta = read_dataset(file, False, True, stop_when=lambda tag, _vr, _length: tag.group != 2)
-        is_deflated = meta.get("TransferSyntaxUID") == uid.DeflatedExplicitVRLittleEndian
-    except Exception:  # whatever pydicom stumbles over here, it will again in its own reader
-        is_deflated = False
+        syntax = meta.get("TransferSyntaxUID")
+    except Exception:  # whatever pydicom stumbles over in meta information that is none
+        return None
     end = file.tell()
     file.seek(0)
-    if not is_deflated:
-        return file
-    head = file.read(end).replace(DEFLATED, uid.ExplicitVRLittleEndian.encode().ljust(len(DEFLATED), b"\0"))
-    content, whole = _inflate(file, limit)
-    inflated = InflatedDicom(head + content)
+    if syntax != uid.DeflatedExplicitVRLittleEndian:
+        return file if syntax in uid.UID_dictionary else None
+    content = bytearray(file.read(end).replace(DEFLATED, PLAIN))
+    whole = _inflate(file, content, limit)
+    inflated = InflatedDicom(content)
     inflated.cut_off = not whole
     return inflated
 
 
-def _inflate(file: BinaryIO, limit: int) -> tuple[bytes, bool]:
-    """The rest of `file` inflated up to `limit` bytes or to where it is damaged; whether it is no longer than that."""
-    inflater, content = zlib.decompressobj(-zlib.MAX_WBITS), bytearray()
+def _inflate(file: BinaryIO, content: bytearray, limit: int) -> bool:
+    """Add the rest of `file` to `content`, up to `limit` bytes or to where it is damaged; whether it is no longer."""
+    inflater, end = zlib.decompressobj(-zlib.MAX_WBITS), len(content) + limit
     while (chunk := inflater.unconsumed_tail or file.read(CHUNK_BYTES)) and not inflater.eof:
-        if len(content) >= limit:
-            return bytes(content), False
+        if len(content) >= end:
+            return False
         try:
-            content += inflater.decompress(chunk, limit - len(content))
+            content += inflater.decompress(chunk, end - len(content))
         except zlib.error:
             break
-    return bytes(content), True
+    return True
 
 
 def _guess_syntax(head: bytes) -> uid.UID | None:

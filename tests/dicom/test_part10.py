@@ -1,14 +1,16 @@
 """A deflated data set is inflated up to a limit and no further; what is not deflated stays as it is."""
 
 import io
+import struct
 import tracemalloc
 import zlib
 
 import pydicom
 import pytest
 from helpers.dicom_objects import FORMS, rtdose, save, without_part10
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from ricenet.dicom.part10 import InflatedDicom, open_part10
+from ricenet.dicom.part10 import PREAMBLE, InflatedDicom, open_part10, quiet_pydicom
 
 
 @pytest.mark.parametrize("form", ["part 10", *FORMS])
@@ -37,6 +39,20 @@ def test_a_deflate_bomb_does_not_fill_memory(tmp_path):
     assert isinstance(stream, InflatedDicom)
     assert stream.cut_off
     assert peak < 2**23
+
+
+def test_meta_information_that_breaks_the_standard_does_not_lift_the_limit(tmp_path):
+    """pydicom would find the syntax all the same, and inflate what follows to its end."""
+    content = save(rtdose(), tmp_path / "odd", "deflated").read_bytes()
+    start = 144 + int.from_bytes(content[140:144], "little")
+    syntax = DeflatedExplicitVRLittleEndian.encode()
+    implicit = struct.pack("<HHL", 2, 0x10, len(syntax)) + syntax
+    with quiet_pydicom():
+        stream = open_part10(io.BytesIO(PREAMBLE + implicit + content[start:]), 100)
+    assert isinstance(stream, InflatedDicom)
+    assert stream.cut_off
+    other = content[:start].replace(syntax, b"1.2.3.4.5.6.7.8.9.0.11") + syntax
+    assert open_part10(io.BytesIO(other)) is None
 
 
 def test_what_is_damaged_inside_is_given_up_to_there(tmp_path):
