@@ -8,7 +8,7 @@ itself must not be taken for the whole. Frame: LPS mm.
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -162,6 +162,26 @@ def lost_ends(part: Sequence[Slice], parts: Sequence[Sequence[Slice]], expected:
     return next((each for each in shown if each[0] > 0), (0, ""))
 
 
+def left_out_between(part: Sequence[Slice], step_mm: float) -> tuple[int, bool]:
+    """How many slices seem to be missing between each two of an even stack, and whether all that shows it agrees.
+
+    Args:
+        part: in order.
+        step_mm: between its slices.
+
+    Returns:
+        0 where nothing shows it; else by the images' numbers, or by the distance that headers give, or by both.
+    """
+    jumps = {abs(second.instance_number - first.instance_number) for first, second in pairwise(part)}
+    by_number = jumps.pop() - 1 if len(jumps) == 1 and all(each.frames == 1 for each in part) else 0
+    spacing_mm, thickness_mm = part[0].frame.spacing_between_mm, part[0].frame.thickness_mm
+    steps = round(step_mm / spacing_mm) if spacing_mm else 1
+    # Some write the gap between slices as their distance: it is as wide as a slice where none is missing.
+    is_distance = abs(steps * spacing_mm - step_mm) < SAME_STEP * spacing_mm and thickness_mm < 1.5 * spacing_mm
+    by_distance = steps - 1 if is_distance else 0
+    return max(by_number, by_distance, 0), by_number == by_distance
+
+
 def _covers(other: Sequence[Slice], part: Sequence[Slice]) -> bool:
     """Whether `other` has a slice at each place of `part`, and more."""
     if len(other) <= len(part) or other[0].size != part[0].size:
@@ -205,7 +225,6 @@ class _Places:
         axes = np.array(first.plane.cosines, dtype=np.float64).reshape(2, 3)
         sides_mm = np.array(first.size) * np.array(first.plane.spacing_mm)
         normal = np.cross(*axes)
-        self.frame_of_reference = first.frame_of_reference
         self.normal = normal / max(float(np.linalg.norm(normal)), 1e-9)
         corners = np.array([each.plane.position_mm for each in part], dtype=np.float64)
         # Seen from a slice's centre a small tilt moves it least.
@@ -215,7 +234,7 @@ class _Places:
         self.width = float(sides_mm.min())
 
     def are_pieces_with(self, other: "_Places") -> bool:
-        if self.frame_of_reference != other.frame_of_reference or max(len(self.along), len(other.along)) < MIN_PIECE:
+        if max(len(self.along), len(other.along)) < MIN_PIECE:
             return False
         if abs(self.normal @ other.normal) < MAX_ANGLE_COSINE:
             return False

@@ -23,7 +23,7 @@ KEYWORDS = (
     SHARED, PER_FRAME, "DimensionIndexSequence", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
     "NumberOfFrames", "ImageType", "ComplexImageComponent", "EchoTime", "TemporalPositionIdentifier", "FlipAngle",
     "InversionTime", "DiffusionBValue", "DiffusionGradientOrientation", "RescaleSlope", "RescaleIntercept",
-    "ModalityLUTSequence",
+    "ModalityLUTSequence", "SpacingBetweenSlices", "SliceThickness",
 )  # fmt: skip
 FRAME_TAGS = (*(Tag(keyword) for keyword in KEYWORDS), PHILIPS_CREATOR, PHILIPS_SCALE_SLOPE)
 COMPONENT, PARTS_OF_SIGNAL = "ComplexImageComponent", ("PHASE", "REAL", "IMAGINARY")
@@ -64,6 +64,8 @@ class Frame:
             angle, inversion times, and the dimensions that an enhanced image counts.
         position_in_stack: counted from 1; 0 where the header does not say.
         rescale: None where the header says it in a way that cannot be read.
+        spacing_between_mm: between slices, as the header says; 0 where it does not, as the next.
+        thickness_mm: of a slice.
     """
 
     plane: Plane
@@ -74,6 +76,8 @@ class Frame:
     split_by: tuple = ()
     position_in_stack: int = 0
     rescale: Rescale | None = Rescale()
+    spacing_between_mm: float = 0.0
+    thickness_mm: float = 0.0
 
 
 def read_frames(dataset: Dataset) -> tuple[Frame, ...]:
@@ -144,6 +148,10 @@ def _frame(groups: _Groups, counted: Sequence[int] = ()) -> Frame:
         ),
         whole_number(content, "InStackPositionNumber") or 0,
         _rescale(groups),
+        *(
+            abs(number(groups.holding("PixelMeasuresSequence", keyword), keyword) or 0.0)
+            for keyword in ("SpacingBetweenSlices", "SliceThickness")
+        ),
     )
 
 

@@ -10,7 +10,14 @@ import datetime
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ricenet.dicom.frame_groups import Slice, lost_ends, part_slices, pieces_of_one_stack, without_copies
+from ricenet.dicom.frame_groups import (
+    Slice,
+    left_out_between,
+    lost_ends,
+    part_slices,
+    pieces_of_one_stack,
+    without_copies,
+)
 from ricenet.dicom.headers import Header
 from ricenet.dicom.pixels import PixelFiles, decode, same_pixels
 from ricenet.dicom.slice_stack import Plane, Stack, slice_order, stack
@@ -95,6 +102,9 @@ def image_series(headers: list[Header], contradictory: set[str]) -> list[Series]
         if any(header.is_inverted for header in of_files):
             remark = (*remark, "low values are its bright ones (MONOCHROME1): values are as they are stored")
         image = _image(ordered, of_files, uids[number], part_problem or lost)
+        if image.grid is not None and len(parts) == 1:
+            image, between = _checked_between(image, image.grid)
+            remark = (*remark, *between)
         series.append(replace(image, remarks=(*remarks, *remark)))
     return series
 
@@ -158,6 +168,22 @@ def _lost(
         "export the series again, all of its slices",
         code="series.incomplete",
     ), (remark,)
+
+
+def _checked_between(image: Series, grid: Stack) -> tuple[Series, tuple[str, ...]]:
+    """An even stack of which each second slice, or of more each first, may have been delivered alone."""
+    missing, is_sure = left_out_between(image.slices, grid.step_mm)
+    if not missing:
+        return image, ()
+    if not is_sure:
+        return image, (f"slices that may be missing between each two of its {len(image.slices)}: {missing}",)
+    problem = InvalidInput(
+        f"expected all slices of the stack, got {len(image.slices)} with {missing} missing between each two, as their "
+        "numbers and the distance in their headers show",
+        "export the series again, all of its slices",
+        code="series.incomplete",
+    )
+    return replace(image, problem=problem, grid=None), ()
 
 
 def _image(part: list[Slice], headers: list[Header], uid: str, problem: InvalidInput | None) -> Series:

@@ -287,6 +287,7 @@ def root_log():
     root.removeHandler(handler)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("syntax", ["implicit", "rle"])
 def test_damaged_files_read_or_are_refused_and_say_nothing_else(tmp_path, syntax, root_log, recwarn):
     intact = save(rtdose(columns_rows=(3, 3), offsets=(0, 4, 8)), tmp_path / "intact", syntax).read_bytes()

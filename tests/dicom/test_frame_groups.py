@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from ricenet.dicom.frame_groups import Slice, lost_ends, part_slices, pieces_of_one_stack, without_copies
+from ricenet.dicom.frame_groups import (
+    Slice,
+    left_out_between,
+    lost_ends,
+    part_slices,
+    pieces_of_one_stack,
+    without_copies,
+)
 from ricenet.dicom.frames import Frame
 from ricenet.dicom.slice_stack import Plane
 
@@ -22,7 +29,7 @@ def oblique(degrees: float = 0.0) -> np.ndarray:
 
 def slices(
     places=range(COUNT), *, degrees: float = 0.0, step_mm: float = 1.2, decimals: int = 12, first: int = 1,
-    size=SIZE, moved=0.0, uid="one", frames: int = 1, **frame: object,
+    size=SIZE, moved=0.0, uid="one", frames: int = 1, frame_of_reference="frame", **frame: object,
 ) -> list[Slice]:  # fmt: skip
     """Slices centred on one line; turned about their centres."""
     axes = oblique(degrees)
@@ -35,8 +42,8 @@ def slices(
         plane = Plane(cosines, tuple(position.round(decimals)), SPACING_MM)
         made.append(
             Slice(
-                Path(f"{uid} {number}"), number if frames > 1 else 0, frames, Frame(plane, **frame), size, "frame",
-                uid if frames > 1 else f"{uid} {number}", 1 if frames > 1 else first + number,
+                Path(f"{uid} {number}"), number if frames > 1 else 0, frames, Frame(plane, **frame), size,
+                frame_of_reference, uid if frames > 1 else f"{uid} {number}", 1 if frames > 1 else first + number,
             )
         )  # fmt: skip
     return made
@@ -99,6 +106,7 @@ DIFFERENCES = [
     {"contrasts": ("PHASE",)},
     {"size": (100, 110)},
     {"degrees": 0.2},
+    {"frame_of_reference": "other"},
 ]
 
 
@@ -192,6 +200,25 @@ def test_copies_are_left_out_and_scans_at_one_place_are_not():
     assert len(without_copies(volume + other_echo, same)) == 2 * COUNT
     nowhere = [replace(each, frame=Frame(Plane(None, None, None))) for each in volume]
     assert len(without_copies(nowhere, same)) == COUNT
+
+
+@pytest.mark.parametrize(
+    ("every", "headers", "expected"),
+    [
+        (2, {}, (1, False)),
+        (2, {"spacing_between_mm": 1.2, "thickness_mm": 1.2}, (1, True)),
+        (3, {"spacing_between_mm": 1.2, "thickness_mm": 1.2}, (2, True)),
+        (2, {"spacing_between_mm": 2.4, "thickness_mm": 1.2}, (1, False)),
+        (1, {"spacing_between_mm": 1.2, "thickness_mm": 2.4}, (0, True)),
+        (1, {"spacing_between_mm": 0.6, "thickness_mm": 0.6}, (1, False)),
+        (1, {"spacing_between_mm": 0.2, "thickness_mm": 1.0}, (0, True)),  # the gap, not the distance
+        (1, {}, (0, True)),
+    ],
+)
+def test_each_second_slice_alone_shows(every, headers, expected):
+    part = slices(**headers)[::every]
+    assert left_out_between(part, 1.2 * every) == expected
+    assert left_out_between(part[::-1], 1.2 * every) == expected
 
 
 def test_a_lost_end_shows():

@@ -416,6 +416,19 @@ def test_an_inverted_image_is_read_as_stored_and_named(tmp_path):
     assert [remark.partition(" (")[0] for remark in series.remarks] == ["low values are its bright ones"]
 
 
+def test_each_second_slice_alone_is_no_volume(tmp_path):
+    paths = write(tmp_path)
+    numbered = sorted(paths, key=lambda path: pydicom.dcmread(path).InstanceNumber)
+    for path in numbered[::2]:
+        path.unlink()
+    for path in numbered[1::2]:
+        change(path, SliceThickness="")
+    assert any("between each two of its 8: 1" in remark for remark in series_in(tmp_path)[0].remarks)
+    for path in numbered[1::2]:
+        change(path, SpacingBetweenSlices=1.7, SliceThickness=1.7)
+    assert series_in(tmp_path)[0].problem.code == "series.incomplete"
+
+
 def test_images_in_colours_are_named(tmp_path):
     for path in write(tmp_path):
         change(path, SamplesPerPixel=3, PhotometricInterpretation="RGB", PlanarConfiguration=0, PixelData=bytes(2880))

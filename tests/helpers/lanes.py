@@ -30,15 +30,15 @@ SLOW = {
     "ricenet.predict.predict_patient", "ricenet.prediction.predictor.predict_case",
     "ricenet.prediction.new_case.predict",
 }  # fmt: skip
-# What takes about a second: a figure, the picture of a case, a delivery, whether a planning image shows the head of an
-# MRI; and a whole command line.
+# What takes about a second: a figure, a case examined or drawn, a delivery, whether a planning image shows the head of
+# an MRI; and a whole command line.
 HEAVY = {
     "ricenet.cases.planning_check.check_planning", "ricenet.cases.planning_check.planning_agreement",
-    "ricenet.cases.qc_picture.draw_case", "ricenet.checks.case_checks.draw", "ricenet.evaluation.contrast_figures",
-    "ricenet.evaluation.fold_curves.figure", "ricenet.evaluation.paper_figures",
-    "ricenet.evaluation.probability_curves",
-    "ricenet.explanation.attribution_figures", "ricenet.explanation.map_figures", "ricenet.phantoms.hospital.deliver",
-    "ricenet.prediction.case_view.draw_picture", "ricenet.preprocess",
+    "ricenet.cases.qc_picture.draw_case", "ricenet.checks.case_checks.draw", "ricenet.checks.case_checks.examine",
+    "ricenet.evaluation.contrast_figures", "ricenet.evaluation.fold_curves.figure", "ricenet.evaluation.paper_figures",
+    "ricenet.evaluation.probability_curves", "ricenet.explanation.attribution_figures",
+    "ricenet.explanation.map_figures", "ricenet.phantoms.hospital.deliver", "ricenet.prediction.case_view.draw_picture",
+    "ricenet.preprocess",
 }  # fmt: skip
 LONGEST = ("test_privacy.py", "test_train.py")  # minutes each: they start first, so that none comes last alone
 MAX_STEPS = 20  # of optimisers: a few steps that check a gradient are no training

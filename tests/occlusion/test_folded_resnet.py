@@ -44,7 +44,9 @@ def require_equal(network: nn.Module, channels: int) -> None:
 
 @pytest.mark.parametrize("stem", [(7, 1, True), (3, 2, False)], ids=str)
 @pytest.mark.parametrize("shortcut", ["A", "B"])
-@pytest.mark.parametrize("architecture", ["resnet10", "resnet18", "resnet34", "resnet50"])
+@pytest.mark.parametrize(
+    "architecture", ["resnet10", "resnet18", pytest.param("resnet34", marks=pytest.mark.heavy), "resnet50"]
+)
 def test_folded_network_is_the_network(architecture: str, shortcut: str, stem: tuple[int, int, bool]) -> None:
     size, stride, pool = stem
     network = trained(3, architecture, 4, size, stride, pool, shortcut, steps=1)
