@@ -121,11 +121,14 @@ def _usable(cfg: TrainConfig, cases: Path, folds: "Folds", record: "RunRecord") 
     if cfg.control == METADATA_ONLY:  # which loads no torch
         return folds
     from ricenet.cases.case_reader import find_case
+    from ricenet.cases.case_record import require_channels
 
     usable = record.usable(folds)
     folds.require_channels(cfg.modalities.channels, cfg.row)
     usable.require_trainable(cfg.fold, cfg.row)
-    if not folds.is_partial:
+    if folds.is_partial:
+        require_channels(cases, folds.cases)
+    else:
         find_case(cases, folds.cases[0], cfg.modalities.channels)
     return usable
 

@@ -620,3 +620,15 @@ def test_one_set_alone_is_told_without_comparisons(tmp_path):
     assert [line.split(",")[0] for line in (tmp_path / "run/evaluation/table.csv").read_text().splitlines()[1:]] == [
         "event", "majority_class",
     ]  # fmt: skip
+
+
+def test_a_set_of_a_further_channel_is_a_second_set(tmp_path):
+    """The paper's sets that these cases allow are one, the study's sets are two."""
+    folds = write_cases_folder(
+        tmp_path / "cases", make_cases({"cv": (12, 9)}), 3, ("event", "flair"), None, truth=False
+    )
+    write_grid(tmp_path / "run", tmp_path / "cases", folds, ("event", "event_flair"), noisy)
+    summary = summarised(tmp_path / "run", plan(99))
+    assert "no two sets are compared" not in " ".join([as_text(summary), *headline(summary)])
+    summary = summarised(tmp_path / "run", plan(99, contrasts=["event_flair - event"]))
+    assert list(summary.contrasts) == ["event_flair - event"]

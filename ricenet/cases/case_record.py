@@ -1,5 +1,6 @@
 """case.json: what a case folder holds, how it was made, and the numbers by which its registration is judged."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,3 +112,20 @@ def read_case_record(cases: Path, case: ReadyCase) -> CaseRecord:
     path = record_path(cases, case)
     with about(case.name):
         return CaseRecord.read(path, "remove the case's folder and run python -m ricenet.preprocess again")
+
+
+def require_channels(cases: Path, table: Iterable[ReadyCase]) -> None:
+    """Check that cases.csv says of each case the channels that its volume has.
+
+    Raises:
+        InvalidInput: a case of which it does not (`case.channels`); as read_case_record.
+    """
+    for case in table:
+        channels = read_case_record(cases, case).channels
+        if case.channels is not None and set(case.channels) != set(channels):
+            with about(case.name):
+                raise InvalidInput(
+                    f"cases.csv says channels {' '.join(case.channels)}, its volume has {' '.join(channels)}",
+                    "run python -m ricenet.preprocess again, which writes cases.csv",
+                    code="case.channels",
+                )

@@ -1,12 +1,13 @@
 """case.json: the bytes on disk, older files, and files that cannot be used."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ricenet.cases.case_record import read_case_record
+from ricenet.cases.case_record import read_case_record, require_channels
 from ricenet.cohort.ready_cases import ReadyCase
 from ricenet.errors import InvalidInput
 
@@ -86,3 +87,11 @@ def test_a_damaged_record_names_the_case_and_the_key(tmp_path: Path, old: str, n
     with pytest.raises(InvalidInput, match=rf"^case c0: case\.json cannot be read: .*{fault}") as refused:
         read_case_record(tmp_path, CASE)
     assert refused.value.code == "record.damaged"
+
+
+def test_a_table_that_says_other_channels_than_the_volume_has_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, TEXT)
+    require_channels(tmp_path, [CASE, replace(CASE, channels=("event", "post"))])
+    for channels in (("event",), ("post", "event", "rd")):
+        with pytest.raises(InvalidInput, match=r"case c0: cases.csv says channels .*, its volume has post event"):
+            require_channels(tmp_path, [replace(CASE, channels=channels)])

@@ -1,5 +1,6 @@
 """Batches: right channels, balanced classes, one answer whatever the workers, no case of another split."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import lightning
 import numpy as np
 import pytest
 import torch
+from helpers.fewer_channels import keep_channels
 
 from ricenet.cases.case_reader import load_case
 from ricenet.cohort.folds import read_folds
@@ -118,3 +120,24 @@ def test_processes_share_out_the_order_of_one() -> None:
     shares = [list(BalancedOrder(labels, 0, lambda: 3, rank, world=2)) for rank in range(2)]
     assert [len(share) for share in shares] == [10, 10]
     assert [item for pair in zip(*shares, strict=True) for item in pair] == whole[:20]
+
+
+@pytest.mark.parametrize("cache", ["none", "device"])
+def test_a_batch_says_which_channels_its_cases_have_where_some_lack_one(
+    phantom_cases: Path, tmp_path: Path, cache: str
+) -> None:
+    cases = shutil.copytree(phantom_cases, tmp_path / "cases")
+    kinds = [ALL, ("event",), ("event", "rd")]
+    folds = keep_channels(cases, lambda place, _: kinds[place % 3])
+    data = CasesDataModule(
+        cases, folds, 0, ALL, AUGMENTATION, 4, 0, seed=1, cache=cache, augment_on="device", may_lack=True
+    )
+    for loaded in data.val_dataloader():
+        batch = on_device(data, loaded, training=False)
+        for key, present, volume in zip(batch["case"], batch["present"].tolist(), batch["volume"], strict=True):
+            (case,) = [case for case in folds.cases if case.case_key == key]
+            assert present == [channel in case.channels for channel in ALL]
+            assert [bool(channel.any()) for channel in volume] == present
+    complete = folds.having(ALL)
+    whole = CasesDataModule(cases, complete, 0, ALL, None, 4, 0, seed=1, may_lack=True)
+    assert "present" not in next(iter(whole.val_dataloader()))
