@@ -22,8 +22,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ricenet.cohort.label_events import choose_events, deal_test
-from ricenet.cohort.label_table import LabelRow, TableForm, further_patient_ids, read_labels, rows_like
+from ricenet.cohort.label_events import deal_test, source_rows
+from ricenet.cohort.label_table import LabelRow, further_patient_ids, rows_like
 from ricenet.cohort.pseudonyms import KEY_FILE, case_key, pseudonym, read_key, write_key
 from ricenet.cohort.table import COLUMNS, further_dose_roles
 from ricenet.command.atomic import MANIFEST, hold, partial_folder, publish, remove_folder, replace_file
@@ -35,7 +35,6 @@ from ricenet.errors import Incomplete, InvalidInput, WrongUsage
 if TYPE_CHECKING:
     from ricenet.cohort.ingest_record import CaseIngestRecord, UnlabelledRtRecord, UnusedRecord
     from ricenet.cohort.layouts import Entry, Layout
-    from ricenet.cohort.spreadsheet import Table
     from ricenet.delivery.dicom_case import IntakeSettings
     from ricenet.delivery.intake import Intake
     from ricenet.delivery.series import PatientFiles
@@ -111,11 +110,7 @@ def main(cfg: IngestConfig) -> None:
     labels = Path(cfg.labels)
     source = cfg.source
     keep = [*dict.fromkeys([*cfg.keep, *source.covariates])]
-    table = _label_table(cfg, labels)
-    rows = read_labels(
-        table, source.columns, source.label_map, [*keep, *source.inputs], source.label_source, _table_form(cfg)
-    )
-    rows = choose_events(rows, source.events, source.columns)
+    rows = source_rows(source, labels, Path(cfg.delivery), keep, cfg.sheet or "")
     keys = Keys(read_key(Path(cfg.key) if cfg.key else labels.with_name(labels.name + ".key")))
     rows = deal_test(rows, cfg.test_share, keys.secret)
     ingest(
@@ -136,45 +131,6 @@ def _roles(cfg: IngestConfig) -> list[str]:
     """What a case of the cohort has: what the source can have, without what was not asked for."""
     asked = {"post": cfg.post, "rd": cfg.dose}
     return [role for role in cfg.source.roles if asked.get(role, True)]
-
-
-def _label_table(cfg: IngestConfig, labels: Path) -> "Path | Table":
-    """The label table; of a BIDS dataset several files may be one."""
-    if cfg.source.layout != "bids":
-        return labels
-    from ricenet.cohort.bids import label_table
-
-    return label_table(labels, Path(cfg.delivery))
-
-
-def _table_form(cfg: IngestConfig) -> TableForm:
-    """How the label table is written."""
-    source = cfg.source
-    return TableForm(
-        date_format=source.date_format,
-        empty_cells=tuple(source.empty_cells),
-        id_pattern=source.id_pattern,
-        label_source_map=source.label_source_map,
-        sheet=cfg.sheet or source.sheet,
-        optional=tuple(source.optional),
-        completed_by=_completing_table(Path(cfg.delivery), source.completed_by) if source.completed_by else None,
-    )
-
-
-def _completing_table(delivery: Path, pattern: str) -> Path | None:
-    """The table of the delivery that completes the label table; None where it holds none.
-
-    Raises:
-        InvalidInput: there are several.
-    """
-    tables = sorted(delivery.glob(pattern))
-    if len(tables) > 1:
-        raise InvalidInput(
-            f"expected one table {pattern} in the delivery, got {len(tables)}",
-            "keep one version of it, or correct source.completed_by",
-            code="source.layout",
-        )
-    return tables[0] if tables else None
 
 
 def ingest(

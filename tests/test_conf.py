@@ -8,8 +8,11 @@ import pytest
 import yaml
 from helpers.small_networks import medicalnet
 
+from ricenet.cohort.label_events import EVENTS
+from ricenet.cohort.spreadsheet import check_date_format
 from ricenet.command import schemas
 from ricenet.command.schemas import CONF_DIR, TrainConfig, compose
+from ricenet.ingest import LAYOUTS
 from ricenet.train import train
 
 STAGES = sorted(path.stem for path in CONF_DIR.glob("*.yaml") if path.stem != "quiet")
@@ -44,6 +47,13 @@ def test_every_stage_composes_with_nothing_but_its_paths(stage: str) -> None:
     text = (CONF_DIR / f"{stage}.yaml").read_text()
     required = [key for key, value in yaml.safe_load(text).items() if value == "???"]
     compose(stage, schema, [f"{key}=x" for key in required])
+
+
+@pytest.mark.parametrize("source", sorted(path.stem for path in (CONF_DIR / "source").glob("*.yaml")))
+def test_every_source_composes_and_can_be_meant(source: str) -> None:
+    cfg = compose("ingest", schemas.IngestConfig, [f"source={source}", "delivery=x", "labels=x", "out=x"])
+    assert (cfg.source.name, cfg.source.layout in LAYOUTS, cfg.source.events in EVENTS) == (source, True, True)
+    check_date_format(cfg.source.date_format)
 
 
 @pytest.mark.parametrize("path", sorted(CONF_DIR.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONF_DIR)))

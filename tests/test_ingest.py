@@ -19,8 +19,8 @@ from helpers.dicom_objects import save, without_part10
 from helpers.nifti_twin import write_twin
 
 from ricenet import ingest as module
-from ricenet.cohort.ingest_record import CaseIngestRecord, UnusedRecord
-from ricenet.cohort.label_table import read_labels
+from ricenet.cohort.ingest_record import CaseColumns, CaseIngestRecord, UnusedRecord
+from ricenet.cohort.label_table import LabelRow, read_labels
 from ricenet.cohort.table import read_cohort
 from ricenet.images.volume import read_volume
 from ricenet.phantom import write_phantom
@@ -558,3 +558,15 @@ def test_a_damaged_record_is_no_finished_case(tmp_path, content):
     (tmp_path / "ingest.json").write_text('{"version": 1, "case": "c1", "digest": "d", "sha256": {}}')
     assert module._finished(tmp_path, "d") is not None
     assert module._finished(tmp_path, "another") is None
+
+
+def test_the_structure_of_the_events_follow_up_is_its_lesion():
+    """FU_3_CE for the event fup3; where it was not drawn there is none."""
+    label = LabelRow(2, "MUSTER", "fup3", "rice")
+    task = module.Task(label, "p1", "e1", "c1")
+    files = {"post.nii.gz": "0", "structures/FU_3_CE.nii.gz": "1", "structures/FU_1_CE.nii.gz": "2"}
+    columns = CaseColumns(fractions=30, prescription_gy=60.0)
+    record = CaseIngestRecord(version=3, case="c1", digest="d", columns=columns, sha256=files)
+    assert module._row(task, record, [], "FU_*_CE")["lesion"] == "c1/structures/FU_3_CE.nii.gz"
+    assert "lesion" not in module._row(task, record, [], "FU_*_FLAIR")
+    assert "lesion" not in module._row(task, record, [])

@@ -1,16 +1,66 @@
-"""Which rows of a label table count, and in which split: a patient's events chosen, the test set drawn."""
+"""The rows of a source's label table: read as its config says, a patient's events chosen, the test set drawn."""
 
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
 
-from ricenet.cohort.label_table import LabelRow, list_rows
+from ricenet.cohort.label_table import LabelRow, TableForm, list_rows, read_labels
+from ricenet.cohort.spreadsheet import Table
+from ricenet.command.schemas import SourceConfig
 from ricenet.errors import InvalidInput, WrongUsage
 
 EVENTS = ("first", "first_of_each_label", "all")
+
+
+def source_rows(
+    source: SourceConfig, labels: Path, delivery: Path, keep: Sequence[str], sheet: str = ""
+) -> list[LabelRow]:
+    """Read the label table of a source, and choose the events that count.
+
+    Args:
+        source: how the table is written, what its texts mean, which events count.
+        labels: the table.
+        delivery: holds the table that completes it, and a BIDS dataset's further ones.
+        keep: further columns for cohort.csv.
+        sheet: of a workbook, in place of the source's.
+
+    Raises:
+        InvalidInput: as read_labels; or several tables could complete it.
+        WrongUsage: as read_labels and choose_events.
+    """
+    form = TableForm(
+        date_format=source.date_format,
+        empty_cells=tuple(source.empty_cells),
+        id_pattern=source.id_pattern,
+        label_source_map=source.label_source_map,
+        sheet=sheet or source.sheet,
+        optional=tuple(source.optional),
+        completed_by=_completing_table(delivery, source.completed_by) if source.completed_by else None,
+    )
+    table: Path | Table = labels
+    if source.layout == "bids":
+        from ricenet.cohort.bids import label_table
+
+        table = label_table(labels, delivery)
+    further = [*keep, *source.inputs]
+    rows = read_labels(table, source.columns, source.label_map, further, source.label_source, form)
+    return choose_events(rows, source.events, source.columns)
+
+
+def _completing_table(delivery: Path, pattern: str) -> Path | None:
+    """The table of the delivery that completes the label table; None where it holds none."""
+    tables = sorted(delivery.glob(pattern))
+    if len(tables) > 1:
+        raise InvalidInput(
+            f"expected one table {pattern} in the delivery, got {len(tables)}",
+            "keep one version of it, or correct source.completed_by",
+            code="source.layout",
+        )
+    return tables[0] if tables else None
 
 
 def choose_events(rows: list[LabelRow], which: str, columns: Mapping[str, str]) -> list[LabelRow]:

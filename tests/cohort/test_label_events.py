@@ -4,8 +4,9 @@ from datetime import date
 
 import pytest
 
-from ricenet.cohort.label_events import choose_events, deal_test
+from ricenet.cohort.label_events import choose_events, deal_test, source_rows
 from ricenet.cohort.label_table import LabelRow
+from ricenet.command.schemas import SourceConfig
 from ricenet.errors import InvalidInput, WrongUsage
 
 KEY = bytes(32)
@@ -113,3 +114,32 @@ def test_a_split_of_the_table_is_kept_and_half_a_split_refused():
         deal_test([*whole, LabelRow(4, "MUSTER", "e1", "rice")], 0.5, KEY)
     assert refused.value.code == "labels.split"
     assert "MUSTER" not in str(refused.value)
+
+
+def test_a_source_reads_its_table_as_its_config_says(tmp_path):
+    """Completed by a table of the delivery; two that could be it are refused."""
+    (tmp_path / "clinical.csv").write_text("ID;Seen\nP1_01;5/6/04\nP1_02;5/7/04\n")
+    (tmp_path / "negative_cases.csv").write_text("ID;Dx\nP1_02;RN\n")
+    cfg = SourceConfig(
+        name="x",
+        layout="dicom",
+        columns={"patient_id": "ID", "label": "Dx", "event_date": "Seen"},
+        label_map={"RN": "rice", "not listed": "recurrence"},
+        label_source="",
+        date_format="M/D/YY",
+        events="first",
+        id_pattern=r"(?P<patient_id>P\d)_(?P<event_id>\d\d)",
+        completed_by="*negative*",
+    )
+    first, second = source_rows(cfg, tmp_path / "clinical.csv", tmp_path, [])
+    assert (first.patient_id, first.event_id, first.label, first.event_date) == (
+        "P1",
+        "01",
+        "recurrence",
+        date(2004, 5, 6),
+    )
+    assert second.excluded_because == "a later event of the patient (events=first)"
+    (tmp_path / "negative_cases_v2.csv").touch()
+    with pytest.raises(InvalidInput, match=r"one table \*negative\* in the delivery, got 2") as refused:
+        source_rows(cfg, tmp_path / "clinical.csv", tmp_path, [])
+    assert refused.value.code == "source.layout"
