@@ -7,6 +7,8 @@ what a classic header says of its one. Nothing here reads pixels. Frame: LPS mm.
 import struct
 from collections.abc import Iterator, MutableSequence, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
@@ -130,28 +132,38 @@ class _Groups:
 def _frame(groups: _Groups, counted: Sequence[int] = ()) -> Frame:
     content = groups("FrameContentSequence")
     types = groups("MRImageFrameTypeSequence") or groups("CTImageFrameTypeSequence")
-    modifier, timing = groups("MRModifierSequence"), groups("MRTimingAndRelatedParametersSequence")
     temporal = number(content, "TemporalPositionIndex")
     echo = number(groups("MREchoSequence"), "EffectiveEchoTime")
     indices = [int(value) for value in content.get("DimensionIndexValues") or []]
     return Frame(
         _plane(groups),
-        _image_type(groups, types),
+        _one(_image_type(groups, types)),
         groups.classic_number("EchoTime") if echo is None else echo,
         groups.classic_number("TemporalPositionIdentifier") if temporal is None else temporal,
-        _contrasts(groups),
-        (
-            text(content, "StackID"),
-            number(timing, "FlipAngle") or groups.classic_number("FlipAngle"),
-            text(modifier, "InversionTimes") or groups.classic_number("InversionTime"),
-            *(indices[place] for place in counted if place < len(indices)),
-        ),
+        _one(_contrasts(groups)),
+        _one(_split_by(groups, [indices[place] for place in counted if place < len(indices)])),
         whole_number(content, "InStackPositionNumber") or 0,
-        _rescale(groups),
+        _one(_rescale(groups)),
         *(
             abs(number(groups.holding("PixelMeasuresSequence", keyword), keyword) or 0.0)
             for keyword in ("SpacingBetweenSlices", "SliceThickness")
         ),
+    )
+
+
+@lru_cache(maxsize=4096)
+def _one(value: Any) -> Any:
+    """The value that was read first of those that are equal: a delivery has a million frames, and few kinds of them."""
+    return value
+
+
+def _split_by(groups: _Groups, indices: Sequence[int]) -> tuple:
+    modifier, timing = groups("MRModifierSequence"), groups("MRTimingAndRelatedParametersSequence")
+    return (
+        text(groups("FrameContentSequence"), "StackID"),
+        number(timing, "FlipAngle") or groups.classic_number("FlipAngle"),
+        text(modifier, "InversionTimes") or groups.classic_number("InversionTime"),
+        *indices,
     )
 
 
@@ -170,9 +182,9 @@ def _plane(groups: _Groups) -> Plane:
     orientation = groups.holding("PlaneOrientationSequence", "ImageOrientationPatient")
     measures = groups.holding("PixelMeasuresSequence", "PixelSpacing")
     return Plane(
-        numbers(orientation, "ImageOrientationPatient", 6),
+        _one(numbers(orientation, "ImageOrientationPatient", 6)),
         numbers(position, "ImagePositionPatient", 3),
-        _spacing(measures),
+        _one(_spacing(measures)),
     )
 
 

@@ -197,8 +197,8 @@ def _header(path: Path, dataset: Dataset, bytes_left: int) -> Header | str:
         return Header(path, kind, patient_id, instance_uid, series_uid, damaged=True)
     return Header(
         path, kind, patient_id, instance_uid, series_uid,
-        study_uid=text(dataset, "StudyInstanceUID"),
-        frame_of_reference=text(dataset, "FrameOfReferenceUID"),
+        study_uid=sys.intern(text(dataset, "StudyInstanceUID")),
+        frame_of_reference=sys.intern(text(dataset, "FrameOfReferenceUID")),
         series_number=whole_number(dataset, "SeriesNumber"),
         instance_number=whole_number(dataset, "InstanceNumber") or 0,
         date=_image_date(dataset),
