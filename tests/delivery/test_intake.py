@@ -138,7 +138,7 @@ def test_a_case_of_a_nifti_cohort_without_post_or_dose(delivered, tmp_path):
         assert problem(from_nifti(unplaced, SUBJECT, settings)).code == "dose.no_frame"
 
 
-ONE_MRI = replace(SETTINGS, dose=False)
+ONE_MRI = replace(SETTINGS, dose=False, post=False)
 GRID = np.diag([1.0, 1.0, 2.0, 1.0])
 
 
