@@ -154,12 +154,16 @@ def _stored(slices: Sequence[Slice], grid: Stack, folder: Path) -> tuple[Volume,
         _write_frames(slices, grid, files, source)
         output = _run(source, target)
         return read_volume(target / MADE), _remarks(output)
+    _write_numbers(slices, grid, files, made)
+    return read_volume(made), ()
+
+
+def _write_numbers(slices: Sequence[Slice], grid: Stack, files: PixelFiles, path: Path) -> None:
     planes = [files.pixels(each) for each in slices]
     decoded = [plane for plane in planes if not isinstance(plane, bytes)]
     if len(decoded) != len(slices):
         raise _problem(SEVERAL_ENCODINGS)
-    nib.save(nib.Nifti1Image(np.stack(decoded).T, grid.world_from_voxel), made)
-    return read_volume(made), ()
+    nib.save(nib.Nifti1Image(np.stack(decoded).T, grid.world_from_voxel), path)
 
 
 def _write_frames(slices: Sequence[Slice], grid: Stack, files: PixelFiles, folder: Path) -> None:

@@ -132,8 +132,8 @@ def stack(planes: Sequence[Plane]) -> Stack:
 def place(converted: Volume, shape: tuple[int, int, int], grid: Stack) -> Volume:
     """The converted voxels on the grid of the headers, after a check that both mean the same.
 
-    One end of the stack has to agree; the other may be off by the tolerance of a step for each slice, since dcm2niix
-    goes on from the first two (positions rounded to .01 mm put the 150th slice .8 mm off).
+    One end of the stack has to agree; the other may be off by the tolerance of a step for each slice, since converters
+    go on from the first two (positions rounded to .01 mm put the 150th slice .8 mm off).
 
     Args:
         converted: canonical axes.
