@@ -364,15 +364,18 @@ def check_cfb_gbm(home: Path, said: dict[str, str]) -> None:
     assert sorted(covariates.numbers["age_years"].values()) == [61, 62, 72, 75]
     assert set(covariates.subgroups["lesion_source"].values()) == {"A", "B"}
     assert "survival_weeks" not in covariates.subgroups
-    assert said["ingest"].count("lesion: the cohort's GTV, generated") == 2
+    flags = [f"lesion: the cohort's GTV, {source}" for source in ("generated", "human")]
+    assert [said["ingest"].count(flag) for flag in flags] == [2, 2]
+    assert [(home / "cases/qc.html").read_text().count(flag.replace("'", "&#39;")) for flag in flags] == [4, 4]
+    assert said["verify"].count("case.flagged") == 1
     assert {case.label_source for case in read_cohort(home / "cohort")} == {"volume rule, +40%"}
 
 
 def check_ucsd_ptgbm(home: Path, said: dict[str, str]) -> None:
     """The empty file is refused by name; the others come in, two time points of a patient under one pseudonym."""
     assert "1 of 6 cases were refused" in said["ingest"]
-    assert "event image: expected" in said["ingest"]
-    assert excluded(home) == ["ingest: file.format"]
+    assert "event image: expected a NIfTI file, got one of 0 bytes" in said["ingest"]
+    assert excluded(home) == ["ingest: file.damaged"]
     sources = [case.label_source for case in read_cohort(home / "cohort") if case.label == 1]
     assert sorted(sources) == ["imaging and clinical course", "pathology", "pathology"]
     assert len({case.patient_key for case in read_cases(home / "cases")}) == 4

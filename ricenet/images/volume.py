@@ -76,6 +76,8 @@ def read_volume(path: Path | str) -> Volume:
 def _parse(path: Path) -> nib.Nifti1Image:
     if not path.is_file():
         raise InvalidInput("expected a file, got none", "correct its path", code="file.missing")
+    if path.stat().st_size == 0:
+        raise InvalidInput("expected a NIfTI file, got one of 0 bytes", EXPORT_AGAIN, code="file.damaged")
     with path.open("rb") as stream:
         plain = _unpacked(stream)
         head = plain.read(540)

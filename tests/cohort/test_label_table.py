@@ -217,7 +217,7 @@ def test_config_that_cannot_be_meant(tmp_path):
             read(tmp_path, "patient_id,label", "a,rice", label_map={"x": meaning})
 
 
-@pytest.mark.parametrize("name", ["dicom", "burdenko", "cfb_gbm", "lumiere"])
+@pytest.mark.parametrize("name", ["dicom", "bids", "burdenko", "cfb_gbm", "lumiere", "ucsd_ptgbm"])
 def test_source_files_hold_the_schema(name):
     assert source(name).name == name
     assert source(name).layout == {"burdenko": "dicom"}.get(name, name)

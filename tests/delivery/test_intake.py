@@ -179,7 +179,7 @@ UNUSABLE = {
     "no such label": (label_map(), (4,), "has no voxel of label 4"),
     "empty": (np.zeros((12, 10, 9), dtype=np.int16), (2,), "the same everywhere"),
     "no label map": (HALF, (2,), "a label map of whole numbers"),
-    "0 bytes": (None, (2,), "ends too early|something else|cannot hold"),
+    "0 bytes": (None, (2,), "0 bytes"),
 }
 
 
