@@ -59,24 +59,27 @@ class Session:
     day: date | None
 
 
-def label_table(path: Path, delivery: Path) -> Table:
+def label_table(path: Path, delivery: Path, label: str = "label") -> Table:
     """The label table: the file itself, or, where it has no label, the sessions.tsv of all subjects.
 
     Args:
         path: participants.tsv, or any table with participant_id and a label.
         delivery: the dataset.
+        label: header of the label.
     """
     table = read_table(path, "label table")
-    sessions = sorted(path for path in delivery.glob("sub-*/sub-*_sessions.tsv") if inside(delivery, path))
-    if table.has("label") or not sessions:
+    if table.has(label):
         return table
-    rows: dict[int, dict[str, str]] = {}
+    paths = sorted(path for path in delivery.glob("sub-*/sub-*_sessions.tsv") if inside(delivery, path))
+    sessions = {each.parent.name: read_table(each, "table sessions.tsv") for each in paths}
+    if not any(of_subject.has(label) for of_subject in sessions.values()):
+        return table
     headers = ["participant_id"]
-    for each in sessions:
-        of_subject = read_table(each, "table sessions.tsv")
+    rows: dict[int, dict[str, str]] = {}
+    for subject, of_subject in sessions.items():
         headers += [header for header in of_subject.headers if header not in headers]
         for cells in of_subject.rows.values():
-            rows[len(rows) + 2] = {"participant_id": each.parent.name} | cells
+            rows[len(rows) + 2] = {"participant_id": subject} | cells
     full = {number: dict.fromkeys(headers, "") | cells for number, cells in rows.items()}
     return Table("label table", headers, full)
 

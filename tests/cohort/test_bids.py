@@ -224,6 +224,13 @@ def test_labels_may_stand_in_sessions_tsv(dataset):
     assert take(dataset, *rows)[1].event_day == 10
 
 
+def test_a_label_under_another_header_is_not_looked_for_in_sessions_tsv(dataset):
+    (dataset / "participants.tsv").write_text("participant_id\tdiagnosis\nsub-01\trice\n")
+    assert label_table(dataset / "participants.tsv", dataset, "diagnosis").headers == ["participant_id", "diagnosis"]
+    # No table has a label: the error is to name the headers of the one that was given.
+    assert label_table(dataset / "participants.tsv", dataset).headers == ["participant_id", "diagnosis"]
+
+
 def test_what_is_no_dataset_or_no_id_is_refused_without_a_name(dataset, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InvalidInput, match=r"no folder sub-\*") as refused:
