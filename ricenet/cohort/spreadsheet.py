@@ -10,6 +10,7 @@ in the first line), never a cell or a path.
 import csv
 import io
 import re
+import warnings
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -124,8 +125,9 @@ def _workbook_lines(path: Path, name: str, sheet: str) -> dict[int, list[str]]:
 
     _check_workbook(path, name)
     try:
-        values = load_workbook(path, data_only=True)
-        formulas = load_workbook(path)
+        with warnings.catch_warnings(action="ignore"):  # of extensions that hold no values, such as drop-down lists
+            values = load_workbook(path, data_only=True)
+            formulas = load_workbook(path)
     except Exception:  # whatever a damaged archive makes of the reader
         raise _no_workbook(name) from None
     chosen = _choose_sheet(values.worksheets, name, sheet)
