@@ -16,9 +16,12 @@ from typing import Literal
 Contrast = Literal["yes", "no", "silent"]
 Kind = Literal["t1", "reformat", "derived", "other", "unsaid"]
 
-LETTERS = str.maketrans({"ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "ı": "i", "æ": "ae", "ß": "ss", "–": "-", "−": "-"})
+LETTERS = str.maketrans(
+    {"ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "ı": "i", "æ": "ae", "ß": "ss", "–": "-", "−": "-", "đ": "d", "Đ": "D"}
+)
 CYRILLIC_T1 = re.compile(r"\u0422(?=[12])")  # letters that look like T and C
 CYRILLIC_C = re.compile(r"[\u0421\u0441](?=\s?[+-])|(?<=[+-])[\u0421\u0441](?!\w)")
+HUNGARIAN_AFTER = re.compile(r"\but[\u00e1\u00c1]n\b", re.IGNORECASE)  # without its accent it is Swedish for without
 CAMEL_CASE = re.compile(r"(?<=[a-z0-9])(?=[A-Z][a-z])|(?<=[A-Z]{3})(?=[A-Z][a-z]{2})|(?<=[a-z])(?=T[12])")
 
 _BRAND = (
@@ -26,24 +29,40 @@ _BRAND = (
     r"vasovist|ablavar|eovist|primovist|optimark|cyclolux|elucirem|vueway|artirem|pixxoscan|jadotar"
 )
 _GD = rf"gd(?:\s?dt\w+|\s?dota|bt\w+)?|gad(?!get)\w*|gbca|{_BRAND}"
-_LONG_NOUN = rf"kmi?|kontr(?!ol)\w*|contr(?!ol)\w*|cont|cte|con|mdc|agent|inj\w*|enh\w*|iv|{_GD}"
-_NOUN = rf"(?:{_LONG_NOUN}|ce|cm|mc|c|k|medio|mezzo|medium)"
-_BEFORE = r"pre|prae|pra|vor|vorher|before|avant|antes|prima|przed|voor|fore|innan|inden|oncesi"
-_AFTER = r"post|pos|nach|after|apres|apos|despues|depois|tras|dopo|po|efter|etter|sonrasi"
-_WITHOUT = r"without|withou|wout|wo|ohne|sans|sin|sem|senza|zonder|utan|uden|uten|bez|ej|fara|ilman|nelkul|sine"
-_WITH = r"with|w|mit|m|avec|con|com|met|med|z|cu|ile"
-_AND = r"(?:\s*[/&+,]\s*|[\s_]+(?:and|then|und|u|et|puis|y|e|en|och|og|i|ve)[\s_]+)"
-_NATIVE = r"nativ\w*|natif\w*|natief|natyw\w*|natiiv\w*|nat|plain|unenh\w*|blanco|leer|basal\w*(?! gang)|simple"
+_LONG_NOUN = (
+    rf"kmi?|ktr|kontr(?!ol)\w*|contr(?!ol)\w*|cont|cte|con|mdc|pdc|agent|inj\w*|enh\w*|iv|tiem|контраст\w*|ку|усил\w*|"
+    rf"σκιαγρ\w*|{_GD}"
+)
+_NOUN = rf"(?:{_LONG_NOUN}|ce|cm|mc|ku|kl|c|k|medio|mezzo|medium)"
+_BEFORE = (
+    r"pre|prae|pra|vor|vorher|before|prior to|avant|antes|previ[oa]|prima|przed|pred|prije|voor|fore|innan|inden|ennen|"
+    r"enne|pirms|pries|inainte|elotti?|oncesi|truoc|πριν|преди|до|перед"
+)
+_AFTER = (
+    r"post|pos|nach|after|apres|apos|despues|depois|tras|dopo|po|posle|nakon|dupa|efter|etter|jalkeen|sonrasi|"
+    r"после|після|след|μετα"
+)
+_WITHOUT = (
+    r"without|withou|wout|wo|ohne|sans|sin|sem|senza|zonder|utan|uden|uten|bez|brez|ej|fara|ilman?|nelkul|sine|khong|"
+    r"без|χωρις"
+)
+_WITH = r"with|w|mit|m|avec|con|com|met|med|z|sa|cu|ile|με"
+_AND = r"(?:\s*[/&+,]\s*|[\s_]+(?:and|then|und|u|et|puis|y|e|en|och|og|i|ja|ve|и|та|και|a(?=[\s_]+po[\s_]))[\s_]+)"
+_NATIVE = (
+    r"nativ\w*|natif\w*|natief|natyw\w*|nati?iv\w*|nat|plain|unenh\w*|blanco|leer|basal\w*(?! gang)|simple|dirett[ae]|"
+    r"pingsao|нативн\w*"
+)
 _EVENT = (
     r"op|oper\w*|surg\w*|resec\w*|resek\w*|rt|xrt|rtx|radi[oa]\w*|strahl\w*|bestrahl\w*|chemo\w*|treat\w*|therap\w*|"
     r"terap\w*|tx|biops\w*|srs|gk|gamma\w*|crani\w*|cirug\w*|cirurg\w*|chir\w*|proc\w*|filt\w*|trauma\w*|tumou?r\w*|"
     r"stroke|shunt\w*|interven\w*|avast\w*|bev\w*|tmz|temo\w*|cycl\w*|cyber\w*|litt|laser|embol\w*|steroid\w*|"
-    r"ict[au]\w*|mort\w*|part[ua]\w*|scan\w*|sat\w*|norm\w*|puls\w*"
+    r"fossa|fosa|supin\w*|операц\w*|лечен\w*|луч\w*|хир\w*|биопс\w*|ict[au]\w*|mort\w*|part[ua]\w*|scan\w*|sat\w*|norm\w*|puls\w*"
 )
 _NOT_CONTRAST = (
     r"fs|fat\w*|fett\w*|sat\w*|supp?r?\w*|gras\w*|gord\w*|graiss\w*|mt|mtc|mts|moco|motion|mov\w*|flow|fc|cs|grappa|"
     r"sense|dixon|spair|spir|angul\w*|tilt\w*|gap|arms?|navi\w*|stealth|filt\w*|norm\w*|dist\w*|sedat\w*|narkos\w*|"
-    r"ana?esth\w*|head\w*|frame\w*"
+    r"ana?esth\w*|head\w*|frame\w*|"
+    r"rasv\w*|tluszcz\w*|zsir\w*|yag\w*|жир\w*"
 )
 _EDGE = r"(?<![a-z0-9])"
 _END = r"(?![a-z0-9])"
@@ -71,9 +90,11 @@ SIGNS = [
         (r"(?<![a-z])(?:c|gd|gad|gado|km|k|ce|[ck]ontrast)\s?\+", " ce "),
         (r"t1w?\+(?=[\s_)\].,-])|\(\s*\+\s*\)|(?<=[a-z0-9])\s?\+\s*$", " t1 ce "),
         (rf"(?<=[\s_(])(?<!post )-(?:{_NOUN}|i\.?v\.?){_END}", " unenhanced "),
-        (rf"{_EDGE}(?:c-(?=[\s_),\]])|(?:gd|gad|gado|km|t1w?)-(?=\s*$|\)))|\(\s*-\s*\)", " unenhanced "),
+        (rf"{_EDGE}(?:c-(?=[\s_),\]])|(?:c|k|ce|gd|gad|gado|km|t1w?)\s?-(?=\s*$|\)))|\(\s*-\s*\)", " unenhanced "),
         (r"\bpost\w*\s*(?:-|_|minus)\s*pre(?!\s?-?op)", " subtraction "),
         (r"\bi\s?\.\s?v\b\.?", " iv "),
+        (r"(?:平[扫掃]|単純|单纯)\s*[+/&,・和及]?\s*(?:增[强強]|造影)", " "),
+        (r"(?:增[强強]|造影|조영|증강)\s*(?:前[后後]|전후)", " "),
         (rf"{_EDGE}(?:{_BEFORE}|{_AFTER}|na)[\s_.-]{{0,2}}(?:(?:de|la|el|der|the)\s)?(?:{_EVENT}){_END}", " "),
     )
 ]  # fmt: skip
@@ -81,7 +102,8 @@ SIGNS = [
 WORDS = [
     (re.compile(pattern), word)
     for pattern, word in (
-        (r"[\u3040-\u9fff]+", r" \g<0> "),
+        (r"[\u3040-\u9fff\uac00-\ud7a3]+", r" \g<0> "),
+        (r"\b(ka|kontraszt\w*) utan\b", r"\1 after"),  # Hungarian puts it behind
         (r"\bi v\b", "iv"),
         (r"\bm d c\b", "mdc"),
         (r"\b(?:mr\d?)?c(?:e)?t1(?![0-9])", "ce t1"),
@@ -100,47 +122,67 @@ SAYS_NO = re.compile(
     rf"|\b(?:o|v|for|u) (?:iv )?(?:km|kontr(?!ol)\w*|gd|gad\w*|k)\b"
     rf"|\b(?:no|non|wo)(?:{_LONG_NOUN})\b|\bokm\b|\bvkm\b|\bss (?:gad\w*|inj\w*|iv)\b|\bnce?\b|\bncon\w*"
     rf"|\bpr(?:e|ae|a)(?:{_LONG_NOUN}|c)\b"
-    rf"|\b{_NOUN} (?:neg\w*|none|nein|keine?s?|nil|free|off)\b"
-    r"|\b(?:kontrast|ilac)\w*s[iu]z\w*"
-    r"|平[扫掃]|非造影|造影前|単純|\bбез\b|\bдо контраст|\bнативн"
+    rf"|\b{_NOUN} ?(?:neg\w*|none|nein|keine?s?|nil|free|frei|fri|vrij|off)\b|\bs(?:mdc|km)\b"
+    r"|\b(?:kontrast|ilac)\w*s[iu]z\w*|\b[ck]ontras\w*(?:frei|los|loos|fri|less|mentes|itt?a)\b"
+    rf"|\b(?:do|до|перед) (?:k[ul]|kontr\w*|{_LONG_NOUN}|введ\w*|в в)\b|\b(?:не|без)контраст|\bbe kontr"
+    r"|平[扫掃]|単純|单纯|[非未无無不没](?:增|造影|强化)|(?:造影剤?|增[强強]|强化|注射|gd) ?(?:前|なし|無)"
+    r"|[비무](?:조영|증강)|(?:조영제?|증강|주입) ?(?:전|안|없)"
 )
 SAYS_YES = re.compile(
-    rf"\b(?:post|pos)\d*\b|\b(?:nach|nachher|after|apres|apos|despues|depois|dopo|efter|etter|sonrasi)\b"
-    rf"|\b(?:po|na|tras|n|iv|post|pos) (?:iv )?(?:{_NOUN})\b"
+    r"\b(?:post|pos)\d*\b|\b(?:nach|nachher|after|apres|apos|despues|depois|dopo|efter|etter|sonrasi|nakon|dupa)\b"
+    rf"|\b(?:po|na|tras|n|iv|post|pos|posle|s|sa|с|з|με|μετα) (?:iv )?(?:{_NOUN})\b"
     rf"|\b(?:{_WITH}) (?:iv )?{_NOUN}\b|\bmed k\b"
     rf"|\bpost?(?:{_LONG_NOUN}|c)\b"
-    rf"|\b(?:{_GD})\d*\b|\b[mn]?kmi?\d?\b|\b(?:contrast|kontras)\w*"
+    rf"|\b(?:{_GD})\d*\b|\b(?:[mnp]|iv)?kmi?\d?\b|\b(?:contrast|kontras)\w*"
     r"|\bce\b|\bcemr\w*|\bce(?=mprage|mr|3d)|\b(?:t1w?i?|mprage|mp rage|bravo|f?spgr|space|cube|vibe|tfe) "
     r"c(?:\b(?! ?sp)|(?=3d))"
     r"|(?<!\d )\bcm\b|\bmdc\b|\bciv\b|\binj\b|\binj[ei]\w*|\binie\w*|\biniett\w*|\benh\b|\benhanc\w*|\bilacli\b"
     r"|\b(?:mit|avec|with|con|com|met|med)$|\bwcon\b|\b(?:single|double|triple|half|full) dose\b"
-    r"|增[强強]|造影|контраст|\bку\b"
+    r"|\bcte\b|\bt1w?\b.* iv$|\bteho(?:st\w*)?\b|\bvarjoain\w*|\bpdc\b|\bka (?:after|val)\b|\b(?:sau|co) tiem\b"
+    r"|\bzengqiang\b"
+    r"|增[强強]|造影|强化|조영|증강|контраст|\bку\b|\bусил|σκιαγρ"
 )
 DERIVED = re.compile(
     r"\b(?:subs?(?! ?\d)|sub[st]\w*|soustr\w*|sustr\w*|resta|sottr\w*|odejm\w*|cikarma|maps?|mapp?ing|mapa|molli|"
-    r"shmolli|e?adc|fa(?! ?\d)|trace\w*|r?cb[vf]|mtt|ttp|tmax|ktrans|kep|iauc|m(?:in)?ips?|vrt|render\w*|fused?|"
-    r"fusion|overlay|coreg\w*|registered|seg|segm\w*|screen ?(?:save|shot|cap)\w*|snapshot|capture|surg ?nav\w*|"
-    r"synth\w*|symri|magic|inv[12]|t1 images? mp2rage|mp2rage.* t1 images?|opp\w*|"
-    r"out of phase|out ?phase|phase map|phase image)\b"
+    r"shmolli|e?adc|fa(?! ?\d)|trace\w*|r?cb[vf]|mtt|ttp|tmax|ktrans|kep|iauc|m(?:in)?ips?|vrt?|projections?|render\w*|"
+    r"fused?|fusion|overlay|coreg\w*|reg to|regist\w*|resampl\w*|resli\w*|seg|segm\w*|screen ?(?:save|shot|cap)\w*|"
+    r"snapshot|capture|surg ?nav\w*|pjn|processed images?|synt\w*|symri|magic|mrf|fingerprint\w*|inv[12]|"
+    r"t1 images? mp2rage|mp2rage.* t1 images?|opp\w*|out of phase|out ?phase|phase map|phase image)\b"
     r"|\bfat$|^fat\b(?! ?sat| ?supp?| fs)|\b(?:dixon|lava|flex)\b.*\bf$"
 )
 OTHER = re.compile(
-    r"\b(?:t2\w*|tirm|stir|dark fluid|dwi\w*|dti\w*|diff\w*|difu\w*|swi\w*|swan\w*|hemo\w*|perf\w*|dsc|dce|p?c?asl|"
-    r"tof\w*|mr[av]|angio\w*|epi?2d|epi|bold|fmri|pd|pdw|t1rho|ciss|fiesta|b?ssfp|btfe|balanced|truefisp|trufi|tricks|"
-    r"twist\w*|dyn\w*|qsm|mpgr|field ?map|b[01]|phase contrast|[clt]s? ?spine|spine|[hbl]ws|wirbel\w*|columna|rachis|"
-    r"neck|hals|loc|locali\w*|scouts?|survey|pilot|plan ?scan|3 ?plane|topogram|aahead\w*|smart ?(?:brain|plan)|"
-    r"calib\w*|asset|ref ?scan|spectro\w*|mrs|svs|csi|press|steam|test|phantom)\b"
+    r"\b(?:t2\w*|tirm|stir|dwi\w*|dti\w*|diff\w*|difu\w*|swi(?!ft)\w*|swan\w*|hemo\w*|perf\w*|dsc|dce|p?c?asl|"
+    r"tof\w*|mr[av]|angio\w*|venogr\w*|phlebo\w*|care ?bolus|smart ?prep|epi?2d|epi|bold|fmri|pd|pdw|t1 ?rho|vfa|ciss|"
+    r"fiesta|dess|b ?ffe|b?ssfp|btfe|balanced|truefisp|trufi|tricks|inhance|twist\w*|dyn\w*|grasp|disco|permeab\w*|qsm|"
+    r"mpgr|field ?map|b[01]|phase contrast|loc|locali\w*|scouts?|survey|pilot|plan ?scan|3 ?plane|topogram|aahead\w*|"
+    r"smart ?(?:brain|plan)|calib\w*|asset|ref ?scan|spectro\w*|mrs|svs|csi|press|steam|test|phantom)\b|^fl3d ce\b"
 )
-FLAIR = re.compile(r"\bflair\w*")
+# Of a series that shows only a part of the head, or none of it; unless it names the brain, too.
+OTHER_PART = re.compile(
+    r"\b(?:(?:[clt]s? ?)?spine|spinal|[hbl]ws|lss|\w*wirbel\w*|columna|coluna|colonna|rachis|rachide|kregoslup\w*|"
+    r"gerinc\w*|rygg\w*|omurga|cerv(?!e)\w*|zervik\w*|t?horac\w*|thorak\w*|tora[ck]\w*|lumb\w*|lomb\w*|sa[ck]r\w*|"
+    r"medull?a|moelle|myelo\w*|neck(?! coil)|hals|cuello|pescoco|collo|cou|boyun|s[ei]ll[ae]r?|turcica|pituit\w*|"
+    r"h[yi]po(?:ph|f)[yi]s?\w*|[ih]pofi[sz]\w*|aivolisak\w*|orbit(?!o)\w*|oczodol\w*|augen\w*|iacs?|cpa|kh?bw|"
+    r"trigemin\w*|skull ?base|base of skull|scha?e?delbasis|felsenbein\w*|rocher\w*|petrous|petrosal|mastoid\w*|"
+    r"temporal bones?|innenohr|inner ear|oreill\w*|oidos?|auditiv\w*|cavum|face|facial|gesicht\w*|maxill\w*|"
+    r"mandib\w*|tmj|kiefer\w*|nnh|sinus(?:es)?|paranas\w*|parotis|parotid\w*|laryn\w*|\w*pharyn\w*|tongue|zunge|"
+    r"thyroid|plexus|brachial\w*|shoulder|schulter|knee|knie|abdom\w*|liver|leber|foie|higado|figado|fegato|breast|"
+    r"mam(?:m\w*|a)|brust|prostat\w*|pelvi\w*|becken|chest|heart|herz|cardiac|kidney|niere|renal|rectum)\b"
+)
+BRAIN = re.compile(
+    r"\b(?:\w*brain|ge?hirn|hirn|schadel|cerebr\w*|encef\w*|enceph\w*|cerveau|cervello|crane|cranio?|hersen\w*|hjern\w*|"
+    r"hjarn\w*|aivo(?!lisak)\w*|mozg\w*|mozek|agy|beyin)\b"
+)
+FLAIR = re.compile(r"\bflair\w*|\bdark fluid\b")
 REFORMAT = re.compile(
-    r"\b(?:reform\w*|ref(?:or)?mt\w*|rfmts?|rformat\w*|mpvr|mprs|curved|rekon\w*|reconst\w*|ricostr\w*|"
-    r"(?<!air )(?<!dl )(?<!deep )recons?(?! ?dl))\b"
+    r"\b(?:reform\w*|ref(?:or)?mt\w*|rfmts?|rformat\w*|mpvr|mprs|curved|rekon?\w*|reconst\w*|ricostr\w*|"
+    r"ref (?:ax|cor|sag|obl|tra)\w*|thick slab|(?<!air )(?<!dl )(?<!deep )recons?(?! ?dl)|recos?)\b|重建|再構成|재구성"
 )
 MPR = re.compile(r"\bmpr\b")
 MPR_SEQUENCE = re.compile(r"\bt1w?i? mpr\b(?! (?:range|thick|thin|slab))")  # Siemens: MP-RAGE
 T1 = re.compile(
     r"\bt1(?:wi?|s|weighted)?\b|\b(?:mp ?)?rage\b|\bmp2rage uni\w*|\bbravo\b|\b(?:ir ?)?(?:ef|f)?sp?gr(?:e3d)?\b|"
-    r"\befgre\w*|\bvibe\b|\btfl\w*|\btfe\b|\b3d ffe\b|\bflash\w*|\bfl[23]d\w*|\be? ?thrive\b|\blava\b|\bgeir\b"
+    r"\befgre\w*|\b\w*vibe\b|\btfl\w*|\btfe\b|\b3d ffe\b|\bflash\w*|\bfl[23]d\w*|\be? ?thrive\b|\blava\b|\bgeir\b"
 )
 SEQUENCE_T1 = re.compile(r"\btfl\w*|\bt1 ?(?:tfe|ffe)\b|\bbravo\b|\bmp ?rage\b")
 
@@ -203,7 +245,9 @@ def _has_t1(words: str) -> bool:
 def _kind(words: str) -> Kind:
     if DERIVED.search(words):
         return "derived"
-    if OTHER.search(words) or (FLAIR.search(words) and not re.search(r"\bt1", words)):
+    if OTHER.search(words) or (OTHER_PART.search(words) and not BRAIN.search(words)):
+        return "other"
+    if FLAIR.search(words) and not re.search(r"\bt1", words):
         return "other"
     cut_anew = MPR.search(words) and (not MPR_SEQUENCE.search(words) or re.search(r"\bmp ?rage\b|\bobl", words))
     if not _has_t1(words):
@@ -213,9 +257,11 @@ def _kind(words: str) -> Kind:
 
 def words_of(text: str) -> str:
     """The words of a name: lower case, without accents and separators, signs of contrast in words."""
-    parted = CAMEL_CASE.sub(" ", CYRILLIC_T1.sub("T", CYRILLIC_C.sub("C", text.translate(LETTERS))))
+    signed = HUNGARIAN_AFTER.sub("after", unicodedata.normalize("NFC", text).translate(LETTERS))
+    parted = CAMEL_CASE.sub(" ", CYRILLIC_T1.sub("T", CYRILLIC_C.sub("C", signed)))
     letters = unicodedata.normalize("NFKD", parted)
-    plain = "".join(letter for letter in letters if not unicodedata.combining(letter)).lower()
+    bare = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    plain = unicodedata.normalize("NFC", bare).lower()  # Hangul, which NFKD takes to pieces
     plain = f" {plain} "
     for pattern, word in SIGNS:
         plain = pattern.sub(word, plain)

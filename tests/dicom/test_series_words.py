@@ -1,4 +1,4 @@
-"""A series' name says with or without contrast, T1 or not; 105 real names and 670 more, each with its right answer."""
+"""A name says with or without contrast, T1 or not: 105 real names and 1,600 others, each with its right answer."""
 
 import csv
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from ricenet.dicom.series_words import names_agent, read_name, words_of
 
 DATA = Path(__file__).parents[1] / "data"
-TABLES = ("series_names.csv", "more_series_names.csv")
+TABLES = ("series_names.csv", "more_series_names.csv", "hospital_series_names.csv")
 UNSAID = "cannot be said"
 
 
@@ -58,6 +58,42 @@ def test_no_beats_everything(name, no):
 @pytest.mark.parametrize("name", ["T1", "T1 W/WO", "T1 vor und nach KM", "T1 post-op", "T1 preop", "t1 con y sin gd"])
 def test_names_of_exams_and_operations_say_nothing(name):
     assert read_name(name).contrast == "silent"
+
+
+BEFORE = [
+    "T1 KM frei", "T1 prior to gad", "T1 previo a contraste", "T1 增强前", "T1 未增强", "T1 Gd前", "T1 C -",
+    "T1 비조영", "T1 조영 전", "T1 безконтрастная", "T1 до КУ", "T1 χωρίς σκιαγραφικό", "T1 brez kontrasta",
+    "T1 ennen tehostetta", "T1 kontrasztmentes", "T1 kontrastlos", "T1 smdc", "T1 trước tiêm", "T1 be kontrasto",
+]  # fmt: skip
+AFTER = [
+    "T1 KA után", "T1 kontraszt utan", "T1 tehosteella", "T1 조영증강", "T1 s KU", "T1 с усилением", "T1 μετά Gd",
+    "T1 nakon kontrasta", "T1 强化", "T1 po KL", "T1 avec PDC", "T1 sau tiêm", "T1 ivKM",
+]  # fmt: skip
+EXAMS = [
+    "T1 до и после контраста",
+    "T1 조영전후",
+    "T1 平扫+增强",
+    "T1 造影前後",
+    "T1 pred a po KL",
+    "T1 после операции",
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [(n, "no") for n in BEFORE] + [(n, "yes") for n in AFTER] + [(n, "silent") for n in EXAMS]
+)
+def test_languages_that_put_it_otherwise(name, said):
+    assert read_name(name).contrast == said
+
+
+@pytest.mark.parametrize(
+    "part", ["SELLA", "pituitary", "Hypophyse", "ipofisi", "ORBITS", "IAC", "KHBW", "cervical", "coluna", "rochers"]
+)
+def test_a_t1_of_another_part_of_the_body_is_no_head(part):
+    assert read_name(f"COR T1 {part} POST").kind == "other"
+    assert read_name(f"T1 brain and {part} post").kind == "t1"
+    assert read_name("t1 orbitomeatal km").kind == "t1", "a plane"
+    assert read_name("t1 cervello km").kind == "t1", "a brain"
 
 
 def test_the_sequence_tells_the_kind_where_the_name_does_not():
