@@ -159,7 +159,7 @@ def test_finished_cases_are_reused_and_another_run_gives_the_same_bytes(cohort, 
     names = sorted(
         str(path.relative_to(output)) for path in output.rglob("*") if path.is_file() and path.name != "timings.csv"
     )
-    assert len(names) == 2 * 4 + 6
+    assert len(names) == 2 * 5 + 6
     for name in names:
         assert (output / name).read_bytes() == (tmp_path / "other" / name).read_bytes(), name
 
