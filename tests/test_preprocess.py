@@ -449,7 +449,7 @@ def test_twenty_kills_at_random_moments_leave_the_tree_of_an_undisturbed_run(twe
             for record in output.glob("[!.]*/case.json"):  # of what is finished
                 for path in record.parent.iterdir():
                     assert path.read_bytes() == truth[f"{record.parent.name}/{path.name}"]
-                assert len(list(record.parent.iterdir())) == 4
+                assert len(list(record.parent.iterdir())) == 5
         else:  # this time it came to its end
             assert process.returncode == 0
             assert tree(output) == truth
