@@ -7,7 +7,7 @@ import numpy as np
 
 from ricenet.delivery.series_names import SeriesReading, image_type_values
 from ricenet.dicom.image_series import Series
-from ricenet.dicom.series_words import words_of
+from ricenet.dicom.series_words import is_delayed, words_of
 
 UNCORRECTED = "ND"
 CORRECTED = ("DIS3D", "DIS2D")  # the better one first
@@ -19,6 +19,7 @@ SEQUENCES = {
     "mprage", "rage", "mpr", "bravo", "space", "spc", "cube", "vista", "vibe", "lava", "thrive", "spgr", "fspgr",
     "flash", "tfl", "tfe", "ffe", "tse", "fse", "se", "flair", "blade", "propeller", "mtc", "mt", "dixon", "fs", "bb",
 }  # fmt: skip
+EXAM_HOURS = 3.0  # no exam lasts longer
 Keep = Callable[[Sequence[Series], Mapping[str, SeriesReading]], list[Series]]
 
 
@@ -41,6 +42,58 @@ def best_of(
         passed_over += [(each, reason) for each in left if each.uid not in uids]
         left = kept
     return left, passed_over
+
+
+def exams_of_day(series: Sequence[Series]) -> list[list[Series]]:
+    """The exams of one day that have any of `series`, the first first; studies of an unknown hour are of one exam.
+
+    One exam may be filed as several studies; studies that began hours apart are two, before and after an operation.
+    """
+    begun = {
+        study: min(_hour(each) for each in series if each.study_uid == study)
+        for study in {each.study_uid for each in series}
+    }
+    exams: list[list[Series]] = []
+    last = -np.inf
+    for study in sorted(begun, key=lambda study: (begun[study], study)):
+        if not exams or begun[study] - last > EXAM_HOURS:
+            exams.append([])
+        exams[-1] += [each for each in series if each.study_uid == study]
+        last = begun[study]
+    known = all(0 <= hour < np.inf for hour in begun.values())
+    return exams if known else [list(series)]
+
+
+def remarks_of_the_day(role: str, chosen: Series, candidates: Sequence[Series], unsaid: Sequence[Series]) -> list[str]:
+    """What the other series of its day leave open.
+
+    Args:
+        role: of the chosen series.
+        chosen: among candidates.
+        candidates: that fit a rule, of any day.
+        unsaid: that may fit it, if they are enhanced T1.
+    """
+    of_day = [each for each in candidates if each.date == chosen.date]
+    unsaid = [each for each in unsaid if each.date == chosen.date]
+    exams = exams_of_day([*of_day, *unsaid])
+    exam = next(exam for exam in exams if chosen in exam)
+    unsure = [each for each in exam if is_3d(each)]
+    remarks = []
+    if len({each.study_uid for each in of_day}) > 1 and not all(each.acquisition_time for each in of_day):
+        remarks.append("several studies of its day have series that fit, and no header says which came first")
+    if unsure and not is_3d(chosen):
+        remarks.append(
+            f"a 2D series was taken, because no name says whether {len(unsure)} in 3D of its day are enhanced"
+        )
+    if role == "post" and exam is not exams[-1]:
+        remarks.append("a later exam of its day has T1 of which nothing says whether enhanced")
+    return remarks
+
+
+def _hour(series: Series) -> float:
+    """Of the day; infinite where unknown."""
+    digits = series.acquisition_time[:4]
+    return int(digits[:2]) + int(digits[2:]) / 60 if len(digits) == 4 and digits.isdigit() else np.inf
 
 
 def _lowest(rank: Callable[[Series, SeriesReading], float]) -> Keep:
@@ -67,7 +120,7 @@ def plane_of(series: Series) -> str:
     return ("sagittal", "coronal", "axial")[int(np.argmax(np.abs(series.grid.world_from_voxel[:3, 2])))]
 
 
-def _covers_head(series: Series) -> bool:
+def covers_head(series: Series) -> bool:
     """Whether the slices span most of a head; not those of an orbit or a pituitary gland."""
     extent_mm = series.shape[2] * series.spacing_mm[2]
     return extent_mm == 0 or extent_mm >= HEAD_MM
@@ -121,9 +174,8 @@ def _derived(image_type: Sequence[str]) -> int:
 def _correction(series: Series) -> int:
     """Which of several images of one acquisition is corrected for distortion: 0 in 3D, 1 in 2D, 2 unknown, 3 not."""
     values = image_type_values(series.image_type)
-    if UNCORRECTED in values or series.series_description.strip().lower().endswith("_nd"):
-        return 3
-    return next((rank for rank, value in enumerate(CORRECTED) if value in values), 2)
+    uncorrected = UNCORRECTED in values or series.series_description.strip().lower().endswith("_nd")
+    return next((rank for rank, value in enumerate(CORRECTED) if value in values), 3 if uncorrected else 2)
 
 
 def _is_in_phase(image_type: Sequence[str]) -> bool:
@@ -135,9 +187,10 @@ def _is_in_phase(image_type: Sequence[str]) -> bool:
 STEPS: tuple[tuple[Keep, str], ...] = (
     (_lowest(lambda _, reading: reading.contrast == "yes" and not reading.by_name),
      "only its header says that it is enhanced, and the name of another one does"),
+    (_lowest(lambda _, reading: is_delayed(reading.text)), "a delayed series, by its name"),
     (_lowest(lambda _, reading: reading.kind == "reformat"), "a reformat of another series"),
     (_lowest(lambda series, _: _derived(series.image_type) > 1), "made from another series, by its ImageType"),
-    (_lowest(lambda series, _: not _covers_head(series)), "covers only a part of the head"),
+    (_lowest(lambda series, _: not covers_head(series)), "covers only a part of the head"),
     (_lowest(lambda series, _: not is_3d(series)), "2D beside 3D"),
     (_lowest(lambda series, _: series.problem is not None), "no whole volume"),
     (_without_uncorrected, "not corrected for distortion, beside one that is"),

@@ -15,9 +15,10 @@ from datetime import date
 from ricenet.cohort.ingest_record import SeriesRecord
 from ricenet.cohort.pseudonyms import pseudonym
 from ricenet.command.schemas import RuleConfig
-from ricenet.delivery.best_series import best_of, is_3d, plane_of
+from ricenet.delivery.best_series import best_of, covers_head, exams_of_day, is_3d, plane_of, remarks_of_the_day
 from ricenet.delivery.series_names import SeriesSearch, Wording, read_exams
 from ricenet.dicom.image_series import Series
+from ricenet.dicom.series_words import is_before_operation
 from ricenet.errors import InvalidInput, WrongUsage
 
 ROLES = ("post", "event", "planning")
@@ -212,12 +213,17 @@ def choose(
 
 
 def _the_best(role: str, search: SeriesSearch, rule: RuleConfig, left: list[Series], reason: str, key: bytes) -> Choice:
-    """Of each day the best; several days, or several alike, are ambiguous."""
+    """Of each exam the best; several days, two exams of one day before an event, or several alike are ambiguous."""
     best, passed_over = [], []
     for day in sorted({each.date for each in left if each.date is not None}):
-        of_day, others = best_of([each for each in left if each.date == day], search.readings)
-        best += of_day
-        passed_over += others
+        exams = exams_of_day([each for each in left if each.date == day])
+        if role == "post":  # an operation may lie between two exams of one day
+            passed_over += [(each, "of an earlier exam of the same day") for exam in exams[:-1] for each in exam]
+            exams = exams[-1:]
+        for exam in exams:
+            of_exam, others = best_of(exam, search.readings)
+            best += of_exam
+            passed_over += others
     choice = _intact(role, best, reason, key)
     broken = sum(each.problem is not None for each in left)
     return replace(
@@ -238,12 +244,12 @@ def _remark(
         remarks.append("a reformat was taken, because no original was delivered")
     if rule.contrast and not reading.by_name:
         remarks.append("that it is enhanced, only its header says")
+    if chosen.grid is not None and not covers_head(chosen):
+        remarks.append("its slices span only a part of a head")
+    if rule.role == "post" and is_before_operation(reading.text):
+        remarks.append("its name speaks of an operation to come: check that it is not the MRI before the resection")
     unsaid = search.unsaid(rule)
-    unsure = [each for each in (*unsaid, *candidates) if each.date == chosen.date and is_3d(each)]
-    if unsure and not is_3d(chosen):
-        remarks.append(
-            f"a 2D series was taken, because no name says whether {len(unsure)} in 3D of its day are enhanced"
-        )
+    remarks += remarks_of_the_day(rule.role, chosen, candidates, unsaid)
     # In the frame of the dose lies the planning image.
     others = [each for each in unsaid if search.frame is None or each.frame_of_reference != search.frame]
     nearest = _of_the_day([chosen, *others], rule.when, times)

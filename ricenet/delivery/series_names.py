@@ -12,7 +12,7 @@ from typing import Literal
 
 from ricenet.command.schemas import RuleConfig
 from ricenet.dicom.image_series import Series
-from ricenet.dicom.series_words import Contrast, Kind, names_agent, names_t1, read_name
+from ricenet.dicom.series_words import Contrast, Kind, is_scout, names_agent, names_t1, read_name
 
 MIN_SLICES = 10  # of a series that is no localizer
 # Of ImageType (0008,0008). DERIVED alone makes no reformat: scanners write it beside the water image of a Dixon series,
@@ -138,10 +138,34 @@ def _contrast(
         return "no", "its header says that no agent was given"
     if not _has_agent(one):
         return "unsaid", "neither its name nor its header says whether with contrast"
-    whole = [each for each in exam if each.shape[2] >= MIN_SLICES and not is_computed(each.image_type)]
-    if wording.trust_agent or not all(_has_agent(each) for each in whole):
-        return "yes", "its header names an agent"
-    return "unsaid", "its name does not say whether with contrast, and every series of the exam has an agent"
+    doubt = "" if wording.trust_agent else _doubt(one, exam)
+    return (
+        ("unsaid", f"its name does not say whether with contrast, and {doubt}")
+        if doubt
+        else ("yes", "its header names an agent")
+    )
+
+
+def _doubt(one: Series, exam: Sequence[Series]) -> str:
+    """Why the agent in its header proves nothing; "" where it does.
+
+    A form that is filled in while the patient lies in the scanner names the agent in what comes before it, too.
+    """
+    names = {each.uid: read_name(each.series_description, sequence=each.sequence_name) for each in exam}
+    whole = [
+        each
+        for each in exam
+        if each.shape[2] >= MIN_SLICES and not is_computed(each.image_type) and not is_scout(each.series_description)
+    ]
+    t1s = [each for each in whole if names[each.uid].kind == "t1" and not is_reformat(each.image_type)]
+    without = [each for each in t1s if not _has_agent(each)]
+    if all(_has_agent(each) for each in whole):
+        return "every series of the exam has an agent"
+    if any(each.acquisition_time > one.acquisition_time > "" for each in without):
+        return "a T1 that was measured later has none"
+    silent = {each.acquisition_time or each.uid for each in t1s if names[each.uid].contrast == "silent"}
+    before = without or any(names[each.uid].contrast == "no" for each in t1s)
+    return "every T1 of the exam has an agent" if len(silent) > 1 and not before else ""
 
 
 def _has_agent(one: Series) -> bool:
@@ -226,6 +250,8 @@ class SeriesSearch:
                 others.append((each, "computed from other series"))
             elif reading.kind in ("t1", "reformat") and reading.contrast != "yes":
                 others.append((each, reading.why))
+            elif reading.kind == "other" and reading.contrast == "yes" and names_t1(reading.text):
+                others.append((each, "its name speaks of another weighting, or of another part of the body"))
             elif reading.kind == "unsaid" and reading.contrast == "yes":
                 others.append((each, "its name does not say that it is a T1"))
             elif reading.kind in ("t1", "reformat"):

@@ -4,7 +4,7 @@ Names are free text of eight vendors and many languages. Accents, case and separ
 no (`ohne KM`, `pre gd`, `C-`) beats every word that says yes; what names the exam (`W/WO`, `vor und nach KM`) or an
 operation (`post-op`) says nothing. A site adds words of its own by patterns in conf/ingest.yaml.
 
-It never returns or prints a name.
+The parts of the body have a module of their own. It never returns or prints a name.
 """
 
 import re
@@ -12,6 +12,8 @@ import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
+
+from ricenet.dicom.body_parts import shows_other_part
 
 Contrast = Literal["yes", "no", "silent"]
 Kind = Literal["t1", "reformat", "derived", "other", "unsaid"]
@@ -157,21 +159,12 @@ OTHER = re.compile(
     r"mpgr|field ?map|b[01]|phase contrast|loc|locali\w*|scouts?|survey|pilot|plan ?scan|3 ?plane|topogram|aahead\w*|"
     r"smart ?(?:brain|plan)|calib\w*|asset|ref ?scan|spectro\w*|mrs|svs|csi|press|steam|test|phantom)\b|^fl3d ce\b"
 )
-# Of a series that shows only a part of the head, or none of it; unless it names the brain, too.
-OTHER_PART = re.compile(
-    r"\b(?:(?:[clt]s? ?)?spine|spinal|[hbl]ws|lss|\w*wirbel\w*|columna|coluna|colonna|rachis|rachide|kregoslup\w*|"
-    r"gerinc\w*|rygg\w*|omurga|cerv(?!e)\w*|zervik\w*|t?horac\w*|thorak\w*|tora[ck]\w*|lumb\w*|lomb\w*|sa[ck]r\w*|"
-    r"medull?a|moelle|myelo\w*|neck(?! coil)|hals|cuello|pescoco|collo|cou|boyun|s[ei]ll[ae]r?|turcica|pituit\w*|"
-    r"h[yi]po(?:ph|f)[yi]s?\w*|[ih]pofi[sz]\w*|aivolisak\w*|orbit(?!o)\w*|oczodol\w*|augen\w*|iacs?|cpa|kh?bw|"
-    r"trigemin\w*|skull ?base|base of skull|scha?e?delbasis|felsenbein\w*|rocher\w*|petrous|petrosal|mastoid\w*|"
-    r"temporal bones?|innenohr|inner ear|oreill\w*|oidos?|auditiv\w*|cavum|face|facial|gesicht\w*|maxill\w*|"
-    r"mandib\w*|tmj|kiefer\w*|nnh|sinus(?:es)?|paranas\w*|parotis|parotid\w*|laryn\w*|\w*pharyn\w*|tongue|zunge|"
-    r"thyroid|plexus|brachial\w*|shoulder|schulter|knee|knie|abdom\w*|liver|leber|foie|higado|figado|fegato|breast|"
-    r"mam(?:m\w*|a)|brust|prostat\w*|pelvi\w*|becken|chest|heart|herz|cardiac|kidney|niere|renal|rectum)\b"
+SCOUT = re.compile(
+    r"\b(?:loc|locali\w*|scouts?|survey|pilot|plan ?scan|3 ?plane|aahead\w*|smart ?(?:brain|plan)|calib\w*)\b"
 )
-BRAIN = re.compile(
-    r"\b(?:\w*brain|ge?hirn|hirn|schadel|cerebr\w*|encef\w*|enceph\w*|cerveau|cervello|crane|cranio?|hersen\w*|hjern\w*|"
-    r"hjarn\w*|aivo(?!lisak)\w*|mozg\w*|mozek|agy|beyin)\b"
+PREOPERATIVE = re.compile(r"(?<![a-z])pr(?:e|ae|ä|é)[\s_-]?(?:op(?![a-z])|oper|surg|resec|chir|cirug|cirurg)")
+DELAYED = re.compile(
+    r"\b(?:delay\w*|late|spat\w*|verzogert\w*|tardi\w*|retard\w*|tard[ei]|tram|\d{2,3} ?min)\b|延[迟遲]|遅延"
 )
 FLAIR = re.compile(r"\bflair\w*|\bdark fluid\b")
 REFORMAT = re.compile(
@@ -238,6 +231,21 @@ def names_t1(text: str) -> bool:
     return _has_t1(words_of(text))
 
 
+def is_scout(text: str) -> bool:
+    """Whether a name is that of a scan on which others were planned."""
+    return SCOUT.search(words_of(text)) is not None
+
+
+def is_delayed(text: str) -> bool:
+    """Whether a name says that it was measured some time after the usual one."""
+    return DELAYED.search(words_of(text)) is not None
+
+
+def is_before_operation(text: str) -> bool:
+    """Whether a name says that it was measured for an operation to come; which one, no name says."""
+    return PREOPERATIVE.search(text.translate(LETTERS).lower()) is not None
+
+
 def _has_t1(words: str) -> bool:
     return T1.search(words) is not None or MPR_SEQUENCE.search(words) is not None
 
@@ -245,7 +253,7 @@ def _has_t1(words: str) -> bool:
 def _kind(words: str) -> Kind:
     if DERIVED.search(words):
         return "derived"
-    if OTHER.search(words) or (OTHER_PART.search(words) and not BRAIN.search(words)):
+    if OTHER.search(words) or shows_other_part(words):
         return "other"
     if FLAIR.search(words) and not re.search(r"\bt1", words):
         return "other"

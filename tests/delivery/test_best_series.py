@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from helpers.mr_series import THICK, VOLUME, mr
 
-from ricenet.delivery.best_series import best_of, is_3d, plane_of
+from ricenet.delivery.best_series import best_of, exams_of_day, is_3d, plane_of
 from ricenet.delivery.series_names import Wording, read_exams
 from ricenet.errors import InvalidInput
 
@@ -36,6 +36,9 @@ BROKEN = InvalidInput("a gap", code="series.gap")
         ({"image_type": ("ORIGINAL", "PRIMARY", "M", "DIS2D")}, {"image_type": ("ORIGINAL", "PRIMARY", "M", "ND")},
          "distortion"),
         ({"name": "t1 KM"}, {"name": "t1_KM_ND"}, "distortion"),
+        ({"image_type": ("ORIGINAL", "PRIMARY", "ND", "DIS3D")}, {"image_type": ("ORIGINAL", "PRIMARY", "ND")},
+         "distortion"),
+        ({"name": "t1 KM", **THICK}, {"name": "t1 KM delayed"}, "delayed"),
         ({}, {"spacing_mm": (1.0, 1.0, 1.6)}, "thicker"),
         ({**THICK, "plane": "axial"}, {**THICK, "plane": "coronal"}, "another plane"),
         ({"image_type": ("DERIVED", "PRIMARY", "WATER")}, {"image_type": ("DERIVED", "PRIMARY", "IN_PHASE")}, "water"),
@@ -79,3 +82,17 @@ def test_3d_and_plane_where_the_header_does_not_say():
         "sagittal",
     ]
     assert plane_of(replace(mr(1), grid=None)) == ""
+
+
+def study(number, uid, time):
+    return mr(number, study_uid=uid, acquisition_time=time)
+
+
+def test_studies_that_began_hours_apart_are_two_exams():
+    morning, evening = study(1, "a", "081500.0"), study(2, "b", "190000")
+    assert exams_of_day([evening, morning]) == [[morning], [evening]]
+    split = study(3, "c", "084000")
+    assert exams_of_day([split, morning, evening]) == [[morning, split], [evening]], "one exam filed as two studies"
+    unknown = study(4, "d", "")
+    assert exams_of_day([morning, unknown, evening]) == [[morning, unknown, evening]]
+    assert exams_of_day([morning, study(5, "a", "130000")]) == [[morning, study(5, "a", "130000")]], "one study"

@@ -72,6 +72,41 @@ def test_without_a_date_the_only_follow_up_is_the_event_and_two_are_ambiguous():
     assert pick("event", [only, other], times, named=series_key(other, KEY)).series is other
 
 
+def test_of_two_exams_of_one_day_the_later_is_post_and_the_event_is_asked_about():
+    stealth = {"name": "T1 STEALTH POST", "study_uid": "a", "acquisition_time": "080000"}
+    early_post_op = {"name": "AX T1 POST", "study_uid": "b", "acquisition_time": "190000", **THICK}
+    before, after = mr(1, **stealth), mr(2, **early_post_op)
+    for times in (TIMES, replace(TIMES, post=before.date)):
+        choice = pick("post", [before, after], times)
+        assert choice.series is after
+        assert choice.passed_over == ((before, "of an earlier exam of the same day"),)
+        assert not choice.remark
+    silent = mr(2, **{**early_post_op, "name": "AX T1"})
+    assert "a later exam of its day has T1" in pick("post", [before, silent]).remark
+    unknown = [replace(each, acquisition_time="") for each in (before, after)]
+    assert "no header says which came first" in pick("post", unknown).remark
+    follow_up = [mr(1, days=EVENT_DAY, **stealth), mr(2, days=EVENT_DAY, **early_post_op)]
+    with pytest.raises(Undecided) as caught:
+        pick("event", follow_up)
+    assert len(caught.value.candidates) == 2
+
+
+def test_what_a_name_or_the_slices_say_against_the_choice_is_said():
+    assert "an operation to come" in pick("post", [mr(1, "PREOP T1 POST GAD")]).remark
+    assert not pick("event", [mr(1, "PREOP T1 POST GAD", days=EVENT_DAY)]).remark
+    slab = mr(1, "T1 KM", shape=(512, 512, 24), spacing_mm=(0.4, 0.4, 3.0), plane="coronal")
+    assert "only a part of a head" in pick("post", [slab]).remark
+
+
+def test_another_part_of_the_body_is_passed_over_and_said():
+    head, orbit = mr(1, "AX T1 POST", **THICK), mr(2, "COR T1 ORBIT POST")
+    choice = pick("post", [head, orbit])
+    assert choice.series is head
+    assert choice.passed_over == ((orbit, "its name speaks of another weighting, or of another part of the body"),)
+    with pytest.raises(InvalidInput, match="post: none"):
+        pick("post", [orbit])
+
+
 def test_a_given_post_date_binds():
     times = replace(TIMES, post=START - timedelta(days=40))
     early, last = mr(1, days=-40), mr(2, days=-10)

@@ -47,6 +47,25 @@ def test_an_agent_that_every_series_has_was_copied():
     assert contrast([*exam, other_day])[0] == "unsaid", "another exam"
 
 
+def test_an_agent_that_somebody_filled_in_during_the_exam_was_copied_into_what_came_before_it():
+    flair = mr(1, "t2_flair", acquisition_time="0900")
+    t1, later = mr(2, "t1_tse", acquisition_time="0910", **AGENT), mr(3, "t1_mprage", acquisition_time="0930", **AGENT)
+    assert contrast([flair, t1, later]) == ["unsaid"] * 3, "one of the two may lie before the injection"
+    assert contrast([flair, t1, later], Wording(trust_agent=True)) == ["unsaid", "yes", "yes"]
+    before = mr(4, "t1_tse", acquisition_time="0905")
+    assert contrast([flair, before, t1, later]) == ["unsaid", "unsaid", "yes", "yes"], "a T1 without: it is not copied"
+    assert contrast([flair, mr(4, "t1_tse nativ", **AGENT), t1, later])[2:] == ["yes", "yes"]
+    uncorrected = mr(5, "t1_mprage", acquisition_time="0930", **AGENT)
+    assert contrast([flair, later, uncorrected]) == ["unsaid", "yes", "yes"], "two images of one measurement"
+    after = mr(6, "t1_tse", acquisition_time="0950")
+    assert contrast([flair, t1, after]) == ["unsaid"] * 3, "a later T1 has none"
+
+
+def test_a_scout_without_an_agent_proves_nothing():
+    scout = mr(1, "AAHead_Scout", shape=(160, 160, 128))
+    assert contrast([scout, mr(2, "t1_mprage", **AGENT), mr(3, "t2_tse", **AGENT)]) == ["unsaid"] * 3
+
+
 @pytest.mark.parametrize(("changes", "said"), [({"contrast_usage": "NO"}, "no"), ({"contrast_amount": 0.0}, "unsaid")])
 def test_an_agent_that_was_not_administered(changes, said):
     assert contrast([mr(1, "t1_mprage", **AGENT, **changes), mr(2, "t2")])[0] == said

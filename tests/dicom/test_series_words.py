@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from ricenet.dicom.series_words import names_agent, read_name, words_of
+from ricenet.dicom.series_words import (
+    is_before_operation,
+    is_delayed,
+    is_scout,
+    names_agent,
+    read_name,
+    words_of,
+)
 
 DATA = Path(__file__).parents[1] / "data"
 TABLES = ("series_names.csv", "more_series_names.csv", "hospital_series_names.csv")
@@ -86,21 +93,25 @@ def test_languages_that_put_it_otherwise(name, said):
     assert read_name(name).contrast == said
 
 
-@pytest.mark.parametrize(
-    "part", ["SELLA", "pituitary", "Hypophyse", "ipofisi", "ORBITS", "IAC", "KHBW", "cervical", "coluna", "rochers"]
-)
-def test_a_t1_of_another_part_of_the_body_is_no_head(part):
-    assert read_name(f"COR T1 {part} POST").kind == "other"
-    assert read_name(f"T1 brain and {part} post").kind == "t1"
-    assert read_name("t1 orbitomeatal km").kind == "t1", "a plane"
-    assert read_name("t1 cervello km").kind == "t1", "a brain"
-
-
 def test_the_sequence_tells_the_kind_where_the_name_does_not():
     assert read_name("sag 1mm Gd").kind == "unsaid"
     assert read_name("sag 1mm Gd", sequence="*tfl3d1_16ns").kind == "t1"
     assert read_name("T2 sag Gd", sequence="*tfl3d1_16ns").kind == "other"
     assert read_name("sag 1mm", sequence="*tfl3d1_16ns_gd").contrast == "silent"
+
+
+@pytest.mark.parametrize(
+    ("tells", "names", "others"),
+    [
+        (is_scout, ["AAHead_Scout", "3-plane Loc", "Survey", "Localizer"], ["T1 allocated", "t1_mprage"]),
+        (is_delayed, ["T1 +C delayed", "T1 KM spät", "T1 GADO TARDIF", "T1 75min", "T1 延迟增强"],
+         ["T1 KM", "T1 POST 5 MIN", "T1 plate"]),
+        (is_before_operation, ["PREOP T1", "T1 pre-op +C", "T1 präop KM", "T1 PRE SURGICAL", "T1 pré-operatório"],
+         ["T1 pre", "T1 pre optic gad", "T1 POSTOP", "T1 pre-RT"]),
+    ],
+)  # fmt: skip
+def test_what_else_a_name_tells(tells, names, others):
+    assert [tells(name) for name in (*names, *others)] == [True] * len(names) + [False] * len(others)
 
 
 def test_accents_case_and_separators_do_not_count():
