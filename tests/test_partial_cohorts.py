@@ -69,7 +69,9 @@ def test_a_partial_delivery_becomes_cases_that_say_what_they_have(hospital: Path
     found = read_cohort(cohort, partial=True)
     assert [case.channels for case in found] == HAVE
     flags = json.loads((cohort / "ingest.json").read_text())["flags"]
-    lacking = [{flag[:4] for flag in flags[case.key] if "without it" in flag or "not in the" in flag} for case in found]
+    lacking = [
+        {flag[:4] for flag in flags.get(case.key, ()) if "without it" in flag or "not in the" in flag} for case in found
+    ]
     assert lacking == [{"post", "rd: "}, {"post"}, set(), {"rd: "}]
     use_true_brain_masks(cohort, hospital / "truth")
     keys = [f"cohort={cohort}", f"cases={cases}"]
