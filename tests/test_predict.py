@@ -44,7 +44,7 @@ def config(*keys: str) -> PredictConfig:
         (["out=a", "patient=c"], "with out=, patient=, also give model="),
         (["model_folder=a", "out=b", "patient=c", "stride_mm=0"], "stride_mm should be above 0, got 0"),
         (["model_folder=a", "out=b", "patient=c", "precision=fp16"], "precision should be one of fp32, bf16"),
-        (["model_folder=a", "out=b", "patient=c", "brain=bet"], "brain should be one of null, hdbet"),
+        (["model_folder=a", "out=b", "patient=c", "brain=bet"], "brain should be one of null, auto, hdbet"),
         (["model_folder=a", "out=b", "patient=c", "dicom=true", "occlusion=false"], "dicom=true"),
         (
             ["model_folder=a", "out=b", "cohort=c", "event_date=2020-01-01"],

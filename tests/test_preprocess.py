@@ -172,7 +172,7 @@ BAD_TABLES = {
     "path leaves the folder": (edit(0, post="../../../etc/hostname"), "leaves the cohort folder"),
     "dose unit": (edit(1, dose_unit="cGy"), "dose_unit should be Gy, got 'cGy'"),
     "missing modality": (edit(1, rd=""), "modality rd is missing"),
-    "empty post": (edit(1, post=""), "no post image"),
+    "empty post": (edit(1, post=""), "modality post is missing"),
     "one class only": (edit(1, label="rice", split="cv"), "0 recurrence patient"),
     "same scan under two patients": (edit(1, event="MUSTERMANN-1/event.nii.gz"), "byte for byte"),
 }

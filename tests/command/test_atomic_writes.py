@@ -17,6 +17,7 @@ TO_MEMORY = {"stream", "buffer"}  # names of what is no file on disk, or one tha
 ALLOWED = {
     "command/atomic.py": {"open": "it is the one that writes"},
     "cases/case_folder.py": {"save": "into a partial folder that publish flushes"},
+    "cases/derivatives.py": {"write_text": "into a partial folder that publish flushes"},
     "cases/structures.py": {"savez_compressed": "likewise"},
     "cases/qc_picture.py": {"savefig": "into the partial folder of case_folder, or a stream"},
     "phantom.py": {"save": "into a partial folder that publish flushes", "savez_compressed": "likewise"},
