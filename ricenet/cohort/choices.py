@@ -26,7 +26,10 @@ COLUMNS = (
     "case", "row", "role", "series", "number", "day", "size", "spacing_mm", "acquisition", "plane", "contrast", "kind",
 )  # fmt: skip
 DESCRIPTION, CHOSEN = "description", "chosen"
-MARKS = ("x", "1", "yes", "ja", "oui", "si", "true", "✓", "✔")
+MARKS = (
+    "x", "xx", "1", "y", "yes", "j", "ja", "oui", "si", "sí", "sì", "sim", "tak", "ano", "evet", "да", "true", "ok",
+    "✓", "✔", "☑", "\u0445", "\u00d7",  # a Cyrillic letter and a sign, which look like x
+)  # fmt: skip
 NO_SERIES = "none"  # the case has no post-OP MRI; of a partial cohort
 MAX_LISTED = 20
 
@@ -84,7 +87,7 @@ def marked_series(table: Table | None, series_of: Mapping[str, Collection[str]])
         if not cells[CHOSEN]:
             continue
         case, role, mark = cells["case"], cells["role"], cells[CHOSEN]
-        series = cells["series"] if mark.lower() in MARKS else mark
+        series = cells["series"] if mark.lower() in MARKS else mark.lower()
         if case not in series_of:
             problems.append(f"row {number}, column case: the label table has no such case; delete the row")
         elif role not in ROLES:

@@ -90,6 +90,29 @@ def remarks_of_the_day(role: str, chosen: Series, candidates: Sequence[Series], 
     return remarks
 
 
+def remark_of_named(named: Series, reading: SeriesReading) -> str:
+    """What speaks against a series that the user named: his key may be that of another row."""
+    if reading.kind in ("derived", "other"):
+        return f"the series you named is, by its name or header, {'computed' if reading.kind == 'derived' else 'no T1 of a head'}"
+    return f"the series you named is not enhanced: {reading.why}" if reading.contrast == "no" else ""
+
+
+def best_planning(candidates: list[Series], uids: Sequence[str]) -> tuple[list[Series], str]:
+    """The planning image among several of one frame, and why it; any of them would lead to the post-OP MRI.
+
+    Native and contrast-enhanced, or with metal artefacts reduced: the one that was contoured, else the one with most
+    slices and the finest step, else the first.
+    """
+    whole = [each for each in candidates if each.problem is None]
+    if len(whole) < 2:
+        return candidates, ""
+    contoured = [each for each in whole if each.uid.partition("#")[0] in uids]
+    if len(contoured) == 1:
+        return contoured, f"of {len(whole)} images in the dose's frame the one that the plan's structures were drawn on"
+    finest = min(contoured or whole, key=lambda each: (-each.shape[2], max(each.spacing_mm)))
+    return [finest], f"of {len(whole)} images in the dose's frame the one with most slices and the finest step"
+
+
 def _hour(series: Series) -> float:
     """Of the day; infinite where unknown."""
     digits = series.acquisition_time[:4]

@@ -15,7 +15,16 @@ from datetime import date
 from ricenet.cohort.ingest_record import SeriesRecord
 from ricenet.cohort.pseudonyms import pseudonym
 from ricenet.command.schemas import RuleConfig
-from ricenet.delivery.best_series import best_of, covers_head, exams_of_day, is_3d, plane_of, remarks_of_the_day
+from ricenet.delivery.best_series import (
+    best_of,
+    best_planning,
+    covers_head,
+    exams_of_day,
+    is_3d,
+    plane_of,
+    remark_of_named,
+    remarks_of_the_day,
+)
 from ricenet.delivery.series_names import SeriesSearch, Wording, read_exams
 from ricenet.dicom.image_series import Series
 from ricenet.dicom.series_words import is_before_operation
@@ -176,7 +185,7 @@ def choose(
 
     Raises:
         InvalidInput: no series fits, several fit, the one that fits is no whole volume, or the patient has no series
-            `named`.
+            `named`, or a CT of that name for an MRI.
     """
     if named:
         matching = [each for each in series if series_key(each, key) == named]
@@ -186,7 +195,19 @@ def choose(
                 "take one of those that ingest.json, or the page of ricenet.predict, lists",
                 code="role.unknown_series",
             )
-        return _intact(role, matching, "marked in choose.csv" if marked else f"named as {role}_series", key)
+        if role != "planning" and matching[0].modality != "MR":
+            raise InvalidInput(
+                f"{role}: {role}_series names a {matching[0].modality} series",
+                "name an MRI of those that ingest.json, or the page of ricenet.predict, lists",
+                code="role.modality",
+            )
+        choice = _intact(role, matching, "marked in choose.csv" if marked else f"named as {role}_series", key)
+        if role == "planning":
+            return choice
+        remarks = [remark_of_named(choice.series, read_exams(series, wording)[choice.series.uid])]
+        if marked:
+            remarks.append(_remark_of_marked(role, choice.series, series, rules, times, frame, wording, key))
+        return replace(choice, remark="; ".join(filter(None, remarks)))
     search = SeriesSearch(series, frame, wording, read_exams(series, wording))
     dates = {"post_date": times.post, "event_date": times.event}
     of_role = [(number, rule) for number, rule in enumerate(rules) if rule.role == role]
@@ -199,7 +220,7 @@ def choose(
             if role != "planning":
                 choice = _the_best(role, search, rule, left, reason, key)
                 return replace(choice, remark=_remark(search, rule, times, choice.series, left))
-            best, remark = _planned_on(left, planned_on)
+            best, remark = best_planning(left, planned_on)
             return replace(_intact(role, best, reason, key), candidates=tuple(left), remark=remark)
     for _, rule in dated or of_role:
         if unsaid := _of_the_day(search.unsaid(rule), rule.when, times):
@@ -209,6 +230,31 @@ def choose(
         f"{role}: none of the patient's {len(series)} series fits a rule{unknown}",
         f"name the series as {role}_series (a column of the label table, a key of ricenet.predict), or add a rule",
         code="role.missing",
+    )
+
+
+def _remark_of_marked(
+    role: str,
+    marked: Series,
+    series: Sequence[Series],
+    rules: Sequence[RuleConfig],
+    times: Timeline,
+    frame: str | None,
+    wording: Wording,
+    key: bytes,
+) -> str:
+    """Whether the delivery, or a date, is another one now than when choose.csv asked."""
+    try:
+        others = [choose(role, series, rules, times, frame=frame, wording=wording, key=key).series]
+    except Undecided as undecided:
+        others = list(undecided.candidates)
+    except InvalidInput:
+        return ""
+    if any(each.uid == marked.uid for each in others):
+        return ""
+    return (
+        f"marked in choose.csv, but {len(others)} other series come first now ({_keys(others, key)}); delete the mark, "
+        "and ingest chooses or asks anew"
     )
 
 
@@ -312,22 +358,6 @@ def _intact(role: str, candidates: list[Series], reason: str, key: bytes) -> Cho
         code="role.ambiguous",
     )
     raise Undecided(ambiguous, role, candidates)
-
-
-def _planned_on(candidates: list[Series], uids: Sequence[str]) -> tuple[list[Series], str]:
-    """The planning image among several of one frame, and why it; any of them would lead to the post-OP MRI.
-
-    Native and contrast-enhanced, or with metal artefacts reduced: the one that was contoured, else the one with most
-    slices and the finest step, else the first.
-    """
-    whole = [each for each in candidates if each.problem is None]
-    if len(whole) < 2:
-        return candidates, ""
-    contoured = [each for each in whole if each.uid.partition("#")[0] in uids]
-    if len(contoured) == 1:
-        return contoured, f"of {len(whole)} images in the dose's frame the one that the plan's structures were drawn on"
-    finest = min(contoured or whole, key=lambda each: (-each.shape[2], max(each.spacing_mm)))
-    return [finest], f"of {len(whole)} images in the dose's frame the one with most slices and the finest step"
 
 
 def _what_is_unknown(role: str, rules: Sequence[RuleConfig], times: Timeline, frame: str | None) -> str:

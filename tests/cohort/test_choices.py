@@ -125,6 +125,32 @@ def test_semicolons_stay_semicolons(tmp_path):
     assert marks(tmp_path) == {"c1": {"post": "s1"}}
 
 
+def test_as_excel_saves_it_sorted_anew_with_rows_deleted_and_keys_typed(tmp_path):
+    ask(tmp_path, POST, EVENT)
+    table = rows(tmp_path)
+    table[1]["chosen"], table[3]["chosen"] = "X ", " S5"
+    headers = ["chosen", *reversed([name for name in table[0] if name != "chosen"])]
+    lines = [
+        ";".join(headers),
+        *(";".join(row[name] for name in headers) for row in (table[3], table[1])),
+        ";" * 12,
+        "",
+    ]
+    (tmp_path / FILE).write_bytes("\r\n".join(lines).encode("utf-8-sig"))
+    assert marks(tmp_path) == {"c1": {"post": "s2"}, "c2": {"event": "s5"}}
+    assert ask(tmp_path) == 0
+    assert marks(tmp_path) == {"c1": {"post": "s2"}, "c2": {"event": "s5"}}, "as ricenet writes it again"
+    with pytest.raises(InvalidInput, match="row 2, column series: the case has no such series"):
+        marks(tmp_path, {"c1": {"s1"}, "c2": {"s4", "s5"}})  # a further delivery without it
+
+
+@pytest.mark.parametrize("text", ["x", "X", "\u0445", "\u00d7", "TRUE", "Ja", "sí", "да", "1"])
+def test_how_people_mark(tmp_path, text):
+    ask(tmp_path, POST)
+    fill_in(tmp_path, mark(0, text=text))
+    assert marks(tmp_path) == {"c1": {"post": "s1"}}
+
+
 def test_names_only_with_consent_and_for_the_user_alone(tmp_path):
     ask(tmp_path, NAMED, private=True)
     assert stat.S_IMODE((tmp_path / FILE).stat().st_mode) == 0o600

@@ -205,6 +205,41 @@ def test_a_series_that_is_named_but_not_there():
     assert caught.value.code == "role.unknown_series"
 
 
+def test_a_ct_is_named_as_no_mri():
+    ct = mr(1, modality="CT")
+    with pytest.raises(InvalidInput, match="post_series names a CT series") as caught:
+        pick("post", [ct, mr(2)], named=series_key(ct, KEY))
+    assert caught.value.code == "role.modality"
+    assert pick("planning", [ct], named=series_key(ct, KEY)).series is ct
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("t1 nativ", "not enhanced"), ("T2 KM", "no T1"), ("T1 SUB KM", "computed"), ("t1_tse", ""), ("T1 KM", "")],
+)
+def test_what_speaks_against_a_series_that_the_user_named_is_said(name, says):
+    named = mr(1, name)
+    choice = pick("post", [named, mr(2)], named=series_key(named, KEY))
+    assert choice.series is named
+    assert says in choice.remark
+    assert bool(says) == bool(choice.remark)
+
+
+def test_a_mark_that_a_further_delivery_made_stale_stays_and_is_flagged():
+    one, other = mr(1), mr(2)
+    marked = {"frame": None, "wording": WORDING, "key": KEY, "named": series_key(one, KEY), "marked": True}
+    choice = choose("post", [one, other], CFG.rules, TIMES, **marked)
+    assert (choice.series, choice.remark) == (one, "")
+    nearer = mr(3, days=-3)
+    choice = choose("post", [one, other, nearer], CFG.rules, TIMES, **marked)
+    assert choice.series is one
+    assert f"1 other series come first now ({series_key(nearer, KEY)})" in choice.remark
+    two = [mr(3, days=-3), mr(4, days=-3)]
+    assert "2 other series come first" in choose("post", [one, other, *two], CFG.rules, TIMES, **marked).remark
+    silent = {**marked, "named": series_key(mr(5, "t1"), KEY)}
+    assert not choose("post", [mr(5, "t1"), mr(6, "t1")], CFG.rules, TIMES, **silent).remark, "the question of then"
+
+
 DAYS = {"post": -10, "event": EVENT_DAY}
 MPR = {"image_type": ("DERIVED", "SECONDARY", "MPR")}
 GE = {"scanner": ("GE MEDICAL SYSTEMS", "", ""), "protocol_name": "BRAIN TUMOR W/WO CONTRAST"}
