@@ -93,7 +93,8 @@ def remarks_of_the_day(role: str, chosen: Series, candidates: Sequence[Series], 
 def remark_of_named(named: Series, reading: SeriesReading) -> str:
     """What speaks against a series that the user named: his key may be that of another row."""
     if reading.kind in ("derived", "other"):
-        return f"the series you named is, by its name or header, {'computed' if reading.kind == 'derived' else 'no T1 of a head'}"
+        what = "computed" if reading.kind == "derived" else "no T1 of a head"
+        return f"the series you named is, by its name or header, {what}"
     return f"the series you named is not enhanced: {reading.why}" if reading.contrast == "no" else ""
 
 

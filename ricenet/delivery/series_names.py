@@ -163,9 +163,10 @@ def _doubt(one: Series, exam: Sequence[Series]) -> str:
         return "every series of the exam has an agent"
     if any(each.acquisition_time > one.acquisition_time > "" for each in without):
         return "a T1 that was measured later has none"
-    silent = {each.acquisition_time or each.uid for each in t1s if names[each.uid].contrast == "silent"}
-    before = without or any(names[each.uid].contrast == "no" for each in t1s)
-    return "every T1 of the exam has an agent" if len(silent) > 1 and not before else ""
+    if any(names[each.uid].contrast == "no" and _has_agent(each) for each in whole):
+        return "a series without contrast, by its name, has an agent"
+    measured = {each.acquisition_time or each.uid for each in t1s}
+    return "every T1 of the exam has an agent" if len(measured) > 1 and not without else ""
 
 
 def _has_agent(one: Series) -> bool:
