@@ -55,7 +55,7 @@ def test_an_agent_that_somebody_filled_in_during_the_exam_was_copied_into_what_c
     before = mr(4, "t1_tse", acquisition_time="0905")
     assert contrast([flair, before, t1, later]) == ["unsaid", "unsaid", "yes", "yes"], "a T1 without: it is not copied"
     assert contrast([flair, mr(4, "t1_tse nativ"), t1, later])[2:] == ["yes", "yes"]
-    copied = mr(4, "t1_tse nativ", **AGENT)
+    copied = mr(7, "t1_tse nativ", **AGENT)
     assert contrast([flair, before, copied, later]) == ["unsaid", "unsaid", "no", "unsaid"], "copied, by its own word"
     named = mr(3, "t1_mprage_KM", acquisition_time="0930", **AGENT)
     assert contrast([flair, t1, named]) == ["unsaid", "unsaid", "yes"]
