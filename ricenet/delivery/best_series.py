@@ -7,7 +7,8 @@ import numpy as np
 
 from ricenet.delivery.series_names import SeriesReading, image_type_values
 from ricenet.dicom.image_series import Series
-from ricenet.dicom.series_words import is_delayed, words_of
+from ricenet.dicom.name_hints import is_delayed
+from ricenet.dicom.series_words import words_of
 
 UNCORRECTED = "ND"
 CORRECTED = ("DIS3D", "DIS2D")  # the better one first

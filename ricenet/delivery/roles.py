@@ -27,7 +27,7 @@ from ricenet.delivery.best_series import (
 )
 from ricenet.delivery.series_names import SeriesSearch, Wording, read_exams
 from ricenet.dicom.image_series import Series
-from ricenet.dicom.series_words import is_before_operation
+from ricenet.dicom.name_hints import is_before_operation
 from ricenet.errors import InvalidInput, WrongUsage
 
 ROLES = ("post", "event", "planning")

@@ -12,7 +12,8 @@ from typing import Literal
 
 from ricenet.command.schemas import RuleConfig
 from ricenet.dicom.image_series import Series
-from ricenet.dicom.series_words import Contrast, Kind, is_scout, names_agent, names_t1, read_name
+from ricenet.dicom.name_hints import is_scout
+from ricenet.dicom.series_words import Contrast, Kind, names_agent, names_t1, read_name
 
 MIN_SLICES = 10  # of a series that is no localizer
 # Of ImageType (0008,0008). DERIVED alone makes no reformat: scanners write it beside the water image of a Dixon series,

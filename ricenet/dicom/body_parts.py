@@ -9,8 +9,9 @@ import re
 OTHER_PART = re.compile(
     r"\b(?:(?:[clt]s? ?)?spine|spinal|[hbl]ws|lss|\w*wirbel\w*|columna|coluna|colonna|rachis|rachide|kregoslup\w*|"
     r"gerinc\w*|rygg\w*|omurga|cerv(?!e)\w*|zervik\w*|t?horac\w*|thorak\w*|tora[ck]\w*|lumb\w*|lomb\w*|sa[ck]r\w*|"
-    r"medull?a|moelle|myelo\w*|neck(?! coil)|hals|cuello|pescoco|collo|cou|boyun|s[ei]ll[ae]r?|turcica|pituit\w*|"
-    r"h[yi]po(?:ph|f)[yi]s?\w*|[ih]pofi[sz]\w*|aivolisak\w*|orbit(?!o)\w*|oczodol\w*|augen\w*|iacs?|cpa|kh?bw|"
+    r"medull?a|moelle|myelo\w*|cord|whole ?body|hno|carot\w*|"
+    r"neck(?! coil)|hals|cuello|pescoco|collo|cou|boyun|s[ei]ll[ae]r?|turcica|pituit\w*|"
+    r"h[yi]po(?:ph|f)[yi]s?\w*|[ih]pofi[sz]\w*|aivolisak\w*|orbit(?!o)\w*|oczodol\w*|augen\w*|ia[cm]s?|cpa|kh?bw|"
     r"trigemin\w*|skull ?base|base of skull|scha?e?delbasis|felsenbein\w*|rocher\w*|petrous|petrosal|mastoid\w*|"
     r"temporal bones?|innenohr|inner ear|oreill\w*|oidos?|auditiv\w*|cavum|face|facial|gesicht\w*|maxill\w*|"
     r"mandib\w*|tmj|kiefer\w*|nnh|sinus(?:es)?|paranas\w*|parotis|parotid\w*|laryn\w*|\w*pharyn\w*|tongue|zunge|"

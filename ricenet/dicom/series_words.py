@@ -32,9 +32,10 @@ _BRAND = (
 )
 _GD = rf"gd(?:\s?dt\w+|\s?dota|bt\w+)?|gad(?!get)\w*|gbca|{_BRAND}"
 _LONG_NOUN = (
-    rf"kmi?|ktr|kontr(?!ol)\w*|contr(?!ol)\w*|cont|cte|con|mdc|pdc|agent|inj\w*|enh\w*|iv|tiem|контраст\w*|ку|усил\w*|"
+    rf"kmi?|ktr|kontr(?!ol)\w*|contr(?!ol)\w*|cont|cte|con|mdc|pdc|agent|inj\w*|enh\w*|iv|tiem|контр(?!ол)\w*|ку|усил\w*|"
     rf"σκιαγρ\w*|{_GD}"
 )
+_ROMANCE_NOUN = rf"(?:contr(?!ol)\w*|cte|mdc|civ|pdc|iv|inj\w*|{_GD})"  # behind s, for sin, sem, senza, sans
 _NOUN = rf"(?:{_LONG_NOUN}|ce|cm|mc|ku|kl|c|k|medio|mezzo|medium)"
 _BEFORE = (
     r"pre|prae|pra|vor|vorher|before|prior to|avant|antes|previ[oa]|prima|przed|pred|prije|voor|fore|innan|inden|ennen|"
@@ -51,8 +52,8 @@ _WITHOUT = (
 _WITH = r"with|w|mit|m|avec|con|com|met|med|z|sa|cu|ile|με"
 _AND = r"(?:\s*[/&+,]\s*|[\s_]+(?:and|then|und|u|et|puis|y|e|en|och|og|i|ja|ve|и|та|και|a(?=[\s_]+po[\s_]))[\s_]+)"
 _NATIVE = (
-    r"nativ\w*|natif\w*|natief|natyw\w*|nati?iv\w*|nat|plain|unenh\w*|blanco|leer|basal\w*(?! gang)|simple|dirett[ae]|"
-    r"pingsao|нативн\w*"
+    r"nativ\w*|natif\w*|natief|natyw\w*|nati?iv\w*|nat|plain|unenh\w*|blanco|leer|basal\w*(?! gang)|simple|"
+    r"dirett[ae]|in bianco|pingsao|нативн\w*"
 )
 _EVENT = (
     r"op|oper\w*|surg\w*|resec\w*|resek\w*|rt|xrt|rtx|radi[oa]\w*|strahl\w*|bestrahl\w*|chemo\w*|treat\w*|therap\w*|"
@@ -68,7 +69,7 @@ _NOT_CONTRAST = (
 )
 _EDGE = r"(?<![a-z0-9])"
 _END = r"(?![a-z0-9])"
-_SLASHED_WITHOUT = r"w\s?/\s?o(?:ut)?(?![a-z])"
+_SLASHED_WITHOUT = r"w\s?[/.]\s?o(?:ut)?(?![a-z])\.?"
 
 # On the lower-case text, before separators go: signs become words, and what names the exam goes.
 SIGNS = [
@@ -92,7 +93,8 @@ SIGNS = [
         (r"(?<![a-z])(?:c|gd|gad|gado|km|k|ce|[ck]ontrast)\s?\+", " ce "),
         (r"t1w?\+(?=[\s_)\].,-])|\(\s*\+\s*\)|(?<=[a-z0-9])\s?\+\s*$", " t1 ce "),
         (rf"(?<=[\s_(])(?<!post )-(?:{_NOUN}|i\.?v\.?){_END}", " unenhanced "),
-        (rf"{_EDGE}(?:c-(?=[\s_),\]])|(?:c|k|ce|gd|gad|gado|km|t1w?)\s?-(?=\s*$|\)))|\(\s*-\s*\)", " unenhanced "),
+        (rf"{_EDGE}(?:c|gd|gado?|km|ce)-(?=[\s_),\]])|\(\s*-\s*\)", " unenhanced "),
+        (rf"{_EDGE}(?:c|k|ce|gd|gado?|km|iv|t1w?)\s?-(?=\s*$|\))", " unenhanced "),
         (r"\bpost\w*\s*(?:-|_|minus)\s*pre(?!\s?-?op)", " subtraction "),
         (r"\bi\s?\.\s?v\b\.?", " iv "),
         (r"(?:平[扫掃]|単純|单纯)\s*[+/&,・和及]?\s*(?:增[强強]|造影)", " "),
@@ -122,11 +124,13 @@ SAYS_NO = re.compile(
     rf"\b(?:{_WITHOUT}|{_BEFORE}|{_NATIVE})\b"
     rf"|\b(?:no|non|not|nao|kein\w*|zero|geen|ingen|inget|nie|yok|minus|free of) (?:iv )?{_NOUN}\b"
     rf"|\b(?:o|v|for|u) (?:iv )?(?:km|kontr(?!ol)\w*|gd|gad\w*|k)\b"
-    rf"|\b(?:no|non|wo)(?:{_LONG_NOUN})\b|\bokm\b|\bvkm\b|\bss (?:gad\w*|inj\w*|iv)\b|\bnce?\b|\bncon\w*"
+    rf"|\b{_NOUN} (?:yok|(?:non|no|niet|nej|нет)$)|\bw o (?:{_NOUN})\b|\bw o$|\bs {_ROMANCE_NOUN}\b"
+    rf"|\b(?:no|non|wo|ohne|without|sans|sin|sem|senza|zonder|utan|uden|uten|bez)(?:{_LONG_NOUN})\b"
+    rf"|\bokm\b|\bvkm\b|\bss (?:gad\w*|inj\w*|iv)\b|\bnce?\b|\bncon\w*"
     rf"|\bpr(?:e|ae|a)(?:{_LONG_NOUN}|c)\b"
     rf"|\b{_NOUN} ?(?:neg\w*|none|nein|keine?s?|nil|free|frei|fri|vrij|off)\b|\bs(?:mdc|km)\b"
     r"|\b(?:kontrast|ilac)\w*s[iu]z\w*|\b[ck]ontras\w*(?:frei|los|loos|fri|less|mentes|itt?a)\b"
-    rf"|\b(?:do|до|перед) (?:k[ul]|kontr\w*|{_LONG_NOUN}|введ\w*|в в)\b|\b(?:не|без)контраст|\bbe kontr"
+    rf"|\b(?:do|до|перед) (?:k[ul]|kontr\w*|{_LONG_NOUN}|введ\w*|в в)\b|\b(?:не|без|пре|до)контр|\bbe kontr"
     r"|平[扫掃]|単純|单纯|[非未无無不没](?:增|造影|强化)|(?:造影剤?|增[强強]|强化|注射|gd) ?(?:前|なし|無)"
     r"|[비무](?:조영|증강)|(?:조영제?|증강|주입) ?(?:전|안|없)"
 )
@@ -138,11 +142,11 @@ SAYS_YES = re.compile(
     rf"|\b(?:{_GD})\d*\b|\b(?:[mnp]|iv)?kmi?\d?\b|\b(?:contrast|kontras)\w*"
     r"|\bce\b|\bcemr\w*|\bce(?=mprage|mr|3d)|\b(?:t1w?i?|mprage|mp rage|bravo|f?spgr|space|cube|vibe|tfe) "
     r"c(?:\b(?! ?sp)|(?=3d))"
-    r"|(?<!\d )\bcm\b|\bmdc\b|\bciv\b|\binj\b|\binj[ei]\w*|\binie\w*|\biniett\w*|\benh\b|\benhanc\w*|\bilacli\b"
-    r"|\b(?:mit|avec|with|con|com|met|med)$|\bwcon\b|\b(?:single|double|triple|half|full) dose\b"
+    r"|(?<!\d )\bcm\b|\bc?mdc\b|\bciv\b|\binj\b|\binj[ei]\w*|\binie\w*|\biniett\w*|\benh\b|\benhanc\w*|\bilacli\b"
+    r"|\b(?:mit|avec|with|con|com|met|med)$|\bw(?:con|gad\w*|gd|km)\b|\b(?:single|double|triple|half|full) dose\b"
     r"|\bcte\b|\bt1w?\b.* iv$|\bteho(?:st\w*)?\b|\bvarjoain\w*|\bpdc\b|\bka (?:after|val)\b|\b(?:sau|co) tiem\b"
     r"|\bzengqiang\b"
-    r"|增[强強]|造影|强化|조영|증강|контраст|\bку\b|\bусил|σκιαγρ"
+    r"|增[强強]|造影|强化|조영|증강|контр(?!ол)|\bку\b|\bусил|σκιαγρ"
 )
 DERIVED = re.compile(
     r"\b(?:subs?(?! ?\d)|sub[st]\w*|soustr\w*|sustr\w*|resta|sottr\w*|odejm\w*|cikarma|maps?|mapp?ing|mapa|molli|"
@@ -155,16 +159,10 @@ DERIVED = re.compile(
 OTHER = re.compile(
     r"\b(?:t2\w*|tirm|stir|dwi\w*|dti\w*|diff\w*|difu\w*|swi(?!ft)\w*|swan\w*|hemo\w*|perf\w*|dsc|dce|p?c?asl|"
     r"tof\w*|mr[av]|angio\w*|venogr\w*|phlebo\w*|care ?bolus|smart ?prep|epi?2d|epi|bold|fmri|pd|pdw|t1 ?rho|vfa|ciss|"
-    r"fiesta|dess|b ?ffe|b?ssfp|btfe|balanced|truefisp|trufi|tricks|inhance|twist\w*|dyn\w*|grasp|disco|permeab\w*|qsm|"
+    r"fiesta|dess|b ?ffe|b?ssfp|btfe|balanced|truefisp|trufi|tricks|inhance|twist\w*|dyn\w*|grasp|disco|"
+    r"permeab\w*|pwi|qsm|spin ?lock|quant\w*|q t1|relax\w*|qalas|mpm|"
     r"mpgr|field ?map|b[01]|phase contrast|loc|locali\w*|scouts?|survey|pilot|plan ?scan|3 ?plane|topogram|aahead\w*|"
     r"smart ?(?:brain|plan)|calib\w*|asset|ref ?scan|spectro\w*|mrs|svs|csi|press|steam|test|phantom)\b|^fl3d ce\b"
-)
-SCOUT = re.compile(
-    r"\b(?:loc|locali\w*|scouts?|survey|pilot|plan ?scan|3 ?plane|aahead\w*|smart ?(?:brain|plan)|calib\w*)\b"
-)
-PREOPERATIVE = re.compile(r"(?<![a-z])pr(?:e|ae|ä|é)[\s_-]?(?:op(?![a-z])|oper|surg|resec|chir|cirug|cirurg)")
-DELAYED = re.compile(
-    r"\b(?:delay\w*|late|spat\w*|verzogert\w*|tardi\w*|retard\w*|tard[ei]|tram|\d{2,3} ?min)\b|延[迟遲]|遅延"
 )
 FLAIR = re.compile(r"\bflair\w*|\bdark fluid\b")
 REFORMAT = re.compile(
@@ -174,7 +172,7 @@ REFORMAT = re.compile(
 MPR = re.compile(r"\bmpr\b")
 MPR_SEQUENCE = re.compile(r"\bt1w?i? mpr\b(?! (?:range|thick|thin|slab))")  # Siemens: MP-RAGE
 T1 = re.compile(
-    r"\bt1(?:wi?|s|weighted)?\b|\b(?:mp ?)?rage\b|\bmp2rage uni\w*|\bbravo\b|\b(?:ir ?)?(?:ef|f)?sp?gr(?:e3d)?\b|"
+    r"\bt1(?:wi?|s|weighted)?\b|\b(?:mp ?|\w*mp)?rage\b|\bmp2rage uni\w*|\bbravo\b|\b(?:ir ?)?(?:ef|f)?sp?gr(?:e3d)?\b|"
     r"\befgre\w*|\b\w*vibe\b|\btfl\w*|\btfe\b|\b3d ffe\b|\bflash\w*|\bfl[23]d\w*|\be? ?thrive\b|\blava\b|\bgeir\b"
 )
 SEQUENCE_T1 = re.compile(r"\btfl\w*|\bt1 ?(?:tfe|ffe)\b|\bbravo\b|\bmp ?rage\b")
@@ -229,21 +227,6 @@ def _read(text: str) -> tuple[Contrast, Kind]:
 def names_t1(text: str) -> bool:
     """Whether a name has a word of a T1 sequence, whatever else it has."""
     return _has_t1(words_of(text))
-
-
-def is_scout(text: str) -> bool:
-    """Whether a name is that of a scan on which others were planned."""
-    return SCOUT.search(words_of(text)) is not None
-
-
-def is_delayed(text: str) -> bool:
-    """Whether a name says that it was measured some time after the usual one."""
-    return DELAYED.search(words_of(text)) is not None
-
-
-def is_before_operation(text: str) -> bool:
-    """Whether a name says that it was measured for an operation to come; which one, no name says."""
-    return PREOPERATIVE.search(text.translate(LETTERS).lower()) is not None
 
 
 def _has_t1(words: str) -> bool:
