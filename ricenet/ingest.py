@@ -525,7 +525,7 @@ def _row(task: Task, record: "CaseIngestRecord | None", keep: list[str], lesion:
         images["structures"] = f"{record.case}/structures"
     number = re.search(r"\d*$", label.event_id)
     drawn = f"structures/{lesion.replace('*', number[0] if number else '')}.nii.gz"
-    if lesion and drawn in record.sha256:
+    if lesion and drawn in record.sha256 and not label.event_is_numbered:  # e1 is not follow-up 1
         images["lesion"] = f"{record.case}/{drawn}"
     return row | images | dict(record.columns) | ({"dose_unit": "Gy"} if "rd" in images else {})
 

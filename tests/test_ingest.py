@@ -570,3 +570,5 @@ def test_the_structure_of_the_events_follow_up_is_its_lesion():
     assert module._row(task, record, [], "FU_*_CE")["lesion"] == "c1/structures/FU_3_CE.nii.gz"
     assert "lesion" not in module._row(task, record, [], "FU_*_FLAIR")
     assert "lesion" not in module._row(task, record, [])
+    numbered = module.Task(LabelRow(2, "MUSTER", "e1", "rice"), "p1", "e1", "c1")  # of a table of one's own
+    assert "lesion" not in module._row(numbered, record, [], "FU_*_CE")

@@ -59,29 +59,41 @@ class Session:
     day: date | None
 
 
-def label_table(path: Path, delivery: Path, label: str = "label") -> Table:
+def label_table(path: Path, delivery: Path, label: str = "label", sheet: str = "") -> Table:
     """The label table: the file itself, or, where it has no label, the sessions.tsv of all subjects.
+
+    Rows of a sessions.tsv have the subject's cells of the file, too, under the headers that it does not have itself.
 
     Args:
         path: participants.tsv, or any table with participant_id and a label.
         delivery: the dataset.
         label: header of the label.
+        sheet: of a workbook, as of read_table.
     """
-    table = read_table(path, "label table")
+    table = read_table(path, "label table", sheet)
     if table.has(label):
         return table
     paths = sorted(path for path in delivery.glob("sub-*/sub-*_sessions.tsv") if inside(delivery, path))
     sessions = {each.parent.name: read_table(each, "table sessions.tsv") for each in paths}
     if not any(of_subject.has(label) for of_subject in sessions.values()):
         return table
-    headers = ["participant_id"]
+    subjects = _cells_of_subjects(table)
+    headers = list(dict.fromkeys(["participant_id", *(header for cells in subjects.values() for header in cells)]))
     rows: dict[int, dict[str, str]] = {}
     for subject, of_subject in sessions.items():
         headers += [header for header in of_subject.headers if header not in headers]
         for cells in of_subject.rows.values():
-            rows[len(rows) + 2] = {"participant_id": subject} | cells
+            rows[len(rows) + 2] = subjects.get(subject, {}) | {"participant_id": subject} | cells
     full = {number: dict.fromkeys(headers, "") | cells for number, cells in rows.items()}
     return Table("label table", headers, full)
+
+
+def _cells_of_subjects(table: Table) -> dict[str, dict[str, str]]:
+    """The rows of participants.tsv by the subject's folder."""
+    if not table.has("participant_id"):
+        return {}
+    header = table.header("participant_id")
+    return {f"sub-{cells[header].removeprefix('sub-')}": cells for cells in table.rows.values()}
 
 
 def bids(delivery: Path, rows: list[LabelRow], options: Mapping[str, str] | None = None) -> list[Entry]:
@@ -140,7 +152,7 @@ def _entry(delivery: Path, row: LabelRow, options: Mapping[str, str]) -> Entry:
             reasons.append(image)
     reference = chosen.get("post", event)
     if "rd" in roles:
-        files |= _doses(delivery, subject, row, reference, reasons)
+        files |= _doses(delivery, subject, row, reference, reasons, flags)
     files |= _mask(delivery, reference, "brain_mask", flags) | _mask(delivery, event, "lesion", flags)
     images, missing = present(delivery, files, [*files])
     brain_mask, lesion = images.pop("brain_mask", None), images.pop("lesion", None)
@@ -213,12 +225,12 @@ def _event_session(row: LabelRow, sessions: list[Session]) -> Session | str:
     """The session of the event, or why there is none."""
     label = row.event_id.removeprefix("ses-")
     named = [session for session in sessions if session.label == label]
-    if named:
+    if named and not row.event_is_numbered:
         return named[0]
     if row.event_date is not None:
         same_day = [session for session in sessions if session.day == row.event_date]
         return same_day[0] if len(same_day) == 1 else f"event: {len(same_day)} sessions on the day of event_date"
-    if not re.fullmatch(r"e\d+", label):  # not a name that the label table gave for want of one
+    if not row.event_is_numbered:
         return "event: the session is not in the delivery"
     if len(sessions) > 2:
         return f"event: {len(sessions)} sessions, and the label table does not say which (event_id)"
@@ -230,7 +242,10 @@ def _post_session(row: LabelRow, sessions: list[Session], event: Session, option
     wanted = row.extra.get("post_session", "").removeprefix("ses-")
     if wanted:
         named = [session for session in sessions if session.label == wanted]
-        return named[0] if named else "post: the session that post_session names is not in the delivery"
+        if not named:
+            return "post: the session that post_session names is not in the delivery"
+        late = named[0] is event or (named[0].day and event.day and named[0].day > event.day)
+        return "post: the session that post_session names does not lie before the event" if late else named[0]
     earlier = sessions[: sessions.index(event)]
     if row.post_date is not None:
         earlier = [session for session in earlier if session.day == row.post_date]
@@ -288,15 +303,26 @@ def _agent_in_acq(name: Name) -> bool:
     return AGENT_IN_ACQ.search(acq) is not None and NO_AGENT_IN_ACQ.search(acq) is None
 
 
-def _doses(delivery: Path, subject: Path, row: LabelRow, reference: Session, reasons: list[str]) -> dict[str, Path]:
+def _doses(
+    delivery: Path, subject: Path, row: LabelRow, reference: Session, reasons: list[str], flags: list[str]
+) -> dict[str, Path]:
     """rd and planning: what the label table names, else the subject's only dose, or that of the reference's session."""
     named = {role: text for role in ("rd", "planning") if (text := row.extra.get(role, "").removeprefix("bids::"))}
     paths = {role: delivery / text for role, text in named.items()}
+    for role, text in named.items():
+        subjects = {part.partition("_")[0] for part in Path(text).parts if part.startswith("sub-")}
+        if subjects - {subject.name}:
+            reasons.append(f"{role}: the path in the label table is another patient's")
     if "rd" not in paths:
         places = [delivery, *sorted(delivery.glob("derivatives/*"))]
         found = [path for place in places for path in _dose_files(place / subject.name)]
-        if len(found) > 1:
-            found = [path for path in found if path.parent.parent.name == reference.folder.name] or found
+        of_reference = [path for path in found if path.parent.parent.name == reference.folder.name]
+        if len(found) > 1 and of_reference:
+            if len(of_reference) == 1:
+                flags.append(
+                    f"rd: of {len(found)} doses that of one session was taken, where the MRI is in whose frame it lies"
+                )
+            found = of_reference
         if len(found) > 1:
             reasons.append(f"rd: {len(found)} doses; name that of the whole treatment in the column rd")
         elif found:

@@ -45,7 +45,7 @@ def source_rows(
     if source.layout == "bids":
         from ricenet.cohort.bids import label_table
 
-        table = label_table(labels, delivery, source.columns.get("label", "label"))
+        table = label_table(labels, delivery, source.columns.get("label", "label"), form.sheet)
     further = [*keep, *source.inputs]
     rows = read_labels(table, source.columns, source.label_map, further, source.label_source, form)
     return choose_events(rows, source.events, source.columns)

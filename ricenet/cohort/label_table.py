@@ -37,6 +37,7 @@ class LabelRow:
         row: line of the table; in a one-line-per-patient table all events of the patient have the same.
         patient_id: as the table writes it. It never leaves the process.
         event_id: from the table, else the event's rank among the patient's dates: e1, e2, ...
+        event_named: whether the table gives it.
         label: recurrence, rice, or empty where the row is excluded.
         split: cv, test or empty.
         choice: role (post, event, planning) -> series key by which the user resolves an ambiguity.
@@ -68,6 +69,12 @@ class LabelRow:
     exclude_doses: tuple[str, ...] = ()
     delivered_fractions: int | None = None
     marked: tuple[str, ...] = ()
+    event_named: bool = False
+
+    @property
+    def event_is_numbered(self) -> bool:
+        """Whether event_id is only the event's rank in the table, and names no session or follow-up of the delivery."""
+        return not self.event_named and re.fullmatch(r"e\d+", self.event_id) is not None
 
 
 @dataclass(frozen=True)
@@ -128,7 +135,7 @@ def read_labels(
     table = path if isinstance(path, Table) else read_table(path, "label table", form.sheet)
     table = _without_empty_texts(table, form)
     if form.completed_by is not None:
-        table = _completed(table, form.completed_by, columns.get("patient_id", "patient_id"))
+        table = _completed(table, form.completed_by, columns.get("patient_id", "patient_id"), form.id_pattern)
     may_lack = {*keep, *form.optional}
     columns = {name: header for name, header in columns.items() if name not in may_lack or table.has(header)}
     problems: list[str] = []
@@ -222,11 +229,11 @@ def _without_empty_texts(table: Table, form: TableForm) -> Table:
     return replace(table, rows={number: cells for number, cells in rows.items() if any(cells.values())})
 
 
-def _completed(table: Table, path: Path, patient_id: str) -> Table:
+def _completed(table: Table, path: Path, patient_id: str, id_pattern: str) -> Table:
     """The table with the further columns of the one at `path`, row by row of the same id.
 
     Raises:
-        InvalidInput: the other table cannot be read, or gives an id twice.
+        InvalidInput: the other table cannot be read, gives an id twice, or in a way that the label table does not.
     """
     other = read_table(path, "table that completes the label table")
     own, theirs = table.header(patient_id), other.header(patient_id)
@@ -238,6 +245,7 @@ def _completed(table: Table, path: Path, patient_id: str) -> Table:
                 "keep one of the rows",
                 code="table.twice",
             )
+    _check_ids_alike({cells[own] for cells in table.rows.values()}, other, theirs, id_pattern)
     further = [header for header in other.headers if header and header not in table.headers]
     missing = dict.fromkeys(further, NOT_LISTED)
     rows = {
@@ -245,6 +253,30 @@ def _completed(table: Table, path: Path, patient_id: str) -> Table:
         for number, cells in table.rows.items()
     }
     return Table(table.name, [*table.headers, *further], rows)
+
+
+def _check_ids_alike(ids: set[str], other: Table, header: str, id_pattern: str) -> None:
+    """Refuse ids that cannot be found for their spelling: their rows would count as not listed."""
+
+    def bare(text: str) -> str:
+        return re.sub(r"[\W_]", "", text).casefold()
+
+    listed = {number: cells[header] for number, cells in other.rows.items() if sum(map(bool, cells.values())) > 1}
+    alike = {bare(text) for text in ids}
+    strange = [
+        str(number)
+        for number, text in listed.items()
+        if text not in ids and (bare(text) in alike or (id_pattern and not re.fullmatch(id_pattern, text)))
+    ]
+    if not strange and listed and ids.isdisjoint(listed.values()):
+        strange = [str(number) for number in listed]
+    if strange:
+        raise InvalidInput(
+            f"the {other.name} writes ids in another way than the label table in row {', '.join(strange[:20])}"
+            + (f" and {len(strange) - 20} more" if len(strange) > 20 else ""),
+            "write them alike in both tables, or correct source.columns.patient_id",
+            code="table.ids",
+        )
 
 
 def _field_and_event(name: str) -> tuple[str, str] | None:
@@ -294,13 +326,15 @@ def _read_row(
     label, excluded = _translate(cell["label"], label_map, cell.get("excluded_because", ""), complain)
     dates = {name: _date(cell.get(name, ""), name, complain, form.date_format) for name in DATES}
     sources = (source for pattern, source in form.label_source_map.items() if fits(cell["label"], pattern))
+    event_id = ids["event_id"] if ids else event or cell.get("event_id", "")
     split = cell.get("split", "").lower()
     if split and split not in SPLITS:
         complain(f"split should be {' or '.join(SPLITS)}, got {split[:40]!r}")
     return LabelRow(
         row=number,
         patient_id=ids["patient_id"] if ids else cell["patient_id"],
-        event_id=ids["event_id"] if ids else event or cell.get("event_id", ""),
+        event_id=event_id,
+        event_named=bool(event_id),
         label=label,
         split=split,
         event_date=dates["event_date"],

@@ -302,7 +302,10 @@ def check_date_format(date_format: str) -> None:
 
 def _date_pattern(date_format: str) -> str:
     parts = re.split("(Y+|M+|D+)", date_format)
-    return "".join(DATE_TOKENS.get(part) or re.escape(part) for part in parts) + MIDNIGHT
+    pattern = "".join(DATE_TOKENS.get(part) or re.escape(part) for part in parts)
+    if not all(parts[2:-2:2]):  # 1122020, which lost a zero, may be the 1st of December and the 11th of February
+        pattern = pattern.replace("{1,2}", "{2}")
+    return pattern + MIDNIGHT
 
 
 def parse_number(text: str) -> float | None:

@@ -186,17 +186,51 @@ def test_doses_in_other_places(dataset):
         "01",
         "e1",
         "rice",
-        extra={"rd": f"bids::{boost}", "planning": "sub-02/ses-a2/anat/sub-02_ses-a2_ce-GD_T1w.nii"},
+        extra={"rd": f"bids::{boost}", "planning": "sub-01/ses-01/anat/sub-01_ses-01_T1w.nii.gz"},
     )
     images = one(dataset, named).images
     assert images["rd"] == dataset / boost
-    assert images["planning"].name == "sub-02_ses-a2_ce-GD_T1w.nii"
+    assert images["planning"].name == "sub-01_ses-01_T1w.nii.gz"
     for path, reason in (
         ("x.nii.gz", "rd: not in the delivery"),
         ("../out.nii.gz", "rd: a link that leaves the delivery"),
     ):
         (dataset.parent / "out.nii.gz").touch()
         assert one(dataset, LabelRow(2, "01", "e1", "rice", extra={"rd": path})).excluded_because == reason
+
+
+@pytest.mark.parametrize("role", ["rd", "planning"])
+def test_a_path_to_another_patients_image_is_refused(dataset, role):
+    for path in ("sub-02/ses-a2/anat/sub-02_ses-a2_ce-GD_T1w.nii", "bids::sourcedata/sub-02_dose.nii.gz"):
+        entry = one(dataset, LabelRow(2, "01", "e1", "rice", extra={role: path}))
+        assert f"{role}: the path in the label table is another patient's" in entry.excluded_because
+        assert "sub-02" not in entry.excluded_because
+
+
+def test_one_of_several_sessions_doses_is_told(dataset):
+    touch(dataset, "sub-01/ses-02/dose/sub-01_ses-02_dose.nii.gz")
+    entry = one(dataset, LabelRow(2, "01", "e1", "rice"))
+    assert entry.images["rd"].name == "sub-01_ses-01_dose.nii.gz"
+    assert entry.flags == ("rd: of 2 doses that of one session was taken, where the MRI is in whose frame it lies",)
+
+
+def test_post_session_lies_before_the_event(dataset):
+    for event, post in (("02", "02"), ("01", "02")):
+        entry = one(dataset, LabelRow(2, "01", event, "rice", extra={"post_session": post}))
+        assert entry.excluded_because == "post: the session that post_session names does not lie before the event"
+
+
+def test_a_number_for_want_of_a_name_is_no_session(tmp_path):
+    """ses-e1 and ses-e2; only what the table itself says names one, and e5 is none of them."""
+    touch(tmp_path, *(f"sub-1/ses-e{n}/anat/sub-1_ses-e{n}_ce-gd_T1w.nii.gz" for n in (1, 2)))
+    table = tmp_path / "table.csv"
+    table.write_text("participant_id,label\nsub-1,rice\n")
+    (row,) = rows_of(tmp_path, table)
+    assert "_ses-e2_" in one(tmp_path, row, roles="event").images["event"].name
+    table.write_text("participant_id,session_id,label\nsub-1,e1,rice\nsub-1,e5,rice\n")
+    first, fifth = rows_of(tmp_path, table)
+    assert "_ses-e1_" in one(tmp_path, first, roles="event").images["event"].name
+    assert one(tmp_path, fifth, roles="event").excluded_because == "event: the session is not in the delivery"
 
 
 def test_masks_in_another_space_or_in_doubt_are_left_out_with_a_flag(dataset):
@@ -222,6 +256,14 @@ def test_labels_may_stand_in_sessions_tsv(dataset):
         ("sub-01", "ses-02", "rice", ""),
     ]
     assert take(dataset, *rows)[1].event_day == 10
+
+
+def test_rows_of_sessions_tsv_have_what_participants_tsv_says(dataset):
+    """A test split must not get lost."""
+    (dataset / "participants.tsv").write_text("participant_id\tsplit\tfractions\nsub-01\ttest\t30\n")
+    (dataset / "sub-01/sub-01_sessions.tsv").write_text("session_id\tlabel\nses-02\trice\n")
+    (row,) = rows_of(dataset, dataset / "participants.tsv")
+    assert (row.patient_id, row.event_id, row.split, row.fractions) == ("sub-01", "ses-02", "test", 30)
 
 
 def test_a_label_under_another_header_is_not_looked_for_in_sessions_tsv(dataset):

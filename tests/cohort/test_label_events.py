@@ -3,6 +3,7 @@
 from datetime import date
 
 import pytest
+from openpyxl import Workbook
 
 from ricenet.cohort.label_events import choose_events, deal_test, source_rows
 from ricenet.cohort.label_table import LabelRow
@@ -114,6 +115,20 @@ def test_a_split_of_the_table_is_kept_and_half_a_split_refused():
         deal_test([*whole, LabelRow(4, "MUSTER", "e1", "rice")], 0.5, KEY)
     assert refused.value.code == "labels.split"
     assert "MUSTER" not in str(refused.value)
+
+
+def test_the_sheet_of_a_bids_datasets_label_table(tmp_path):
+    book = Workbook()
+    for title, label in (("Old", "recurrence"), ("New", "rice")):
+        sheet = book.create_sheet(title)
+        sheet.append(["participant_id", "label"])
+        sheet.append(["sub-1", label])
+    del book["Sheet"]
+    book.save(tmp_path / "labels.xlsx")
+    cfg = SourceConfig("x", "bids", {"patient_id": "participant_id"}, {}, "")
+    for sheet, label in (("", "recurrence"), ("New", "rice")):
+        (row,) = source_rows(cfg, tmp_path / "labels.xlsx", tmp_path, [], sheet)
+        assert row.label == label
 
 
 def test_a_source_reads_its_table_as_its_config_says(tmp_path):

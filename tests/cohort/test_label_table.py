@@ -45,6 +45,7 @@ def test_a_full_row(tmp_path):
             label_source="biopsy",
             choice={"event": "s1234"},
             extra={"site": "B"},
+            event_named=True,
         )
     ]
 
@@ -322,6 +323,31 @@ def test_a_second_table_completes_the_rows(tmp_path):
     other.write_text("ID,Dx\nb,RN\nb,PsP\n")
     error = refusal(tmp_path, "ID,Age", "a,50", completed_by=other, **options)
     assert (error.code, "row 3 twice" in str(error)) == ("table.twice", True)
+
+
+@pytest.mark.parametrize("listed", ["p-1", "P1", "P 1", "Q-7"])
+def test_ids_that_are_written_in_another_way_are_not_taken_for_not_listed(tmp_path, listed):
+    """Not listed means recurrence in one public cohort."""
+    other = tmp_path / "negative.csv"
+    other.write_text(f"ID,Dx\n{listed},RN\n")
+    options = {"columns": {"patient_id": "ID", "label": "Dx"}, "label_map": {"RN": "rice", "not listed": "recurrence"}}
+    error = refusal(tmp_path, "ID,Age", "P-1,50", "P-2,60", completed_by=other, **options)
+    assert error.code == "table.ids"
+    assert "in row 2" in str(error)
+    assert listed not in str(error)
+
+
+def test_a_legend_and_events_that_one_left_out_complete_nothing(tmp_path):
+    other = tmp_path / "negative.csv"
+    other.write_text("ID,Dx\nP-1,RN\nP-9,RN\nRN: radiation necrosis,\n")
+    options = {"columns": {"patient_id": "ID", "label": "Dx"}, "label_map": {"RN": "rice", "not listed": "recurrence"}}
+    rows = read(tmp_path, "ID,Age", "P-1,50", "P-2,60", completed_by=other, **options)
+    assert [row.label for row in rows] == ["rice", "recurrence"]
+
+
+def test_whether_the_table_names_an_event(tmp_path):
+    rows = read(tmp_path, "patient_id,event_id,label", "a,,rice", "b,e1,rice", "c,fup1,rice")
+    assert [row.event_is_numbered for row in rows] == [True, False, False]
 
 
 def test_a_date_format_of_the_source(tmp_path):

@@ -356,6 +356,27 @@ def san_diego_rows(folder: Path) -> list[LabelRow]:
     return read_labels(table, cfg.columns, cfg.label_map, cfg.covariates, cfg.label_source, given)
 
 
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("Recurrent tumor", "recurrence"),
+        ("Radiation necrosis (pathology)", "rice"),
+        ("treatment-related changes", "rice"),
+        ("No recurrent tumor, radiation necrosis", ""),
+        ("recurrence and radiation necrosis", ""),
+        ("tumor + treatment effect", ""),
+        ("no residual disease", ""),
+    ],
+)
+def test_ucsd_ptgbm_a_text_that_speaks_of_both_is_no_label(tmp_path, text, label):
+    cfg = source("ucsd_ptgbm")
+    table = tmp_path / "own.csv"
+    table.write_text(f'ID,Dx\nUCSD-PTGBM-0001_01,"{text}"\n')
+    columns = {"patient_id": "ID", "label": "Dx"}
+    (row,) = read_labels(table, columns, cfg.label_map, [], cfg.label_source, form(cfg))
+    assert (row.label, "map it yourself" in row.excluded_because) == (label, not label)
+
+
 def test_ucsd_ptgbm_is_the_event_alone(san_diego, tmp_path):
     rows = san_diego_rows(tmp_path)
     assert [(row.patient_id[-4:], row.event_id, row.label, row.label_source) for row in rows] == [

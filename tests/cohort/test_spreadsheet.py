@@ -244,6 +244,10 @@ def test_a_zip_of_something_else_is_no_workbook(tmp_path):
         ("5/6/04", "D/M/YY", date(2004, 6, 5)),
         ("5/6/04", "D/M/YYYY", None),
         ("04.05.06", "YY.MM.DD", date(2004, 5, 6)),
+        ("01122020", "DDMMYYYY", date(2020, 12, 1)),
+        ("1122020", "DDMMYYYY", None),  # the 1st of December without its zero, or the 11th of February
+        ("1/1220", "M/DDYY", None),
+        ("01/1220", "M/DDYY", date(2020, 1, 12)),
     ],
 )
 def test_dates_of_a_format_that_the_source_names(text, date_format, expected):
