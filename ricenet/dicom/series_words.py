@@ -27,8 +27,8 @@ HUNGARIAN_AFTER = re.compile(r"\but[\u00e1\u00c1]n\b", re.IGNORECASE)  # without
 CAMEL_CASE = re.compile(r"(?<=[a-z0-9])(?=[A-Z][a-z])|(?<=[A-Z]{3})(?=[A-Z][a-z]{2})|(?<=[a-z])(?=T[12])")
 
 _BRAND = (
-    r"dotarem\w*|dotagraf|dotagita|dotavision|clariscan|omniscan|prohance|multihance|magnevist|magnegita|magnograf|"
-    r"vasovist|ablavar|eovist|primovist|optimark|cyclolux|elucirem|vueway|artirem|pixxoscan|jadotar"
+    r"dotarem\w*|dotagraf|dotagita|dotavision|clari ?scan|omni ?scan|pro ?hance|multi ?hance|magnevist|"
+    r"magnegita|magnograf|vasovist|ablavar|eovist|primovist|optimark|cyclolux|elucirem|vueway|artirem|pixxoscan|jadotar"
 )
 _GD = rf"gd(?:\s?dt\w+|\s?dota|bt\w+)?|gad(?!get)\w*|gbca|{_BRAND}"
 _LONG_NOUN = (
@@ -59,7 +59,8 @@ _EVENT = (
     r"op|oper\w*|surg\w*|resec\w*|resek\w*|rt|xrt|rtx|radi[oa]\w*|strahl\w*|bestrahl\w*|chemo\w*|treat\w*|therap\w*|"
     r"terap\w*|tx|biops\w*|srs|gk|gamma\w*|crani\w*|cirug\w*|cirurg\w*|chir\w*|proc\w*|filt\w*|trauma\w*|tumou?r\w*|"
     r"stroke|shunt\w*|interven\w*|avast\w*|bev\w*|tmz|temo\w*|cycl\w*|cyber\w*|litt|laser|embol\w*|steroid\w*|"
-    r"fossa|fosa|supin\w*|операц\w*|лечен\w*|луч\w*|хир\w*|биопс\w*|ict[au]\w*|mort\w*|part[ua]\w*|scan\w*|sat\w*|norm\w*|puls\w*"
+    r"fossa|fosa|supin\w*|qt|qx|trat\w*|quir\w*|quim\w*|dbs|"
+    r"behand\w*|zabieg\w*|leczen\w*|lec[be]\w*|kezel\w*|mutet\w*|ameliyat\w*|tedavi\w*|leikka\w*|hoido\w*|операц\w*|лечен\w*|луч\w*|хир\w*|биопс\w*|ict[au]\w*|mort\w*|part[ua]\w*|scan\w*|sat\w*|norm\w*|puls\w*"
 )
 _NOT_CONTRAST = (
     r"fs|fat\w*|fett\w*|sat\w*|supp?r?\w*|gras\w*|gord\w*|graiss\w*|mt|mtc|mts|moco|motion|mov\w*|flow|fc|cs|grappa|"
@@ -92,14 +93,14 @@ SIGNS = [
         (rf"\+\s*(?:{_NOUN}|g|i\.?v\.?){_END}", " ce "),
         (r"(?<![a-z])(?:c|gd|gad|gado|km|k|ce|[ck]ontrast)\s?\+", " ce "),
         (r"t1w?\+(?=[\s_)\].,-])|\(\s*\+\s*\)|(?<=[a-z0-9])\s?\+\s*$", " t1 ce "),
-        (rf"(?<=[\s_(])(?<!post )-(?:{_NOUN}|i\.?v\.?){_END}", " unenhanced "),
+        (rf"(?<=[\s_(-])(?<!post )-(?:{_NOUN}|i\.?v\.?){_END}", " unenhanced "),
         (rf"{_EDGE}(?:c|gd|gado?|km|ce)-(?=[\s_),\]])|\(\s*-\s*\)", " unenhanced "),
         (rf"{_EDGE}(?:c|k|ce|gd|gado?|km|iv|t1w?)\s?-(?=\s*$|\))", " unenhanced "),
         (r"\bpost\w*\s*(?:-|_|minus)\s*pre(?!\s?-?op)", " subtraction "),
         (r"\bi\s?\.\s?v\b\.?", " iv "),
         (r"(?:平[扫掃]|単純|单纯)\s*[+/&,・和及]?\s*(?:增[强強]|造影)", " "),
         (r"(?:增[强強]|造影|조영|증강)\s*(?:前[后後]|전후)", " "),
-        (rf"{_EDGE}(?:{_BEFORE}|{_AFTER}|na)[\s_.-]{{0,2}}(?:(?:de|la|el|der|the)\s)?(?:{_EVENT}){_END}", " "),
+        (rf"{_EDGE}(?:{_BEFORE}|{_AFTER}|na)[\s_.-]{{0,2}}(?:(?:de|di|la|el|der|the)\s)?(?:{_EVENT}){_END}", " "),
     )
 ]  # fmt: skip
 # On the words: what is written together is parted, and what says nothing of contrast goes.
@@ -107,7 +108,9 @@ WORDS = [
     (re.compile(pattern), word)
     for pattern, word in (
         (r"[\u3040-\u9fff\uac00-\ud7a3]+", r" \g<0> "),
-        (r"\b(ka|kontraszt\w*) utan\b", r"\1 after"),  # Hungarian puts it behind
+        (rf"\b(?:{_EVENT}) (?:utan|after|elotti?|oncesi|sonrasi|jalkeen)\b", " "),
+        (r"\b(ka|kontraszt\w*) utan\b", r"\1 after"),  # Hungarian puts these behind
+        (r"\b(ka|kontraszt\w*) nelkul\b", r"\1 elott"),
         (r"\bi v\b", "iv"),
         (r"\bm d c\b", "mdc"),
         (r"\b(?:mr\d?)?c(?:e)?t1(?![0-9])", "ce t1"),
@@ -127,7 +130,7 @@ SAYS_NO = re.compile(
     rf"|\b{_NOUN} (?:yok|(?:non|no|niet|nej|нет)$)|\bw o (?:{_NOUN})\b|\bw o$|\bs {_ROMANCE_NOUN}\b"
     rf"|\b(?:no|non|wo|ohne|without|sans|sin|sem|senza|zonder|utan|uden|uten|bez)(?:{_LONG_NOUN})\b"
     rf"|\bokm\b|\bvkm\b|\bss (?:gad\w*|inj\w*|iv)\b|\bnce?\b|\bncon\w*"
-    rf"|\bpr(?:e|ae|a)(?:{_LONG_NOUN}|c)\b"
+    rf"|\bpr(?:e|ae|a)(?:{_LONG_NOUN}|c|dose|bolus)\b"
     rf"|\b{_NOUN} ?(?:neg\w*|none|nein|keine?s?|nil|free|frei|fri|vrij|off)\b|\bs(?:mdc|km)\b"
     r"|\b(?:kontrast|ilac)\w*s[iu]z\w*|\b[ck]ontras\w*(?:frei|los|loos|fri|less|mentes|itt?a)\b"
     rf"|\b(?:do|до|перед) (?:k[ul]|kontr\w*|{_LONG_NOUN}|введ\w*|в в)\b|\b(?:не|без|пре|до)контр|\bbe kontr"
@@ -138,7 +141,7 @@ SAYS_YES = re.compile(
     r"\b(?:post|pos)\d*\b|\b(?:nach|nachher|after|apres|apos|despues|depois|dopo|efter|etter|sonrasi|nakon|dupa)\b"
     rf"|\b(?:po|na|tras|n|iv|post|pos|posle|s|sa|с|з|με|μετα) (?:iv )?(?:{_NOUN})\b"
     rf"|\b(?:{_WITH}) (?:iv )?{_NOUN}\b|\bmed k\b"
-    rf"|\bpost?(?:{_LONG_NOUN}|c)\b"
+    rf"|\bpost?(?:{_LONG_NOUN}|c|dose|bolus)\b"
     rf"|\b(?:{_GD})\d*\b|\b(?:[mnp]|iv)?kmi?\d?\b|\b(?:contrast|kontras)\w*"
     r"|\bce\b|\bcemr\w*|\bce(?=mprage|mr|3d)|\b(?:t1w?i?|mprage|mp rage|bravo|f?spgr|space|cube|vibe|tfe) "
     r"c(?:\b(?! ?sp)|(?=3d))"

@@ -67,13 +67,16 @@ def test_names_of_exams_and_operations_say_nothing(name):
 BEFORE = [
     "T1 KM frei", "T1 prior to gad", "T1 previo a contraste", "T1 增强前", "T1 未增强", "T1 Gd前", "T1 C -",
     "T1 비조영", "T1 조영 전", "T1 безконтрастная", "T1 до КУ", "T1 χωρίς σκιαγραφικό", "T1 brez kontrasta",
-    "T1 ennen tehostetta", "T1 kontrasztmentes", "T1 kontrastlos", "T1 smdc", "T1 trước tiêm", "T1 be kontrasto",
+    "T1 ennen tehostetta", "T1 kontrasztmentes", "T1 kontrastlos", "T1 smdc", "T1 trước tiêm",
+    "T1 be kontrasto", "T1 kontraszt nélkül FS", "T1--C", "T1 predose",
     "T1 w o contrast", "T1 W.O.", "T1 IV-", "T1 gado non", "T1 s.m.d.c.", "T1 s gado", "T1 kontrast yok",
     "T1 преконтрастная", "Gd- T1", "T1 ohneKM", "T1 in bianco",
 ]  # fmt: skip
 AFTER = [
     "T1 KA után", "T1 kontraszt utan", "T1 tehosteella", "T1 조영증강", "T1 s KU", "T1 с усилением", "T1 μετά Gd",
     "T1 nakon kontrasta", "T1 强化", "T1 po KL", "T1 avec PDC", "T1 sau tiêm", "T1 ivKM",
+    "T1 ProHance", "T1 MultiHance 10 ml", "T1 postbolus", "T1 műtét előtt KM", "T1 PRE DBS C+", "T1 prima di RT mdc",
+    "T1 POST STEREOTACTIC", "T1 POST MASK",
     "T1 s kontrastem", "T1 c.m.d.c.", "T1 с контр.", "T1 wgad", "Gd-T1",
 ]  # fmt: skip
 EXAMS = [
@@ -84,6 +87,9 @@ EXAMS = [
     "T1 pred a po KL",
     "T1 после операции",
 ]
+
+
+EXAMS += ["T1 műtét után", "T1 ameliyat sonrasi", "T1 pos QT", "T1 post trat", "T1 efter behandling", "T1 po zabiegu"]
 
 
 @pytest.mark.parametrize(
