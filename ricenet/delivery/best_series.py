@@ -186,8 +186,9 @@ def _volume_mm3(series: Series) -> float:
     return float(np.prod(series.shape) * np.prod(series.spacing_mm))
 
 
-def _fat_suppressed(_: Series, reading: SeriesReading) -> float:
-    return re.search(r"\b(?:fs|fat ?sat\w*|spair|spir|fat ?supp?\w*)\b", words_of(reading.text)) is not None
+def _is_suppressed(_: Series, reading: SeriesReading) -> float:
+    words = r"\b(?:fs|fat ?sat\w*|spair|spir|fat ?supp?\w*|mtc?|bb|(?:black|dark) ?blood|dante|msde|motsa)\b"
+    return re.search(words, words_of(reading.text)) is not None
 
 
 def _derived(image_type: Sequence[str]) -> int:
@@ -222,7 +223,7 @@ STEPS: tuple[tuple[Keep, str], ...] = (
     (_smallest(lambda series: max(series.spacing_mm), THICKER), "thicker slices"),
     (_lowest(lambda series, _: not is_3d(series) and plane_of(series) != "axial"), "2D in another plane than axial"),
     (_lowest(lambda series, _: _is_in_phase(series.image_type)), "the in-phase image beside the water image"),
-    (_lowest(_fat_suppressed), "with fat suppression, beside one without"),
+    (_lowest(_is_suppressed), "with suppression of fat or blood or magnetisation transfer, beside one without"),
     (_lowest(lambda series, _: _derived(series.image_type)), "made from another series, by its ImageType"),
     (_latest_repeats, "measured again later"),
     (_smallest(lambda series: float(np.prod(series.spacing_mm)), ALIKE), "larger voxels"),

@@ -163,7 +163,7 @@ OTHER = re.compile(
     r"\b(?:t2\w*|tirm|stir|dwi\w*|dti\w*|diff\w*|difu\w*|swi(?!ft)\w*|swan\w*|hemo\w*|perf\w*|dsc|dce|p?c?asl|"
     r"tof\w*|mr[av]|angio\w*|venogr\w*|phlebo\w*|care ?bolus|smart ?prep|epi?2d|epi|bold|fmri|pd|pdw|t1 ?rho|vfa|ciss|"
     r"fiesta|dess|b ?ffe|b?ssfp|btfe|balanced|truefisp|trufi|tricks|inhance|twist\w*|dyn\w*|grasp|disco|"
-    r"permeab\w*|pwi|qsm|spin ?lock|quant\w*|q t1|relax\w*|qalas|mpm|"
+    r"permeab\w*|pwi|qsm|ph(?:ase)? ?\d+ (?:of )?\d+|spin ?lock|quant\w*|q t1|relax\w*|qalas|mpm|"
     r"mpgr|field ?map|b[01]|phase contrast|loc|locali\w*|scouts?|survey|pilot|plan ?scan|3 ?plane|topogram|aahead\w*|"
     r"smart ?(?:brain|plan)|calib\w*|asset|ref ?scan|spectro\w*|mrs|svs|csi|press|steam|test|phantom)\b|^fl3d ce\b"
 )

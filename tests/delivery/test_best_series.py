@@ -44,6 +44,8 @@ BROKEN = InvalidInput("a gap", code="series.gap")
         ({"image_type": ("DERIVED", "PRIMARY", "WATER")}, {"image_type": ("DERIVED", "PRIMARY", "IN_PHASE")}, "water"),
         ({"image_type": ("ORIGINAL", "PRIMARY", "W")}, {"image_type": ("ORIGINAL", "PRIMARY", "IP")}, "water"),
         ({"name": "t1 KM"}, {"name": "t1 fs KM"}, "fat"),
+        ({"name": "t1_mprage KM"}, {"name": "t1_space_bb KM"}, "blood"),
+        ({"name": "t1 KM"}, {"name": "t1 mtc KM"}, "magnetisation"),
         ({}, {"image_type": ("DERIVED", "PRIMARY")}, "made from another"),
         ({"acquisition_time": "101500"}, {"acquisition_time": "101200"}, "again later"),
         ({"spacing_mm": (0.5, 0.5, 1.0), "shape": (512, 512, 176)}, {}, "larger voxels"),

@@ -99,6 +99,11 @@ def test_languages_that_put_it_otherwise(name, said):
     assert read_name(name).contrast == said
 
 
+def test_a_phase_of_a_dynamic_series_is_no_repeat():
+    assert [read_name(name).kind for name in ("Ph1/5: Ax LAVA +C", "T1 phase 2 of 40 gd")] == ["other"] * 2
+    assert read_name("T1 phase encoding RL gd").kind == "t1"
+
+
 def test_the_sequence_tells_the_kind_where_the_name_does_not():
     assert read_name("sag 1mm Gd").kind == "unsaid"
     assert read_name("sag 1mm Gd", sequence="*tfl3d1_16ns").kind == "t1"
