@@ -138,7 +138,6 @@ def dose_lines(deliveries: Iterable[DeliveredCase], known: Iterable[Finding] = (
         deliveries: of read_deliveries.
         known: its findings; what somebody should know of a case besides its dose (case.flagged) comes first.
 
-
     A treatment after the event tells the label (recurrences are irradiated again), which who looks at qc.html must not
     know.
     """

@@ -16,6 +16,7 @@ from ricenet.errors import InvalidInput, WrongUsage
 
 # What a layout says where there is no post-OP MRI; not of a link, of one of several, or of one without contrast.
 NO_POST = re.compile(r"post: (not in the delivery$|no (scan|session) before the event)")
+NO_FRAME = "rd left out: it lies in the frame of the post-OP MRI"
 AFTER = "the event does not lie after the start of radiotherapy"
 DAYS = "days_since_rt"
 
@@ -180,7 +181,7 @@ def with_or_without_post(entry: Entry, *, post: bool, partial: bool) -> Entry:
         images.setdefault("planning", entry.images["post"])
     if post and "rd" in images and "planning" not in images:
         del images["rd"]
-        flags.append("rd left out: it lies in the frame of the post-OP MRI")
+        flags.append(NO_FRAME)
     on_post = "post" in entry.images or bool(passed)
     if post and entry.brain_mask is not None:
         flags.append("brain_mask left out: it may lie on the post-OP MRI")
@@ -226,6 +227,23 @@ def own_table(folders: Iterable[Path], pattern: str) -> Table:
             code="source.layout",
         )
     return read_table(tables[0], f"table {pattern}")
+
+
+def by_key(rows: Iterable[dict[str, str]], *names: str) -> dict[tuple[str, ...], dict[str, str]]:
+    """Rows of a cohort's own table by their cells under `names`.
+
+    Raises:
+        InvalidInput: two rows have one key and differ.
+    """
+    keyed: dict[tuple[str, ...], dict[str, str]] = {}
+    twice = sum(keyed.setdefault(tuple(cells[name] for name in names), cells) != cells for cells in rows)
+    if twice:
+        raise InvalidInput(
+            f"{twice} rows of one of the cohort's own tables contradict another row of the same {' and '.join(names)}",
+            "keep one of these rows",
+            code="table.twice",
+        )
+    return keyed
 
 
 def optional_table(folders: Iterable[Path], pattern: str) -> Table | None:

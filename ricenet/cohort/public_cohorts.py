@@ -15,6 +15,7 @@ from ricenet.cohort.layouts import (
     DAYS,
     Entry,
     LesionMask,
+    by_key,
     check_ids,
     check_option,
     check_spelling,
@@ -43,6 +44,7 @@ LUMIERE_LESIONS = {
 CFB_FOLDER, CFB_PATIENT, CFB_EVENT = "CFB-GBM", r"0*([1-9]\d*)", r"t[1-9]"
 # Headers of CFB-GBM's own tables, as in the versions 2 to 4 that TCIA publishes.
 CFB_DOSE, CFB_FRACTIONS, CFB_WEEKS = "dose (Gy)", "fractions_number", "time_diff_t0 (weeks)"
+ID, TIME = "id_patient", "temporality"
 CFB_DELAY = "delay_t0_to_radiotherapy (weeks)"
 CFB_CLINICAL = {
     "age_years": "age*", "sex": "gender*", "who_performance_status": "*status*", "survival_weeks": "survival*",
@@ -176,29 +178,27 @@ def _cfb_tables(folders: list[Path]) -> _CfbTables:
     times = optional_table(folders, "*mri_availability*.tsv")
     gtvs = optional_table(folders, "*treatment_imaging_availability*.tsv")
     clinical = optional_table(folders, "*clinical_data*.tsv")
+    drawn = _cells(gtvs, TIME, "gtv_type") if gtvs and gtvs.has("gtv_type") else ()
     known = {} if clinical is None else {name: header for name, header in CFB_CLINICAL.items() if clinical.has(header)}
     return _CfbTables(
-        {cells["id_patient"]: cells for cells in _cells(treatment, CFB_DOSE, CFB_FRACTIONS, *delay)},
+        {key: of for (key,), of in by_key(_cells(treatment, CFB_DOSE, CFB_FRACTIONS, *delay), ID).items()},
         {
-            (cells["id_patient"], cells["temporality"]): parse_number(cells[CFB_WEEKS])
-            for cells in (_cells(times, "temporality", CFB_WEEKS) if times else ())
+            (patient, time): parse_number(cells[CFB_WEEKS])
+            for (patient, time), cells in by_key(_cells(times, TIME, CFB_WEEKS) if times else (), ID, TIME).items()
         },
+        {(patient, time): cells["gtv_type"] for (patient, time), cells in by_key(drawn, ID, TIME).items()},
         {
-            (cells["id_patient"], cells["temporality"]): cells["gtv_type"]
-            for cells in (_cells(gtvs, "temporality", "gtv_type") if gtvs and gtvs.has("gtv_type") else ())
-        },
-        {
-            cells["id_patient"]: {name: cells[header] for name, header in known.items()}
-            for cells in (_cells(clinical, *known.values()) if clinical else ())
+            patient: {name: cells[header] for name, header in known.items()}
+            for (patient,), cells in by_key(_cells(clinical, *known.values()) if clinical else (), ID).items()
         },
     )
 
 
 def _cells(table: Table, *headers: str) -> list[dict[str, str]]:
     """The patient's number and the cells under `headers`, row by row of one of CFB-GBM's own tables."""
-    columns = {name: table.header(name) for name in ("id_patient", *headers)}
+    columns = {name: table.header(name) for name in (ID, *headers)}
     rows = [{name: cells[header] for name, header in columns.items()} for cells in table.rows.values()]
-    return [cells | {"id_patient": cells["id_patient"].lstrip("0")} for cells in rows]
+    return [cells | {ID: cells[ID].lstrip("0")} for cells in rows]
 
 
 def _cfb_entry(delivery: Path, images: Path, row: LabelRow, tables: _CfbTables, *, lesion: bool) -> Entry:
@@ -293,7 +293,7 @@ def _ucsd_entry(delivery: Path, row: LabelRow, folders: list[Path], *, lesion: b
     days = None if to_radiotherapy is None else round(to_radiotherapy if text.startswith("-") else -to_radiotherapy)
     if days is not None and days <= 0:
         reasons.append(AFTER)
-    empty = sorted(path.name for path in folder.glob("*.nii.gz") if path.stat().st_size == 0)
+    empty = sorted(path.name for path in folder.glob(f"{folder.name}_*.nii.gz") if path.stat().st_size == 0)
     flags = tuple(f"a file of 0 bytes: {name.removeprefix(f'{folder.name}_')}" for name in empty)
     completed = with_covariates(row, {DAYS: days})
     lesion_mask = LesionMask(mask, UCSD_ENHANCING) if mask else None

@@ -65,7 +65,13 @@ def exams_of_day(series: Sequence[Series]) -> list[list[Series]]:
     return exams if known else [list(series)]
 
 
-def remarks_of_the_day(role: str, chosen: Series, candidates: Sequence[Series], unsaid: Sequence[Series]) -> list[str]:
+def remarks_of_the_day(
+    role: str,
+    chosen: Series,
+    candidates: Sequence[Series],
+    unsaid: Sequence[Series],
+    readings: Mapping[str, SeriesReading],
+) -> list[str]:
     """What the other series of its day leave open.
 
     Args:
@@ -73,12 +79,14 @@ def remarks_of_the_day(role: str, chosen: Series, candidates: Sequence[Series], 
         chosen: among candidates.
         candidates: that fit a rule, of any day.
         unsaid: that may fit it, if they are enhanced T1.
+        readings: of read_exams, by UID.
     """
     of_day = [each for each in candidates if each.date == chosen.date]
     unsaid = [each for each in unsaid if each.date == chosen.date]
     exams = exams_of_day([*of_day, *unsaid])
     exam = next(exam for exam in exams if chosen in exam)
-    unsure = [each for each in exam if is_3d(each)]
+    open_uids = {each.uid for each in unsaid}
+    unsure = [each for each in exam if is_3d(each) and (each.uid in open_uids or not readings[each.uid].by_name)]
     remarks = []
     if len({each.study_uid for each in of_day}) > 1 and not all(each.acquisition_time for each in of_day):
         remarks.append("several studies of its day have series that fit, and no header says which came first")

@@ -9,7 +9,7 @@ import numpy as np
 from ricenet.cohort.choices import Question
 from ricenet.cohort.ingest_record import CaseColumns, CaseIngestRecord, ImageRecord, SelectionRecord
 from ricenet.cohort.label_table import LabelRow
-from ricenet.cohort.layouts import Entry, LesionMask
+from ricenet.cohort.layouts import NO_FRAME, Entry, LesionMask
 from ricenet.cohort.pseudonyms import pseudonym
 from ricenet.cohort.table import LESION
 from ricenet.command.atomic import file_hash
@@ -63,7 +63,7 @@ def from_nifti(entry: Entry, subject: str, settings: IntakeSettings) -> Intake:
                 volumes["rd"] = check_dose(volumes["rd"], label.prescription_gy, label.fractions, settings.dose_limits)
             elif settings.dose and not settings.partial:
                 raise missing_dose()
-            elif settings.dose:
+            elif settings.dose and NO_FRAME not in flags:
                 flags.append(NO_DOSE)
     except InvalidInput as problem:
         return Intake(problem=problem)

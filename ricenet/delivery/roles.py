@@ -295,7 +295,7 @@ def _remark(
     if rule.role == "post" and is_before_operation(reading.text):
         remarks.append("its name speaks of an operation to come: check that it is not the MRI before the resection")
     unsaid = search.unsaid(rule)
-    remarks += remarks_of_the_day(rule.role, chosen, candidates, unsaid)
+    remarks += remarks_of_the_day(rule.role, chosen, candidates, unsaid, search.readings)
     # In the frame of the dose lies the planning image.
     others = [each for each in unsaid if search.frame is None or each.frame_of_reference != search.frame]
     nearest = _of_the_day([chosen, *others], rule.when, times)

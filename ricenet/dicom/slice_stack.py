@@ -25,8 +25,6 @@ SHOWN_EXACTLY = 2e-5  # float32 holds 300 mm to this
 MAX_SHEAR = 1e-3  # a gantry tilt is degrees
 MAX_STEP_SHARE = 0.4  # of the step, which no rounding may hide
 MULTIPLE_TOLERANCE = 0.1  # a step this near to a multiple of the others is a gap of whole slices
-MAX_UNEVEN_STEP_MM = 10.0  # between it no head is left to register
-MAX_UNEVEN_SLICES = 1000
 RAS_FROM_LPS = np.array([-1.0, -1.0, 1.0])
 EXPORT = "export the series again, all of its slices"
 

@@ -277,6 +277,18 @@ def test_cfb_gbm_event_before_radiotherapy_is_no_event(caen):
     )
 
 
+@pytest.mark.parametrize(("name", "line"), [("treatment_data", "12\t2\t20\t10"), ("mri_availability", "12\tt1\t30\t1")])
+def test_cfb_gbm_two_rows_that_contradict_each_other(caen, name, line):
+    """A boost, or a correction: the last one must not just win. The same row once more does no harm."""
+    path = next(caen.glob(f"*{name}*"))
+    path.write_text(path.read_text() + path.read_text().splitlines()[-1] + "\n")
+    assert cfb_gbm(caen, caen_rows(caen))[-1].label.fractions == 15
+    path.write_text(path.read_text() + line + "\n")
+    with pytest.raises(InvalidInput, match="1 rows of one of the cohort's own tables contradict") as refused:
+        cfb_gbm(caen, caen_rows(caen))
+    assert refused.value.code == "table.twice"
+
+
 def test_cfb_gbm_gtv_only_where_it_is_wanted(caen):
     entry = cfb_gbm(caen, caen_rows(caen), {"lesion": "none"})[-1]
     assert (entry.lesion, entry.flags, entry.label.extra.get("lesion_source")) == (None, (), None)

@@ -9,7 +9,7 @@ import pytest
 from helpers.phantom_delivery import KEY, SETTINGS, SUBJECT, problem, take
 
 from ricenet.cohort.label_table import LabelRow
-from ricenet.cohort.layouts import Entry, LesionMask
+from ricenet.cohort.layouts import Entry, LesionMask, with_or_without_post
 from ricenet.delivery.intake import from_nifti
 from ricenet.delivery.roles import series_key
 from ricenet.delivery.series import PatientFiles
@@ -129,6 +129,12 @@ def test_a_case_of_a_nifti_cohort_without_post_or_dose(delivered, tmp_path):
     partial = replace(SETTINGS, partial=True)
     case = from_nifti(alone, SUBJECT, partial)
     assert (list(case.volumes), case.record.flags) == (["event"], ["rd: not in the delivery"])
+    frameless = replace(
+        whole, images=whole.images | {"rd": whole.images["rd"]}, excluded_because="post: not in the delivery"
+    )
+    del frameless.images["planning"]
+    flags = from_nifti(with_or_without_post(frameless, post=True, partial=True), SUBJECT, partial).record.flags
+    assert [flag.partition(":")[0] for flag in flags] == ["post", "rd left out"], "it is in the delivery"
     assert problem(from_nifti(alone, SUBJECT, SETTINGS)).code == "role.missing"
     event_only = replace(SETTINGS, post=False)
     assert list(from_nifti(alone, SUBJECT, replace(event_only, dose=False)).volumes) == ["event"]

@@ -356,6 +356,8 @@ def test_what_the_choice_rests_on_is_said():
     thick = pick("post", [mr(1, "t1_tse_tra_KM", **THICK), mr(2, "t1_mprage_sag", **VOLUME)])
     assert thick.series.number == 1
     assert thick.remark == "a 2D series was taken, because no name says whether 1 in 3D of its day are enhanced"
+    late = pick("post", [mr(1, "t1_tse_tra_KM", **THICK), mr(2, "t1_mprage_sag_KM_delayed", **VOLUME)])
+    assert (late.series.number, late.remark) == (1, ""), "the name of the one in 3D says it"
     earlier = pick("post", [mr(1, days=-30), mr(2, "t1_mprage_sag", days=-5)])
     assert earlier.series.number == 1
     assert "nearer to the date (day -5) lie 1 T1 of which nothing says whether enhanced" in earlier.remark

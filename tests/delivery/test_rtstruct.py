@@ -62,7 +62,8 @@ def test_a_structure_lies_where_it_was_drawn_and_has_its_volume(tmp_path, syntax
         ("Chiasma opticum", "OpticChiasm"), ("OpticNrv_L", "OpticNerve_L"), ("Optic Nerve Right", "OpticNerve_R"),
         ("Sehnerv li", "OpticNerve_L"), ("N. opticus re", "OpticNerve_R"), ("Eye_L", "Eye_L"),
         ("Hippocampus_R", "Hippocampus_R"),
-        ("FU_1_CE", "FU_1_CE"), ("fu 12 ce", "FU_12_CE"), (" PTV ", "PTV"),
+        ("FU_1_CE", "FU_1_CE"), ("fu 12 ce", "FU_12_CE"), ("FU_03_CE", "FU_3_CE"), ("FU10CE", "FU_10_CE"),
+        (" PTV ", "PTV"),
         # Helpers of planning, and what a rule must not take for a target:
         ("PTV-Brainstem", ""), ("PTV_opt", ""), ("zPTV ring", ""), ("GTV old Muster", ""), ("Brain-PTV", ""),
         ("Brainstem PRV", ""), ("PTV Muster", ""), ("External", ""), ("", ""), ("Chiasm_PRV3", ""), ("CTV-GTV", ""),
