@@ -231,9 +231,22 @@ def _cell_text(cell: "Cell | MergedCell", is_formula: bool, name: str) -> str:
                 "enter it as text",
                 code="table.digits",
             )
-        zeros = re.fullmatch("0+", cell.number_format or "")
-        return str(value).zfill(len(zeros[0])) if zeros else str(value)
+        return _with_zeros(str(value), cell, name)
     return str(value)
+
+
+def _with_zeros(digits: str, cell: "Cell | MergedCell", name: str) -> str:
+    """A whole number with the leading zeros that its format shows."""
+    shown = (cell.number_format or "").partition(";")[0]
+    if re.fullmatch("0+", shown):
+        return digits.zfill(len(shown))
+    if "," not in shown and re.search("0[^.]*0", re.sub(r'"[^"]*"|[.E].*', "", shown)):
+        raise InvalidInput(
+            f"the {name} shows zeros or parts of a number that it does not store in cell {cell.coordinate}",
+            "enter it as text, as it is to be read",
+            code="table.format",
+        )
+    return digits
 
 
 def _spread_merged(sheet: "Worksheet", lines: dict[int, list[str]], name: str) -> None:

@@ -146,6 +146,29 @@ def test_numbers_keep_the_zeros_that_their_format_shows(tmp_path):
     assert [cells["id"] for cells in table.rows.values()] == ["007", "8"]
 
 
+@pytest.mark.parametrize("shown", ["000-00", '"P"000', "00 00", "0-0"])
+def test_a_number_that_is_shown_in_parts_is_refused(tmp_path, shown):
+    """7 that is shown as P007 or 000-07 is not the patient 7."""
+
+    def change(book):
+        book.active["A2"].number_format = shown
+
+    with pytest.raises(InvalidInput, match="in cell A2") as refused:
+        read_table(workbook(tmp_path, [["id"], [7], [8]], change), "label table")
+    assert refused.value.code == "table.format"
+
+
+@pytest.mark.parametrize(
+    "shown", ["General", "0", "0.00", "#,##0", "0,000", "0.00E+00", "0%", '0" Gy"', '0" of 100"', "000;-000"]
+)
+def test_usual_formats_of_numbers_are_read(tmp_path, shown):
+    def change(book):
+        book.active["A2"].number_format = shown
+
+    (cells,) = read_table(workbook(tmp_path, [["gy"], [60]], change), "label table").rows.values()
+    assert cells["gy"] == ("060" if shown.startswith("000") else "60")
+
+
 def test_the_first_sheet_that_is_shown_or_the_one_that_is_named(tmp_path):
     def change(book):
         book.active.sheet_state = "hidden"
