@@ -161,7 +161,7 @@ def ingest(
         descriptions: whether choose.csv holds the series' names.
 
     Raises:
-        InvalidInput: the delivery is missing, or does not have its layout; or a mark in choose.csv cannot be meant.
+        InvalidInput: the delivery is missing, or does not have its layout; or a mark in choose.csv is invalid.
         Incomplete: some cases were refused; the rest are in the cohort.
     """
     if not delivery.is_dir():

@@ -315,18 +315,19 @@ def _doses(
             reasons.append(f"{role}: the path in the label table is another patient's")
     if "rd" not in paths:
         places = [delivery, *sorted(delivery.glob("derivatives/*"))]
-        found = [path for place in places for path in _dose_files(place / subject.name)]
-        of_reference = [path for path in found if path.parent.parent.name == reference.folder.name]
-        if len(found) > 1 and of_reference:
-            if len(of_reference) == 1:
-                flags.append(
-                    f"rd: of {len(found)} doses that of one session was taken, where the MRI is in whose frame it lies"
-                )
-            found = of_reference
-        if len(found) > 1:
-            reasons.append(f"rd: {len(found)} doses; name that of the whole treatment in the column rd")
-        elif found:
-            paths["rd"] = found[0]
+        doses = [path for place in places for path in _dose_files(place / subject.name)]
+        of_reference = [path for path in doses if path.parent.parent.name == reference.folder.name]
+        if len(of_reference) == 1 < len(doses):
+            flags.append(
+                f"rd: of {len(doses)} doses that of one session was taken, where the MRI is in whose frame it lies"
+            )
+        elif len(doses) == 1 and not of_reference and "planning" not in paths:
+            flags.append("rd: delivered with another session than the MRI in whose frame it is taken to lie")
+        doses = of_reference or doses
+        if len(doses) > 1:
+            reasons.append(f"rd: {len(doses)} doses; name that of the whole treatment in the column rd")
+        elif doses:
+            paths["rd"] = doses[0]
     unit = _unit(paths["rd"]) if "rd" in paths else ""
     if unit and unit.lower() != "gy":
         reasons.append("rd: its sidecar gives Units that are not Gy")

@@ -79,7 +79,7 @@ def marked_series(table: Table | None, series_of: Mapping[str, Collection[str]])
         series_of: case -> keys of the series that the delivery holds of its patient.
 
     Raises:
-        InvalidInput: a mark that cannot be meant; all are listed by row and column.
+        InvalidInput: an invalid mark; all are listed by row and column.
     """
     marks: dict[tuple[str, str], dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     problems = []
@@ -108,7 +108,7 @@ def marked_series(table: Table | None, series_of: Mapping[str, Collection[str]])
         listed = "\n  ".join(problems[:MAX_LISTED])
         more = f"\n  and {len(problems) - MAX_LISTED} more" if len(problems) > MAX_LISTED else ""
         raise InvalidInput(
-            f"marks in {FILE} of the cohort folder that cannot be meant ({len(problems)}):\n  {listed}{more}",
+            f"invalid marks in {FILE} of the cohort folder ({len(problems)}):\n  {listed}{more}",
             "correct these rows and run the same command again; nothing was done",
             code="choices.rows",
         )

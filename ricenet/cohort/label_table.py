@@ -7,6 +7,7 @@ translates the table's own label texts; nothing is guessed.
 Messages give row numbers (2 is the first below the header), column names, label and split texts; no other cell.
 """
 
+import logging
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +27,7 @@ FIELDS = (
     "excluded_because", "rt_patient_id", "delivered_fractions", *RT_CHOICES, *CHOICES,
 )  # fmt: skip
 EXCLUDE = "exclude:"
+log = logging.getLogger(__name__)
 Complain = Callable[[str], None]
 
 
@@ -137,6 +139,9 @@ def read_labels(
     if form.completed_by is not None:
         table = _completed(table, form.completed_by, columns.get("patient_id", "patient_id"), form.id_pattern)
     may_lack = {*keep, *form.optional}
+    absent = [repr(header) for name, header in columns.items() if name in keep and not table.has(header)]
+    if absent:
+        log.warning("the label table has no column %s (source.columns): nothing is known of it", ", ".join(absent))
     columns = {name: header for name, header in columns.items() if name not in may_lack or table.has(header)}
     problems: list[str] = []
     rows = []

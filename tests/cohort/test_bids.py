@@ -214,6 +214,16 @@ def test_one_of_several_sessions_doses_is_told(dataset):
     assert entry.flags == ("rd: of 2 doses that of one session was taken, where the MRI is in whose frame it lies",)
 
 
+def test_a_dose_beside_another_session_than_the_mri_in_whose_frame_it_lies_is_told(dataset):
+    dose = "dose/sub-01_ses-01_dose.nii.gz"
+    (dataset / "sub-01/ses-02/dose").mkdir()
+    shutil.move(dataset / "sub-01/ses-01" / dose, dataset / "sub-01/ses-02" / dose)
+    entry = one(dataset, LabelRow(2, "01", "e1", "rice"))
+    assert entry.flags == ("rd: delivered with another session than the MRI in whose frame it is taken to lie",)
+    planned = LabelRow(2, "01", "e1", "rice", extra={"planning": "sub-01/ses-02/anat/sub-01_ses-02_T1w.nii.gz"})
+    assert one(dataset, planned).flags == ()
+
+
 def test_post_session_lies_before_the_event(dataset):
     for event, post in (("02", "02"), ("01", "02")):
         entry = one(dataset, LabelRow(2, "01", event, "rice", extra={"post_session": post}))

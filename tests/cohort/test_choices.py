@@ -1,4 +1,4 @@
-"""choose.csv asks once; what was filled in stays; a mark that cannot be meant is refused by row and column."""
+"""choose.csv asks once; what was filled in stays; an invalid mark is refused by row and column."""
 
 import csv
 import stat

@@ -1,4 +1,5 @@
 import csv
+import logging
 from datetime import date
 from pathlib import Path
 
@@ -343,6 +344,13 @@ def test_a_legend_and_events_that_one_left_out_complete_nothing(tmp_path):
     options = {"columns": {"patient_id": "ID", "label": "Dx"}, "label_map": {"RN": "rice", "not listed": "recurrence"}}
     rows = read(tmp_path, "ID,Age", "P-1,50", "P-2,60", completed_by=other, **options)
     assert [row.label for row in rows] == ["rice", "recurrence"]
+
+
+def test_a_further_column_of_the_source_that_is_not_there_is_told(tmp_path, caplog):
+    columns = {"days_to_rt": "Days to RT", "sex": "Sex"}
+    with caplog.at_level(logging.WARNING):
+        read(tmp_path, "patient_id,label,Sex", "a,rice,F", columns=columns, keep=["days_to_rt", "sex", "site"])
+    assert caplog.messages == ["the label table has no column 'Days to RT' (source.columns): nothing is known of it"]
 
 
 def test_whether_the_table_names_an_event(tmp_path):
