@@ -269,8 +269,15 @@ class DicomCase:
         self.undecided = {}
         self.missing.pop("post", None)
         for role in MRIS if self.settings.post else MRIS[1:]:
-            if role == "post" and self.settings.partial and self.label.choice.get("post") == NO_SERIES:
-                self.missing["post"] = "post: there is none, as post_series says"
+            if role == "post" and self.label.choice.get("post", "").lower() == NO_SERIES:
+                if self.settings.partial:
+                    self.missing["post"] = "post: there is none, as post_series says"
+                else:
+                    problems[role] = InvalidInput(
+                        "post: there is none, as post_series says",
+                        "name it, or exclude the case; ricenet.ingest takes cases without one with partial=true",
+                        code="role.missing",
+                    )
                 continue
             try:
                 chosen[role] = self._pick(role, frame)

@@ -103,7 +103,10 @@ def test_what_may_be_the_post_image_is_asked_about_and_the_answer_may_be_none(de
     case = take(answered, lacking, tmp_path, PARTIAL)
     assert set(case.volumes) == {"event", "rd", "planning"}
     assert case.record.flags == ["post: there is none, as post_series says"]
-    assert problem(take(answered, lacking, tmp_path)).code == "role.unknown_series"
+    shouted = replace(row, choice={"post": "NONE"})
+    assert take(shouted, lacking, tmp_path, PARTIAL).record.flags == case.record.flags
+    refused = problem(take(answered, lacking, tmp_path))
+    assert (refused.code, "partial=true" in refused.hint) == ("role.missing", True)
 
 
 def test_a_partial_cohort_takes_a_case_without_a_dose_and_says_so(delivered, delivery, tmp_path):
