@@ -13,7 +13,7 @@ def qc_numbers(
     view: dict[str, Voxels], inside: Mask, seen: dict[str, Mask], maps: dict[str, Affine], grid: Affine, anchor: str
 ) -> dict[str, float]:
     """Of event and post only where there are both; dose and further MRIs against post, without one against event."""
-    centre = grid[:3, :3] @ np.argwhere(inside).mean(axis=0) + grid[:3, 3]
+    centre = _centre(inside, grid)
     reference = view[anchor][inside]
     anchor_inverse = np.linalg.inv(maps[anchor])
     numbers: dict[str, float] = {}
@@ -21,8 +21,7 @@ def qc_numbers(
         event_from_post = maps["event"] @ anchor_inverse
         numbers = {
             "similarity": mutual_information(reference, view["event"][inside]),
-            "rotation_degrees": rotation_degrees(event_from_post),
-            "translation_mm": translation_mm(event_from_post, centre),
+            **_movement("", event_from_post, centre),
         }
     numbers |= {
         "brain_ml": float(inside.sum() * np.linalg.det(grid[:3, :3]) / 1000),
@@ -34,15 +33,13 @@ def qc_numbers(
             "dose_max_gy": float(view["rd"].max()),
             "dose_mean_gy": float(view["rd"][inside].mean()),
             "dose_coverage": float(seen["rd"][inside].mean()),
-            "planning_rotation_degrees": rotation_degrees(dose_from_anchor),
-            "planning_translation_mm": translation_mm(dose_from_anchor, centre),
+            **_movement("planning_", dose_from_anchor, centre),
         }
     for role in (role for role in view if role not in MODALITIES):
         further_from_anchor = maps[role] @ anchor_inverse
         numbers |= {
             f"{role}_similarity": mutual_information(reference, view[role][inside]),
-            f"{role}_rotation_degrees": rotation_degrees(further_from_anchor),
-            f"{role}_translation_mm": translation_mm(further_from_anchor, centre),
+            **_movement(f"{role}_", further_from_anchor, centre),
             f"{role}_coverage": float(seen[role][inside].mean()),
         }
     return {name: round(value, 4) for name, value in numbers.items()}
@@ -52,13 +49,24 @@ def further_dose_numbers(
     sampled: dict[str, Voxels], inside: Mask, maps: dict[str, Affine], grid: Affine, anchor: str
 ) -> dict[str, float]:
     """How far each further planning image was moved, and what its dose adds."""
-    centre = grid[:3, :3] @ np.argwhere(inside).mean(axis=0) + grid[:3, 3]
+    centre = _centre(inside, grid)
     numbers: dict[str, float] = {}
     for role in further_dose_roles(sampled):
         dose_from_anchor, planning = maps[role] @ np.linalg.inv(maps[anchor]), role.replace("rd", "planning")
         numbers |= {
-            f"{planning}_rotation_degrees": rotation_degrees(dose_from_anchor),
-            f"{planning}_translation_mm": translation_mm(dose_from_anchor, centre),
+            **_movement(f"{planning}_", dose_from_anchor, centre),
             f"{role}_max_gy": float(sampled[role].max()),
         }
     return {name: round(value, 4) for name, value in numbers.items()}
+
+
+def _centre(inside: Mask, grid: Affine) -> Affine:
+    """The middle of the brain, (3,) world mm."""
+    return grid[:3, :3] @ np.argwhere(inside).mean(axis=0) + grid[:3, 3]
+
+
+def _movement(prefix: str, world_map: Affine, centre: Affine) -> dict[str, float]:
+    return {
+        f"{prefix}rotation_degrees": rotation_degrees(world_map),
+        f"{prefix}translation_mm": translation_mm(world_map, centre),
+    }

@@ -227,25 +227,25 @@ class ProblemRecord(Record):
     hint: str
 
 
-class CaseIngestRecord(Record):
-    """<case>/ingest.json. A case has a problem, or columns and hashes.
+class IngestedCase(Record):
+    """Which case it is, and from what.
 
     Attributes:
         digest: of all that decides the case; the same digest need not be ingested again.
-        images, series, rt_objects, dose, structures, flags, undecided: as in SelectionRecord.
-        sha256: of the case's files by name.
     """
 
     version: int
     case: str
     digest: str
-    images: dict[str, ImageRecord] = Field(default_factory=dict)
-    series: list[SeriesRecord] = Field(default_factory=list)
-    rt_objects: list[RtObjectRecord] = Field(default_factory=list)
-    dose: TreatmentRecord | None = None
-    structures: StructuresRecord | None = None
-    flags: list[str] = Field(default_factory=list)
-    undecided: dict[str, list[str]] = Field(default_factory=dict)
+
+
+class CaseIngestRecord(SelectionRecord, IngestedCase):
+    """<case>/ingest.json. A case has a problem, or columns and hashes.
+
+    Attributes:
+        sha256: of the case's files by name.
+    """
+
     columns: CaseColumns | None = None
     sha256: dict[str, str] = Field(default_factory=dict)
     problem: ProblemRecord | None = None

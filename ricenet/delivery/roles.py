@@ -90,8 +90,8 @@ class Undecided(InvalidInput):
         candidates: the series to choose from.
     """
 
-    def __init__(self, problem: InvalidInput, role: str, candidates: Sequence[Series]) -> None:
-        super().__init__(problem.message, problem.hint, code=problem.code)
+    def __init__(self, message: str, hint: str, *, code: str, role: str, candidates: Sequence[Series]) -> None:
+        super().__init__(message, hint, code=code)
         self.of_role = role
         self.candidates = tuple(candidates)
 
@@ -307,13 +307,14 @@ def _remark(
 
 def _undecided_contrast(role: str, search: SeriesSearch, unsaid: list[Series], key: bytes) -> Undecided:
     reasons = sorted({search.readings[each.uid].why for each in unsaid})
-    problem = InvalidInput(
+    return Undecided(
         f"{role}: {len(unsaid)} series may be it, if they are enhanced T1 ({'; '.join(reasons)}): {_keys(unsaid, key)}",
         f"name the right one as {role}_series (a column of the label table, a key of ricenet.predict) or mark it in "
         "choose.csv; contrast_in_description and trust_agent settle it for all cases",
         code="role.contrast",
+        role=role,
+        candidates=unsaid,
     )
-    return Undecided(problem, role, unsaid)
 
 
 def _keys(series: Sequence[Series], key: bytes) -> str:
@@ -351,13 +352,14 @@ def _intact(role: str, candidates: list[Series], reason: str, key: bytes) -> Cho
     if not whole and len(problems) == 1:  # of the only one, or of two halves of one stack
         (problem,) = problems.values()
         raise InvalidInput(f"{role}: {problem.message}", problem.hint, code=problem.code)
-    ambiguous = InvalidInput(
+    raise Undecided(
         f"{role}: {len(candidates)} series fit equally ({reason}): {_keys(candidates, key)}",
         f"name one of them as {role}_series (a column of the label table, a key of ricenet.predict), mark it in "
         "choose.csv, or add a rule",
         code="role.ambiguous",
+        role=role,
+        candidates=candidates,
     )
-    raise Undecided(ambiguous, role, candidates)
 
 
 def _what_is_unknown(role: str, rules: Sequence[RuleConfig], times: Timeline, frame: str | None) -> str:

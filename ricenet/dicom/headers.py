@@ -77,18 +77,35 @@ TAGS: list[BaseTag | int] = [
 BULK = {Tag(name) for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData", "ROIContourSequence")}
 
 
-@dataclass(frozen=True, slots=True, repr=False)  # no repr: it would print a patient
-class Header:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)  # no repr: it would print a patient
+class Acquisition:
+    """What the header of an image says of how it was acquired; none of it is ever printed.
+
+    Attributes:
+        acquisition_time: HHMMSS.ffffff, or "" where unknown.
+        contrast_usage: whether an enhanced image says that the agent was administered: YES, NO or "".
+        contrast_amount: the larger of the agent's volume (ml) and dose; None where neither is given.
+        acquisition_3d: None where the header does not say.
+    """
+
+    series_description: str = ""
+    protocol_name: str = ""
+    sequence_name: str = ""
+    acquisition_time: str = ""
+    contrast_usage: str = ""
+    contrast_amount: float | None = None
+    acquisition_3d: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Header(Acquisition):
     """One file: `kind` is a value of KINDS; `frames` holds one a slice, more in a multi-frame image.
 
     `damaged`: it ends too early, and only patient and series may be relied on. `links`: UIDs that it shares with other
     objects of its patient alone: study, frames of reference, and of an RT object its own and those it refers to. An RT
-    object may have no `patient_id`. `acquisition_time`: HHMMSS.ffffff or "". `contrast_usage`: whether an enhanced
-    image says that the agent was administered, YES, NO or "". `contrast_amount`: the larger of the agent's volume and
-    dose, None where neither is given. `acquisition_3d`: None where the header does not say. `slices_expected`: of a
-    whole stack, `images_expected`: of the acquisition; 0 where the header does not say. `is_grey`: not in colours;
-    `is_inverted`: low values are bright. `copies`: files with the same pixels under the same UID that were left out.
-    `dates`: all of its dates, as they are written.
+    object may have no `patient_id`. `slices_expected`: of a whole stack, `images_expected`: of the acquisition; 0 where
+    the header does not say. `is_grey`: not in colours; `is_inverted`: low values are bright. `copies`: files with the
+    same pixels under the same UID that were left out. `dates`: all of its dates, as they are written.
     """
 
     path: Path
@@ -108,13 +125,6 @@ class Header:
     frames: tuple[Frame, ...] = ()
     damaged: bool = False
     links: frozenset[str] = frozenset()
-    series_description: str = ""
-    protocol_name: str = ""
-    sequence_name: str = ""
-    acquisition_time: str = ""
-    contrast_usage: str = ""
-    contrast_amount: float | None = None
-    acquisition_3d: bool | None = None
     slices_expected: int = 0
     images_expected: int = 0
     is_grey: bool = True

@@ -7,8 +7,9 @@ unless asked to.
 """
 
 import datetime
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 from ricenet.dicom.frame_groups import (
     Slice,
@@ -18,7 +19,7 @@ from ricenet.dicom.frame_groups import (
     pieces_of_one_stack,
     without_copies,
 )
-from ricenet.dicom.headers import Header
+from ricenet.dicom.headers import Acquisition, Header
 from ricenet.dicom.pixels import PixelFiles, decode, same_pixels
 from ricenet.dicom.slice_stack import Plane, Stack, slice_order, stack
 from ricenet.dicom.uneven_slices import UnevenStack, even_out, uneven_stack
@@ -29,15 +30,12 @@ MIN_SHARE_OF_SLICES = 0.75  # of those that a header counts; with fewer it is no
 
 
 @dataclass(frozen=True, repr=False)  # no repr: it would print a patient
-class Series:
+class Series(Acquisition):
     """The files of one series UID, sorted by slice; if the UID holds several volumes, those of one.
 
     Attributes:
         uid: of the series; if it holds several volumes, followed by # and the number of this one.
-        acquisition_time: of its earliest file, HHMMSS.ffffff; "" where unknown.
-        contrast_usage: YES, NO (an enhanced image says so) or "".
-        contrast_amount: the larger of the agent's volume (ml) and dose; None where neither is given.
-        acquisition_3d: None where the header does not say.
+        acquisition_time: of its earliest file.
         slices: in order, each a frame of one of the files.
         remarks: what is to be said of its slices where it is used, without patient data: copies, a lost end.
         scanner: manufacturer, model, field strength; never printed.
@@ -64,13 +62,6 @@ class Series:
     problem: InvalidInput | None
     grid: Stack | None = field(default=None, compare=False)
     uneven: UnevenStack | None = field(default=None, compare=False)
-    series_description: str = ""
-    protocol_name: str = ""
-    sequence_name: str = ""
-    acquisition_time: str = ""
-    contrast_usage: str = ""
-    contrast_amount: float | None = None
-    acquisition_3d: bool | None = None
     slices: tuple[Slice, ...] = field(default=(), compare=False)
     remarks: tuple[str, ...] = ()
 
@@ -200,13 +191,13 @@ def _image(part: list[Slice], headers: list[Header], uid: str, problem: InvalidI
             problem, uneven = error, _uneven(planes)
     first, step_mm = headers[0], 0.0 if grid is None else grid.step_mm
     x_mm, y_mm = planes[0].spacing_mm or (0.0, 0.0)
+    acquired: dict[str, Any] = {each.name: getattr(first, each.name) for each in fields(Acquisition)}
+    acquired["acquisition_time"] = min(filter(None, (header.acquisition_time for header in headers)), default="")
     return Series(
         uid, first.study_uid, first.patient_id, first.kind, first.frame_of_reference, first.series_number,
         first.date, first.contrast_agent, first.scanner, part[0].frame.image_type,
         tuple(header.path for header in headers), (first.columns, first.rows, len(planes)), (x_mm, y_mm, step_mm),
-        problem, grid, uneven, first.series_description, first.protocol_name, first.sequence_name,
-        min(filter(None, (header.acquisition_time for header in headers)), default=""),
-        first.contrast_usage, first.contrast_amount, first.acquisition_3d, tuple(part),
+        problem, grid, uneven, tuple(part), **acquired,
     )  # fmt: skip
 
 

@@ -41,6 +41,7 @@ class Signature:
 
 KINDS = {
     "InvalidInput": Signature(code=99, message=0, hint=1),
+    "Undecided": Signature(code=99, message=0, hint=1),
     "Finding": Signature(code=0, message=2, hint=3, severity=4, default_severity="error"),
     "Ended": Signature(code=2, message=3, hint=99, default_severity="failed"),
 }
