@@ -117,10 +117,10 @@ def align(
             roles = dict.fromkeys(each.role for each in structures.values())
             frames = {role: _frame(role, case.anchor, maps, images, settings) for role in roles}
         with timed(seconds, "brain"):
-            found = _brains(images, backends, settings)
-            head = _combined(found, maps, settings)
+            masks = _brains(images, backends, settings)
+            head = _combined(masks, maps, settings)
             tissue = {
-                role: found[role] if role in found else _stripped(images[role])
+                role: masks[role] if role in masks else _stripped(images[role])
                 for role, word in brains.items()
                 if word == STRIPPED
             }

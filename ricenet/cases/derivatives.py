@@ -71,14 +71,14 @@ def write_derivatives(cases: Path, folder: Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     with hold(folder):
         _write_texts(folder, table)
-        wanted = {_session(folder, case): case for case in table}
+        case_of = {_session(folder, case): case for case in table}
         for path in sorted(folder.glob("sub-*/ses-*")):
-            if path not in wanted:
+            if path not in case_of:
                 remove_folder(path)
         for subject in folder.glob("sub-*"):
-            if not any(subject.glob("ses-*")) and subject not in {path.parent for path in wanted}:
+            if not any(subject.glob("ses-*")) and subject not in {path.parent for path in case_of}:
                 remove_folder(subject)
-        todo = [case for path, case in wanted.items() if _made_from(path) != case.folder]
+        todo = [case for path, case in case_of.items() if _made_from(path) != case.folder]
         for case in todo:
             _write_case(cases, folder, case)
     log.info("BIDS derivatives: %d cases, %d written", len(table), len(todo))

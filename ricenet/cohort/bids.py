@@ -239,9 +239,9 @@ def _event_session(row: LabelRow, sessions: list[Session]) -> Session | str:
 
 def _post_session(row: LabelRow, sessions: list[Session], event: Session, options: Mapping[str, str]) -> Session | str:
     """The session of the post-OP MRI, or why there is none."""
-    wanted = row.extra.get("post_session", "").removeprefix("ses-")
-    if wanted:
-        named = [session for session in sessions if session.label == wanted]
+    label = row.extra.get("post_session", "").removeprefix("ses-")
+    if label:
+        named = [session for session in sessions if session.label == label]
         if not named:
             return "post: the session that post_session names is not in the delivery"
         late = named[0] is event or (named[0].day and event.day and named[0].day > event.day)

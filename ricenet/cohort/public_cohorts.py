@@ -97,10 +97,8 @@ def _lumiere_entry(
     paths = {role: imaging / row.patient_id / scan / "CT1.nii.gz" for role, scan in scans.items()}
     images, reasons = present(delivery, paths, ("post", "event"))
     if not earlier:
-        wanted = (
-            "rated Post-Op" if options.get("baseline", "last_post_op").endswith("post_op") else "after an operation"
-        )
-        reasons.append(f"post: no scan before the event is {wanted}")
+        kind = "rated Post-Op" if options.get("baseline", "last_post_op").endswith("post_op") else "after an operation"
+        reasons.append(f"post: no scan before the event is {kind}")
     days = {role: 7 * _week(scan)[0] for role, scan in scans.items()}
     lesion = _lumiere_lesion(delivery, imaging / row.patient_id / row.event_id, options)
     return Entry(row, images, None, days.get("post"), days["event"], "; ".join(reasons), lesion)

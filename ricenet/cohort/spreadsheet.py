@@ -237,10 +237,10 @@ def _cell_text(cell: "Cell | MergedCell", is_formula: bool, name: str) -> str:
 
 def _with_zeros(digits: str, cell: "Cell | MergedCell", name: str) -> str:
     """A whole number with the leading zeros that its format shows."""
-    shown = (cell.number_format or "").partition(";")[0]
-    if re.fullmatch("0+", shown):
-        return digits.zfill(len(shown))
-    if "," not in shown and re.search("0[^.]*0", re.sub(r'"[^"]*"|[.E].*', "", shown)):
+    style = (cell.number_format or "").partition(";")[0]
+    if re.fullmatch("0+", style):
+        return digits.zfill(len(style))
+    if "," not in style and re.search("0[^.]*0", re.sub(r'"[^"]*"|[.E].*', "", style)):
         raise InvalidInput(
             f"the {name} shows zeros or parts of a number that it does not store in cell {cell.coordinate}",
             "enter it as text, as it is to be read",

@@ -118,8 +118,8 @@ def _lesion(lesion: LesionMask, event: Volume, flags: list[str]) -> Volume:
         raise InvalidInput("expected a label map of whole numbers", code="mask.values")
     mask = np.isin(voxels, lesion.labels) if lesion.labels else voxels > 0.5
     if not mask.any():
-        wanted = f" of label {', '.join(map(str, lesion.labels))}" if lesion.labels else ""
-        raise InvalidInput(f"the segmentation has no voxel{wanted}", code="mask.empty")
+        labels = f" of label {', '.join(map(str, lesion.labels))}" if lesion.labels else ""
+        raise InvalidInput(f"the segmentation has no voxel{labels}", code="mask.empty")
     same = mask.shape == event.voxels.shape and np.allclose(volume.world_from_voxel, event.world_from_voxel, atol=1e-2)
     if lesion.frame_note and not same:
         flags.append(
