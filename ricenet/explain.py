@@ -172,7 +172,7 @@ def load_fold_model(run: "FinishedRun", cases: Path, folds: Folds, settings: "Ex
     from ricenet.command.atomic import file_hash
     from ricenet.explanation.case_map import FoldModel
     from ricenet.occlusion.folded_resnet import fold
-    from ricenet.training.network import load_network
+    from ricenet.training.trained_network import load_network
 
     network = load_network(run.folder).to(settings.device)
     if fold(network) is None:

@@ -146,8 +146,8 @@ def _on_images(cfg: TrainConfig, cases: Path, folds: "Folds", record: "RunRecord
 
     from ricenet.cohort.shuffled_labels import shuffled
     from ricenet.command.provenance import provenance
+    from ricenet.networks.network import build_network, network_settings
     from ricenet.training.fit import fit
-    from ricenet.training.network import build_network, network_settings
 
     with torch.device("meta"):  # a model that cannot be built is refused before the run folder has its settings
         build_network(len(cfg.modalities.channels), **network_settings(asdict(cfg.model)))

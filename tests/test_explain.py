@@ -27,9 +27,9 @@ from ricenet.explanation.case_map import CaseMap, ExplainSettings, FoldModel, ma
 from ricenet.explanation.explained_case import Scene, read_scene
 from ricenet.explanation.map_record import VERSION
 from ricenet.occlusion.sensitivity import Occlusion, OcclusionPlan, drop_map, occlude
-from ricenet.training.network import load_network
 from ricenet.training.predictions import read_predictions
 from ricenet.training.run_folder import finished_folds, finished_runs
+from ricenet.training.trained_network import load_network
 
 NAME = "rd_post_event"
 CHANNELS = ["post", "event", "rd"]

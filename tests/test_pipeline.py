@@ -18,7 +18,7 @@ from ricenet.command.schemas import TrainConfig, compose
 from ricenet.paper import PAPER_CHANNELS
 from ricenet.phantom import write_phantom
 from ricenet.train import train
-from ricenet.training.network import load_network
+from ricenet.training.trained_network import load_network
 
 pytestmark = pytest.mark.slow
 

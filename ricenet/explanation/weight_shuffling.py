@@ -52,7 +52,7 @@ def _estimate_statistics(network: nn.Module, norms: Sequence[BatchNorm], volumes
         seen += len(batch)
         for norm in norms:
             # The mean so far; of the first batch, it replaces what was there. None would do, but not with
-            # ricenet.training.pool_first_stem.
+            # ricenet.networks.pool_first_stem.
             norm.momentum = len(batch) / seen
         network(batch.to(device))
     for norm, momentum in zip(norms, momenta, strict=True):

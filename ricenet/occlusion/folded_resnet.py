@@ -1,6 +1,6 @@
 """Fold the BatchNorms of a trained 3D ResNet into its convolutions, as evaluation mode allows.
 
-Reads the ResNets of ricenet.training.network and of MONAI: basic and bottleneck blocks, shortcuts of type A and B, a
+Reads the ResNets of ricenet.networks.network and of MONAI: basic and bottleneck blocks, shortcuts of type A and B, a
 first convolution of any size and stride, with or without the max-pool.
 """
 
@@ -12,7 +12,7 @@ import torch
 from monai.networks.nets import ResNet
 from torch import Tensor, nn
 
-from ricenet.training.network import GlobalMean, LeanResNet
+from ricenet.networks.network import GlobalMean, LeanResNet
 
 _PER_VOXEL = (
     *(nn.Conv3d, nn.BatchNorm3d, nn.ReLU, nn.MaxPool3d, nn.Dropout, nn.Linear),

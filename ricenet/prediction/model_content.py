@@ -26,10 +26,10 @@ from ricenet.command.schemas import defaults_of
 from ricenet.errors import InvalidInput, WrongUsage
 from ricenet.evaluation.grid import FoldProbabilities, labels_of, out_of_fold, patients_of, read_grid
 from ricenet.evaluation.summary import RowScores, read_summary
+from ricenet.networks.network import network_settings
 from ricenet.prediction.model_json import VERSION, ModelEvaluation, ModelRecord, NetworkSettings, TrainingCohort
 from ricenet.prediction.training_range import measure, ranges
 from ricenet.statistics.recalibration import Recalibration, fit_recalibration
-from ricenet.training.network import network_settings
 from ricenet.training.run_folder import FinishedRun, cases_folder, finished_folds, finished_runs
 
 PHANTOM_SOURCE = "ricenet.phantom"

@@ -18,8 +18,8 @@ from ricenet.command.records import Record
 from ricenet.errors import InvalidInput
 from ricenet.images.brain import BACKENDS, DEVICES, HDBET_MODES
 from ricenet.images.registration import SCHEDULES
+from ricenet.networks.network import ARCHITECTURES, build_network
 from ricenet.statistics.recalibration import RecalibrationCurve
-from ricenet.training.network import ARCHITECTURES, build_network
 from ricenet.training.run_record import Setting
 
 MODEL_JSON = "model.json"
@@ -101,7 +101,7 @@ class _Part(Record):
 
 
 class NetworkSettings(_Part):
-    """The arguments of ricenet.training.network.build_network but the number of channels."""
+    """The arguments of ricenet.networks.network.build_network but the number of channels."""
 
     architecture: Annotated[str, AfterValidator(_known_architecture)]
     width: Extent

@@ -14,8 +14,8 @@ from ricenet import LABELS, __version__
 from ricenet.cases.alignment import PreprocessingSettings
 from ricenet.display.words import channel_name
 from ricenet.images.dose_limits import DOSE_SCALE_GY
+from ricenet.networks.network import DENSENETS, RESNETS
 from ricenet.prediction.model_json import ModelRecord, NetworkSettings
-from ricenet.training.network import DENSENETS, RESNETS
 
 SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 VERSION = "1.0.0"  # of what we write, not of the trained weights: those are told apart by the manifest

@@ -16,6 +16,8 @@ from safetensors.torch import save
 from ricenet.cohort.folds import Folds, lacking
 from ricenet.command.atomic import replace_file
 from ricenet.command.schemas import TrainConfig, TrainerConfig
+from ricenet.networks.network import LeanResNet, build_network, network_settings, require_size
+from ricenet.networks.pretrained import load_pretrained
 from ricenet.training import run_folder
 from ricenet.training.augmentation import Augmentation
 from ricenet.training.checkpoint import (
@@ -29,7 +31,6 @@ from ricenet.training.checkpoint import (
 )
 from ricenet.training.datamodule import Augmenting, CasesDataModule
 from ricenet.training.lightning_module import RiceClassifier
-from ricenet.training.network import LeanResNet, build_network, load_pretrained, network_settings, require_size
 from ricenet.training.predictions import (
     BY_SET,
     PREDICTIONS,

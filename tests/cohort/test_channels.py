@@ -36,8 +36,8 @@ from ricenet.command.schemas import CONF_DIR
 from ricenet.errors import WrongUsage
 from ricenet.images.volume import Volume, read_volume, resample, write_volume
 from ricenet.phantoms.causal_model import modality_sets
-from ricenet.training.network import load_network
 from ricenet.training.predictions import read_predictions
+from ricenet.training.trained_network import load_network
 
 pytestmark = pytest.mark.usefixtures("kept_registrations")
 SET = "rd_post_event_flair"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ricenet.explanation.deletion_curves import PerturbationCurves, curves
 from ricenet.explanation.map_record import CurveNumbers
-from ricenet.training.network import build_network
+from ricenet.networks.network import build_network
 
 SHAPE = (12, 10, 11)
 LESION = (slice(4, 8), slice(3, 6), slice(5, 9))

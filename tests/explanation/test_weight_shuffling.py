@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.optim.swa_utils import update_bn
 
 from ricenet.explanation.weight_shuffling import shuffled
-from ricenet.training.network import LeanResNet, build_network
+from ricenet.networks.network import LeanResNet, build_network
 
 TINY: dict[str, Any] = {
     "architecture": "resnet10", "width": 4, "conv1_size": 3, "conv1_stride": 1, "max_pool": True, "dropout": 0.5,

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from ricenet.training.network import LeanResNet, build_network
+from ricenet.networks.network import LeanResNet, build_network
 
 PAPER: dict[str, Any] = {
     "architecture": "resnet18", "width": 64, "conv1_size": 7, "conv1_stride": 1, "max_pool": True, "dropout": 0.0,

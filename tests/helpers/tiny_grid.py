@@ -11,7 +11,7 @@ from ricenet.cases.case_reader import load_case
 from ricenet.cases.case_record import CaseRecord
 from ricenet.cohort.folds import Folds, write_folds
 from ricenet.cohort.ready_cases import ReadyCase, write_cases
-from ricenet.training.network import build_network
+from ricenet.networks.network import build_network
 from ricenet.training.predictions import write_predictions
 from ricenet.training.run_folder import case_hash, finish, run_folder
 from ricenet.training.run_record import RunRecord

@@ -10,7 +10,7 @@ from monai.networks.nets import ResNet
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ricenet.training.network import build_network
+from ricenet.networks.network import build_network
 
 
 @cache

@@ -10,8 +10,8 @@ from monai.networks.nets import DenseNet, ResNet, resnet18
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ricenet.networks.network import LeanResNet
 from ricenet.occlusion.folded_resnet import Convolution, FoldedResNet, fold
-from ricenet.training.network import LeanResNet
 
 
 def answer(network: FoldedResNet, x: Tensor) -> Tensor:

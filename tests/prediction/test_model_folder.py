@@ -27,13 +27,14 @@ from ricenet.cohort.ready_cases import ReadyCase
 from ricenet.command.schemas import PreprocessConfig, compose
 from ricenet.errors import InvalidInput, WrongUsage
 from ricenet.evaluation.summary import read_summary
+from ricenet.networks.network import build_network
 from ricenet.prediction.model_content import public_row
 from ricenet.prediction.model_folder import LAYOUT, MANIFEST, Model, export_model, read_model
 from ricenet.statistics import metrics
 from ricenet.statistics.recalibration import fit_recalibration, recalibrate
 from ricenet.training import run_folder
-from ricenet.training.network import build_network, load_network
 from ricenet.training.run_record import Row, read_run
+from ricenet.training.trained_network import load_network
 
 NAME = "rd_event"
 WHAT_EXPORTS = (

@@ -9,9 +9,9 @@ import pytest
 from helpers import model_sample as sample
 
 from ricenet.errors import InvalidInput
+from ricenet.networks.network import build_network
 from ricenet.prediction.model_json import MeasureRange, ModelRecord, NetworkSettings
 from ricenet.statistics.recalibration import RecalibrationCurve
-from ricenet.training.network import build_network
 
 
 def write(folder: Path, **changed: Any) -> Path:

@@ -13,11 +13,11 @@ from safetensors.torch import load_file
 
 from ricenet.cohort.folds import read_folds
 from ricenet.command.schemas import TrainConfig, compose
+from ricenet.networks.network import LeanResNet
 from ricenet.training.augment_torchio import TorchioAugmentation
 from ricenet.training.augmentation import Augmentation
 from ricenet.training.checkpoint import read_checkpoint
 from ricenet.training.fit import _where, build_data, build_model
-from ricenet.training.network import LeanResNet
 
 SMALL = ["cases=x", "experiment=smoke"]
 

@@ -8,8 +8,8 @@ import torch
 from helpers.small_networks import TINY
 
 from ricenet.errors import InvalidInput
+from ricenet.networks.network import build_network
 from ricenet.training.lightning_module import RiceClassifier, channels_kept, shown
-from ricenet.training.network import build_network
 
 SETTINGS: dict[str, Any] = {
     "learning_rate": 1e-3,

@@ -4,21 +4,15 @@ The default is the paper's, MONAI's 3D ResNet-18; the others are its deeper and 
 here are MONAI's with the same parameter names and the same function; only the order of operations is ours (LeanResNet).
 """
 
-import pickle
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import torch
 from monai.networks.nets import DenseNet, ResNet
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ricenet import LABELS
-from ricenet.errors import InvalidInput, WrongUsage
-from ricenet.training.pool_first_stem import pool_first
-from ricenet.training.run_record import read_run
+from ricenet.errors import WrongUsage
+from ricenet.networks.pool_first_stem import pool_first
 
 # Residual blocks of each of four stages, and their kind.
 RESNETS = {
@@ -43,7 +37,7 @@ class GlobalMean(nn.Module):
 
 
 class LeanResNet(ResNet):
-    """MONAI's 3D ResNet with the pool in front of the stem's normalisation (ricenet.training.pool_first_stem).
+    """MONAI's 3D ResNet with the pool in front of the stem's normalisation (ricenet.networks.pool_first_stem).
 
     Attributes:
         pool_first: whether to; False runs MONAI's own order.
@@ -143,77 +137,3 @@ def require_size(architecture: str, shape: Sequence[int]) -> None:
 def network_settings(model: Mapping[str, Any]) -> dict[str, Any]:
     """Of the settings of conf/model those that build_network takes."""
     return {name: value for name, value in model.items() if name not in _NOT_OF_THE_NETWORK}
-
-
-def load_network(folder: Path) -> nn.Module:
-    """The finished network of a run folder in eval mode, from run.json and weights.safetensors (no pickle is read).
-
-    Raises:
-        InvalidInput: the weights are missing or do not fit the architecture in run.json.
-    """
-    record = read_run(folder)
-    network = build_network(len(record.modalities.channels), **network_settings(record.model))
-    try:
-        network.load_state_dict(load_file(folder / "weights.safetensors"))
-    except (OSError, RuntimeError, SafetensorError) as error:
-        run = f"{record.modalities.name} fold {record.fold}"
-        raise InvalidInput(
-            f"run {run}: weights.safetensors cannot be used ({str(error).splitlines()[0]})",
-            "train it again",
-            code="run.weights",
-        ) from error
-    return network.eval()
-
-
-def load_pretrained(network: nn.Module, path: Path) -> None:
-    """Start `network`, all but its linear layer, from MedicalNet's weights (Chen et al., arXiv 1904.00625).
-
-    Their first convolution sees one channel: each of ours gets it, divided by their number, so that equal channels give
-    the activations of one.
-
-    Args:
-        path: one of MedicalNet's .pth files, or the same tensors as .safetensors.
-
-    Raises:
-        InvalidInput: a file that cannot be read or holds more than tensors, or tensors of another architecture.
-    """
-    pretrained = {name.removeprefix("module."): tensor for name, tensor in _read_tensors(path).items()}
-    initial = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith("fc.")}
-    missing = sorted(name for name in initial if name not in pretrained and not name.endswith("num_batches_tracked"))
-    if missing:
-        raise InvalidInput(
-            f"model.pretrained lacks {len(missing)} of {len(initial)} tensors of the network (first: {missing[0]})",
-            "use MedicalNet's file for this model.architecture",
-            code="pretrained.other_network",
-        )
-    first = pretrained["conv1.weight"]
-    channels = initial["conv1.weight"].shape[1]
-    if first.shape[1] == 1:
-        pretrained["conv1.weight"] = first.repeat(1, channels, 1, 1, 1) / channels
-    for name in initial.keys() & pretrained.keys():
-        expected_shape = tuple(initial[name].shape)
-        shape = tuple(pretrained[name].shape)
-        if shape != expected_shape:
-            raise InvalidInput(
-                f"model.pretrained: {name} should have shape {expected_shape}, got {shape}",
-                "use MedicalNet's file for this model.architecture",
-                code="pretrained.other_network",
-            )
-    network.load_state_dict({name: pretrained.get(name, tensor) for name, tensor in initial.items()}, strict=False)
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        held = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise InvalidInput(
-            "model.pretrained holds more than tensors, which could run code when it is read",
-            "use a file from MedicalNet itself",
-            code="pretrained.pickle",
-        ) from None
-    except (RuntimeError, EOFError, SafetensorError) as error:
-        raise InvalidInput(
-            f"model.pretrained cannot be read ({type(error).__name__})", "download it again", code="pretrained.damaged"
-        ) from None
-    tensors: Any = held.get("state_dict", held)
-    return {name: tensor for name, tensor in tensors.items() if isinstance(tensor, Tensor)}

@@ -4,7 +4,7 @@ Max-pooling commutes with a monotone map. With the sign of batch norm's gamma fo
 affine map is increasing, so pool(relu(a * y + b)) = relu(a * pool(y) + b): the full-resolution map is read for its
 statistics and for the pool, and normalised only after it has shrunk to an eighth. Loss, gradients and running
 statistics are those of the plain stem to rounding, negative gammas included
-(tests/training/test_pool_first_stem.py); where a gamma is exactly 0 the gradient is another of its subgradients.
+(tests/networks/test_pool_first_stem.py); where a gamma is exactly 0 the gradient is another of its subgradients.
 """
 
 from typing import Any

@@ -2,23 +2,18 @@
 
 import copy
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from helpers.run_records import run_record
-from helpers.small_networks import DENSE, PAPER, TINY, medicalnet
+from helpers.small_networks import DENSE, PAPER, TINY
 from monai.networks.nets import densenet121, resnet10, resnet18, resnet34, resnet50
-from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
-from ricenet.errors import InvalidInput, WrongUsage
-from ricenet.training.network import (
+from ricenet.errors import WrongUsage
+from ricenet.networks.network import (
     build_network,
-    load_network,
-    load_pretrained,
     network_settings,
     require_size,
 )
@@ -121,84 +116,6 @@ def test_a_volume_too_small_for_a_densenet_is_refused() -> None:
     require_size("resnet18", (16, 16, 16))
     with pytest.raises(WrongUsage, match="needs 32 voxels a side, the cases have 40 x 31 x 40"):
         require_size("densenet121", (40, 31, 40))
-
-
-def write_run(folder: Path, weights: dict[str, torch.Tensor], settings: dict[str, Any] = TINY) -> None:
-    run_record(fold=1, model={"name": "x", "channel_dropout": 0.5, **settings}).write(folder / "run.json")
-    save_file(weights, folder / "weights.safetensors")
-
-
-def test_weights_reload_to_the_same_answers(tmp_path: Path) -> None:
-    network = build_network(2, **TINY).eval()
-    write_run(tmp_path, network.state_dict())
-    volume = torch.randn(1, 2, 16, 16, 16)
-    assert torch.equal(load_network(tmp_path)(volume), network(volume))
-
-
-def test_weights_of_another_network_are_refused_by_name(tmp_path: Path) -> None:
-    write_run(tmp_path, build_network(3, **TINY).state_dict())
-    with pytest.raises(InvalidInput, match=r"run rd_event fold 1: weights\.safetensors cannot be used"):
-        load_network(tmp_path)
-
-
-def test_damaged_weights_are_refused_by_name(tmp_path: Path) -> None:
-    write_run(tmp_path, build_network(2, **TINY).state_dict())
-    (tmp_path / "weights.safetensors").write_bytes(b"nothing of the kind")
-    with pytest.raises(InvalidInput, match=r"run rd_event fold 1: weights\.safetensors cannot be used"):
-        load_network(tmp_path)
-
-
-@pytest.mark.parametrize("architecture", ["resnet10", "resnet18", "resnet50"])
-def test_pretrained_network_answers_equal_channels_as_the_one(tmp_path: Path, architecture: str) -> None:
-    theirs = medicalnet(tmp_path / "weights.pth", architecture).eval()
-    ours = build_network(3, **(TINY | {"architecture": architecture, "pretrained": "yes"})).eval()
-    load_pretrained(ours, tmp_path / "weights.pth")
-    ours.fc.load_state_dict(theirs.fc.state_dict())  # type: ignore[union-attr]
-    volume = torch.randn(1, 1, 16, 16, 16)
-    torch.testing.assert_close(ours(volume.expand(1, 3, 16, 16, 16)), theirs(volume), rtol=1e-4, atol=1e-5)
-
-
-def test_medicalnets_shape_is_that_of_monais_arguments() -> None:
-    """Shortcuts of ResNet-18 without weights, those of ResNet-10 and -50 without a bias."""
-    with torch.device("meta"):
-        names = {
-            name: set(build_network(1, **(TINY | {"architecture": name, "pretrained": "yes"})).state_dict())
-            for name in ("resnet18", "resnet50")
-        }
-    assert not any("downsample" in key for key in names["resnet18"])
-    assert "layer1.0.downsample.0.weight" in names["resnet50"]
-    assert "layer1.0.downsample.0.bias" not in names["resnet50"]
-
-
-def test_pretrained_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "weights.pth"
-    medicalnet(path, "resnet10")
-    with pytest.raises(InvalidInput, match=r"model\.pretrained lacks .* use MedicalNet's file"):
-        load_pretrained(build_network(3, **(TINY | {"pretrained": "yes"})), path)
-    medicalnet(path)
-    with pytest.raises(InvalidInput, match=r"should have shape .* use MedicalNet's file"):
-        load_pretrained(build_network(3, **(TINY | {"width": 8, "pretrained": "yes"})), path)
-
-
-class Payload:
-    def __reduce__(self) -> tuple:
-        return (print, ("run by a weights file",))
-
-
-@pytest.mark.parametrize(
-    ("content", "says"), [(Payload(), "more than tensors"), (None, "cannot be read")], ids=["pickle", "garbage"]
-)
-def test_pretrained_file_that_is_not_tensors_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: object, says: str
-) -> None:
-    path = tmp_path / "weights.pth"
-    if content is None:
-        path.write_bytes(b"")
-    else:
-        torch.save({"state_dict": content}, path)
-    with pytest.raises(InvalidInput, match=says):
-        load_pretrained(build_network(3, **(TINY | {"pretrained": "yes"})), path)
-    assert capsys.readouterr().out == ""
 
 
 def test_settings_of_the_network_are_those_it_is_built_from() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ricenet.training.pool_first_stem import pool_first
+from ricenet.networks.pool_first_stem import pool_first
 
 
 class Stem(nn.Module):
