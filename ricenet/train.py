@@ -235,10 +235,11 @@ def _check(cfg: TrainConfig) -> None:
 def _check_together(cfg: TrainConfig) -> None:
     augmented = cfg.augmentation.name != "none"
     if augmented and cfg.data.cache == "device" and cfg.data.augment_on == "worker":
-        raise WrongUsage("data.cache=device with augmentation requires data.augment_on=device")
+        raise WrongUsage("data.cache=device with augmentation requires data.augment_on=device; or set data.cache=ram")
     if cfg.augmentation.name == "torchio" and cfg.data.augment_on == "device":
         raise WrongUsage(
-            "augmentation=torchio works only with data.augment_on=worker; use data=cohort, or augmentation=paper"
+            "augmentation=torchio works only with data.augment_on=worker, which needs data.cache=ram or none; "
+            "set both, or use augmentation=paper"
         )
     if cfg.step.recompute_stem and not (cfg.step.pool_first and cfg.model.max_pool):
         raise WrongUsage("step.recompute_stem needs step.pool_first=true and model.max_pool=true")

@@ -55,7 +55,8 @@ def test_run_folder_holds_what_design_promises(finished: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "changed", [[], ["data.workers=2"], ["checkpoint_every=1"], ["logger=tensorboard"], ["data.cache=none"]]
+    "changed",
+    [[], ["data.workers=2", "data.cache=ram"], ["checkpoint_every=1"], ["logger=tensorboard"], ["data.cache=none"]],
 )
 def test_same_seed_gives_the_same_bits(finished: Path, phantom_cases: Path, tmp_path: Path, changed: list[str]) -> None:
     """Again, with two loader workers, with other checkpoints, with a tracker, and read from the files each time."""
@@ -67,7 +68,8 @@ def test_same_seed_gives_the_same_bits(finished: Path, phantom_cases: Path, tmp_
     "changed",
     [["seed=1"], ["fold=1"], ["epochs=3"], ["optimizer.learning_rate=0.01"], ["optimizer.weight_decay=0.5"],
      ["optimizer.schedule=one_cycle"], ["augmentation=none"], ["data.batch_size=8"], ["model.dropout=0.5"],
-     ["trainer.limit_batches=1"], ["step.accumulate=2"], ["augmentation=torchio"], ["model.channel_dropout=0.5"]],
+     ["trainer.limit_batches=1"], ["step.accumulate=2"],
+     ["augmentation=torchio", "data.augment_on=worker", "data.cache=ram"], ["model.channel_dropout=0.5"]],
 )  # fmt: skip
 def test_each_setting_changes_the_weights(
     finished: Path, phantom_cases: Path, tmp_path: Path, changed: list[str]
@@ -376,7 +378,7 @@ def test_a_control_is_a_grid_of_its_own_that_is_resumed_and_skipped(phantom_case
         (["+optimizer._partial_=true"], 2, "_partial_"),
         (["trainer.devices=2"], 2, "trainer=ddp"),
         (["augmentation.elastic_grid=4"], 2, "at least 5"),
-        (["data.cache=device"], 2, "data.augment_on=device"),
+        (["data.augment_on=worker"], 2, "requires data.augment_on=device"),
         (["data.cache=gpu"], 2, "none, ram, device"),
         (["step.recompute_stem=true", "model.max_pool=false"], 2, "model.max_pool=true"),
         (["model.channel_dropout=1"], 2, "[0, 1)"),

@@ -69,7 +69,7 @@ class CaseVolumes:
         self.kept: list[Content] = []
         self.shape = self._one_grid(table)
         if cache == "ram":
-            self._check_memory()
+            self.require_memory("ram")
             self.kept = [self.read(i) for i in tqdm(range(len(table)), "cases into memory", leave=False, disable=None)]
 
     def __len__(self) -> int:
@@ -103,13 +103,14 @@ class CaseVolumes:
             )
         return next(iter(shapes))
 
-    def _check_memory(self) -> None:
+    def require_memory(self, cache: str) -> None:
+        """Refuse data.cache=`cache` where not all volumes fit into the machine's memory; raises WrongUsage."""
         path, rows = self.places[0]
         need = len(self) * len(rows) * np.load(path, mmap_mode="r")[0].nbytes / 2**30
         if need > available_gb():
             raise WrongUsage(
-                f"data.cache=ram needs up to {need:.1f} GB for {len(self)} cases, {available_gb():.1f} GB are free; "
-                "use data.cache=none"
+                f"data.cache={cache} needs up to {need:.1f} GB for {len(self)} cases, {available_gb():.1f} GB are "
+                "free; use data=cohort"
             )
 
 

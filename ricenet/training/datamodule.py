@@ -198,6 +198,8 @@ class CasesDataModule(lightning.LightningDataModule):
 
     def _cached(self, key: str, device: torch.device) -> Tensor:
         if key not in self.on_device:
+            if not self.on_device and device.type == "cpu":
+                self.volumes.require_memory("device")
             volume = self.volumes.read(self.place[key]).whole()
             try:
                 self.on_device[key] = volume.to(device)

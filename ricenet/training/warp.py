@@ -5,8 +5,10 @@ Coordinates are voxels, axes x, y, z. Only where content can land is anything sa
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -14,9 +16,11 @@ from torch.nn import functional
 
 Box = tuple[slice, slice, slice]
 
+_SMALL = 32**3  # voxels of a volume that is sampled whole
 _CELL = 8  # voxels: where content is, and where it can land, is known by cells and slabs of this size
 _TURNS = torch.tensor(  # generators of the rotations about x, y, z
-    [[[0, 0, 0], [0, 0, -1], [0, 1, 0]], [[0, 0, 1], [0, 0, 0], [-1, 0, 0]], [[0, -1, 0], [1, 0, 0], [0, 0, 0]]]
+    [[[0, 0, 0], [0, 0, -1], [0, 1, 0]], [[0, 0, 1], [0, 0, 0], [-1, 0, 0]], [[0, -1, 0], [1, 0, 0], [0, 0, 0]]],
+    dtype=torch.float64,
 )
 
 
@@ -46,20 +50,14 @@ class Warp:
     """
 
     def __init__(self, scales: Tensor, degrees: Tensor, displacements: Tensor, shape: Sequence[int]) -> None:
-        self.moves = bool((scales != 1).any() or degrees.any() or displacements.any())
+        self.moves = bool(moving(scales, degrees, displacements))
         self.shape = shape
-        grid = displacements.shape[1]
         displacements = displacements.double()
-        self.centre = (torch.tensor(shape, dtype=torch.float64) - 1) / 2
+        self.centre = _centre(shape)
         self.output_from_content = scales.double()[:, None] * _rotation(degrees)
         # Half a cell with its trilinear rim, and the displacement, which keeps within that of the control points.
         self.reach = self.output_from_content.abs().sum(1) * (_CELL + 1) / 2 + displacements.abs().amax((1, 2, 3))
-        self.weights = [_bspline_weights(length, grid) for length in shape]
-        # A cubic B-spline reproduces linear functions, so the affine map rides in the control points.
-        at_rest = torch.stack(torch.meshgrid(*(_control_positions(length, grid) for length in shape), indexing="ij"))
-        offsets = at_rest + displacements - self.centre.view(3, 1, 1, 1)
-        moved = torch.linalg.solve(self.output_from_content, offsets.flatten(1)).view_as(offsets)
-        self.control_points = moved + self.centre.view(3, 1, 1, 1)
+        self.control_points = control_points(scales, degrees, displacements, shape)
 
     def targets(self, cells: Tensor) -> list[Box]:
         """Slab by slab along x, the voxels that the content of the cells (K, 3) can reach."""
@@ -80,32 +78,42 @@ class Warp:
         if not self.moves:
             out[(slice(None), *part.source)] = content
             return
-        content = content.float()
-        control_points = self.normalised(part.source)
+        points = _normalised(self.control_points, part.source)
+        weights = bspline_weights(self.shape, points.shape[0])
         for box in part.targets:
-            grid = _spline(control_points, [weights[s] for weights, s in zip(self.weights, box, strict=True)])
-            out[(slice(None), *box)] = _trilinear(content[None], grid[None])[0]
-
-    def normalised(self, source: Box) -> Tensor:
-        """Control points in grid_sample's coordinates of a part of the volume, its axes last to first."""
-        first = torch.tensor([side.start for side in source], dtype=torch.float64).view(3, 1, 1, 1)
-        size = torch.tensor(size_of(source)).view(3, 1, 1, 1)
-        return ((2 * (self.control_points - first) + 1) / size - 1).flip(0)
+            grid = _spline(points, [of_axis[side] for of_axis, side in zip(weights, box, strict=True)])
+            out[(slice(None), *box)] = _trilinear(content[None].float(), grid[None])[0]
 
 
 def parts_of(content: Tensor, start: Sequence[int], intensity: Sequence[bool], warp: Warp) -> list[Part]:
-    """Split channels by `intensity`: a dose reaches beyond the brain, and must not cost the rest their small boxes."""
+    """Split channels by `intensity`: a dose reaches beyond the brain, and must not cost the rest their small boxes.
+
+    A small volume is sampled whole: to look for its boxes takes longer.
+    """
+    small = math.prod(warp.shape) <= _SMALL
+    held = _box_at(start, content.shape[1:])
     parts = []
     channel = 0
-    first = torch.tensor(start)
-    last = first + torch.tensor(content.shape[1:]) - 1
     for applies, run in itertools.groupby(intensity):
         channels = slice(channel, channel + len(list(run)))
-        cells = _occupied_cells(content[channels], start)
-        source = _box((cells * _CELL).clamp(min=first), (cells * _CELL + _CELL - 1).clamp(max=last), warp.shape)
-        parts.append(Part(channels, applies, source, warp.targets(cells)))
+        boxes = (held, [_box_at((0, 0, 0), warp.shape)]) if small else _boxes(content[channels], start, warp)
+        parts.append(Part(channels, applies, *boxes))
         channel = channels.stop
     return [part for part in parts if part.targets]
+
+
+def _boxes(content: Tensor, start: Sequence[int], warp: Warp) -> tuple[Box, list[Box]]:
+    """Source and targets of a Part: the box of what is not 0, and where it can land."""
+    cells = _occupied_cells(content, start)
+    first = torch.tensor(start)
+    last = first + torch.tensor(content.shape[1:]) - 1
+    source = _box((cells * _CELL).clamp(min=first), (cells * _CELL + _CELL - 1).clamp(max=last), warp.shape)
+    return source, warp.targets(cells)
+
+
+def _box_at(start: Sequence[int], size: Sequence[int]) -> Box:
+    x, y, z = (slice(first, first + length) for first, length in zip(start, size, strict=True))
+    return x, y, z
 
 
 def _occupied_cells(content: Tensor, start: Sequence[int]) -> Tensor:
@@ -133,26 +141,70 @@ def size_of(box: Box) -> tuple[int, int, int]:
     return x, y, z
 
 
-def sample_whole(volumes: Tensor, warps: list[Warp]) -> Tensor:
-    """Sample (B, C, X, Y, Z), each by its own warp."""
-    whole = (slice(0, volumes.shape[2]), slice(0, volumes.shape[3]), slice(0, volumes.shape[4]))
-    control_points = torch.stack([warp.normalised(whole) for warp in warps]).to(volumes.device)
-    x, y, z = (weights.to(volumes.device) for weights in warps[0].weights)
-    grid = torch.cat([_spline(control_points, [slab, y, z]) for slab in x.split(_CELL)], 2)
+def moving(scales: Tensor, degrees: Tensor, displacements: Tensor) -> Tensor:
+    """Whether anything is sampled anew: of scales and degrees (..., 3), displacements (..., 3, G, G, G); (...)."""
+    return (scales != 1).any(-1) | degrees.any(-1) | displacements.flatten(-4).any(-1)
+
+
+def control_points(scales: Tensor, degrees: Tensor, displacements: Tensor, shape: Sequence[int]) -> Tensor:
+    """Control points of the B-spline that is the whole map; a cubic B-spline reproduces linear functions.
+
+    Args:
+        scales, degrees: (..., 3) by and about x, y, z.
+        displacements: (..., 3, G, G, G) of the control points, voxels.
+        shape: (X, Y, Z) of the volume.
+
+    Returns:
+        (..., G, G, G, 3) float64: voxel coordinates x, y, z.
+    """
+    grid = displacements.shape[-1]
+    at_rest = torch.stack(torch.meshgrid(*(_control_positions(length, grid) for length in shape), indexing="ij"), -1)
+    centre = _centre(shape)
+    offsets = at_rest - centre + displacements.double().movedim(-4, -1)
+    # A row vector times the rotation is the rotation undone.
+    moved = (offsets / scales.double()[..., None, None, None, :]).flatten(-4, -2) @ _rotation(degrees)
+    return moved.view_as(offsets) + centre
+
+
+def sample_whole(volumes: Tensor, points: Tensor) -> Tensor:
+    """Sample (B, C, X, Y, Z) float32, each by its own control points (B, G, G, G, 3), 0 outside."""
+    shape = volumes.shape[2:]
+    points = _normalised(points, _box_at((0, 0, 0), shape)).to(volumes.device)
+    x, y, z = (of_axis.to(volumes.device) for of_axis in bspline_weights(shape, points.shape[1]))
+    lines = _spline_lines(points, y, z)
+    grid = torch.empty(len(volumes), *shape, 3, device=volumes.device)
+    for slab, weights in zip(grid.split(_CELL, 1), x.split(_CELL), strict=True):  # float64 takes twice the room
+        slab.flatten(2).copy_(weights @ lines)
     return _trilinear(volumes, grid)
 
 
-def _spline(control_points: Tensor, weights: list[Tensor]) -> Tensor:
-    """Evaluate a B-spline: control points (..., G, G, G) and weights (x, G), (y, G), (z, G) to (..., x, y, z) float32.
+def _normalised(points: Tensor, source: Box) -> Tensor:
+    """Control points (..., 3) in grid_sample's coordinates of a part of the volume, its axes last to first."""
+    first = torch.tensor([side.start for side in source], dtype=torch.float64)
+    return ((2 * (points - first) + 1) / torch.tensor(size_of(source)) - 1).flip(-1)
 
-    In float64 until then: neither TF32 nor autocast may touch coordinates.
+
+def _spline(points: Tensor, weights: Sequence[Tensor]) -> Tensor:
+    """Evaluate a B-spline: control points (..., G, G, G, 3) and weights (x, G), (y, G), (z, G); (..., x, y, z, 3).
+
+    In float64, and float32 at the end: neither TF32 nor autocast may touch coordinates.
     """
-    return torch.einsum("...ijk,xi,yj,zk->...xyz", control_points, *weights).float()
+    x, y, z = weights
+    return (x @ _spline_lines(points, y, z)).float().unflatten(-1, (len(y), len(z), 3))
+
+
+def _spline_lines(points: Tensor, y: Tensor, z: Tensor) -> Tensor:
+    """The B-spline evaluated along y and z only: control points (..., G, G, G, 3) to (..., G, y z 3)."""
+    return (y @ (z @ points).flatten(-2)).flatten(-2)
 
 
 def _trilinear(volumes: Tensor, grid: Tensor) -> Tensor:
-    """Sample (B, C, ...) at grid (B, 3, x, y, z), 0 outside."""
-    return functional.grid_sample(volumes, grid.movedim(1, -1), "bilinear", "zeros", align_corners=False)
+    """Sample (B, C, ...) at grid (B, x, y, z, 3), 0 outside."""
+    return functional.grid_sample(volumes, grid, "bilinear", "zeros", align_corners=False)
+
+
+def _centre(shape: Sequence[int]) -> Tensor:
+    return (torch.tensor(shape, dtype=torch.float64) - 1) / 2
 
 
 def _control_positions(length: int, grid: int) -> Tensor:
@@ -163,8 +215,13 @@ def _control_positions(length: int, grid: int) -> Tensor:
     return (length + 0.25) / (grid - 3) * (torch.arange(grid, dtype=torch.float64) - 1) - 0.625
 
 
-def _bspline_weights(length: int, grid: int) -> Tensor:
-    """Weight (length, G) of each control point at each voxel of an axis."""
+def bspline_weights(shape: Sequence[int], grid: int) -> list[Tensor]:
+    """Weight (length, G) of each of an axis' control points at each of its voxels, axis by axis."""
+    return [_axis_weights(length, grid) for length in shape]
+
+
+@cache
+def _axis_weights(length: int, grid: int) -> Tensor:
     positions = _control_positions(length, grid)
     voxels = torch.arange(length, dtype=torch.float64)
     distance = (voxels[:, None] - positions).abs() / (positions[1] - positions[0])
@@ -172,6 +229,8 @@ def _bspline_weights(length: int, grid: int) -> Tensor:
 
 
 def _rotation(degrees: Tensor) -> Tensor:
-    """Rotation (3, 3) about y, then x, then z: ITK's Euler angles."""
-    x, y, z = torch.linalg.matrix_exp(degrees.double().deg2rad().view(3, 1, 1) * _TURNS)
+    """Rotations (..., 3, 3) by degrees (..., 3) about y, then x, then z: ITK's Euler angles."""
+    angles = degrees.double().deg2rad()[..., None, None]
+    turns = torch.eye(3, dtype=torch.float64) + angles.sin() * _TURNS + (1 - angles.cos()) * (_TURNS @ _TURNS)
+    x, y, z = turns.unbind(-3)
     return z @ x @ y

@@ -9,6 +9,7 @@ import torchio
 from helpers.warp_truth import SPACING_MM, by_torchio
 from scipy import ndimage, stats
 
+from ricenet.training import augmentation as augmentation_module
 from ricenet.training.augmentation import Augmentation, Draw, apply
 
 OFF = {
@@ -183,6 +184,42 @@ def test_a_batch_is_each_sample_alone(head: torch.Tensor, dtype: torch.dtype) ->
         torch.testing.assert_close(
             result, augmentation.batch(volume[None], SPACING_MM, applies, [seed])[0], rtol=1e-6, atol=1e-6
         )
+
+
+@pytest.mark.parametrize("at_once", [1, 10**9])
+def test_a_batch_of_large_volumes_is_each_sample_alone_but_for_the_noise(
+    head: torch.Tensor, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    """A call samples boxes of large volumes, a batch the whole of them, all at once or sample by sample."""
+    monkeypatch.setattr(augmentation_module, "_AT_ONCE", at_once)
+    volume = torch.nn.functional.interpolate(head[None], (40, 44, 36), mode="nearest")[0]
+    strengths = Augmentation(**{**ALL, "probability": 0.7, "noise": 0.0})  # type: ignore[arg-type]
+    seeds = [3, 1, 4, 15]
+    together = strengths.batch(torch.stack([volume] * 4), SPACING_MM, [True, False], seeds)
+    for seed, result in zip(seeds, together, strict=True):
+        generator = torch.Generator().manual_seed(seed)
+        alone = strengths(volume, (0, 0, 0), tuple(volume.shape[1:]), SPACING_MM, [True, False], generator)
+        torch.testing.assert_close(result, alone, rtol=1e-4, atol=1e-4)
+
+
+def test_noise_of_a_batch_has_the_drawn_deviation_inside_and_is_another_in_each_sample(head: torch.Tensor) -> None:
+    strengths = Augmentation(**{**OFF, "noise": 0.3})  # type: ignore[arg-type]
+    seeds = range(12)
+    noise = strengths.batch(torch.stack([head] * 12), SPACING_MM, [True, True], seeds) - head
+    assert not noise[:, head == 0].any()
+    inside = noise[:, head != 0].view(12, 2, -1)
+    drawn_sd = [strengths.draw(2, torch.Generator().manual_seed(seed)).deviations for seed in seeds]
+    assert inside.std(2) == pytest.approx(torch.tensor(drawn_sd), rel=0.15)
+    correlations = torch.corrcoef(inside.flatten(0, 1)).fill_diagonal_(0)
+    assert correlations.abs().max() < 0.2
+
+
+def test_an_empty_channel_of_a_batch_stays_empty(head: torch.Tensor) -> None:
+    volumes = torch.stack([head] * 8)
+    volumes[:, 1] = 0
+    result = Augmentation(**ALL).batch(volumes, SPACING_MM, [True, True], range(8))  # type: ignore[arg-type]
+    assert result[:, 0].any()
+    assert not result[:, 1].any()
 
 
 def test_content_that_leaves_the_volume_and_empty_channels_are_zero() -> None:

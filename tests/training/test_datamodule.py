@@ -11,8 +11,10 @@ import pytest
 import torch
 from helpers.fewer_channels import keep_channels
 
+from ricenet.cases import case_reader
 from ricenet.cases.case_reader import load_case
 from ricenet.cohort.folds import read_folds
+from ricenet.errors import WrongUsage
 from ricenet.training.augmentation import Augmentation
 from ricenet.training.datamodule import BalancedOrder, CasesDataModule, draw_seed
 
@@ -58,6 +60,15 @@ def test_every_cache_serves_the_same_volumes(phantom_cases: Path, cache: str, pa
         assert ("volume" in first) == (cache != "device")
         got, expected = (on_device(d, b, training=False) for d, b in ((data, first), (plain, second)))
         assert torch.equal(got["volume"], expected["volume"])
+
+
+def test_a_device_cache_larger_than_the_machines_memory_is_refused(
+    phantom_cases: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = module(phantom_cases, cache="device", augment_on="device")
+    monkeypatch.setattr(case_reader, "available_gb", lambda: 1e-6)
+    with pytest.raises(WrongUsage, match=r"data\.cache=device needs up to .* GB for 24 cases"):
+        on_device(data, next(iter(data.val_dataloader())), training=False)
 
 
 @pytest.mark.parametrize("cache", ["none", "device"])

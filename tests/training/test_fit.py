@@ -82,7 +82,11 @@ def test_a_compiled_network_is_the_same_function() -> None:
     ],
 )
 def test_each_augmentation_reaches_the_batches(phantom_cases: Path, override: str, kind: type) -> None:
-    data = build_data(config(override, "data.cache=none", "fold=1"), phantom_cases, read_folds(phantom_cases))
+    data = build_data(
+        config(override, "data.cache=none", "data.augment_on=worker", "fold=1"),
+        phantom_cases,
+        read_folds(phantom_cases),
+    )
     assert type(data.augmentation) is kind
     assert (data.cache, data.augment_on, data.batch_size) == ("none", "worker", 16)
 
