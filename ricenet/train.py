@@ -146,16 +146,37 @@ def _on_images(cfg: TrainConfig, cases: Path, folds: "Folds", record: "RunRecord
 
     from ricenet.cohort.shuffled_labels import shuffled
     from ricenet.command.provenance import provenance
+    from ricenet.networks.input_settings import InputSettings
     from ricenet.networks.network import build_network, network_settings
     from ricenet.training.fit import fit
 
+    inputs = InputSettings.from_config(cfg.inputs)
     with torch.device("meta"):  # a model that cannot be built is refused before the run folder has its settings
-        build_network(len(cfg.modalities.channels), **network_settings(asdict(cfg.model)))
+        build_network(cfg.modalities.channels, inputs=inputs, **network_settings(asdict(cfg.model)))
+    if inputs.levels_gy(cfg.modalities.channels):
+        _require_gray(cases, folds)
 
     # Before anything else sees them; the hash stays that of the real folds.
     labelled = shuffled(folds, cfg.seed) if cfg.control == SHUFFLED_LABELS else folds
-    described = record.model_copy(update={"versions": provenance()})
+    described = record.model_copy(update={"inputs": inputs, "versions": provenance()})
     return _Work(lambda folder: fit(cfg, cases, labelled, folder, owner, number), described)
+
+
+def _require_gray(cases: Path, folds: "Folds") -> None:
+    """Refuse isodose levels of a dose that is not in Gy."""
+    from ricenet.cases.case_record import read_case_record
+    from ricenet.errors import InvalidInput
+    from ricenet.images.dose_limits import DOSE_SCALE_GY
+
+    for case in folds.cases:
+        record = read_case_record(cases, case)
+        if "rd" in record.channels and record.dose_scale_gy != DOSE_SCALE_GY:
+            raise InvalidInput(
+                f"case {case.case_key}: inputs.isodoses_gy needs the dose in units of {DOSE_SCALE_GY:g} Gy, got "
+                + ("z-scores" if record.dose_scale_gy is None else f"units of {record.dose_scale_gy:g} Gy"),
+                "preprocess with dose_scaling=fixed, or choose inputs=plain or inputs=difference",
+                code="inputs.dose_unit",
+            )
 
 
 def _on_metadata(cfg: TrainConfig, cases: Path, folds: "Folds", record: "RunRecord", owner: str, number: int) -> _Work:

@@ -17,7 +17,7 @@ from ricenet.train import train
 
 STAGES = sorted(path.stem for path in CONF_DIR.glob("*.yaml") if path.stem != "quiet")
 GROUPS = {folder: sorted(p.stem for p in (CONF_DIR / folder).glob("*.yaml")) for folder in
-          ("model", "data", "augmentation", "trainer", "logger", "experiment")}  # fmt: skip
+          ("model", "inputs", "data", "augmentation", "trainer", "logger", "experiment")}  # fmt: skip
 CHOICES = [(group, choice) for group, choices in GROUPS.items() for choice in choices]
 MODALITIES = sorted(path.stem for path in (CONF_DIR / "modalities").glob("*.yaml"))
 # One batch of the tiny phantom, on a CPU, whatever the config says about size and hardware.
@@ -96,6 +96,7 @@ def test_paper_experiment_holds_the_published_protocol() -> None:
     assert (cfg.epochs, cfg.checkpoint, cfg.name) == (800, "last", "paper")
     assert (cfg.model.width, cfg.model.conv1_size, cfg.model.conv1_stride, cfg.model.max_pool) == (64, 7, 1, True)
     assert (cfg.optimizer.weight_decay, cfg.optimizer.schedule, cfg.augmentation.flip) == (0.0, "constant", False)
+    assert (cfg.inputs.isodoses_gy, cfg.inputs.difference, cfg.model.pool) == ([], False, "last")
     preprocessing = compose("preprocess", schemas.PreprocessConfig, ["cohort=x", "cases=y"])
     assert (preprocessing.size, preprocessing.spacing_mm, preprocessing.folds) == (224, 1.0, 5)
 

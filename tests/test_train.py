@@ -20,13 +20,16 @@ import torch
 from helpers.fewer_channels import keep_channels
 from helpers.train_command import QUICK, command, config
 
+from ricenet.cases.case_record import CASE_FILE, CaseRecord
 from ricenet.command.atomic import file_hash
 from ricenet.command.schemas import TrainConfig
-from ricenet.errors import InvalidInput
+from ricenet.errors import InvalidInput, WrongUsage
+from ricenet.networks.input_settings import InputSettings
 from ricenet.train import train
 from ricenet.training.checkpoint import read_checkpoint, resumable
 from ricenet.training.predictions import read_predictions, read_predictions_by_set
 from ricenet.training.run_folder import finished_runs, owner
+from ricenet.training.run_record import read_run
 
 
 def results(run: Path, name: str = "rd_post_event/fold0") -> dict[str, str]:
@@ -384,6 +387,8 @@ def test_a_control_is_a_grid_of_its_own_that_is_resumed_and_skipped(phantom_case
         (["model.channel_dropout=1"], 2, "[0, 1)"),
         (["model.architecture=vit"], 2, "model.architecture should be one of"),
         (["model=densenet121", "model.conv1_stride=1"], 2, "use model=densenet121"),
+        (["model.pool=mean"], 2, "last, multi"),
+        (["inputs.isodoses_gy=[-5]"], 2, "inputs.isodoses_gy should be above 0"),
         (["model=medicalnet", "model.pretrained=/nowhere.pth"], 3, "no such file"),
         (["checkpoint=first"], 2, "last, best"),
         (["optimizer.schedule=cosine"], 2, "constant, one_cycle"),
@@ -401,6 +406,31 @@ def test_what_cannot_be_meant_is_refused(
     assert not list((tmp_path / "run").glob("*/fold*")), (
         "a corrected command would be refused in a folder that was begun"
     )
+
+
+def test_isodose_levels_of_a_dose_without_its_unit_are_refused(phantom_cases: Path, tmp_path: Path) -> None:
+    cases = copy_with_zscored_dose(phantom_cases, tmp_path / "cases")
+    with pytest.raises(InvalidInput, match=r"needs the dose in units of 60 Gy, got z-scores") as refused:
+        train(config(cases, tmp_path / "run", "inputs=isodoses"))
+    assert refused.value.code == "inputs.dose_unit"
+    assert not list((tmp_path / "run").glob("*/fold*"))
+    train(config(cases, tmp_path / "run", "inputs=isodoses", "+modalities=post_event", "epochs=1"))
+
+
+def copy_with_zscored_dose(cases: Path, out: Path) -> Path:
+    shutil.copytree(cases, out)
+    for path in out.glob(f"*/{CASE_FILE}"):
+        CaseRecord.read(path).model_copy(update={"dose_scale_gy": None}).write(path)
+    return out
+
+
+def test_inputs_and_pooling_stand_in_run_json_and_decide_what_a_run_is(phantom_cases: Path, tmp_path: Path) -> None:
+    train(config(phantom_cases, tmp_path, "inputs=ricenet", "model.pool=multi", "epochs=1"))
+    record = read_run(tmp_path / "rd_post_event" / "fold0")
+    assert record.inputs == InputSettings.from_config(config(phantom_cases, tmp_path, "inputs=ricenet").inputs)
+    assert record.model["pool"] == "multi"
+    with pytest.raises(WrongUsage, match=r"inputs\.difference: True before, False now"):
+        train(config(phantom_cases, tmp_path, "model.pool=multi", "epochs=1"))
 
 
 def test_help_and_errors_load_neither_torch_nor_lightning(phantom_cases: Path) -> None:

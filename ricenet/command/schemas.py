@@ -174,9 +174,18 @@ class ModelConfig:
     conv1_size: int
     conv1_stride: int
     max_pool: bool
+    pool: str
     dropout: float
     channel_dropout: float
     pretrained: str | None
+
+
+@dataclass
+class InputsConfig:
+    name: str
+    isodoses_gy: list[float]
+    isodose_edge_gy: float
+    difference: bool
 
 
 @dataclass
@@ -256,6 +265,7 @@ class TrainConfig:
     checkpoint_every: int
     modalities: ModalitiesConfig
     model: ModelConfig
+    inputs: InputsConfig
     data: DataConfig
     augmentation: AugmentationConfig
     trainer: TrainerConfig

@@ -1,17 +1,21 @@
-"""The networks: settings of conf/model in, a classifier of (B, C, X, Y, Z) volumes out; logits (B, 2).
+"""The networks: settings of conf/model and conf/inputs in, a classifier of (B, C, X, Y, Z) volumes out; logits (B, 2).
 
 The default is the paper's, MONAI's 3D ResNet-18; the others are its deeper and shallower kin and DenseNet-121. ResNets
 here are MONAI's with the same parameter names and the same function; only the order of operations is ours (LeanResNet).
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
+import torch
 from monai.networks.nets import DenseNet, ResNet
 from torch import Tensor, nn
 
 from ricenet import LABELS
 from ricenet.errors import WrongUsage
+from ricenet.networks.computed_inputs import ComputedInputs, InputNetwork
+from ricenet.networks.input_settings import InputSettings
 from ricenet.networks.pool_first_stem import pool_first
 
 # Residual blocks of each of four stages, and their kind.
@@ -23,6 +27,7 @@ RESNETS = {
 }
 DENSENETS = {"densenet121": [6, 12, 24, 16]}
 ARCHITECTURES = (*RESNETS, *DENSENETS)
+POOLS = ("last", "multi")
 DENSENET_SIDE = 32  # voxels: it halves the volume five times
 # MedicalNet trained these with parameter-free shortcuts; its others have shortcuts without a bias.
 _PLAIN_SHORTCUTS = ("resnet18", "resnet34")
@@ -36,14 +41,23 @@ class GlobalMean(nn.Module):
         return x.mean((2, 3, 4))
 
 
+class StagesPooled(nn.Module):
+    """Mean and maximum over space of every stage: maps (B, C_s, X, Y, Z) -> (B, 2 * sum of C_s), stage by stage."""
+
+    def forward(self, stages: Sequence[Tensor]) -> Tensor:
+        return torch.cat([pooled for x in stages for pooled in (x.mean((2, 3, 4)), x.amax((2, 3, 4)))], dim=1)
+
+
 class LeanResNet(ResNet):
     """MONAI's 3D ResNet with the pool in front of the stem's normalisation (ricenet.networks.pool_first_stem).
 
     Attributes:
+        multi: whether the linear layer sees the mean and the maximum of all stages, not the mean of the last.
         pool_first: whether to; False runs MONAI's own order.
         recompute_stem: in training keep nothing of full resolution for the backward pass; needs `pool_first`.
     """
 
+    multi = False
     pool_first = True
     recompute_stem = False
 
@@ -53,12 +67,17 @@ class LeanResNet(ResNet):
         else:
             x = self.act(self.bn1(self.conv1(x)))
             x = x if self.no_max_pool else self.maxpool(x)
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return self.fc(self.avgpool(x))  # type: ignore[misc]  # it is there with feed_forward
+        layers = (self.layer1, self.layer2, self.layer3, self.layer4)
+        if self.multi:
+            stages = list(accumulate(layers, lambda activation, layer: layer(activation), initial=x))[1:]
+            return self.fc(self.avgpool(stages))  # type: ignore[misc]  # it is there with feed_forward
+        for layer in layers:
+            x = layer(x)
+        return self.fc(self.avgpool(x))  # type: ignore[misc]
 
 
 def build_network(
-    channels: int,
+    channels: Sequence[str] | int,
     architecture: str,
     width: int,
     conv1_size: int,
@@ -66,21 +85,44 @@ def build_network(
     max_pool: bool,
     dropout: float,
     pretrained: str | None,
+    pool: str = "last",
+    inputs: InputSettings | None = None,
 ) -> nn.Module:
-    """An untrained network for volumes of `channels` channels.
+    """An untrained network for volumes of the stored `channels`.
 
     Args:
+        channels: their names in order, or how many there are; computed inputs need the names.
         architecture: one of ARCHITECTURES.
         width: feature maps of the first stage; the paper's 64.
         conv1_size, conv1_stride: edge in voxels and step of the first convolution; `max_pool`: whether a pool follows.
         dropout: in front of the linear layer.
         pretrained: not None: shaped so that MedicalNet's weights fit (load_pretrained).
+        pool: what the linear layer of a ResNet sees: `last`, the mean over space of the last stage, or `multi`, mean
+            and maximum of every stage.
+        inputs: channels to compute from the stored ones; None: none.
 
     Raises:
         WrongUsage: an unknown architecture, or a setting that it does not have.
     """
+    plain = (architecture, width, conv1_size, conv1_stride, max_pool, dropout, pretrained, pool)
+    if isinstance(channels, int):
+        if inputs is not None:
+            raise ValueError("computed inputs need the names of the channels, got their number")
+        return _build(channels, *plain)
+    computed = None if inputs is None else ComputedInputs(channels, inputs)
+    if computed is None or not computed.count:
+        return _build(len(channels), *plain)
+    return InputNetwork(computed, _build(len(channels) + computed.count, *plain))
+
+
+def _build(
+    channels: int, architecture: str, width: int, conv1_size: int, conv1_stride: int, max_pool: bool, dropout: float,
+    pretrained: str | None, pool: str,
+) -> nn.Module:  # fmt: skip
+    if pool not in POOLS:
+        raise WrongUsage(f"model.pool should be one of {', '.join(POOLS)}, got {pool!r}")
     if architecture in DENSENETS:
-        _require_densenets_stem(architecture, conv1_size, conv1_stride, max_pool, pretrained)
+        _require_densenets(architecture, conv1_size, conv1_stride, max_pool, pretrained, pool)
         return DenseNet(
             3, channels, len(LABELS), width, width // 2, tuple(DENSENETS[architecture]), dropout_prob=dropout
         )
@@ -101,10 +143,23 @@ def build_network(
         bias_downsample=not pretrained,
     )
     network.avgpool = nn.Sequential(GlobalMean(), nn.Dropout(dropout))  # type: ignore[assignment]
+    if pool == "multi":
+        _pool_all_stages(network, dropout)
     return network
 
 
-def _require_densenets_stem(architecture: str, size: int, stride: int, max_pool: bool, pretrained: str | None) -> None:
+def _pool_all_stages(network: LeanResNet, dropout: float) -> None:
+    network.multi = True
+    network.avgpool = nn.Sequential(StagesPooled(), nn.Dropout(dropout))  # type: ignore[assignment]
+    assert network.fc is not None
+    last = network.fc.in_features  # of four stages, each twice as wide as the one before
+    network.fc = nn.Linear(2 * sum(last // 2**stage for stage in range(4)), len(LABELS))
+    nn.init.zeros_(network.fc.bias)
+
+
+def _require_densenets(
+    architecture: str, size: int, stride: int, max_pool: bool, pretrained: str | None, pool: str
+) -> None:
     differences = []
     if size != 7:
         differences.append(f"model.conv1_size=7, got {size}")
@@ -114,6 +169,8 @@ def _require_densenets_stem(architecture: str, size: int, stride: int, max_pool:
         differences.append("model.max_pool=true, got false")
     if pretrained is not None:
         differences.append("model.pretrained=null, got a file")
+    if pool != "last":
+        differences.append(f"model.pool=last, got {pool}")
     if differences:
         raise WrongUsage(
             f"model.architecture={architecture} requires {', '.join(differences)}; use model={architecture}"

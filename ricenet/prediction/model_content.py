@@ -31,6 +31,7 @@ from ricenet.prediction.model_json import VERSION, ModelEvaluation, ModelRecord,
 from ricenet.prediction.training_range import measure, ranges
 from ricenet.statistics.recalibration import Recalibration, fit_recalibration
 from ricenet.training.run_folder import FinishedRun, cases_folder, finished_folds, finished_runs
+from ricenet.training.run_record import RunRecord
 
 PHANTOM_SOURCE = "ricenet.phantom"
 SETTING_NAMES = tuple(field.name for field in fields(PreprocessingSettings))
@@ -93,13 +94,21 @@ def read_trained(run: Path, modalities: str) -> Trained:
 
 
 def _require_one_network(name: str, finished: Mapping[int, FinishedRun]) -> None:
-    settings = {json.dumps(network_settings(run.record.model), sort_keys=True) for run in finished.values()}
+    settings = {json.dumps(describe_network(run.record).model_dump(), sort_keys=True) for run in finished.values()}
     if len(settings) > 1:
         raise InvalidInput(
             f"{name}: expected folds of one network, got {' and '.join(sorted(settings))}",
             "train the folds that differ again",
             code="model.networks",
         )
+
+
+def describe_network(record: RunRecord) -> NetworkSettings:
+    """What the network of a run is built from, besides its channels; `inputs` where it computes any."""
+    settings: dict[str, Any] = network_settings(record.model)
+    if record.inputs is not None and record.inputs.computed(record.modalities.channels):
+        settings["inputs"] = record.inputs
+    return NetworkSettings(**settings)
 
 
 def describe_model(trained: Trained, row: RowScores) -> ModelRecord:
@@ -119,7 +128,7 @@ def describe_model(trained: Trained, row: RowScores) -> ModelRecord:
         name=trained.name,
         channels=tuple(channels),
         labels=LABELS,
-        network=NetworkSettings(**network_settings(record.model)),
+        network=describe_network(record),
         folds=tuple(trained.finished),
         n_folds=trained.folds.n_folds,
         preprocessing=preprocessing,

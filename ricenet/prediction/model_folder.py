@@ -57,7 +57,7 @@ class Model:
     def networks(self) -> Iterator[nn.Module]:
         """The networks of the folds in eval mode, one at a time."""
         for fold in self.record.folds:
-            network = self.record.network.build(len(self.record.channels))
+            network = self.record.network.build(self.record.channels)
             network.load_state_dict(load_file(self.folder / _weights(fold)))
             yield network.eval()
 
@@ -199,7 +199,7 @@ def _require_weights(folder: Path, record: ModelRecord) -> None:
     """Every fold's tensors have the names, shapes and types of the network that model.json describes."""
     try:
         with torch.device("meta"):  # takes no memory, whatever width a file asks for
-            network = record.network.build(len(record.channels))
+            network = record.network.build(record.channels)
     except (WrongUsage, ValueError, TypeError, RuntimeError, ZeroDivisionError) as error:
         raise broken("network", f"{MODEL_JSON} describes no network ({type(error).__name__})", COPY_AGAIN) from None
     expected = {name: (list(value.shape), DTYPES[value.dtype]) for name, value in network.state_dict().items()}

@@ -4,7 +4,7 @@ Every value is checked for its type, its size and its alternatives before anythi
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
@@ -18,7 +18,8 @@ from ricenet.command.records import Record
 from ricenet.errors import InvalidInput
 from ricenet.images.brain import BACKENDS, DEVICES, HDBET_MODES
 from ricenet.images.registration import SCHEDULES
-from ricenet.networks.network import ARCHITECTURES, build_network
+from ricenet.networks.input_settings import InputSettings
+from ricenet.networks.network import ARCHITECTURES, POOLS, build_network
 from ricenet.statistics.recalibration import RecalibrationCurve
 from ricenet.training.run_record import Setting
 
@@ -58,6 +59,12 @@ def _known_architecture(name: str) -> str:
     if name not in ARCHITECTURES:
         raise ValueError(f"expected one of {', '.join(ARCHITECTURES)}")
     return name
+
+
+def _known_pool(pool: str) -> str:
+    if pool not in POOLS:
+        raise ValueError(f"expected one of {', '.join(POOLS)}")
+    return pool
 
 
 def _our_labels(labels: tuple[str, ...]) -> tuple[str, ...]:
@@ -110,10 +117,12 @@ class NetworkSettings(_Part):
     max_pool: bool
     dropout: Annotated[float, Field(ge=0, le=1)]
     pretrained: str | None
+    pool: Annotated[str, AfterValidator(_known_pool)] = "last"
+    inputs: InputSettings | None = None
 
-    def build(self, channels: int) -> nn.Module:
-        """The untrained network for volumes of `channels` channels."""
-        return build_network(channels, **self.model_dump())
+    def build(self, channels: Sequence[str]) -> nn.Module:
+        """The untrained network for volumes of the stored `channels`."""
+        return build_network(channels, **dict(self))
 
 
 class MeasureRange(_Part):

@@ -5,6 +5,7 @@ bundle specification is not kept: there is no models/model.pt. It would be a pic
 safetensors, one a fold, which the expressions of inference.json load.
 """
 
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -111,14 +112,14 @@ def inference(model: ModelRecord) -> dict[str, Any]:
     return {
         "imports": ["$import torch", "$from safetensors.torch import load_file"],
         "bundle_root": ".",
-        "network_def": network_definition(len(model.channels), model.network),
+        "network_def": network_definition(model.channels, model.network),
         **members,
         "networks": f"$[network.eval() for network, _ in [{pairs}]]",
         "ensemble": f"$torch.inference_mode()(lambda volume, networks=@networks: {mean})",
     }
 
 
-def network_definition(channels: int, network: NetworkSettings) -> dict[str, Any]:
+def network_definition(channels: Sequence[str], network: NetworkSettings) -> dict[str, Any]:
     """What network.build(channels) builds, as MONAI's class with its arguments.
 
     Parameters have the same names and the function is the same in eval mode; only dropout in front of a ResNet's linear
@@ -129,7 +130,7 @@ def network_definition(channels: int, network: NetworkSettings) -> dict[str, Any
         return {
             "_target_": "monai.networks.nets.DenseNet",
             "spatial_dims": 3,
-            "in_channels": channels,
+            "in_channels": len(channels),
             "out_channels": len(LABELS),
             "init_features": width,
             "growth_rate": width // 2,
@@ -145,7 +146,7 @@ def network_definition(channels: int, network: NetworkSettings) -> dict[str, Any
         "layers": layers,
         "block_inplanes": [width * 2**stage for stage in range(len(layers))],
         "spatial_dims": 3,
-        "n_input_channels": channels,
+        "n_input_channels": len(channels),
         "conv1_t_size": network.conv1_size,
         "conv1_t_stride": network.conv1_stride,
         "no_max_pool": not network.max_pool,

@@ -16,6 +16,8 @@ from safetensors.torch import save
 from ricenet.cohort.folds import Folds, lacking
 from ricenet.command.atomic import replace_file
 from ricenet.command.schemas import TrainConfig, TrainerConfig
+from ricenet.networks.computed_inputs import behind_inputs
+from ricenet.networks.input_settings import InputSettings
 from ricenet.networks.network import LeanResNet, build_network, network_settings, require_size
 from ricenet.networks.pretrained import load_pretrained
 from ricenet.training import run_folder
@@ -70,11 +72,14 @@ def fit(cfg: TrainConfig, cases: Path, folds: Folds, folder: Path, owner: str, n
 
 def build_model(cfg: TrainConfig) -> RiceClassifier:
     """The untrained model that the config describes, with its weights drawn from torch's global generator."""
-    network = build_network(len(cfg.modalities.channels), **network_settings(asdict(cfg.model)))
+    inputs = InputSettings.from_config(cfg.inputs)
+    network = build_network(cfg.modalities.channels, inputs=inputs, **network_settings(asdict(cfg.model)))
+    trained = behind_inputs(network)
     if cfg.model.pretrained is not None:
-        load_pretrained(network, Path(cfg.model.pretrained))
-    if isinstance(network, LeanResNet):
-        network.pool_first, network.recompute_stem = cfg.step.pool_first, cfg.step.recompute_stem
+        load_pretrained(trained, Path(cfg.model.pretrained))
+    if isinstance(trained, LeanResNet):
+        trained.pool_first = cfg.step.pool_first
+        trained.recompute_stem = cfg.step.recompute_stem
     if cfg.step.compile:
         network.compile()  # in place: the names of its weights stay
     return RiceClassifier(

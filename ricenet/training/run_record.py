@@ -12,6 +12,7 @@ from ricenet.cohort.folds import Folds
 from ricenet.command.records import Record
 from ricenet.command.schemas import METADATA_ONLY
 from ricenet.errors import InvalidInput
+from ricenet.networks.input_settings import InputSettings
 
 RUN_JSON = "run.json"
 PROGRESS = "progress.json"
@@ -42,6 +43,7 @@ class RunRecord(Record):
         epochs: to be trained.
         checkpoint: `last` or `best`: the epoch whose weights are kept.
         model: the keys of conf/model; `pretrained` is the hash of its file.
+        inputs: channels that the network computes from the stored ones; None: none.
         cases: the cases folder, relative to the grid.
         folds_hash, case_hash, covariates_hash: of what the training reads; covariates.csv by a control on metadata.
         metadata: columns that a control on metadata reads.
@@ -62,6 +64,7 @@ class RunRecord(Record):
     epochs: int
     checkpoint: str
     model: Mapping[str, Setting]
+    inputs: InputSettings | None = None
     cases: str
     folds_hash: str
     case_hash: str

@@ -12,11 +12,8 @@ from torch import nn
 from torch.nn import functional
 
 from ricenet.errors import WrongUsage
-from ricenet.networks.network import (
-    build_network,
-    network_settings,
-    require_size,
-)
+from ricenet.networks.input_settings import InputSettings
+from ricenet.networks.network import LeanResNet, build_network, network_settings, require_size
 
 RESNETS = [resnet10, resnet18, resnet34, resnet50]
 
@@ -67,14 +64,60 @@ def test_one_training_step_is_plain_monais() -> None:
         torch.testing.assert_close(b, a, rtol=0, atol=1e-12, msg=name)
 
 
+@pytest.mark.parametrize("pool", ["last", "multi"])
 @pytest.mark.parametrize("setting", [{"pool_first": False}, {"recompute_stem": True}], ids=str)
-def test_the_order_of_operations_does_not_change_the_function(setting: dict[str, bool]) -> None:
-    plain = build_network(2, **TINY).double()
+def test_the_order_of_operations_does_not_change_the_function(setting: dict[str, bool], pool: str) -> None:
+    plain = build_network(2, pool=pool, **TINY).double()
     other = copy.deepcopy(plain)
     for name, value in setting.items():
         setattr(other, name, value)
     volume = torch.randn(2, 2, 16, 16, 16, dtype=torch.double)
     torch.testing.assert_close(other(volume), plain(volume), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("architecture", ["resnet10", "resnet18", "resnet50"])
+def test_pooling_all_stages_is_their_mean_and_maximum(architecture: str) -> None:
+    """Against the maps of MONAI's stages, caught by hooks; parameters but the linear layer's have MONAI's names."""
+    setting = TINY | {"architecture": architecture}
+    network, plain = build_network(2, pool="multi", **setting).eval(), build_network(2, **setting).eval()
+    assert network.state_dict().keys() == plain.state_dict().keys()
+    plain.load_state_dict({k: v for k, v in network.state_dict().items() if k[:3] != "fc."}, strict=False)
+    maps: list[torch.Tensor] = []
+    for stage in ("layer1", "layer2", "layer3", "layer4"):
+        getattr(plain, stage).register_forward_hook(lambda _layer, _inputs, out: maps.append(out))
+    volume = torch.randn(2, 2, 20, 16, 24)
+    plain(volume)
+    features = [part for x in maps for part in (x.flatten(2).mean(2), x.flatten(2).max(2).values)]
+    expected = functional.linear(torch.cat(features, 1), network.fc.weight, network.fc.bias)  # type: ignore[arg-type, union-attr]
+    torch.testing.assert_close(network(volume), expected)
+
+
+def test_every_stage_gets_a_gradient_through_its_own_pools() -> None:
+    network = build_network(1, pool="multi", **TINY)
+    network.fc.weight.data[:, 8:] = 0  # type: ignore[union-attr,operator,index]  # only the first stage's 4 means and maxima
+    network(torch.randn(2, 1, 16, 16, 16)).sum().backward()
+    assert network.layer1[0].conv1.weight.grad.any()  # type: ignore[union-attr,index]
+    assert not network.layer2[0].conv1.weight.grad.any()  # type: ignore[union-attr,index]
+
+
+@pytest.mark.parametrize("channels", [["event"], ["post", "event", "rd"]])
+def test_without_computed_channels_the_network_is_the_plain_one(channels: list[str]) -> None:
+    none = InputSettings(isodoses_gy=(), isodose_edge_gy=2.0, difference=False)
+    dose = InputSettings(isodoses_gy=(10.0,), isodose_edge_gy=2.0, difference=False)
+    inputs = dose if "rd" not in channels else none
+    networks = []
+    for keys in ({}, {"inputs": inputs}):
+        torch.manual_seed(0)
+        networks.append(build_network(channels, **keys, **TINY))
+    assert type(networks[1]) is LeanResNet
+    volume = torch.randn(2, len(channels), 16, 16, 16)
+    assert torch.equal(networks[0](volume), networks[1](volume))
+
+
+def test_computed_inputs_need_the_names_of_the_channels() -> None:
+    inputs = InputSettings(isodoses_gy=(10.0,), isodose_edge_gy=2.0, difference=False)
+    with pytest.raises(ValueError, match="names of the channels"):
+        build_network(3, inputs=inputs, **TINY)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +147,12 @@ def test_dropout_acts_in_training_only(setting: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     ("setting", "says"),
-    [({"architecture": "vgg"}, "resnet10, resnet18"), ({"architecture": "densenet121"}, "use model=densenet121")],
+    [
+        ({"architecture": "vgg"}, "resnet10, resnet18"),
+        ({"architecture": "densenet121"}, "use model=densenet121"),
+        ({"pool": "max"}, "model.pool should be one of last, multi, got 'max'"),
+        (DENSE | {"pool": "multi"}, "model.pool=last, got multi"),
+    ],
 )
 def test_what_an_architecture_does_not_have_is_refused(setting: dict[str, Any], says: str) -> None:
     with pytest.raises(WrongUsage, match=says):

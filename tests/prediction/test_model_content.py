@@ -3,11 +3,15 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import yaml
+from helpers.run_records import run_record
+from helpers.small_networks import TINY
 
 from ricenet.cases.case_record import CASE_FILE, read_case_record
 from ricenet.cohort.folds import read_folds
-from ricenet.prediction.model_content import measure_case, read_preprocessing, training_config
+from ricenet.networks.input_settings import InputSettings
+from ricenet.prediction.model_content import describe_network, measure_case, read_preprocessing, training_config
 
 
 def test_a_training_config_keeps_no_path_and_nothing_of_the_grid(tmp_path: Path) -> None:
@@ -42,3 +46,17 @@ def test_without_any_post_image_the_frame_is_that_of_the_event(phantom_cases: Pa
 def test_measures_are_of_the_channels_that_the_model_sees(phantom_cases: Path) -> None:
     case = read_folds(phantom_cases).cases[0]
     assert set(measure_case(phantom_cases, case, ["rd"])) == {"brain_ml", "dose_max_gy", "dose_mean_gy"}
+
+
+def test_a_run_of_before_pooling_had_a_key_has_the_same_network_as_one_of_after() -> None:
+    plain = InputSettings(isodoses_gy=(), isodose_edge_gy=2.0, difference=False)
+    old, new = run_record(model=TINY), run_record(model=TINY | {"pool": "last"}, inputs=plain)
+    assert describe_network(old) == describe_network(new)
+
+
+@pytest.mark.parametrize(("channels", "kept"), [(("event", "rd"), True), (("post",), False)])
+def test_inputs_stand_in_the_model_where_its_set_has_any(channels: tuple[str, ...], kept: bool) -> None:
+    inputs = InputSettings(isodoses_gy=(10.0,), isodose_edge_gy=2.0, difference=True)
+    network = describe_network(run_record(channels=channels, model=TINY | {"pool": "multi"}, inputs=inputs))
+    assert network.pool == "multi"
+    assert network.inputs == (inputs if kept else None)

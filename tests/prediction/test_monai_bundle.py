@@ -36,7 +36,7 @@ def write_bundle(folder: Path, model: ModelRecord) -> list[nn.Module]:
     networks = []
     for fold in model.folds:
         torch.manual_seed(fold)
-        network = model.network.build(len(model.channels))
+        network = model.network.build(model.channels)
         _train(network, len(model.channels))
         save_file(network.state_dict(), folder / "models" / f"fold{fold}.safetensors")
         networks.append(network.eval())
@@ -101,7 +101,7 @@ def test_nothing_of_ricenet_stands_in_it(tmp_path: Path) -> None:
     assert "ricenet" not in text
     assert "torch.load(" not in text
     assert str(tmp_path) not in text
-    assert network_definition(1, sample.model_record().network)["_target_"] == "monai.networks.nets.ResNet"
+    assert network_definition(["event"], sample.model_record().network)["_target_"] == "monai.networks.nets.ResNet"
 
 
 @pytest.mark.parametrize("network", [{}, NETWORKS["densenet121"]], ids=["resnet18", "densenet121"])

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from ricenet.cohort.folds import read_folds
 from ricenet.command.schemas import TrainConfig, compose
+from ricenet.networks.computed_inputs import InputNetwork
 from ricenet.networks.network import LeanResNet
 from ricenet.training.augment_torchio import TorchioAugmentation
 from ricenet.training.augmentation import Augmentation
@@ -40,12 +41,24 @@ def plain() -> Any:
      pytest.param("step.compile=true", lambda model: model.network._compiled_call_impl is not None,
                   marks=pytest.mark.heavy),
      ("optimizer.fused=false", lambda model: model.configure_optimizers().param_groups[0]["fused"] is False),
+     ("model.pool=multi", lambda model: model.network.multi is True),
      ("model.channel_dropout=0.25", lambda model: model.channel_dropout == 0.25),
      ("seed=7", lambda model: model.seed == 7)],
 )  # fmt: skip
 def test_each_key_of_the_step_reaches_the_model(plain: Any, override: str, value: Callable[[Any], bool]) -> None:
     assert value(build_model(config(override)))
     assert not value(plain)
+
+
+def test_inputs_reach_the_network_and_its_stem_keeps_its_order() -> None:
+    model = build_model(config("inputs=ricenet", "step.recompute_stem=true", "model.pool=multi"))
+    assert isinstance(model.network, InputNetwork)
+    assert model.network.inputs.count == 8
+    assert model.network.network.recompute_stem
+    batch = {"volume": torch.randn(2, 3, 20, 20, 20), "label": torch.tensor([0, 1]), "case": ["a", "b"]}
+    model.log = lambda *_args, **_keys: None  # type: ignore[method-assign]
+    model.training_step(batch, 0).backward()
+    assert all(p.grad is not None for p in model.parameters())
 
 
 @pytest.mark.parametrize("overrides", [["step.pool_first=false"], ["step.recompute_stem=true"]])

@@ -10,6 +10,7 @@ from helpers.small_networks import TINY
 from safetensors.torch import save_file
 
 from ricenet.errors import InvalidInput
+from ricenet.networks.input_settings import InputSettings
 from ricenet.networks.network import build_network
 from ricenet.training.trained_network import load_network
 
@@ -23,6 +24,16 @@ def test_weights_reload_to_the_same_answers(tmp_path: Path) -> None:
     network = build_network(2, **TINY).eval()
     write_run(tmp_path, network.state_dict())
     volume = torch.randn(1, 2, 16, 16, 16)
+    assert torch.equal(load_network(tmp_path)(volume), network(volume))
+
+
+def test_computed_inputs_and_pooling_come_back_with_the_network(tmp_path: Path) -> None:
+    inputs = InputSettings(isodoses_gy=(20.0, 50.0), isodose_edge_gy=2.0, difference=True)
+    network = build_network(["post", "event", "rd"], inputs=inputs, pool="multi", **TINY).eval()
+    save_file(network.state_dict(), tmp_path / "weights.safetensors")
+    record = run_record("rd_post_event", ("post", "event", "rd"), model=TINY | {"pool": "multi"}, inputs=inputs)
+    record.write(tmp_path / "run.json")
+    volume = torch.randn(1, 3, 16, 16, 16)
     assert torch.equal(load_network(tmp_path)(volume), network(volume))
 
 
