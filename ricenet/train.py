@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ from ricenet.errors import WrongUsage
 
 if TYPE_CHECKING:
     from ricenet.cohort.folds import Folds
-    from ricenet.training.run_record import RunRecord, Setting
+    from ricenet.training.run_record import Optimisation, RunRecord, Setting
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +58,11 @@ def train(cfg: TrainConfig, number: int = 0) -> None:
     cases, run = Path(cfg.cases), Path(cfg.run)
     folds = read_folds(cases)
     folds.require_fold(cfg.fold)
+    usable = _usable(cfg, folds)
+    if cfg.steps is not None and cfg.control != METADATA_ONLY:
+        from ricenet.training.fit import epochs_of_steps
+
+        cfg = replace(cfg, epochs=epochs_of_steps(cfg, len(usable.training(cfg.fold)), cfg.steps))
     folder = run_folder.place(run, cfg.row, cfg.fold, cfg.seed, cfg.several_seeds)
     # A run is kept relative to its grid, and weights by their hash: no path of the user's stands in any output.
     settings = asdict(cfg) | {"run": ".", "cases": os.path.relpath(cases, run)}
@@ -73,7 +78,7 @@ def train(cfg: TrainConfig, number: int = 0) -> None:
         return
     prepare = _on_metadata if cfg.control == METADATA_ONLY else _on_images
     record = _record(cfg, folds, hashes, settings["cases"], settings["model"])
-    usable = _usable(cfg, cases, folds, record)
+    _require_images(cfg, cases, folds)
     if len(usable.cases) < len(folds.cases):
         log.info("%s: %d of %d cases have its images", cfg.row, len(usable.cases), len(folds.cases))
         record = record.model_copy(update={"n_cases": len(usable.cases), "n_cohort_cases": len(folds.cases)})
@@ -113,24 +118,43 @@ def _record(
     return record.model_copy(update=hashes)
 
 
-def _usable(cfg: TrainConfig, cases: Path, folds: "Folds", record: "RunRecord") -> "Folds":
+def _optimisation(cfg: TrainConfig) -> "Optimisation":
+    from ricenet.training.run_record import Optimisation
+
+    return Optimisation(
+        steps=cfg.steps,
+        schedule=cfg.optimizer.schedule,
+        label_smoothing=cfg.optimizer.label_smoothing,
+        batch_norm=cfg.batch_norm,
+    )
+
+
+def _usable(cfg: TrainConfig, folds: "Folds") -> "Folds":
     """The cases that have the images of this row; refused where this fold cannot be trained and validated on them.
 
     Before the run folder has its settings: a set that this cohort cannot have is no row of the grid.
     """
-    if cfg.control == METADATA_ONLY:  # which loads no torch
+    if cfg.control == METADATA_ONLY:
         return folds
+    from ricenet.training.run_record import usable_cases
+
+    usable = usable_cases(folds, cfg.modalities.channels, any_of_them=bool(cfg.model.channel_dropout))
+    folds.require_channels(cfg.modalities.channels, cfg.row)
+    usable.require_trainable(cfg.fold, cfg.row)
+    return usable
+
+
+def _require_images(cfg: TrainConfig, cases: Path, folds: "Folds") -> None:
+    """Check, before the run folder has its settings, that the case folders have the channels that they should."""
+    if cfg.control == METADATA_ONLY:  # which loads no torch
+        return
     from ricenet.cases.case_reader import find_case
     from ricenet.cases.case_record import require_channels
 
-    usable = record.usable(folds)
-    folds.require_channels(cfg.modalities.channels, cfg.row)
-    usable.require_trainable(cfg.fold, cfg.row)
     if folds.is_partial:
         require_channels(cases, folds.cases)
     else:
         find_case(cases, folds.cases[0], cfg.modalities.channels)
-    return usable
 
 
 @dataclass(frozen=True)
@@ -158,7 +182,9 @@ def _on_images(cfg: TrainConfig, cases: Path, folds: "Folds", record: "RunRecord
 
     # Before anything else sees them; the hash stays that of the real folds.
     labelled = shuffled(folds, cfg.seed) if cfg.control == SHUFFLED_LABELS else folds
-    described = record.model_copy(update={"inputs": inputs, "versions": provenance()})
+    described = record.model_copy(
+        update={"optimisation": _optimisation(cfg), "inputs": inputs, "versions": provenance()}
+    )
     return _Work(lambda folder: fit(cfg, cases, labelled, folder, owner, number), described)
 
 
@@ -224,7 +250,8 @@ def _check(cfg: TrainConfig) -> None:
     """Refuse values that no later step could make sense of, before anything heavy is loaded."""
     choices = {
         "checkpoint": (cfg.checkpoint, ("last", "best")),
-        "optimizer.schedule": (cfg.optimizer.schedule, ("constant", "one_cycle")),
+        "batch_norm": (cfg.batch_norm, ("precise", "running")),
+        "optimizer.schedule": (cfg.optimizer.schedule, ("constant", "one_cycle", "cosine")),
         "logger.name": (cfg.logger.name, ("csv", "tensorboard", "wandb")),
         "data.cache": (cfg.data.cache, ("none", "ram", "device")),
         "data.augment_on": (cfg.data.augment_on, ("worker", "device")),
@@ -239,6 +266,7 @@ def _check(cfg: TrainConfig) -> None:
         raise WrongUsage(f"seed should be at least 0, got {cfg.seed}")
     for key, number in {
         "epochs": cfg.epochs,
+        **({} if cfg.steps is None else {"steps": cfg.steps}),
         "data.batch_size": cfg.data.batch_size,
         "model.width": cfg.model.width,
         "step.accumulate": cfg.step.accumulate,
@@ -248,8 +276,12 @@ def _check(cfg: TrainConfig) -> None:
             raise WrongUsage(f"{key} should be at least 1, got {number}")
     if cfg.augmentation.elastic_mm and cfg.augmentation.elastic_grid < 5:
         raise WrongUsage(f"augmentation.elastic_grid should be at least 5, got {cfg.augmentation.elastic_grid}")
-    if not 0 <= cfg.model.channel_dropout < 1:
-        raise WrongUsage(f"model.channel_dropout should lie in [0, 1), got {cfg.model.channel_dropout:g}")
+    for key, share in {
+        "model.channel_dropout": cfg.model.channel_dropout,
+        "optimizer.label_smoothing": cfg.optimizer.label_smoothing,
+    }.items():
+        if not 0 <= share < 1:
+            raise WrongUsage(f"{key} should lie in [0, 1), got {share:g}")
     _check_together(cfg)
 
 

@@ -70,7 +70,8 @@ def test_same_seed_gives_the_same_bits(finished: Path, phantom_cases: Path, tmp_
 @pytest.mark.parametrize(
     "changed",
     [["seed=1"], ["fold=1"], ["epochs=3"], ["optimizer.learning_rate=0.01"], ["optimizer.weight_decay=0.5"],
-     ["optimizer.schedule=one_cycle"], ["augmentation=none"], ["data.batch_size=8"], ["model.dropout=0.5"],
+     ["optimizer.schedule=one_cycle"], ["optimizer.schedule=cosine"], ["optimizer.label_smoothing=0.1"],
+     ["batch_norm=running"], ["steps=6"], ["augmentation=none"], ["data.batch_size=8"], ["model.dropout=0.5"],
      ["trainer.limit_batches=1"], ["step.accumulate=2"],
      ["augmentation=torchio", "data.augment_on=worker", "data.cache=ram"], ["model.channel_dropout=0.5"]],
 )  # fmt: skip
@@ -391,7 +392,10 @@ def test_a_control_is_a_grid_of_its_own_that_is_resumed_and_skipped(phantom_case
         (["inputs.isodoses_gy=[-5]"], 2, "inputs.isodoses_gy should be above 0"),
         (["model=medicalnet", "model.pretrained=/nowhere.pth"], 3, "no such file"),
         (["checkpoint=first"], 2, "last, best"),
-        (["optimizer.schedule=cosine"], 2, "constant, one_cycle"),
+        (["optimizer.schedule=linear"], 2, "constant, one_cycle, cosine"),
+        (["optimizer.label_smoothing=1"], 2, "optimizer.label_smoothing should lie in [0, 1), got 1"),
+        (["batch_norm=exact"], 2, "precise, running"),
+        (["steps=0"], 2, "steps should be at least 1"),
         (["control=shuffled"], 2, "control should be null, shuffled_labels or metadata_only, got 'shuffled'"),
         (["seed=-1"], 2, "seed should be at least 0"),
         (["fold=9"], 3, "0 to 1"),

@@ -235,6 +235,7 @@ class OptimizerConfig:
     learning_rate: float
     weight_decay: float
     schedule: str
+    label_smoothing: float
     fused: bool
 
 
@@ -261,8 +262,10 @@ class TrainConfig:
     several_seeds: bool
     control: str | None
     epochs: int
+    steps: int | None
     checkpoint: str
     checkpoint_every: int
+    batch_norm: str
     modalities: ModalitiesConfig
     model: ModelConfig
     inputs: InputsConfig

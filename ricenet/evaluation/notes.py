@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ricenet.cohort.folds import Folds
 from ricenet.evaluation.grid import Control, Grid
 from ricenet.evaluation.scores import has_both_classes, has_test
+from ricenet.training.run_record import Optimisation, RunRecord
 
 if TYPE_CHECKING:
     from ricenet.training.run_folder import FinishedRun
@@ -57,12 +58,19 @@ def on_runs(runs: "Sequence[FinishedRun]") -> list[str]:
     """Settings in which the runs differ, and a checkpoint that makes the scores too good."""
     notes = []
     of_one_set = [run for run in runs if not run.record.model.get("channel_dropout")]  # the others differ on purpose
-    for key in ("epochs", "checkpoint", "model"):
-        values = {
-            json.dumps(getattr(run.record, key), sort_keys=True) for run in (of_one_set if key == "model" else runs)
-        }
+    for key in ("epochs", "checkpoint", *Optimisation.model_fields, "model"):
+        compared = of_one_set if key == "model" else runs
+        values = {json.dumps(_setting(run.record, key), sort_keys=True) for run in compared}
         if len(values) > 1:
             notes.append(f"the runs differ in {key}: {', '.join(sorted(values))}")
     if any(run.record.checkpoint == "best" for run in runs):
         notes.append("checkpoint=best: chosen on the very fold it is scored on, so validation values are too high")
     return notes
+
+
+def _setting(record: RunRecord, key: str) -> object:
+    """A setting to compare: None where it was not recorded, and for epochs that follow from a number of steps."""
+    if key in Optimisation.model_fields:
+        return getattr(record.optimisation, key, None)
+    by_steps = record.optimisation is not None and record.optimisation.steps is not None
+    return None if key == "epochs" and by_steps else getattr(record, key)

@@ -7,6 +7,7 @@ Volumes stay float16 until they are on the device. They are augmented one by one
 the device; kept nowhere, in RAM, or on the device after they were read once.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -127,6 +128,24 @@ class FixedOrder(Sampler[tuple[int, int]]):
         return ((index, 0) for index in self.indices)
 
 
+def steps_per_epoch(cases: int, batch_size: int, world: int = 1, accumulate: int = 1, limit: int | None = None) -> int:
+    """Steps of the optimiser in one epoch over `cases` training cases.
+
+    Args:
+        world: processes that share an epoch.
+        accumulate: batches per step; the last step of an epoch takes what is left.
+        limit: batches per epoch; None: all.
+    """
+    share = cases // world
+    batches = share // batch_size if _drops_last(share, batch_size) else math.ceil(share / batch_size)
+    return math.ceil((batches if limit is None else min(batches, limit)) / accumulate)
+
+
+def _drops_last(cases: int, batch_size: int) -> bool:
+    """Whether an epoch leaves its last batch out: one of a single case has no batch statistics."""
+    return cases % batch_size == 1
+
+
 def draw_seed(*numbers: int) -> int:
     """One 63-bit seed from several numbers, well mixed (neighbouring epochs and positions are unrelated)."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
@@ -176,15 +195,23 @@ class CasesDataModule(lightning.LightningDataModule):
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         order = BalancedOrder(labels, self.seed, lambda: self.trainer.current_epoch if self.trainer else 0, rank, world)
         here = self.augmentation if self.augment_on == "worker" else None
-        # A last batch of one case has no batch statistics.
-        return self._loader(order, here, drop_last=len(order) % self.batch_size == 1)
+        drop_last = _drops_last(len(order), self.batch_size)
+        return self._loader(here, sampler=order, batch_size=self.batch_size, drop_last=drop_last)
+
+    def statistics_dataloader(self) -> DataLoader:
+        """Every training case once, not augmented, mixed, in batches of about `batch_size` and of two at least."""
+        n = len(self.training)
+        generator = torch.Generator().manual_seed(draw_seed(self.seed))
+        parts = max(1, min(math.ceil(n / self.batch_size), n // 2))
+        batches = torch.randperm(n, generator=generator).tensor_split(parts)
+        return self._loader(batch_sampler=[[(index, 0) for index in batch.tolist()] for batch in batches])
 
     def val_dataloader(self) -> DataLoader:
         first = len(self.training)
-        return self._loader(FixedOrder(first, first + len(self.validation)))
+        return self._loader(sampler=FixedOrder(first, first + len(self.validation)), batch_size=self.batch_size)
 
     def predict_dataloader(self) -> DataLoader:
-        return self._loader(FixedOrder(len(self.training), len(self.table)))
+        return self._loader(sampler=FixedOrder(len(self.training), len(self.table)), batch_size=self.batch_size)
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """On the device: take the volumes from the cache, augment a training batch, and go to float32."""
@@ -210,18 +237,17 @@ class CasesDataModule(lightning.LightningDataModule):
                 ) from None
         return self.on_device[key]
 
-    def _loader(self, order: Sampler, augmentation: Augmenting | None = None, drop_last: bool = False) -> DataLoader:
+    def _loader(self, augmentation: Augmenting | None = None, **order: Any) -> DataLoader:
+        """order: how DataLoader is told which items make a batch."""
         deferred = self.cache == "device"
         workers = 0 if deferred else self.workers  # then there is nothing to load
         return DataLoader(
             CaseDataset(self.table, self.volumes, self.intensity, self.spacing_mm, augmentation, deferred),
-            batch_size=self.batch_size,
-            sampler=order,
+            **order,
             num_workers=workers,
             collate_fn=collate,
             # joblib's jobs are daemonless children in which the default context cannot start workers.
             multiprocessing_context="fork" if workers else None,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
-            drop_last=drop_last,
         )

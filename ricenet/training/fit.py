@@ -1,6 +1,7 @@
 """The work of one training: its config in, weights.safetensors and predictions.csv in the run folder out."""
 
 import logging
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -16,12 +17,14 @@ from safetensors.torch import save
 from ricenet.cohort.folds import Folds, lacking
 from ricenet.command.atomic import replace_file
 from ricenet.command.schemas import TrainConfig, TrainerConfig
+from ricenet.errors import WrongUsage
 from ricenet.networks.computed_inputs import behind_inputs
 from ricenet.networks.input_settings import InputSettings
 from ricenet.networks.network import LeanResNet, build_network, network_settings, require_size
 from ricenet.networks.pretrained import load_pretrained
 from ricenet.training import run_folder
 from ricenet.training.augmentation import Augmentation
+from ricenet.training.batch_statistics import PreciseBatchNorm
 from ricenet.training.checkpoint import (
     BEST,
     MetricsTable,
@@ -31,7 +34,7 @@ from ricenet.training.checkpoint import (
     read_checkpoint,
     resumable,
 )
-from ricenet.training.datamodule import Augmenting, CasesDataModule
+from ricenet.training.datamodule import Augmenting, CasesDataModule, steps_per_epoch
 from ricenet.training.lightning_module import RiceClassifier
 from ricenet.training.predictions import (
     BY_SET,
@@ -61,7 +64,7 @@ def fit(cfg: TrainConfig, cases: Path, folds: Folds, folder: Path, owner: str, n
     data = build_data(cfg, cases, folds)
     model = build_model(cfg)
     require_size(cfg.model.architecture, data.volumes.shape)
-    _run_epochs(_trainer(cfg, folder, owner, number), model, data, resumable(folder, owner))
+    _run_epochs(_trainer(cfg, data, folder, owner, number), model, data, resumable(folder, owner))
     if cfg.checkpoint == "best":
         model.load_state_dict(read_checkpoint(folder / BEST)["state_dict"])
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.network.state_dict().items()}
@@ -136,7 +139,7 @@ def _run_epochs(trainer: lightning.Trainer, model: RiceClassifier, data: CasesDa
         finish_tracking()
 
 
-def _trainer(cfg: TrainConfig, folder: Path, owner: str, number: int) -> lightning.Trainer:
+def _trainer(cfg: TrainConfig, data: CasesDataModule, folder: Path, owner: str, number: int) -> lightning.Trainer:
     callbacks: list[Callback] = [
         ModelCheckpoint(
             folder, filename="last", every_n_epochs=cfg.checkpoint_every, save_top_k=1, enable_version_counter=False
@@ -145,6 +148,8 @@ def _trainer(cfg: TrainConfig, folder: Path, owner: str, number: int) -> lightni
         MetricsTable(folder / "metrics.csv"),
         Progress(folder, cfg.epochs),
     ]
+    if cfg.batch_norm == "precise":
+        callbacks.append(PreciseBatchNorm(data, every_epoch=cfg.checkpoint == "best"))
     if cfg.checkpoint == "best":
         callbacks.append(
             ModelCheckpoint(folder, filename="best", monitor="val/macro_f1", mode="max", enable_version_counter=False)
@@ -166,6 +171,23 @@ def _trainer(cfg: TrainConfig, folder: Path, owner: str, number: int) -> lightni
         plugins=[SafeCheckpointIO(), LightningEnvironment()],  # under SLURM too: one process a run, no requeueing
         logger=tracker(cfg.logger, Path(cfg.run), cfg, folder.name),
     )
+
+
+def epochs_of_steps(cfg: TrainConfig, cases: int, steps: int) -> int:
+    """The fewest whole epochs over `cases` training cases in which the optimiser takes at least `steps` steps.
+
+    Raises:
+        WrongUsage: an epoch has no step.
+    """
+    trainer = cfg.trainer
+    world = torch.cuda.device_count() if trainer.devices == -1 else trainer.devices
+    in_epoch = steps_per_epoch(cases, cfg.data.batch_size, max(1, world), cfg.step.accumulate, trainer.limit_batches)
+    if not in_epoch:
+        raise WrongUsage(
+            f"steps={steps}: an epoch over {cases} training case(s) has no batch; lower data.batch_size, or set "
+            "trainer.limit_batches=null"
+        )
+    return math.ceil(steps / in_epoch)
 
 
 def _where(trainer: TrainerConfig, number: int) -> dict[str, Any]:

@@ -27,7 +27,8 @@ RESULTS = ("weights.safetensors", PREDICTIONS, "metrics.csv", RUN_JSON)
 WITHOUT_EFFECT = (
     "run", "cases", "logger", "trainer.progress", "data.workers", "data.cache", "checkpoint_every", "several_seeds",
 )  # fmt: skip
-ADDED_LATER = {"control": None}  # at these values a run is the one it was before the key was there
+# At these values a run is the one it was before the key was there.
+ADDED_LATER = {"control": None, "steps": None, "optimizer.label_smoothing": 0.0, "batch_norm": "running"}
 PATIENCE_S = 30  # for a process that was killed a moment ago and still holds the folder
 
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,22 @@ class Row(Record):
     channels: list[str]
 
 
+class Optimisation(Record):
+    """How a network was trained, besides its number of epochs.
+
+    Attributes:
+        steps: of the optimiser that were asked for, of which `epochs` of the run follow; None: epochs were.
+        schedule: of the learning rate.
+        label_smoothing: share of every label that was spread over both classes.
+        batch_norm: statistics of the kept network: `precise` over the training cases, or `running` averages.
+    """
+
+    steps: int | None = None
+    schedule: str
+    label_smoothing: float = 0.0
+    batch_norm: str
+
+
 class RunRecord(Record):
     """run.json.
 
@@ -42,6 +58,7 @@ class RunRecord(Record):
         control: None for a training that is no leakage control.
         epochs: to be trained.
         checkpoint: `last` or `best`: the epoch whose weights are kept.
+        optimisation: None for a regression, and in runs of before.
         model: the keys of conf/model; `pretrained` is the hash of its file.
         inputs: channels that the network computes from the stored ones; None: none.
         cases: the cases folder, relative to the grid.
@@ -63,6 +80,7 @@ class RunRecord(Record):
     control: str | None = None
     epochs: int
     checkpoint: str
+    optimisation: Optimisation | None = None
     model: Mapping[str, Setting]
     inputs: InputSettings | None = None
     cases: str
@@ -90,8 +108,13 @@ class RunRecord(Record):
         """
         if self.control == METADATA_ONLY:
             return folds
-        channels = self.modalities.channels
-        return folds.having_any(channels) if self.model.get("channel_dropout") else folds.having(channels)
+        any_of_them = bool(self.model.get("channel_dropout"))
+        return usable_cases(folds, self.modalities.channels, any_of_them)
+
+
+def usable_cases(folds: Folds, channels: Sequence[str], any_of_them: bool) -> Folds:
+    """The cases that have all of `channels`, or any of them."""
+    return folds.having_any(channels) if any_of_them else folds.having(channels)
 
 
 class EpochProgress(Record):

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 from helpers.make_grid import make_cases
+from helpers.run_records import run_record
 
 from ricenet.cohort.folds import Folds
 from ricenet.cohort.ready_cases import ReadyCase
@@ -62,7 +63,11 @@ def test_a_control_whose_cases_are_of_one_class_is_named() -> None:
 
 def test_settings_in_which_the_runs_differ_are_told() -> None:
     def run(**changes: object) -> SimpleNamespace:
-        return SimpleNamespace(record=SimpleNamespace(**({"epochs": 9, "checkpoint": "last", "model": {}} | changes)))
+        return SimpleNamespace(record=run_record(**({"epochs": 9, "model": {}} | changes)))
+
+    def trained(epochs: int, **changes: object) -> SimpleNamespace:
+        optimisation = {"schedule": "constant", "batch_norm": "precise"} | changes
+        return run(epochs=epochs, optimisation=optimisation)
 
     assert on_runs([run(), run()]) == []
     assert on_runs([run(), run(model={"channel_dropout": 0.5})]) == []
@@ -70,3 +75,12 @@ def test_settings_in_which_the_runs_differ_are_told() -> None:
     assert epochs == "the runs differ in epochs: 3, 9"
     assert model.startswith("the runs differ in model")
     assert best.startswith("checkpoint=best")
+    # The folds of one number of steps take as many epochs as their cases ask for.
+    assert on_runs([trained(9, steps=300), trained(10, steps=300)]) == []
+    assert on_runs([trained(9, steps=300), trained(9)]) == [
+        "the runs differ in epochs: 9, null",
+        "the runs differ in steps: 300, null",
+    ]
+    assert on_runs([trained(9), trained(9, batch_norm="running")]) == [
+        'the runs differ in batch_norm: "precise", "running"'
+    ]

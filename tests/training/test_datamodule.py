@@ -16,7 +16,7 @@ from ricenet.cases.case_reader import load_case
 from ricenet.cohort.folds import read_folds
 from ricenet.errors import WrongUsage
 from ricenet.training.augmentation import Augmentation
-from ricenet.training.datamodule import BalancedOrder, CasesDataModule, draw_seed
+from ricenet.training.datamodule import BalancedOrder, CasesDataModule, draw_seed, steps_per_epoch
 
 ALL = ("post", "event", "rd")
 AUGMENTATION = Augmentation(0.5, 15, 0.1, 7.5, 7, False, 0.1, 0.2, 0.2)
@@ -52,8 +52,29 @@ def test_two_workers_give_the_batches_of_none(phantom_cases: Path) -> None:
         assert torch.equal(first["volume"], second["volume"])
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 4, 5, 13, 100])
+def test_steps_per_epoch_are_the_batches_of_the_loader(phantom_cases: Path, batch_size: int) -> None:
+    data = module(phantom_cases)
+    data.batch_size = batch_size
+    assert steps_per_epoch(len(data.training), batch_size) == len(data.train_dataloader())
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 4, 5, 13, 100])
+def test_statistics_see_every_training_case_once_and_no_other(phantom_cases: Path, batch_size: int) -> None:
+    """Not augmented, no case alone in its batch, in the same order each time."""
+    data = module(phantom_cases)
+    data.batch_size = batch_size
+    batches = list(data.statistics_dataloader())
+    assert sorted(key for batch in batches for key in batch["case"]) == sorted(case.case_key for case in data.training)
+    sizes = [len(batch["case"]) for batch in batches]
+    assert (min(sizes) >= 2, max(sizes) <= max(batch_size + 1, 3)) == (True, True)
+    first = next(case for case in data.training if case.case_key == batches[0]["case"][0])
+    assert np.array_equal(batches[0]["volume"][0].numpy(), load_case(phantom_cases, first, ALL))
+    assert [batch["case"] for batch in data.statistics_dataloader()] == [batch["case"] for batch in batches]
+
+
 @pytest.mark.parametrize("cache", ["none", "ram", "device"])
-@pytest.mark.parametrize("part", ["val_dataloader", "predict_dataloader"])
+@pytest.mark.parametrize("part", ["val_dataloader", "predict_dataloader", "statistics_dataloader"])
 def test_every_cache_serves_the_same_volumes(phantom_cases: Path, cache: str, part: str) -> None:
     data, plain = module(phantom_cases, cache=cache, augment_on="device"), module(phantom_cases)
     for first, second in zip(getattr(data, part)(), getattr(plain, part)(), strict=True):

@@ -13,12 +13,13 @@ from safetensors.torch import load_file
 
 from ricenet.cohort.folds import read_folds
 from ricenet.command.schemas import TrainConfig, compose
+from ricenet.errors import WrongUsage
 from ricenet.networks.computed_inputs import InputNetwork
 from ricenet.networks.network import LeanResNet
 from ricenet.training.augment_torchio import TorchioAugmentation
 from ricenet.training.augmentation import Augmentation
 from ricenet.training.checkpoint import read_checkpoint
-from ricenet.training.fit import _where, build_data, build_model
+from ricenet.training.fit import _where, build_data, build_model, epochs_of_steps
 
 SMALL = ["cases=x", "experiment=smoke"]
 
@@ -40,6 +41,7 @@ def plain() -> Any:
      ("step.channels_last=false", lambda model: model.layout is torch.contiguous_format),
      pytest.param("step.compile=true", lambda model: model.network._compiled_call_impl is not None,
                   marks=pytest.mark.heavy),
+     ("optimizer.label_smoothing=0.1", lambda model: model.label_smoothing == 0.1),
      ("optimizer.fused=false", lambda model: model.configure_optimizers().param_groups[0]["fused"] is False),
      ("model.pool=multi", lambda model: model.network.multi is True),
      ("model.channel_dropout=0.25", lambda model: model.channel_dropout == 0.25),
@@ -110,6 +112,29 @@ def test_one_run_of_a_grid_takes_the_gpu_of_its_number(monkeypatch: pytest.Monke
     assert [_where(trainer, number)["devices"] for number in range(5)] == [[0], [1], [2], [0], [1]]
     assert _where(config("trainer=ddp").trainer, 4)["devices"] == -1
     assert _where(config("trainer=cpu").trainer, 4)["devices"] == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "epochs"),
+    [
+        (["steps=1"], 1),
+        (["steps=7"], 1),  # 105 cases: 7 batches of 16, the last of 9
+        (["steps=8"], 2),
+        (["steps=8", "data.batch_size=13"], 1),  # 8 batches of 13 and one of a single case, which is left out
+        (["steps=9", "data.batch_size=13"], 2),
+        (["steps=9", "step.accumulate=2"], 3),  # 4 steps of two batches, the last of one
+        (["steps=9", "trainer.limit_batches=3"], 3),
+        (["steps=9", "trainer.devices=2", "trainer.strategy=ddp_spawn"], 3),  # 52 each: 4 batches
+    ],
+)
+def test_steps_are_the_fewest_whole_epochs(overrides: list[str], epochs: int) -> None:
+    cfg = config("trainer.limit_batches=null", *overrides)
+    assert epochs_of_steps(cfg, 105, cfg.steps) == epochs
+
+
+def test_steps_of_an_epoch_without_a_batch_are_refused() -> None:
+    with pytest.raises(WrongUsage, match=r"steps=9: an epoch over 2 training case\(s\) has no batch"):
+        epochs_of_steps(config("trainer.devices=4", "trainer.strategy=ddp_spawn"), 2, 9)
 
 
 def test_training_can_start_from_medicalnets_weights(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The LightningModule: stops at a loss that is not finite, drops channels, and has the optimiser asked for."""
 
+import math
 from typing import Any
 
 import lightning
@@ -15,6 +16,7 @@ SETTINGS: dict[str, Any] = {
     "learning_rate": 1e-3,
     "weight_decay": 0.0,
     "schedule": "constant",
+    "label_smoothing": 0.0,
     "fused": True,
     "seed": 0,
 }
@@ -44,7 +46,7 @@ def test_non_finite_loss_names_the_cases(last: bool) -> None:
         fit(module(), batches, validation=last)
 
 
-@pytest.mark.parametrize(("schedule", "schedulers"), [("constant", 0), ("one_cycle", 1)])
+@pytest.mark.parametrize(("schedule", "schedulers"), [("constant", 0), ("one_cycle", 1), ("cosine", 1)])
 @pytest.mark.parametrize("fused", [False, True])
 def test_optimiser_is_adam_as_asked_for(schedule: str, schedulers: int, fused: bool) -> None:
     model = module(weight_decay=0.01, schedule=schedule, fused=fused)
@@ -53,6 +55,37 @@ def test_optimiser_is_adam_as_asked_for(schedule: str, schedulers: int, fused: b
     group = trainer.optimizers[0].param_groups[0]
     assert (group["weight_decay"], group["fused"]) == (0.01, fused)
     assert len(trainer.lr_scheduler_configs) == schedulers
+
+
+@pytest.mark.parametrize(("batches", "accumulate"), [(4, 1), (7, 2)])
+def test_cosine_falls_from_the_learning_rate_to_0_over_the_steps(batches: int, accumulate: int) -> None:
+    model, rates = module(schedule="cosine", learning_rate=0.1), []
+    trainer = lightning.Trainer(
+        max_epochs=1, accumulate_grad_batches=accumulate, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    model.on_train_batch_end = lambda *_: rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+    trainer.fit(model, torch.utils.data.DataLoader([batch(0.1, "a", "b")] * batches, batch_size=None))
+    expected = [0.05 * (1 + math.cos(math.pi * step / 4)) for step in (1, 2, 3, 4)]
+    assert list(dict.fromkeys(rates))[-4:] == pytest.approx(expected)
+
+
+def test_label_smoothing_is_in_the_training_loss_alone() -> None:
+    model, plain = module(label_smoothing=0.2), module()
+    plain.load_state_dict(model.state_dict())
+    content = batch(0, "a", "b") | {"volume": torch.randn(2, 1, 16, 16, 16)}
+    logged: dict[str, list[float]] = {"train/loss": [], "val/loss": []}
+    for net in (model, plain):
+        net.log = lambda name, value, **_: logged[name].append(value.item())
+        net.log_dict = lambda *_, **__: None
+        net.eval().validation_step(content, 0)
+        net.train().training_step(content, 0)
+    log_probabilities = plain.network(content["volume"]).log_softmax(1).detach()
+    target = torch.tensor([[0.9, 0.1], [0.1, 0.9]])
+    smooth, sharp = logged["train/loss"]
+    assert smooth == pytest.approx(-(target * log_probabilities).sum(1).mean().item(), rel=1e-5)
+    assert abs(smooth - sharp) > 1e-4
+    assert logged["val/loss"][0] == logged["val/loss"][1]
 
 
 @pytest.mark.parametrize("channels_last", [False, True])

@@ -1,0 +1,58 @@
+"""Precise batch norm: the statistics of the weights that are kept, over the training cases as they are stored.
+
+The running averages of training lag behind the weights: after a short one-cycle schedule they belong to weights of
+many steps ago. Here they are the mean over one pass through all training cases, no weight changed, as
+torch.optim.swa_utils.update_bn computes it (Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021).
+"""
+
+import lightning
+import torch
+from lightning import Callback, LightningModule
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.data import DataLoader
+
+from ricenet.training.datamodule import CasesDataModule, draw_seed
+from ricenet.training.lightning_module import RiceClassifier
+
+
+class PreciseBatchNorm(Callback):
+    """Compute the statistics anew before a validation of weights that may be kept, so that it measures what is kept.
+
+    These are the weights of the last epoch, or of every epoch where the best one is kept. Of several processes each
+    goes through all training cases, so all have the same statistics.
+    """
+
+    def __init__(self, data: CasesDataModule, every_epoch: bool) -> None:
+        self.data, self.every_epoch = data, every_epoch
+        self._loader: DataLoader | None = None
+
+    def on_validation_epoch_start(self, trainer: lightning.Trainer, pl_module: LightningModule) -> None:
+        if self.every_epoch or trainer.current_epoch + 1 == trainer.max_epochs:
+            assert isinstance(pl_module, RiceClassifier)
+            self._loader = self._loader or self.data.statistics_dataloader()
+            reestimate(trainer, pl_module, self.data, self._loader)
+
+
+def reestimate(trainer: lightning.Trainer, model: RiceClassifier, data: CasesDataModule, loader: DataLoader) -> None:
+    """Replace the running mean and variance of each batch norm of `model` by the mean over the batches of `loader`.
+
+    Everything but batch norm is in evaluation mode; channels are blanked as in training, by a seed of their own.
+    """
+    norms = [module for module in model.network.modules() if isinstance(module, _BatchNorm)]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.train()
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        for number, batch in enumerate(loader):
+            for norm in norms:
+                norm.momentum = 1 / (number + 1)  # the mean of all batches so far; momentum=None is not for every stem
+            torch.manual_seed(draw_seed(model.seed, number))
+            on_device = data.on_after_batch_transfer(trainer.strategy.batch_to_device(batch), 0)
+            with trainer.precision_plugin.val_step_context():
+                model(model.blanked(on_device))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()

@@ -1,0 +1,96 @@
+"""Precise batch norm: the statistics of the kept weights, whole, once, whatever a training drew before."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning
+import pytest
+import torch
+from torch import nn
+
+from ricenet.cohort.folds import read_folds
+from ricenet.command.schemas import TrainConfig, compose
+from ricenet.training.batch_statistics import PreciseBatchNorm, reestimate
+from ricenet.training.datamodule import CasesDataModule
+from ricenet.training.fit import build_data, build_model
+from ricenet.training.lightning_module import RiceClassifier
+
+SMALL = ["cases=x", "experiment=smoke", "augmentation=paper", "data.batch_size=5"]
+
+
+def setup(cases: Path, *overrides: str) -> tuple[lightning.Trainer, RiceClassifier, CasesDataModule]:
+    """A trainer that validates, a model of random weights, and the batches."""
+    cfg = compose("train", TrainConfig, [*SMALL, *overrides])
+    torch.manual_seed(0)
+    model, data = build_model(cfg), build_data(cfg, cases, read_folds(cases))
+    trainer = lightning.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", max_epochs=3)
+    trainer.validating = True
+    data.trainer = trainer
+    return trainer, model.eval(), data
+
+
+def norms(model: nn.Module) -> list[Any]:
+    return [module for module in model.modules() if isinstance(module, nn.BatchNorm3d)]
+
+
+def state(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("overrides", [[], ["step.pool_first=false"], ["step.recompute_stem=true"]])
+def test_statistics_are_those_of_torchs_update_bn(phantom_cases: Path, overrides: list[str]) -> None:
+    trainer, model, data = setup(phantom_cases, *overrides)
+    before = state(model)
+    reestimate(trainer, model, data, data.statistics_dataloader())
+    assert not any(module.training for module in model.modules())
+    assert {norm.momentum for norm in norms(model)} == {0.1}
+    _, plain, _ = setup(phantom_cases, "step.pool_first=false")
+    plain.load_state_dict(before)
+    volumes = [batch["volume"].float() for batch in data.statistics_dataloader()]
+    torch.optim.swa_utils.update_bn(volumes, plain)
+    for ours, theirs in zip(norms(model), norms(plain), strict=True):
+        torch.testing.assert_close(ours.running_mean, theirs.running_mean)
+        torch.testing.assert_close(ours.running_var, theirs.running_var)
+        assert ours.num_batches_tracked == theirs.num_batches_tracked == len(volumes)
+    after = state(model)
+    assert all(torch.equal(after[name], before[name]) for name, _ in model.named_parameters())
+
+
+def test_statistics_do_not_depend_on_those_of_before_nor_on_what_was_drawn(phantom_cases: Path) -> None:
+    trainer, model, data = setup(phantom_cases, "model.channel_dropout=0.5")
+    reestimate(trainer, model, data, data.statistics_dataloader())
+    first = state(model)
+    for norm in norms(model):
+        norm.running_mean.fill_(torch.nan)
+    torch.manual_seed(99)
+    drawn = torch.rand(1)
+    torch.manual_seed(99)
+    reestimate(trainer, model, data, data.statistics_dataloader())
+    assert torch.equal(torch.rand(1), drawn)  # training goes on with the draws that it would have had
+    assert all(torch.equal(tensor, first[name]) for name, tensor in state(model).items())
+
+
+def test_channels_are_blanked_as_in_training(phantom_cases: Path) -> None:
+    """And what a model was trained to be dropped before its linear layer is not."""
+    trainer, model, data = setup(phantom_cases, "model.channel_dropout=0.5", "model.dropout=0.9")
+    seen: list[torch.Tensor] = []
+    model.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].flatten(2).any(2)))
+    reestimate(trainer, model, data, data.statistics_dataloader())
+    kept = torch.cat(seen).float().mean().item()
+    assert 0.35 < kept < 0.8
+    assert len(torch.cat(seen)) == len(data.training)
+
+
+@pytest.mark.parametrize(("every_epoch", "expected"), [(False, [2]), (True, [0, 1, 2])])
+def test_the_weights_that_may_be_kept_are_measured_with_their_statistics(
+    phantom_cases: Path, monkeypatch: pytest.MonkeyPatch, every_epoch: bool, expected: list[int]
+) -> None:
+    trainer, model, data = setup(phantom_cases)
+    calls: list[int] = []
+    monkeypatch.setattr("ricenet.training.batch_statistics.reestimate", lambda *_: calls.append(trainer.current_epoch))
+    callback = PreciseBatchNorm(data, every_epoch)
+    for epoch in range(3):
+        trainer.fit_loop.epoch_progress.current.completed = epoch
+        trainer.fit_loop.epoch_progress.current.processed = epoch
+        callback.on_validation_epoch_start(trainer, model)
+    assert calls == expected
