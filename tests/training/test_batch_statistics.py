@@ -46,7 +46,7 @@ def test_statistics_are_those_of_torchs_update_bn(phantom_cases: Path, overrides
     assert {norm.momentum for norm in norms(model)} == {0.1}
     _, plain, _ = setup(phantom_cases, "step.pool_first=false")
     plain.load_state_dict(before)
-    volumes = [batch["volume"].float() for batch in data.statistics_dataloader()]
+    volumes = [data.on_after_batch_transfer(batch, 0)["volume"] for batch in data.statistics_dataloader()]
     torch.optim.swa_utils.update_bn(volumes, plain)
     for ours, theirs in zip(norms(model), norms(plain), strict=True):
         torch.testing.assert_close(ours.running_mean, theirs.running_mean)
