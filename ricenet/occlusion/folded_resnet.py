@@ -1,22 +1,25 @@
 """Fold the BatchNorms of a trained 3D ResNet into its convolutions, as evaluation mode allows.
 
 Reads the ResNets of ricenet.networks.network and of MONAI: basic and bottleneck blocks, shortcuts of type A and B, a
-first convolution of any size and stride, with or without the max-pool.
+first convolution of any size and stride, with or without the max-pool, the mean of the last stage or mean and maximum
+of all, and computed inputs in front.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from monai.networks.nets import ResNet
 from torch import Tensor, nn
 
-from ricenet.networks.network import GlobalMean, LeanResNet
+from ricenet.networks.computed_inputs import ComputedInputs, InputNetwork
+from ricenet.networks.network import GlobalMean, LeanResNet, StagesPooled
 
 _PER_VOXEL = (
     *(nn.Conv3d, nn.BatchNorm3d, nn.ReLU, nn.MaxPool3d, nn.Dropout, nn.Linear),
-    *(nn.AdaptiveAvgPool3d, GlobalMean),  # the mean over space at the very end
+    *(nn.AdaptiveAvgPool3d, GlobalMean, StagesPooled),  # over space, at the very end
 )
 
 
@@ -44,24 +47,36 @@ class Convolution:
 
 @dataclass(frozen=True)
 class Block:
-    """A residual block: relu(branch(x) + shortcut(x)), a relu after each convolution of the branch but the last."""
+    """A residual block: relu(branch(x) + shortcut(x)), a relu after each convolution of the branch but the last.
+
+    Attributes:
+        shortcut: None: x itself.
+        pooled: what the linear layer sees of the block's output, over space: "mean", or "mean and maximum"; None:
+            nothing.
+    """
 
     branch: tuple[Convolution, ...]
-    shortcut: Convolution | None  # None: x itself
+    shortcut: Convolution | None
+    pooled: Literal["mean", "mean and maximum"] | None
 
 
 @dataclass(frozen=True)
 class FoldedResNet:
-    """relu(stem), a 3^3 max-pool of stride 2 where `pool`, the blocks, the mean over space, the linear layer."""
+    """Computed inputs if any, relu(stem), a 3^3 max-pool of stride 2 where `pool`, the blocks, the linear layer.
 
+    The linear layer sees what is pooled of the blocks' outputs, one after the other.
+    """
+
+    inputs: ComputedInputs | None
     stem: Convolution
     pool: bool
     blocks: tuple[Block, ...]
     linear: nn.Linear
 
 
-def fold(network: nn.Module) -> FoldedResNet | None:
-    """`network` as convolutions; None where it is not a ResNet whose every normalisation is per voxel."""
+def fold(model: nn.Module) -> FoldedResNet | None:
+    """`model` as convolutions; None where it is not a ResNet whose every normalisation is per voxel."""
+    network: Any = model.network if type(model) is InputNetwork else model
     if type(network) not in (ResNet, LeanResNet):  # the forward pass of a subclass may be another
         return None
     if not isinstance(network.fc, nn.Linear) or network.fc.bias is None:
@@ -73,19 +88,33 @@ def fold(network: nn.Module) -> FoldedResNet | None:
         return None  # the statistics of the batch itself, or nothing to fold
     if any(isinstance(layer, nn.Conv3d) and not _is_cubic(layer) for layer in layers):
         return None
+    inputs = model.inputs if isinstance(model, InputNetwork) else None
+    return FoldedResNet(
+        inputs, _folded(network.conv1, network.bn1), not network.no_max_pool, tuple(_blocks(network)), network.fc
+    )
+
+
+def _blocks(network: ResNet) -> Iterator[Block]:
+    multi = isinstance(network, LeanResNet) and network.multi
     stages: Any = (network.layer1, network.layer2, network.layer3, network.layer4)
-    blocks = tuple(_block(block) for stage in stages for block in stage)
-    return FoldedResNet(_folded(network.conv1, network.bn1), not network.no_max_pool, blocks, network.fc)
+    for stage in stages:
+        for block in stage:
+            pooled: Literal["mean", "mean and maximum"] | None = None
+            if multi and block is stage[-1]:
+                pooled = "mean and maximum"
+            elif block is network.layer4[-1]:
+                pooled = "mean"
+            yield _block(block, pooled)
 
 
 def _is_cubic(conv: nn.Conv3d) -> bool:
     return len(set(conv.kernel_size)) == len(set(conv.stride)) == 1
 
 
-def _block(block: Any) -> Block:
+def _block(block: Any, pooled: Literal["mean", "mean and maximum"] | None) -> Block:
     names = ("1", "2", "3") if hasattr(block, "conv3") else ("1", "2")
     branch = tuple(_folded(getattr(block, f"conv{name}"), getattr(block, f"bn{name}")) for name in names)
-    return Block(branch, _shortcut(block))
+    return Block(branch, _shortcut(block), pooled)
 
 
 def _shortcut(block: Any) -> Convolution | None:

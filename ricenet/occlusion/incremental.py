@@ -8,7 +8,8 @@ a ReLU, with p the clean value in front of it and d the difference,
     relu(p + d) - relu(p) = max(d, -p) + min(p, 0),
 
 which loses no digits: the logits agree with those of a plain forward pass to its own rounding, and in bfloat16 they err
-less than a plain pass would. At the end the difference of the mean over space is added to the clean mean, in float64.
+less than a plain pass would. At the end the difference of the mean over space is added to the clean mean, in float64
+(ricenet.occlusion.incremental_pool, for maxima too).
 
 The idea is Krypton's (Nakandala et al., SIGMOD 2019; 2D, windows of activations instead of differences).
 """
@@ -26,6 +27,7 @@ from torch.nn import functional
 
 from ricenet.occlusion.channels_last import add, boxed, channels_last, first, last, plain
 from ricenet.occlusion.folded_resnet import Block, Convolution, FoldedResNet
+from ricenet.occlusion.incremental_pool import IncrementalPool
 from ricenet.occlusion.incremental_stem import IncrementalStem
 from ricenet.occlusion.receptive_windows import Boxes, Cubes, Voxels, Window
 from ricenet.occlusion.winograd import Scratch, Winograd
@@ -56,17 +58,15 @@ class IncrementalEngine:
         x, y, z = volume.shape[1:]
         self._size: Voxels = (x, y, z)
         self._linear, store, scratch = network.linear, _Store(memory_bytes), Scratch()
-        self._stem = IncrementalStem(network.stem, network.pool, volume, dtype)
+        self._stem = IncrementalStem(network.stem, network.pool, volume, dtype, network.inputs)
         activation = self._stem.whole(torch.float32)
         self._stem_clean = store.keep(plain(activation if dtype == torch.float32 else self._stem.whole(dtype)))
         self._blocks = []
         for block in network.blocks:
             prepared, activation = _prepare(block, activation, dtype, store, scratch)
             self._blocks.append(prepared)
-        self._total = activation.double().sum((2, 3, 4))
-        self._voxels = activation[0, 0].numel()
         self.cache_bytes, self.streamed_bytes = store.bytes, store.streamed_bytes
-        self.baseline = self._logits(torch.zeros_like(self._total))[0]
+        self.baseline = self._logits([block.pool.clean for block in self._blocks if block.pool])[0]
 
     def logits(
         self, cubes: Cubes, reference: Tensor, channels: Sequence[int], batch_size: int
@@ -90,15 +90,19 @@ class IncrementalEngine:
             difference, boxes = self._stem.occluded(cubes[rows], filler, channels)
             for sample, values in enumerate(last(difference)):
                 values.sub_(self._stem_clean[boxes.window.slices(sample)].to(values.device))
+            pooled = []
             for block in self._blocks:
-                difference, boxes = block(difference, boxes)
-            return rows, self._logits(difference.float().sum((2, 3, 4)).double())
+                difference, boxes, features = block(difference, boxes)
+                if features is not None:
+                    pooled.append(features)
+            return rows, self._logits(pooled)
 
         yield from map(run_batch, batches) if reference.is_cuda else _in_threads(run_batch, batches)
 
-    def _logits(self, difference: Tensor) -> Tensor:
-        mean = (self._total + difference) / self._voxels
-        return functional.linear(mean, self._linear.weight.double(), self._linear.bias.double())
+    def _logits(self, pooled: Sequence[Tensor]) -> Tensor:
+        return functional.linear(
+            torch.cat(list(pooled), dim=1), self._linear.weight.double(), self._linear.bias.double()
+        )
 
     def _by_window(self, cubes: Cubes) -> np.ndarray:
         """Rows of the cubes, those with equal windows together, first of all in the deep layers: they cost most."""
@@ -175,12 +179,18 @@ class _Layer:
         x, y, z = seen.tolist()
         return functional.conv3d(first(boxed(last(difference), offset, (x, y, z))), self._weight, None, self._step)
 
-    def rectify(self, difference: Tensor, window: Window) -> None:
-        """From in front of the ReLU to behind it, in place."""
+    def rectify(self, difference: Tensor, window: Window, maxima: Tensor | None = None) -> None:
+        """From in front of the ReLU to behind it, in place.
+
+        Args:
+            maxima: (B, C), where to write the maximum of relu(p + d) over the window.
+        """
         assert self._threshold is not None
         for row, values in enumerate(last(difference)):
             threshold = self._threshold[window.slices(row)].to(values.device)
             torch.maximum(values, threshold, out=values)
+            if maxima is not None:
+                maxima[row] = (values - threshold).amax((0, 1, 2))
             values.sub_(threshold.clamp_min(0))
 
 
@@ -188,18 +198,24 @@ class _Layer:
 class _Block:
     branch: tuple[_Layer, ...]
     shortcut: _Layer | None
+    pool: IncrementalPool | None
 
-    def __call__(self, difference: Tensor, boxes: Boxes) -> tuple[Tensor, Boxes]:
+    def __call__(self, difference: Tensor, boxes: Boxes) -> tuple[Tensor, Boxes, Tensor | None]:
+        """The difference of its output, where that is, and the output pooled if the linear layer sees it."""
         inside = boxes
         branch_difference = difference
+        maxima = None
         for layer in self.branch:
             outside = layer.spread(inside)
             branch_difference = layer(branch_difference, inside.window, outside.window)
             if layer is self.branch[-1]:
                 self._add_shortcut(branch_difference, outside.window, difference, boxes)
-            layer.rectify(branch_difference, outside.window)
+                if self.pool and self.pool.maxima:
+                    maxima = branch_difference.new_empty(branch_difference.shape[:2])
+            layer.rectify(branch_difference, outside.window, maxima)
             inside = outside
-        return branch_difference, inside
+        pooled = self.pool(branch_difference, inside.window, maxima) if self.pool else None
+        return branch_difference, inside, pooled
 
     def _add_shortcut(self, branch_difference: Tensor, window: Window, difference: Tensor, boxes: Boxes) -> None:
         if self.shortcut is not None:
@@ -222,7 +238,8 @@ def _prepare(
         layers.append(_Layer(conv, store.keep(plain(-front.to(dtype))), dtype, scratch))
         output = front.relu_()
     shortcut = None if block.shortcut is None else _Layer(block.shortcut, None, dtype, scratch)
-    return _Block(tuple(layers), shortcut), output
+    pool = None if block.pooled is None else IncrementalPool(output, dtype, maxima=block.pooled == "mean and maximum")
+    return _Block(tuple(layers), shortcut, pool), output
 
 
 def _convolve(conv: Convolution, x: Tensor) -> Tensor:

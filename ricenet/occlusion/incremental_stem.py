@@ -3,6 +3,9 @@
 Here, unlike in the layers behind it, whole activations are computed and not differences: the maximum of a pool's
 neighbourhood does not follow from differences alone, and keeping conv1's clean output would take more memory than all
 other layers together (2.9 GB at 224^3).
+
+Computed inputs depend on each voxel alone. So in the blanked cube, where the stored channels change, they are computed
+again, and nowhere else.
 """
 
 from collections.abc import Sequence
@@ -12,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ricenet.networks.computed_inputs import ComputedInputs
 from ricenet.occlusion.channels_last import channels_last, first, last
 from ricenet.occlusion.folded_resnet import Convolution
 from ricenet.occlusion.receptive_windows import Boxes, Cubes, Voxels, Window, output_size, slices
@@ -24,11 +28,16 @@ class IncrementalStem:
     """relu(conv1), max-pooled where `pool`, of one volume and of copies of it with a cube blanked.
 
     Args:
-        volume: (C, X, Y, Z) float32.
+        volume: (C, X, Y, Z) float32, the stored channels.
         dtype: in which blanked cubes are run.
+        inputs: what conv1 sees besides them; None: nothing.
     """
 
-    def __init__(self, conv: Convolution, pool: bool, volume: Tensor, dtype: torch.dtype) -> None:
+    def __init__(
+        self, conv: Convolution, pool: bool, volume: Tensor, dtype: torch.dtype, inputs: ComputedInputs | None = None
+    ) -> None:
+        self._inputs, self._stored = inputs, len(volume)
+        volume = volume if inputs is None else inputs(volume[None])[0]
         self._conv, self._pool, self._dtype, self._size = conv, pool, dtype, _size(volume)
         self._conv_size = output_size(self._size, conv.kernel, conv.step, conv.padding)
         self._weight = _unfolded(conv.weight)
@@ -63,7 +72,10 @@ class IncrementalStem:
             begin, end = np.maximum(low, 0), np.minimum(low + cubes.edge, regions.length)
             x, y, z = (end - begin).tolist()
             filling = filler[slices(cubes.corner[row] + begin - low, (x, y, z))]
-            patch[slices(begin, (x, y, z))][..., list(channels)] = filling
+            cube = patch[slices(begin, (x, y, z))]
+            cube[..., list(channels)] = filling
+            if self._inputs is not None:
+                cube.copy_(last(self._inputs(first(cube[None, ..., : self._stored])))[0])
         return self._activate(patches, boxes.window, self._dtype), boxes
 
     def _seen(self, window: Window) -> Window:

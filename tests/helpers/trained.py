@@ -10,7 +10,12 @@ from monai.networks.nets import ResNet
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ricenet import MODALITIES
+from ricenet.networks.computed_inputs import behind_inputs
+from ricenet.networks.input_settings import InputSettings
 from ricenet.networks.network import build_network
+
+COMPUTED = InputSettings(isodoses_gy=(10.0, 60.0), isodose_edge_gy=20.0, difference=True)
 
 
 @cache
@@ -23,15 +28,24 @@ def trained(
     max_pool: bool = True,
     shortcut: str = "B",
     steps: int = 4,
+    pool: str = "last",
+    computed: bool = False,
 ) -> nn.Module:
     """A few real training steps, BatchNorm scales of both signs, then eval mode. Shared: copy it before changing it.
 
     One step is enough where only equality counts: it moves the weights, and the statistics half of the way.
+
+    Args:
+        channels: up to three are called after their number: [rd], [event, rd], [post, event, rd].
+        computed: whether the network has every computed channel that these can have.
     """
     weights = "MedicalNet's" if shortcut == "A" else None
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = build_network(channels, architecture, width, conv1_size, conv1_stride, max_pool, 0.1, weights)
+        network = build_network(
+            MODALITIES[-channels:], architecture, width, conv1_size, conv1_stride, max_pool, 0.1, weights, pool,
+            COMPUTED if computed else None,
+        )  # fmt: skip
         train(network, channels, steps)
     return network.eval()
 
@@ -84,7 +98,7 @@ def steep(network: nn.Module) -> nn.Module:
     """A copy with probabilities that vary."""
     network = copy.deepcopy(network)
     with torch.no_grad():
-        network.fc.weight.mul_(4)  # type: ignore[union-attr,operator]
+        behind_inputs(network).fc.weight.mul_(4)  # type: ignore[union-attr,operator]
     return network
 
 

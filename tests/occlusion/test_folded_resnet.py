@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.trained import train, trained
+from helpers.trained import COMPUTED, train, trained
 from monai.networks.nets import DenseNet, ResNet, resnet18
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ricenet.networks.computed_inputs import ComputedInputs, InputNetwork
 from ricenet.networks.network import LeanResNet
 from ricenet.occlusion.folded_resnet import Convolution, FoldedResNet, fold
 
@@ -20,15 +21,19 @@ def answer(network: FoldedResNet, x: Tensor) -> Tensor:
     def convolve(conv: Convolution, x: Tensor) -> Tensor:
         return functional.conv3d(x, conv.weight.double(), conv.bias.double(), conv.step, conv.padding)
 
-    x = convolve(network.stem, x.double()).relu()
+    x = x.double() if network.inputs is None else network.inputs(x.double())
+    x = convolve(network.stem, x).relu()
     x = functional.max_pool3d(x, 3, 2, 1) if network.pool else x
+    features = []
     for block in network.blocks:
         inside = x
         for conv in block.branch[:-1]:
             inside = convolve(conv, inside).relu()
         shortcut = x if block.shortcut is None else convolve(block.shortcut, x)
         x = (convolve(block.branch[-1], inside) + shortcut).relu()
-    return functional.linear(x.mean((2, 3, 4)), network.linear.weight.double(), network.linear.bias.double())
+        features += [] if block.pooled is None else [x.mean((2, 3, 4))]
+        features += [x.amax((2, 3, 4))] if block.pooled == "mean and maximum" else []
+    return functional.linear(torch.cat(features, 1), network.linear.weight.double(), network.linear.bias.double())
 
 
 def require_equal(network: nn.Module, channels: int) -> None:
@@ -55,6 +60,12 @@ def test_folded_network_is_the_network(architecture: str, shortcut: str, stem: t
     assert all(torch.equal(held, before[name]) for name, held in network.state_dict().items())
 
 
+@pytest.mark.parametrize("architecture", ["resnet10", "resnet18", "resnet50"])
+@pytest.mark.parametrize("computed", [False, True])
+def test_pooling_of_all_stages_and_computed_inputs_fold_too(architecture: str, computed: bool) -> None:
+    require_equal(trained(3, architecture, 4, 3, 2, steps=1, pool="multi", computed=computed), 3)
+
+
 @pytest.mark.parametrize("setting", [{}, {"shortcut_type": "A"}, {"bias_downsample": False}], ids=str)
 def test_monais_own_resnets_fold_too(setting: dict[str, Any]) -> None:
     torch.manual_seed(0)
@@ -74,6 +85,13 @@ class Doubled(LeanResNet):
 
     def forward(self, x: Tensor) -> Tensor:
         return 2 * super().forward(x)
+
+
+class ComputedTwice(InputNetwork):
+    """Another function in front of a network that could be folded."""
+
+    def forward(self, volume: Tensor) -> Tensor:
+        return super().forward(2 * volume)
 
 
 def with_head(head: nn.Module) -> nn.Module:
@@ -103,6 +121,7 @@ def with_normalisation(norm: nn.Module) -> nn.Module:
         pytest.param(monais(spatial_dims=2), id="2D"),
         pytest.param(monais(conv1_t_size=(7, 7, 3)), id="flat kernel"),
         pytest.param(monais(conv1_t_stride=(2, 2, 1)), id="unequal strides"),
+        pytest.param(ComputedTwice(ComputedInputs(["rd"], COMPUTED), monais(n_input_channels=3)), id="other inputs"),
         pytest.param(Doubled("basic", [1] * 4, [4, 8, 16, 32], num_classes=2), id="another forward"),
     ],
 )

@@ -73,6 +73,8 @@ def networks(draw: st.DrawFn) -> dict[str, Any]:
         "conv1_stride": draw(st.integers(1, 2)),
         "max_pool": draw(st.booleans()),
         "shortcut": draw(st.sampled_from("AB")),
+        "pool": draw(st.sampled_from(["last", "multi"])),
+        "computed": draw(st.booleans()),
     }
 
 
@@ -131,6 +133,35 @@ def require_exact_at_the_borders(
 
 def winograds(engine: IncrementalEngine) -> int:
     return sum(layer._winograd is not None for block in engine._blocks for layer in block.branch)
+
+
+@pytest.mark.parametrize("blanked", [[0], [1], [2], [0, 2], [0, 1, 2]], ids=str)
+@pytest.mark.parametrize(
+    "setting", [{"pool": "multi"}, {"computed": True}, {"pool": "multi", "computed": True}], ids=str
+)
+def test_our_recipe_is_exact_to_1e_5(setting: dict[str, Any], blanked: list[int]) -> None:
+    """Logits in their own unit; which channels are blanked decides what their computed channels become."""
+    network, size, edge = trained(3, "resnet18", 8, 5, 2, steps=2, **setting), (19, 18, 21), (7, 8, 6)
+    volume, reference = pair(3, size)
+    engine, corner = engine_of(network, volume), borders(size, edge)
+    logits = answers(engine, corner, edge, reference, blanked)
+    expected = blanked_logits(network, volume, corner, edge, reference, blanked)
+    assert (logits - expected).abs().max() < 1e-5
+    assert (logits - engine.baseline).abs().max() > 1e-3, "cubes that change nothing would prove nothing"
+
+
+def test_a_maximum_inside_the_cube_gives_way_to_the_highest_outside() -> None:
+    """One bright voxel holds the maxima of the early stages; blanked, they fall to what the rest of the map has."""
+    network, size = trained(2, "resnet10", 4, 3, 1, steps=2, pool="multi"), (16, 17, 18)
+    volume, _ = pair(2, size)
+    volume[:, 8, 8, 8] += 40
+    reference = torch.zeros_like(volume)
+    corner, edge = np.array([[7, 7, 7], [0, 0, 0], [12, 13, 14]]), (3, 3, 3)
+    logits = answers(engine_of(network, volume), corner, edge, reference, [0, 1])
+    expected = blanked_logits(network, volume, corner, edge, reference, [0, 1])
+    moved = (expected - network(volume[None]).detach()).abs().amax(1)
+    assert moved[0] > 10 * moved[1:].max()
+    assert (logits - expected).abs().max() < 1e-5 * max(1.0, expected.abs().max().item())
 
 
 @pytest.mark.heavy
@@ -241,8 +272,9 @@ def test_volume_reference_and_network_are_left_alone() -> None:
 
 
 @pytest.mark.heavy
-def test_bfloat16_errs_less_than_a_forward_pass_in_bfloat16() -> None:
-    network, size, edge = trained(width=8), (19, 18, 21), (7, 7, 7)
+@pytest.mark.parametrize("pool", ["last", "multi"])
+def test_bfloat16_errs_less_than_a_forward_pass_in_bfloat16(pool: str) -> None:
+    network, size, edge = trained(width=8, pool=pool), (19, 18, 21), (7, 7, 7)
     volume, reference = pair(2, size)
     corner = borders(size, edge)
     exact, rounded = engine_of(network, volume), engine_of(network, volume, dtype=torch.bfloat16)

@@ -5,11 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from helpers.trained import COMPUTED
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
+from ricenet import MODALITIES
+from ricenet.networks.computed_inputs import ComputedInputs
 from ricenet.occlusion.folded_resnet import Convolution
 from ricenet.occlusion.incremental_stem import IncrementalStem
 from ricenet.occlusion.receptive_windows import find_changes
@@ -23,29 +26,34 @@ class Case:
     pool: bool
     volume: Tensor
     reference: Tensor
+    inputs: ComputedInputs | None = None
 
     def stem(self, dtype: torch.dtype = torch.float32) -> IncrementalStem:
-        return IncrementalStem(self.conv, self.pool, self.volume, dtype)
+        return IncrementalStem(self.conv, self.pool, self.volume, dtype, self.inputs)
 
     def whole(self, volume: Tensor) -> Tensor:
         """(1, C, X, Y, Z) of any volume, without the class under test."""
-        found = functional.conv3d(volume[None], self.conv.weight, self.conv.bias, self.conv.step, self.conv.padding)
+        seen = volume[None] if self.inputs is None else self.inputs(volume[None])
+        found = functional.conv3d(seen, self.conv.weight, self.conv.bias, self.conv.step, self.conv.padding)
         return functional.max_pool3d(found.relu(), 3, 2, 1) if self.pool else found.relu()
 
 
-def case(kernel: int, step: int, pool: bool, channels: int, size: tuple[int, int, int], seed: int = 0) -> Case:
+def case(kernel: int, step: int, pool: bool, channels: int, size: tuple[int, int, int], seed: int = 0,
+         computed: bool = False) -> Case:  # fmt: skip
     """Biases of both signs: outside of its map conv1 must not answer relu(bias)."""
     draw = torch.Generator().manual_seed(seed)
-    weight = torch.randn(OUT, channels, *[kernel] * 3, generator=draw) / kernel**1.5
+    inputs = ComputedInputs(MODALITIES[-channels:], COMPUTED) if computed else None
+    weight = torch.randn(OUT, channels + (inputs.count if inputs else 0), *[kernel] * 3, generator=draw) / kernel**1.5
     conv = Convolution(weight, torch.randn(OUT, generator=draw), step)
-    return Case(conv, pool, *torch.randn(2, channels, *size, generator=draw))
+    volume, reference = torch.randn(2, channels, *size, generator=draw)
+    return Case(conv, pool, volume, reference, inputs)
 
 
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
     size = draw(st.tuples(*[st.integers(1, 17)] * 3))
     return case(draw(st.sampled_from([1, 3, 5, 7])), draw(st.integers(1, 3)), draw(st.booleans()),
-                draw(st.integers(1, 3)), size, draw(st.integers(0, 99)))  # fmt: skip
+                draw(st.integers(1, 3)), size, draw(st.integers(0, 99)), draw(st.booleans()))  # fmt: skip
 
 
 def blanked(given: Case, corner: np.ndarray, edge: tuple[int, int, int], channels: list[int]) -> Tensor:
