@@ -99,7 +99,7 @@ def _record(
     cfg: TrainConfig, folds: "Folds", hashes: Mapping[str, str], cases: str, model: "Mapping[str, Setting]"
 ) -> "RunRecord":
     """run.json without the versions of the packages that the work needs."""
-    from ricenet.training.run_record import Row, RunRecord
+    from ricenet.training.run_record import Row, RunRecord, crop_of
 
     record = RunRecord(
         modalities=Row(name=cfg.row, channels=cfg.modalities.channels),
@@ -115,7 +115,8 @@ def _record(
         case_hash=hashes["case_hash"],
         versions={},
     )
-    return record.model_copy(update=hashes)
+    crop = crop_of(cfg)
+    return record.model_copy(update={**hashes, **({"crop": crop} if crop else {})})
 
 
 def _optimisation(cfg: TrainConfig) -> "Optimisation":
@@ -260,6 +261,15 @@ def _check(cfg: TrainConfig) -> None:
     for key, (value, allowed) in choices.items():
         if value not in allowed:
             raise WrongUsage(f"{key} should be one of {', '.join(allowed)}, got {value!r}")
+    if cfg.crop.at not in (None, "lesion", "random"):
+        raise WrongUsage(f"crop.at should be null, lesion or random, got {cfg.crop.at!r}")
+    if cfg.crop.size_mm <= 0:
+        raise WrongUsage(f"crop.size_mm should be above 0, got {cfg.crop.size_mm:g}")
+    if not 0 <= cfg.crop.jitter_mm <= cfg.crop.size_mm / 2:
+        raise WrongUsage(
+            f"crop.jitter_mm should lie between 0 and half of crop.size_mm, got {cfg.crop.jitter_mm:g} of "
+            f"{cfg.crop.size_mm:g}"
+        )
     if cfg.control not in (None, *CONTROLS):
         raise WrongUsage(f"control should be null, {' or '.join(CONTROLS)}, got {cfg.control!r}")
     if cfg.seed < 0:
@@ -293,6 +303,11 @@ def _check_together(cfg: TrainConfig) -> None:
         raise WrongUsage(
             "augmentation=torchio works only with data.augment_on=worker, which needs data.cache=ram or none; "
             "set both, or use augmentation=paper"
+        )
+    if cfg.crop.at is not None and cfg.model.channel_dropout:
+        raise WrongUsage(
+            "model.channel_dropout trains one model for all sets, and crop.at=... would show it a place that not all "
+            "of them know; use crop=none, or train each set by itself"
         )
     if cfg.step.recompute_stem and not (cfg.step.pool_first and cfg.model.max_pool):
         raise WrongUsage("step.recompute_stem needs step.pool_first=true and model.max_pool=true")

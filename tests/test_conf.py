@@ -17,7 +17,7 @@ from ricenet.train import train
 
 STAGES = sorted(path.stem for path in CONF_DIR.glob("*.yaml") if path.stem != "quiet")
 GROUPS = {folder: sorted(p.stem for p in (CONF_DIR / folder).glob("*.yaml")) for folder in
-          ("model", "inputs", "data", "augmentation", "trainer", "logger", "experiment")}  # fmt: skip
+          ("model", "inputs", "crop", "data", "augmentation", "trainer", "logger", "experiment")}  # fmt: skip
 CHOICES = [(group, choice) for group, choices in GROUPS.items() for choice in choices]
 MODALITIES = sorted(path.stem for path in (CONF_DIR / "modalities").glob("*.yaml"))
 # One batch of the tiny phantom, on a CPU, whatever the config says about size and hardware.

@@ -6,7 +6,8 @@ which then share it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +17,23 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ricenet.cases.case_record import read_case_record
+from ricenet.cases.crop import Triple, Window
 from ricenet.cohort.folds import lacking
 from ricenet.cohort.ready_cases import ReadyCase, read_cases
 from ricenet.command.memory import available_gb
 from ricenet.errors import InvalidInput, WrongUsage, about
 
-Triple = tuple[int, int, int]
-
 
 @dataclass(frozen=True)
 class Content:
-    """voxels: (C, x, y, z) float16, all that is not 0 of a (C, *shape) volume; `start`: its first voxel there."""
+    """The part of a volume that is not 0.
+
+    Attributes:
+        voxels: (C, x, y, z) float16.
+        start: its first voxel in the volume; below 0, or reaching beyond `shape`, where the volume is a crop, as the
+            content beyond it is what augmentation can turn into it.
+        shape: (X, Y, Z) of the volume.
+    """
 
     voxels: Tensor
     start: Triple
@@ -34,10 +41,20 @@ class Content:
 
     def whole(self) -> Tensor:
         """The volume (C, X, Y, Z) float16; 0 around the content."""
-        volume = torch.zeros(len(self.voxels), *self.shape, dtype=self.voxels.dtype)
-        box = tuple(slice(first, first + n) for first, n in zip(self.start, self.voxels.shape[1:], strict=True))
-        volume[(slice(None), *box)] = self.voxels
-        return volume
+        return cut(self.voxels, [-first for first in self.start], self.shape)
+
+    def moved(self, by: Sequence[int]) -> "Content":
+        """The content of a volume that begins so many voxels further on."""
+        x, y, z = (first - step for first, step in zip(self.start, by, strict=True))
+        return replace(self, start=(x, y, z))
+
+
+def cut(voxels: Tensor, start: Sequence[int], shape: Sequence[int]) -> Tensor:
+    """The box (C, *shape) of (C, x, y, z) that begins at the voxel `start`, a copy; 0 beyond what there is."""
+    result = torch.zeros(len(voxels), *shape, dtype=voxels.dtype, device=voxels.device)
+    inside, outside = Window((start[0], start[1], start[2]), (shape[0], shape[1], shape[2])).shared(voxels.shape[1:])
+    result[(slice(None), *inside)] = voxels[(slice(None), *outside)]
+    return result
 
 
 class CaseVolumes:
@@ -45,9 +62,12 @@ class CaseVolumes:
 
     Args:
         may_lack: whether a case may lack some of the channels (not all): they are read as 0 then, see `present`.
+        windows: the crop of each case; None: whole volumes.
+        margin: voxels around a crop that are kept as its content, too.
 
     Attributes:
         some_lack: whether one does.
+        shape: (X, Y, Z) of every volume, of a crop where there are windows.
 
     Raises:
         InvalidInput: a case folder is not finished, lacks a channel, or has another grid than the others.
@@ -61,13 +81,17 @@ class CaseVolumes:
         channels: Sequence[str],
         cache: str = "none",
         may_lack: bool = False,
+        windows: Sequence[Window] | None = None,
+        margin: int = 0,
     ) -> None:
         find = _find_present if may_lack else find_case
         self.places: list[tuple[Path, Sequence[int | None]]] = [find(cases, case, channels) for case in table]
         self.some_lack = any(None in rows for _, rows in self.places)
         self.boxes: dict[int, tuple[slice, ...]] = {}
         self.kept: list[Content] = []
-        self.shape = self._one_grid(table)
+        self.grid = self._one_grid(table)
+        self.windows, self.margin = windows, margin
+        self.shape = windows[0].shape if windows else self.grid
         if cache == "ram":
             self.require_memory("ram")
             self.kept = [self.read(i) for i in tqdm(range(len(table)), "cases into memory", leave=False, disable=None)]
@@ -82,12 +106,38 @@ class CaseVolumes:
         path, rows = self.places[index]
         volume = np.load(path, mmap_mode="r")
         if index not in self.boxes:
-            self.boxes[index] = _content_box(volume, [row for row in rows if row is not None])
+            self.boxes[index] = self._content_box(index, volume, [row for row in rows if row is not None])
         box = self.boxes[index]
         absent = np.zeros([side.stop - side.start for side in box], volume.dtype)
         voxels = np.stack([absent if row is None else volume[row][box] for row in rows])
-        x, y, z = (side.start for side in box)
-        return Content(torch.from_numpy(voxels), (x, y, z), volume.shape[1:])
+        first = self.windows[index].start if self.windows else (0, 0, 0)
+        x, y, z = (side.start - before for side, before in zip(box, first, strict=True))
+        return Content(torch.from_numpy(voxels), (x, y, z), self.shape)
+
+    def framed(self, index: int) -> tuple[Tensor, Triple]:
+        """The content of one case in a box that is equally large for all, and the box's first voxel in the volume.
+
+        A box of whole volumes begins at their first voxel.
+        """
+        content = self.read(index)
+        if not self.windows:
+            return content.whole(), (0, 0, 0)
+        x, y, z = (min(n + 2 * self.margin, length) for n, length in zip(self.shape, self.grid, strict=True))
+        return cut(content.voxels, (0, 0, 0), (x, y, z)), content.start
+
+    def _content_box(self, index: int, volume: NDArray[np.float16], rows: Sequence[int]) -> tuple[slice, ...]:
+        """The box of a case that is read: what is not 0, as far as it lies around the case's crop."""
+        if not self.windows:
+            return _content_box(volume, rows)
+        window, margin = self.windows[index], self.margin
+        near = tuple(
+            slice(min(max(first - margin, 0), length - 1), max(min(first + n + margin, length), 1))
+            for first, n, length in zip(window.start, window.shape, self.grid, strict=True)
+        )
+        box = _content_box(volume[(slice(None), *near)], rows)
+        return tuple(
+            slice(side.start + part.start, side.start + part.stop) for side, part in zip(near, box, strict=True)
+        )
 
     def present(self, index: int) -> list[bool]:
         """Per channel, whether the case has it."""
@@ -106,7 +156,9 @@ class CaseVolumes:
     def require_memory(self, cache: str) -> None:
         """Refuse data.cache=`cache` where not all volumes fit into the machine's memory; raises WrongUsage."""
         path, rows = self.places[0]
-        need = len(self) * len(rows) * np.load(path, mmap_mode="r")[0].nbytes / 2**30
+        volume = np.load(path, mmap_mode="r")
+        sides = [min(n + 2 * self.margin, length) for n, length in zip(self.shape, self.grid, strict=True)]
+        need = len(self) * len(rows) * prod(sides) * volume.itemsize / 2**30
         if need > available_gb():
             raise WrongUsage(
                 f"data.cache={cache} needs up to {need:.1f} GB for {len(self)} cases, {available_gb():.1f} GB are "

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -38,6 +38,38 @@ class StructureNumbers(Record):
     in_brain: float | None
 
 
+class LesionPlace(Record):
+    """Where on the grid a case's lesion is taken to be: the place around which a crop is taken.
+
+    Attributes:
+        source: how it was found. `mask`: middle of the user's lesion mask. `difference`, `event`: where the event MRI
+            minus the post-OP MRI, or the event MRI alone, is brightest (ricenet.images.enhancement). `none`: nowhere
+            is it bright enough, it is the middle of the brain. `random`: a voxel of the brain, drawn for the case.
+        voxel: in fractions of voxels.
+        contrast: of the brightest place, in SD of the brain; None where none was looked for.
+    """
+
+    source: Literal["mask", "difference", "event", "none", "random"]
+    voxel: tuple[float, float, float]
+    contrast: float | None = None
+
+
+class Crop(Record):
+    """What of a volume a network sees (ricenet.cases.crop).
+
+    Attributes:
+        at: `lesion`, or `random`, a place in the brain.
+        size_mm: edge of the cube.
+    """
+
+    at: Literal["lesion", "random"]
+    size_mm: float
+
+    def voxels(self, spacing_mm: float) -> int:
+        """The cube's edge in voxels: even, at least 2."""
+        return 2 * max(1, round(self.size_mm / spacing_mm / 2))
+
+
 class CaseRecord(Record):
     """The record of one case folder, written last: a folder without it is not finished.
 
@@ -55,6 +87,8 @@ class CaseRecord(Record):
         structures: of the masks in structures.npz, by name; only where the case has some.
         brains: by MRI, only with brain=auto: `hdbet` (the brain that HD-BET found), `stripped` (the image came without
             a skull and was taken as it is), `head` (it has a skull, its brain is not used).
+        lesion: its place by what it was looked for in: `mask`, `difference`, `event`, as far as the case has them;
+            empty where an older version made the folder (ricenet.cases.crop finds it then).
     """
 
     version: int
@@ -69,6 +103,7 @@ class CaseRecord(Record):
     qc: dict[str, float] = Field(default_factory=dict)
     structures: dict[str, StructureNumbers] = Field(default_factory=dict)
     brains: dict[str, str] = Field(default_factory=dict)
+    lesion: dict[str, LesionPlace] = Field(default_factory=dict)
 
     @property
     def affine(self) -> "NDArray[np.float64]":

@@ -189,6 +189,15 @@ class InputsConfig:
 
 
 @dataclass
+class CropConfig:
+    name: str
+    at: str | None
+    size_mm: float
+    jitter_mm: float
+    everywhere: bool
+
+
+@dataclass
 class DataConfig:
     batch_size: int
     workers: int
@@ -269,6 +278,7 @@ class TrainConfig:
     modalities: ModalitiesConfig
     model: ModelConfig
     inputs: InputsConfig
+    crop: CropConfig
     data: DataConfig
     augmentation: AugmentationConfig
     trainer: TrainerConfig
@@ -277,11 +287,23 @@ class TrainConfig:
     logger: LoggerConfig
 
     @property
+    def cropped(self) -> bool:
+        """Whether the network sees a crop of each volume: sets without the event MRI do not know where a lesion is."""
+        if self.crop.at is None or self.control == METADATA_ONLY:
+            return False
+        return self.crop.at == "random" or self.crop.everywhere or "event" in self.modalities.channels
+
+    @property
     def row(self) -> str:
-        """The row of the grid that a run belongs to: its modality set, or the one model for all sets; or a control."""
+        """The row of the grid that a run belongs to: its modality set, or the one model for all sets; or a control.
+
+        A set that is cropped at a place that it does not tell itself says so: rd@lesion, rd_post_event@random.
+        """
         if self.control == METADATA_ONLY:
             return METADATA_ONLY
         row = "modality_dropout" if self.model.channel_dropout else self.modalities.name
+        if self.cropped and (self.crop.at == "random" or "event" not in self.modalities.channels):
+            row = f"{row}@{self.crop.at}"
         return f"{row}-{self.control}" if self.control else row
 
 

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
+from ricenet.images.enhancement import enhancement
+
 if TYPE_CHECKING:
     from ricenet.explanation.explained_case import Scene
 
@@ -12,9 +14,6 @@ DOSE_BAND_ENDS_GY = (20.0, 40.0, 54.0)
 DOSE_BANDS = ("dose_0_20", "dose_20_40", "dose_40_54", "dose_above_54")
 POINTED = ("lesion", "cavity", "dose_edge", "lesion_or_dose_edge", "enhancement")  # what a maximum can point at
 EDGE_MM = 5.0
-SMOOTHING_FWHM_MM = 3.0
-ENHANCED_SHARE = 0.01  # of the brain's voxels
-FWHM_PER_SD = np.sqrt(8 * np.log(2))
 
 
 def regions(scene: "Scene") -> dict[str, np.ndarray]:
@@ -23,8 +22,8 @@ def regions(scene: "Scene") -> dict[str, np.ndarray]:
     Returns:
         The dose bands, where the dose is known in Gy: 0-20, 20-40, 40-54 (54 itself too) and above; a band may be
         empty. `lesion`, `cavity`: the scene's masks. `dose_edge`: see dose_edge. `lesion_or_dose_edge`: their union,
-        where both are known. `enhancement`: see enhancement; only where the scene has no lesion mask and has both MRIs.
-        What has no voxel in the brain, a band excepted, is not known.
+        where both are known. `enhancement`: see ricenet.images.enhancement; only where the scene has no lesion mask and
+        has both MRIs. What has no voxel in the brain, a band excepted, is not known.
     """
     brain = scene.brain.astype(bool)
     candidates = {name: mask.astype(bool) & brain for name, mask in scene.truth.items()}
@@ -66,37 +65,3 @@ def dose_edge(dose_gy: np.ndarray, prescription_gy: float | None, spacing_mm: np
     reach_mm = max(EDGE_MM, float(spacing_mm.max()))
     # One of the two is 0 everywhere; rounding must not decide about a neighbour at the very distance.
     return np.maximum(*distances) <= reach_mm * (1 + 1e-6)
-
-
-def enhancement(post: np.ndarray, event: np.ndarray, brain: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
-    """Where the event MRI became brightest since the post-OP MRI: a guess at the new lesion, not a segmentation.
-
-    The difference of both, each z-scored inside the brain, is smoothed (3 mm FWHM, or one voxel where that is more);
-    the largest face-connected part of the brightest 1% of the brain's voxels is taken. That is about where contrast
-    enhancement is new or has grown, but also where the scans are misaligned, where blood or a shrunken cavity shows, or
-    where contrast or coil differed: it is found in every case, with a lesion or without, and never much larger than 1%
-    of the brain.
-
-    Args:
-        post, event: (X, Y, Z) on one grid.
-        brain: (X, Y, Z) bool.
-        spacing_mm: (3,) edge lengths of a voxel.
-
-    Returns:
-        (X, Y, Z) bool; empty where the difference is the same everywhere.
-    """
-    difference = _z_scored(event, brain) - _z_scored(post, brain)
-    smooth = ndimage.gaussian_filter(difference, np.maximum(SMOOTHING_FWHM_MM / spacing_mm, 1) / FWHM_PER_SD)
-    brightest = brain & (smooth > np.quantile(smooth[brain], 1 - ENHANCED_SHARE))
-    parts, _ = ndimage.label(brightest)
-    sizes = np.bincount(parts.ravel())
-    sizes[0] = 0  # what is not among the brightest
-    return brightest & (parts == sizes.argmax())
-
-
-def _z_scored(image: np.ndarray, brain: np.ndarray) -> np.ndarray:
-    """(X, Y, Z) float64 of mean 0 and SD 1 inside the brain, 0 outside; all 0 where the brain is uniform."""
-    values = image[brain].astype(np.float64)
-    scored = np.zeros(image.shape)
-    scored[brain] = (values - values.mean()) / max(values.std(), 1e-6)
-    return scored

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ricenet.cases.case_reader import cut
 from ricenet.training.augmentation import Augmentation
 
 
@@ -29,18 +30,27 @@ class TorchioAugmentation:
         intensity: Sequence[bool],
         generator: torch.Generator,
     ) -> Tensor:
-        """Augment one case; arguments and result as of Augmentation."""
-        volume = torch.zeros(len(content), *shape)
-        x, y, z = (slice(first, first + size) for first, size in zip(start, content.shape[1:], strict=True))
-        volume[:, x, y, z] = content
+        """Augment one case; arguments and result as of Augmentation.
+
+        A crop is augmented with a margin around it, which is cut away again: the elastic grid spans both.
+        """
+        margin = self.margin(shape, spacing_mm) if _reaches_beyond(content, start, shape) else 0
+        whole = [n + 2 * margin for n in shape]
+        volume = cut(content, [-first - margin for first in start], whole).float()
         seed = int(torch.randint(2**63 - 1, (), generator=generator))
         # TorchIO draws from torch's global generator; torch.manual_seed would set those of every GPU as well.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             volume = self._move(volume, spacing_mm)
             applies = torch.tensor(intensity)
+            x, y, z = (slice(margin, margin + n) for n in shape)
+            volume = volume[:, x, y, z].contiguous()
             volume[applies] = self._change_intensities(volume[applies])
         return volume
+
+    def margin(self, shape: Sequence[int], spacing_mm: float) -> int:
+        """As of Augmentation."""
+        return self.strengths.margin(shape, spacing_mm)
 
     def _move(self, volume: Tensor, spacing_mm: float) -> Tensor:
         import torchio
@@ -93,6 +103,11 @@ class TorchioAugmentation:
 
     def _brighten(self, image: Tensor) -> Tensor:
         return image * (1 + self.strengths.brightness * (2 * torch.rand(()) - 1))
+
+
+def _reaches_beyond(content: Tensor, start: Sequence[int], shape: Sequence[int]) -> bool:
+    ends = (first + size for first, size in zip(start, content.shape[1:], strict=True))
+    return min(start) < 0 or any(end > n for end, n in zip(ends, shape, strict=True))
 
 
 def _one_by_one(transform: Any, images: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """The paper's augmentations: affine and elastic as one trilinear sampling, then intensity operations in place.
 
-In: the content of a case, the part of its volume that is not 0. Out: the whole volume (C, X, Y, Z) float32, augmented.
+In: the content of a case, the part of its volume that is not 0, and where the volume is a crop also what is around it.
+Out: the whole volume (C, X, Y, Z) float32, augmented about its middle.
 Distributions are those of TorchIO's RandomFlip, RandomAffine, RandomElasticDeformation, RandomGamma and RandomNoise
 (augment_torchio runs these). Differences: gamma acts on values rescaled to [0, 1], because TorchIO's
 sign(v) |v|^gamma would bend z-scores about their mean; what comes from outside the volume is 0, where TorchIO's
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ricenet.cases.case_reader import cut
 from ricenet.training.warp import Box, Part, Warp, control_points, moving, parts_of, sample_whole, size_of
 
 _AT_ONCE = 2**22  # voxels of a batch, all channels counted: temporary tensors are no larger, or hold one sample
@@ -86,7 +88,7 @@ class Augmentation:
 
         Args:
             content: (C, x, y, z) float16 or float32, left as it is.
-            start: voxel of the volume at which the content begins.
+            start: voxel of the volume at which the content begins; of a crop, it may be negative.
             shape: (X, Y, Z) of the volume, which is 0 around the content.
             spacing_mm: isotropic voxel size.
             intensity: per channel, whether gamma, brightness and noise apply (False for dose).
@@ -97,28 +99,53 @@ class Augmentation:
         """
         return apply(self.draw(len(content), generator), content, start, shape, spacing_mm, intensity)
 
-    def batch(self, volumes: Tensor, spacing_mm: float, intensity: Sequence[bool], seeds: Sequence[int]) -> Tensor:
-        """Augment whole volumes on their device, each as a call with a generator of its seed does, up to rounding.
+    def batch(
+        self,
+        contents: Tensor,
+        spacing_mm: float,
+        intensity: Sequence[bool],
+        seeds: Sequence[int],
+        starts: Sequence[Sequence[int]] | None = None,
+        shape: Sequence[int] | None = None,
+    ) -> Tensor:
+        """Augment volumes on their device, each as a call with a generator of its seed does, up to rounding.
 
         The noise of large volumes, and on a GPU of all, has other values of the same distribution: a call draws it
         where content can land, a batch everywhere.
 
         Args:
-            volumes: (B, C, X, Y, Z) float16 or float32, left as it is.
+            contents: (B, C, x, y, z) float16 or float32, left as it is.
             spacing_mm: isotropic voxel size.
             intensity: per channel, whether gamma, brightness and noise apply.
             seeds: one a sample.
+            starts: of each sample, the voxel of its volume at which its content begins; None: the first.
+            shape: (X, Y, Z) of the volumes; None: that of the contents.
 
         Returns:
             (B, C, X, Y, Z) float32.
         """
-        draws = [self.draw(volumes.shape[1], torch.Generator().manual_seed(seed)) for seed in seeds]
-        result = volumes.to(torch.float32, copy=True)
-        at_once = max(1, _AT_ONCE // volumes[0].numel())
+        shape = contents.shape[2:] if shape is None else tuple(shape)
+        first_voxels = torch.zeros(len(seeds), 3, dtype=torch.int64) if starts is None else torch.tensor(starts)
+        draws = [self.draw(contents.shape[1], torch.Generator().manual_seed(seed)) for seed in seeds]
+        result = torch.empty(*contents.shape[:2], *shape, device=contents.device)
+        at_once = max(1, _AT_ONCE // contents[0].numel())
         for first in range(0, len(draws), at_once):
             some = slice(first, first + at_once)
-            _augment_together(result[some], draws[some], spacing_mm, intensity)
+            copies = contents[some].to(torch.float32, copy=True)
+            _augment_together(copies, first_voxels[some], result[some], draws[some], spacing_mm, intensity)
         return result
+
+    def margin(self, shape: Sequence[int], spacing_mm: float) -> int:
+        """How many voxels beyond a volume of `shape` the content can lie that some draw brings into it.
+
+        Of a rotation by at most a about each axis, no row's absolute values sum up to more than (cos a + sin a)^3, or
+        the root of 3.
+        """
+        half = (max(shape) - 1) / 2
+        radians = math.radians(min(self.rotation_degrees, 45))
+        turned = min((math.cos(radians) + math.sin(radians)) ** 3, math.sqrt(3))
+        farthest = turned * (half + self.elastic_mm / spacing_mm) / max(1 - self.scaling, 1e-3)
+        return max(0, math.ceil(farthest - half)) + 1  # and the voxel that the last one is interpolated with
 
     def draw(self, channels: int, generator: torch.Generator) -> Draw:
         """Draw one sample's parameters; how many numbers that takes does not depend on the strengths."""
@@ -163,18 +190,31 @@ def apply(
     return volume
 
 
-def _augment_together(volumes: Tensor, draws: Sequence[Draw], spacing_mm: float, intensity: Sequence[bool]) -> None:
-    """Augment (B, C, X, Y, Z) float32 in place."""
+def _augment_together(
+    contents: Tensor,
+    starts: Tensor,
+    result: Tensor,
+    draws: Sequence[Draw],
+    spacing_mm: float,
+    intensity: Sequence[bool],
+) -> None:
+    """Write the augmented volumes of contents (B, C, x, y, z) float32, which are changed, into (B, C, X, Y, Z)."""
+    shape = result.shape[2:]
     mirrored = [index for index, draw in enumerate(draws) if draw.mirrored]
     if mirrored:
-        volumes[mirrored] = volumes[mirrored].flip(2)
+        contents[mirrored] = contents[mirrored].flip(2)
+        starts = starts.clone()
+        starts[mirrored, 0] = shape[0] - starts[mirrored, 0] - contents.shape[2]
     scales, degrees = (torch.stack([getattr(draw, name) for draw in draws]) for name in ("scales", "degrees"))
     displacements = torch.stack([draw.displacements_mm for draw in draws]).double() / spacing_mm
-    moved = moving(scales, degrees, displacements).nonzero()[:, 0]
+    moves = moving(scales, degrees, displacements)
+    moved = moves.nonzero()[:, 0]
     if len(moved):
-        points = control_points(scales[moved], degrees[moved], displacements[moved], volumes.shape[2:])
-        volumes[moved] = sample_whole(volumes[moved], points)
-    _change_intensities_together(volumes.flatten(2), draws, intensity)
+        points = control_points(scales[moved], degrees[moved], displacements[moved], shape)
+        result[moved] = sample_whole(contents[moved], starts[moved], shape, points)
+    for index in (~moves).nonzero()[:, 0].tolist():
+        result[index] = cut(contents[index], (-starts[index]).tolist(), shape)
+    _change_intensities_together(result.flatten(2), draws, intensity)
 
 
 def _change_intensities_together(volumes: Tensor, draws: Sequence[Draw], intensity: Sequence[bool]) -> None:

@@ -5,6 +5,9 @@ the same seed gives the same batches with 0 and 2 workers, and after a resume at
 
 Volumes stay float16 until they are on the device. They are augmented one by one in the workers, or all of a batch on
 the device; kept nowhere, in RAM, or on the device after they were read once.
+
+With a crop a volume is the cube around a case's place (ricenet.cases.crop), in training moved at random. What lies
+around the cube is read and kept as far as augmentation can bring it in, so that a rotated cube has no empty corners.
 """
 
 import math
@@ -19,13 +22,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ricenet import LABELS
-from ricenet.cases.case_reader import CaseVolumes, Triple, case_spacing_mm
+from ricenet.cases.case_reader import CaseVolumes, case_spacing_mm, cut
+from ricenet.cases.case_record import Crop
+from ricenet.cases.crop import Triple, Window, place_of
 from ricenet.cohort.folds import Folds
 from ricenet.cohort.ready_cases import ReadyCase
 from ricenet.errors import WrongUsage
 from ricenet.training.augmentation import Augmentation
 
 DOSE = "rd"
+_JITTER_STREAM = 1  # of an item's draw seed, whose own numbers are the augmentation's
 
 
 class Augmenting(Protocol):
@@ -36,27 +42,31 @@ class Augmenting(Protocol):
         generator: torch.Generator,
     ) -> Tensor: ...  # fmt: skip
 
+    def margin(self, shape: Sequence[int], spacing_mm: float) -> int: ...
+
 
 class CaseDataset(Dataset):
-    """Model-ready cases; item (index, draw seed) is augmented by a generator of that seed.
+    """Model-ready cases; item (index, draw seed) is moved and augmented by generators of that seed.
 
     Args:
         volumes: of the cases of `table`.
         intensity: per channel, whether augmentation changes its values too.
         augmentation: for each item here; None: none, or later on the device.
+        jitter: voxels by which a crop is moved at most along each axis.
+        framed: give out what the device needs to augment: contents in boxes of one shape, and where these begin.
         deferred: leave the volumes out, they are on the device already.
     """
 
     def __init__(
         self, table: Sequence[ReadyCase], volumes: CaseVolumes, intensity: Sequence[bool], spacing_mm: float,
-        augmentation: Augmenting | None, deferred: bool,
+        augmentation: Augmenting | None = None, jitter: int = 0, framed: bool = False, deferred: bool = False,
     ) -> None:  # fmt: skip
         self.table = table
         self.volumes = volumes
         self.intensity = intensity
         self.spacing_mm = spacing_mm
-        self.augmentation = augmentation
-        self.deferred = deferred
+        self.augmentation, self.jitter = augmentation, jitter
+        self.framed, self.deferred = framed, deferred
 
     def __len__(self) -> int:
         return len(self.table)
@@ -67,10 +77,15 @@ class CaseDataset(Dataset):
         sample = {"label": case.label, "case": case.case_key, "seed": seed}
         if self.volumes.some_lack:
             sample["present"] = self.volumes.present(index)
-        return sample if self.deferred else {"volume": self._volume(index, seed), **sample}
+        if self.deferred:
+            return sample
+        if self.framed:
+            frame, start = self.volumes.framed(index)
+            return {"volume": frame, "start": start, **sample}
+        return {"volume": self._volume(index, seed), **sample}
 
     def _volume(self, index: int, seed: int) -> Tensor:
-        content = self.volumes.read(index)
+        content = self.volumes.read(index).moved(jitter_of(seed, self.jitter))
         if self.augmentation is None:
             return content.whole()
         generator = torch.Generator().manual_seed(seed)
@@ -146,6 +161,14 @@ def _drops_last(cases: int, batch_size: int) -> bool:
     return cases % batch_size == 1
 
 
+def jitter_of(seed: int, jitter: int) -> Triple:
+    """By how many voxels along x, y, z the crop of an item of this draw seed is moved: each -jitter to jitter."""
+    if not jitter:
+        return 0, 0, 0
+    x, y, z = np.random.default_rng([seed, _JITTER_STREAM]).integers(-jitter, jitter, 3, endpoint=True).tolist()
+    return x, y, z
+
+
 def draw_seed(*numbers: int) -> int:
     """One 63-bit seed from several numbers, well mixed (neighbouring epochs and positions are unrelated)."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
@@ -162,6 +185,11 @@ class CasesDataModule(lightning.LightningDataModule):
         cache: none (read from the files each time), ram or device.
         augment_on: worker or device.
         may_lack: whether a case may lack channels; they are 0 then, and `present` (B, C) of a batch says which are not.
+        crop: which part of each volume is seen; None: all.
+        jitter_mm: by which a crop is moved at most in training, along each axis.
+
+    Attributes:
+        places: where each case of `table` is cropped; empty without a crop.
     """
 
     def __init__(
@@ -177,26 +205,38 @@ class CasesDataModule(lightning.LightningDataModule):
         cache: str = "none",
         augment_on: str = "worker",
         may_lack: bool = False,
+        crop: Crop | None = None,
+        jitter_mm: float = 0.0,
     ) -> None:
         super().__init__()
         self.augmentation = augmentation
         self.intensity = [channel != DOSE for channel in channels]  # a dose is moved, never re-scaled
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
         self.cache, self.augment_on = cache, augment_on
+        self.channels, self.crop = channels, crop
         self.training, self.validation, self.held_out = folds.training(fold), folds.validation(fold), folds.test()
         self.table = self.training + self.validation + self.held_out
         self.spacing_mm = case_spacing_mm(cases, self.table[0])
-        self.volumes = CaseVolumes(cases, self.table, channels, "ram" if cache == "ram" else "none", may_lack)
+        self.places = [] if crop is None else [place_of(cases, case, channels, crop.at) for case in self.table]
+        windows = None if crop is None else [Window.around(place, crop, self.spacing_mm) for place in self.places]
+        self.jitter = 0 if crop is None else round(jitter_mm / self.spacing_mm)
+        margin = self.jitter if augmentation is None or crop is None else self.jitter + augmentation.margin(
+            (crop.voxels(self.spacing_mm),) * 3, self.spacing_mm
+        )  # fmt: skip
+        kept = "ram" if cache == "ram" else "none"
+        self.volumes = CaseVolumes(cases, self.table, channels, kept, may_lack, windows, margin)
         self.place = {case.case_key: index for index, case in enumerate(self.table)}
-        self.on_device: dict[str, Tensor] = {}
+        self.on_device: dict[str, tuple[Tensor, Triple]] = {}
 
     def train_dataloader(self) -> DataLoader:
         labels = [case.label for case in self.training]
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         order = BalancedOrder(labels, self.seed, lambda: self.trainer.current_epoch if self.trainer else 0, rank, world)
-        here = self.augmentation if self.augment_on == "worker" else None
         drop_last = _drops_last(len(order), self.batch_size)
-        return self._loader(here, sampler=order, batch_size=self.batch_size, drop_last=drop_last)
+        here: dict[str, Any] = {"augmentation": self.augmentation, "jitter": self.jitter}
+        if self.augmentation is not None and self.augment_on == "device":
+            here = {"framed": True}
+        return self._loader(**here, sampler=order, batch_size=self.batch_size, drop_last=drop_last)
 
     def statistics_dataloader(self) -> DataLoader:
         """Every training case once, not augmented, mixed, in batches of about `batch_size` and of two at least."""
@@ -215,21 +255,37 @@ class CasesDataModule(lightning.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """On the device: take the volumes from the cache, augment a training batch, and go to float32."""
-        if "volume" not in batch:
-            batch["volume"] = torch.stack([self._cached(key, batch["label"].device) for key in batch["case"]])
         training = self.trainer is not None and self.trainer.training
-        if training and self.augmentation is not None and self.augment_on == "device":
-            assert isinstance(self.augmentation, Augmentation)  # ricenet.train refuses the others
-            batch["volume"] = self.augmentation.batch(batch["volume"], self.spacing_mm, self.intensity, batch["seed"])
+        if "volume" not in batch:
+            cached = [self._cached(key, batch["label"].device) for key in batch["case"]]
+            batch["volume"] = torch.stack([frame for frame, _ in cached])
+            batch["start"] = [start for _, start in cached]
+        if "start" in batch:
+            batch["volume"] = self._of_frames(batch["volume"], batch.pop("start"), batch["seed"], training)
         return {**batch, "volume": batch["volume"].float()}
 
-    def _cached(self, key: str, device: torch.device) -> Tensor:
+    def _of_frames(self, frames: Tensor, starts: Sequence[Triple], seeds: Sequence[int], training: bool) -> Tensor:
+        """The volumes (B, C, X, Y, Z) of framed contents; of a training batch moved and augmented."""
+        shape = self.volumes.shape
+        if training and self.jitter:
+            moves = [jitter_of(seed, self.jitter) for seed in seeds]
+            starts = [(x - a, y - b, z - c) for (x, y, z), (a, b, c) in zip(starts, moves, strict=True)]
+        if training and self.augmentation is not None and self.augment_on == "device":
+            assert isinstance(self.augmentation, Augmentation)  # ricenet.train refuses the others
+            return self.augmentation.batch(frames, self.spacing_mm, self.intensity, seeds, starts, shape)
+        if frames.shape[2:] == shape and not any(map(any, starts)):
+            return frames
+        return torch.stack(
+            [cut(frame, [-first for first in start], shape) for frame, start in zip(frames, starts, strict=True)]
+        )
+
+    def _cached(self, key: str, device: torch.device) -> tuple[Tensor, Triple]:
         if key not in self.on_device:
             if not self.on_device and device.type == "cpu":
                 self.volumes.require_memory("device")
-            volume = self.volumes.read(self.place[key]).whole()
+            frame, start = self.volumes.framed(self.place[key])
             try:
-                self.on_device[key] = volume.to(device)
+                self.on_device[key] = frame.to(device), start
             except torch.OutOfMemoryError:
                 raise WrongUsage(
                     f"data.cache=device: no room on the GPU for case {len(self.on_device) + 1} of {len(self.table)}; "
@@ -237,12 +293,15 @@ class CasesDataModule(lightning.LightningDataModule):
                 ) from None
         return self.on_device[key]
 
-    def _loader(self, augmentation: Augmenting | None = None, **order: Any) -> DataLoader:
-        """order: how DataLoader is told which items make a batch."""
+    def _loader(
+        self, augmentation: Augmenting | None = None, jitter: int = 0, framed: bool = False, **order: Any
+    ) -> DataLoader:
+        """order: how DataLoader is told which items make a batch; the others as of CaseDataset."""
         deferred = self.cache == "device"
         workers = 0 if deferred else self.workers  # then there is nothing to load
+        seen = (self.table, self.volumes, self.intensity, self.spacing_mm)
         return DataLoader(
-            CaseDataset(self.table, self.volumes, self.intensity, self.spacing_mm, augmentation, deferred),
+            CaseDataset(*seen, augmentation, jitter, framed, deferred),
             **order,
             num_workers=workers,
             collate_fn=collate,

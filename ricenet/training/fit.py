@@ -44,6 +44,7 @@ from ricenet.training.predictions import (
     write_predictions,
     write_predictions_by_set,
 )
+from ricenet.training.run_record import crop_of
 from ricenet.training.trackers import finish_tracking, tracker
 
 log = logging.getLogger(__name__)
@@ -99,6 +100,7 @@ def build_data(cfg: TrainConfig, cases: Path, folds: Folds) -> CasesDataModule:
     return CasesDataModule(
         cases, folds, cfg.fold, cfg.modalities.channels, _augmentation(cfg), cfg.data.batch_size, cfg.data.workers,
         cfg.seed, cfg.data.cache, cfg.data.augment_on, may_lack=bool(cfg.model.channel_dropout),
+        crop=crop_of(cfg), jitter_mm=cfg.crop.jitter_mm,
     )  # fmt: skip
 
 

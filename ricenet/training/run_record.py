@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ricenet.cases.case_record import Crop
 from ricenet.cohort.folds import Folds
 from ricenet.command.records import Record
-from ricenet.command.schemas import METADATA_ONLY
+from ricenet.command.schemas import METADATA_ONLY, TrainConfig
 from ricenet.errors import InvalidInput
 from ricenet.networks.input_settings import InputSettings
 
@@ -61,6 +62,7 @@ class RunRecord(Record):
         optimisation: None for a regression, and in runs of before.
         model: the keys of conf/model; `pretrained` is the hash of its file.
         inputs: channels that the network computes from the stored ones; None: none.
+        crop: what of each volume the network sees; None: all.
         cases: the cases folder, relative to the grid.
         folds_hash, case_hash, covariates_hash: of what the training reads; covariates.csv by a control on metadata.
         metadata: columns that a control on metadata reads.
@@ -83,6 +85,7 @@ class RunRecord(Record):
     optimisation: Optimisation | None = None
     model: Mapping[str, Setting]
     inputs: InputSettings | None = None
+    crop: Crop | None = None
     cases: str
     folds_hash: str
     case_hash: str
@@ -133,6 +136,11 @@ class EpochProgress(Record):
     def as_json(self) -> str:
         """In one line."""
         return json.dumps(self.model_dump(mode="json")) + "\n"
+
+
+def crop_of(cfg: TrainConfig) -> Crop | None:
+    """What of each volume the network of a training sees; None: all."""
+    return Crop.model_validate({"at": cfg.crop.at, "size_mm": cfg.crop.size_mm}) if cfg.cropped else None
 
 
 def read_run(folder: Path) -> RunRecord:

@@ -1,7 +1,8 @@
 """Where each voxel of an augmented volume is read: an affine map and a cubic B-spline in, one trilinear sampling out.
 
 Coordinates are voxels, axes x, y, z. Only where content can land is anything sampled: which cells of 8^3 voxels are not
-0 is carried forward through the map, and each slab of the result gets the box that they can reach.
+0 is carried forward through the map, and each slab of the result gets the box that they can reach. Content may lie
+beyond the volume, before its first voxel too: of a crop, it is what the map can turn into it.
 """
 
 import itertools
@@ -59,11 +60,20 @@ class Warp:
         self.reach = self.output_from_content.abs().sum(1) * (_CELL + 1) / 2 + displacements.abs().amax((1, 2, 3))
         self.control_points = control_points(scales, degrees, displacements, shape)
 
-    def targets(self, cells: Tensor) -> list[Box]:
-        """Slab by slab along x, the voxels that the content of the cells (K, 3) can reach."""
+    def landings(self, cells: Tensor) -> tuple[Tensor, Tensor]:
+        """The least and the largest coordinates (K, 3) that the content of the cells (K, 3) can reach."""
         centres = cells * _CELL + (_CELL - 1) / 2 - self.centre
         landed = centres @ self.output_from_content.T + self.centre
-        least, largest = landed - self.reach, landed + self.reach
+        return landed - self.reach, landed + self.reach
+
+    def landing(self, cells: Tensor) -> Tensor:
+        """Those of the cells (K, 3) whose content can reach the volume."""
+        least, largest = self.landings(cells)
+        return cells[((largest > -1) & (least < torch.tensor(self.shape))).all(1)]
+
+    def targets(self, cells: Tensor) -> list[Box]:
+        """Slab by slab along x, the voxels that the content of the cells (K, 3) can reach."""
+        least, largest = self.landings(cells)
         boxes = []
         for first in range(0, self.shape[0], _CELL):
             near = (least[:, 0] < first + _CELL) & (largest[:, 0] > first)
@@ -76,9 +86,15 @@ class Warp:
         x, y, z = (slice(s.start - first, s.stop - first) for s, first in zip(part.source, start, strict=True))
         content = content[:, x, y, z]
         if not self.moves:
-            out[(slice(None), *part.source)] = content
+            both = [
+                slice(max(side.start, 0), max(min(side.stop, n), 0))
+                for side, n in zip(part.source, self.shape, strict=True)
+            ]
+            within = (slice(b.start - s.start, b.stop - s.start) for b, s in zip(both, part.source, strict=True))
+            out[(slice(None), *both)] = content[(slice(None), *within)]
             return
-        points = _normalised(self.control_points, part.source)
+        first = torch.tensor([side.start for side in part.source])
+        points = _normalised(self.control_points, first, size_of(part.source))
         weights = bspline_weights(self.shape, points.shape[0])
         for box in part.targets:
             grid = _spline(points, [of_axis[side] for of_axis, side in zip(weights, box, strict=True)])
@@ -104,10 +120,10 @@ def parts_of(content: Tensor, start: Sequence[int], intensity: Sequence[bool], w
 
 def _boxes(content: Tensor, start: Sequence[int], warp: Warp) -> tuple[Box, list[Box]]:
     """Source and targets of a Part: the box of what is not 0, and where it can land."""
-    cells = _occupied_cells(content, start)
+    cells = warp.landing(_occupied_cells(content, start))
     first = torch.tensor(start)
     last = first + torch.tensor(content.shape[1:]) - 1
-    source = _box((cells * _CELL).clamp(min=first), (cells * _CELL + _CELL - 1).clamp(max=last), warp.shape)
+    source = _box_around((cells * _CELL).clamp(min=first), (cells * _CELL + _CELL - 1).clamp(max=last))
     return source, warp.targets(cells)
 
 
@@ -128,11 +144,18 @@ def _occupied_cells(content: Tensor, start: Sequence[int]) -> Tensor:
 
 def _box(least: Tensor, largest: Tensor, shape: Sequence[int]) -> Box:
     """The voxels of a volume of `shape` between the least and the largest of (K, 3) coordinates; none for none."""
+    box = zip(_box_around(least, largest), shape, strict=True)
+    x, y, z = (slice(max(min(side.start, n), 0), max(min(side.stop, n), 0)) for side, n in box)
+    return x, y, z
+
+
+def _box_around(least: Tensor, largest: Tensor) -> Box:
+    """The box between the least and the largest of (K, 3) coordinates; none for none."""
     if not len(least):
         return (slice(0, 0),) * 3
     first = least.amin(0).floor().int().tolist()
     last = largest.amax(0).ceil().int().tolist()
-    x, y, z = (slice(max(min(a, n), 0), max(min(b + 1, n), 0)) for a, b, n in zip(first, last, shape, strict=True))
+    x, y, z = (slice(a, b + 1) for a, b in zip(first, last, strict=True))
     return x, y, z
 
 
@@ -166,22 +189,30 @@ def control_points(scales: Tensor, degrees: Tensor, displacements: Tensor, shape
     return moved.view_as(offsets) + centre
 
 
-def sample_whole(volumes: Tensor, points: Tensor) -> Tensor:
-    """Sample (B, C, X, Y, Z) float32, each by its own control points (B, G, G, G, 3), 0 outside."""
-    shape = volumes.shape[2:]
-    points = _normalised(points, _box_at((0, 0, 0), shape)).to(volumes.device)
-    x, y, z = (of_axis.to(volumes.device) for of_axis in bspline_weights(shape, points.shape[1]))
+def sample_whole(contents: Tensor, starts: Tensor, shape: Sequence[int], points: Tensor) -> Tensor:
+    """Sample all voxels of volumes (B, C, *shape), each by its own control points, 0 outside of its content.
+
+    Args:
+        contents: (B, C, x, y, z) float32.
+        starts: (B, 3), the voxel of the volume at which each content begins.
+        points: (B, G, G, G, 3), of `shape`.
+    """
+    points = _normalised(points, starts[:, None, None, None], contents.shape[2:]).to(contents.device)
+    x, y, z = (of_axis.to(contents.device) for of_axis in bspline_weights(shape, points.shape[1]))
     lines = _spline_lines(points, y, z)
-    grid = torch.empty(len(volumes), *shape, 3, device=volumes.device)
+    grid = torch.empty(len(contents), *shape, 3, device=contents.device)
     for slab, weights in zip(grid.split(_CELL, 1), x.split(_CELL), strict=True):  # float64 takes twice the room
         slab.flatten(2).copy_(weights @ lines)
-    return _trilinear(volumes, grid)
+    return _trilinear(contents, grid)
 
 
-def _normalised(points: Tensor, source: Box) -> Tensor:
-    """Control points (..., 3) in grid_sample's coordinates of a part of the volume, its axes last to first."""
-    first = torch.tensor([side.start for side in source], dtype=torch.float64)
-    return ((2 * (points - first) + 1) / torch.tensor(size_of(source)) - 1).flip(-1)
+def _normalised(points: Tensor, first: Tensor, size: Sequence[int]) -> Tensor:
+    """Control points (..., 3) in grid_sample's coordinates of a box of the volume, its axes last to first.
+
+    Args:
+        first, size: the box's first voxel (..., 3), and its shape.
+    """
+    return ((2 * (points - first) + 1) / torch.tensor(size) - 1).flip(-1)
 
 
 def _spline(points: Tensor, weights: Sequence[Tensor]) -> Tensor:

@@ -46,3 +46,24 @@ def test_an_error_keeps_its_parts_across_processes() -> None:
     error = pickle.loads(pickle.dumps(errors.InvalidInput("expected this, got that", "do so", code="group.rule")))
     assert (error.message, error.hint, error.code) == ("expected this, got that", "do so", "group.rule")
     assert str(error) == "expected this, got that; do so"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "row", "cropped"),
+    [
+        ([], "rd_post_event", False),
+        (["crop=lesion"], "rd_post_event", True),
+        (["crop=lesion", "+modalities=event"], "event", True),
+        (["crop=lesion", "+modalities=rd_post"], "rd_post", False),
+        (["crop=lesion", "+modalities=rd", "crop.everywhere=true"], "rd@lesion", True),
+        (["crop=lesion", "crop.everywhere=true"], "rd_post_event", True),
+        (["crop=random", "+modalities=rd"], "rd@random", True),
+        (["crop=random", "control=shuffled_labels"], "rd_post_event@random-shuffled_labels", True),
+        (["crop=lesion", "control=metadata_only"], "metadata_only", False),
+    ],
+)
+def test_a_row_says_where_a_set_is_cropped_that_does_not_tell_the_place(
+    overrides: list[str], row: str, cropped: bool
+) -> None:
+    cfg = schemas.compose("train", schemas.TrainConfig, ["cases=x", *overrides])
+    assert (cfg.row, cfg.cropped) == (row, cropped)

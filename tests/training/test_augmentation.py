@@ -314,3 +314,87 @@ def test_displacement_at_the_centre_spreads_as_torchios() -> None:
     assert ours_at.std(0) == pytest.approx(theirs_at.std(0), rel=0.15)
     for axis in range(3):
         assert_same_distribution(ours_at[:, axis], theirs_at[:, axis])
+
+
+@pytest.fixture
+def wide() -> torch.Tensor:
+    """(2, 44, 40, 42): texture in a large ellipsoid, and everywhere."""
+    texture = ndimage.gaussian_filter(np.random.default_rng(3).standard_normal((44, 40, 42)), 1.5)
+    x, y, z = np.indices(texture.shape)
+    inside = (x - 21) ** 2 / 20**2 + (y - 19) ** 2 / 18**2 + (z - 20) ** 2 / 17**2 < 1
+    return torch.from_numpy(np.stack([texture * inside, 1 + np.abs(texture)]).astype(np.float32))
+
+
+CROP, EDGE = (11, 6, 20), (12, 14, 10)  # a crop's first voxel, and its shape
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_crop_is_augmented_about_its_middle_with_what_lies_around_it(wide: torch.Tensor, seed: int) -> None:
+    """As the volume that has the crop in its middle, whatever its size: no empty corner, every voxel the same."""
+    draw = Augmentation(**{**ALL, "rotation_degrees": 40.0, "elastic_mm": 0.0}).draw(  # type: ignore[arg-type]
+        2, torch.Generator().manual_seed(seed)
+    )
+    around = tuple(-first for first in CROP)
+    result = apply(draw, wide, around, EDGE, SPACING_MM, [False, False])
+    assert result.shape == (2, *EDGE)
+    # The same map on a volume of which the crop is the middle: 60 voxels wide, so that it holds all that is turned in.
+    margin = 24
+    padded = torch.zeros(2, *(n + 2 * margin for n in EDGE))
+    x, y, z = (slice(max(margin - a, 0), None) for a in CROP)
+    source = wide[:, max(CROP[0] - margin, 0) :, max(CROP[1] - margin, 0) :, max(CROP[2] - margin, 0) :]
+    target = padded[:, x, y, z]
+    x, y, z = (slice(0, min(a, b)) for a, b in zip(source.shape[1:], target.shape[1:], strict=True))
+    target[:, x, y, z] = source[:, x, y, z]
+    whole = apply(draw, padded, (0, 0, 0), tuple(padded.shape[1:]), SPACING_MM, [False, False])
+    middle = whole[:, margin:-margin, margin:-margin, margin:-margin]
+    torch.testing.assert_close(result, middle, rtol=1e-4, atol=1e-4)
+    assert (result[1] > 0.5).all(), "the second channel fills the volume, so it fills the crop"
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_nothing_beyond_the_margin_can_come_into_a_crop(wide: torch.Tensor, seed: int) -> None:
+    strengths = {**ALL, "rotation_degrees": 15.0, "scaling": 0.1, "elastic_mm": 4.0}
+    augmentation = Augmentation(**strengths)  # type: ignore[arg-type]
+    margin = augmentation.margin(EDGE, SPACING_MM)
+    assert margin < 12
+    low = [max(first - margin, 0) for first in CROP]
+    x, y, z = (slice(a, first + n + margin) for a, first, n in zip(low, CROP, EDGE, strict=True))
+    near = wide[:, x, y, z]
+    assert near.numel() < 0.7 * wide.numel()
+    starts = [tuple(-first for first in CROP), tuple(a - first for a, first in zip(low, CROP, strict=True))]
+    results = [
+        augmentation(content, start, EDGE, SPACING_MM, [True, False], torch.Generator().manual_seed(seed))
+        for content, start in zip((wide, near), starts, strict=True)
+    ]
+    torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-4)
+
+
+def test_the_margin_holds_the_farthest_that_any_draw_reads() -> None:
+    """A bright shell just beyond the margin never shows, one just beyond the crop does."""
+    augmentation = Augmentation(**{**OFF, "rotation_degrees": 25.0, "scaling": 0.2})  # type: ignore[arg-type]
+    margin = augmentation.margin((12, 12, 12), SPACING_MM)
+    for beyond, shows in ((margin, False), (2, True)):
+        content = torch.ones(1, *(3 * [12 + 2 * (beyond + 2)]))
+        content[:, 2:-2, 2:-2, 2:-2] = 0
+        brightest = max(
+            augmentation(
+                content, (-beyond - 2,) * 3, (12, 12, 12), SPACING_MM, [False], torch.Generator().manual_seed(seed)
+            ).max()
+            for seed in range(40)
+        )
+        assert bool(brightest > 0) == shows
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.6, 1.0])
+def test_a_batch_of_crops_is_each_crop_alone(wide: torch.Tensor, probability: float) -> None:
+    augmentation = Augmentation(**{**ALL, "probability": probability})  # type: ignore[arg-type]
+    contents = torch.stack([wide, wide.flip(2), 0.5 * wide, wide])
+    starts = [(-11, -6, -20), (-3, 0, -9), (-30, -30, 2), (5, -4, -33)]
+    seeds, applies = [3, 1, 4, 15], [True, False]
+    together = augmentation.batch(contents, SPACING_MM, applies, seeds, starts, EDGE)
+    assert together.shape == (4, 2, *EDGE)
+    for content, seed, start, result in zip(contents, seeds, starts, together, strict=True):
+        alone = augmentation(content, start, EDGE, SPACING_MM, applies, torch.Generator().manual_seed(seed))
+        torch.testing.assert_close(result, alone, rtol=1e-3, atol=2e-4)
+    if not probability and not torch.equal(together[0], wide.flip(1)[:, 21:33, 6:20, 20:30]):
+        assert torch.equal(together[0], wide[:, 11:23, 6:20, 20:30])

@@ -13,10 +13,12 @@ from helpers.fewer_channels import keep_channels
 
 from ricenet.cases import case_reader
 from ricenet.cases.case_reader import load_case
+from ricenet.cases.case_record import Crop
+from ricenet.cases.crop import Window, place_of
 from ricenet.cohort.folds import read_folds
 from ricenet.errors import WrongUsage
 from ricenet.training.augmentation import Augmentation
-from ricenet.training.datamodule import BalancedOrder, CasesDataModule, draw_seed, steps_per_epoch
+from ricenet.training.datamodule import BalancedOrder, CasesDataModule, draw_seed, jitter_of, steps_per_epoch
 
 ALL = ("post", "event", "rd")
 AUGMENTATION = Augmentation(0.5, 15, 0.1, 7.5, 7, False, 0.1, 0.2, 0.2)
@@ -173,3 +175,106 @@ def test_a_batch_says_which_channels_its_cases_have_where_some_lack_one(
     complete = folds.having(ALL)
     whole = CasesDataModule(cases, complete, 0, ALL, None, 4, 0, seed=1, may_lack=True)
     assert "present" not in next(iter(whole.val_dataloader()))
+
+
+CROP, EDGE, JITTER_MM = Crop(at="lesion", size_mm=96), 8, 24  # of volumes of 16^3 voxels of 12 mm
+
+
+def cropped(
+    cases: Path, channels: Sequence[str] = ALL, augmentation: Augmentation | None = None, **keys: Any
+) -> CasesDataModule:
+    defaults: dict[str, Any] = {"crop": CROP, "jitter_mm": JITTER_MM}
+    return CasesDataModule(cases, read_folds(cases), 0, channels, augmentation, 4, 0, seed=1, **defaults | keys)
+
+
+def cubes(cases: Path, data: CasesDataModule, keys: Sequence[str], move: Sequence[Sequence[int]]) -> torch.Tensor:
+    """The crops of the cases as they are stored, cut out by hand, each moved by so many voxels."""
+    result = []
+    for key, by in zip(keys, move, strict=True):
+        case = data.table[data.place[key]]
+        place = place_of(cases, case, data.channels, data.crop.at if data.crop else "")
+        start = [int(np.floor(centre - 3.5 + 0.5)) + step + 20 for centre, step in zip(place.voxel, by, strict=True)]
+        padded = np.pad(load_case(cases, case, data.channels), ((0, 0), (20, 20), (20, 20), (20, 20)))
+        x, y, z = (slice(first, first + EDGE) for first in start)
+        result.append(torch.from_numpy(padded[:, x, y, z]))
+    return torch.stack(result)
+
+
+@pytest.mark.parametrize("cache", ["none", "ram", "device"])
+@pytest.mark.parametrize("augment_on", ["worker", "device"])
+@pytest.mark.parametrize("at", ["lesion", "random"])
+def test_validation_and_prediction_see_the_crop_at_its_place(
+    phantom_cases: Path, cache: str, augment_on: str, at: str
+) -> None:
+    crop = Crop(at=at, size_mm=96)
+    data = cropped(phantom_cases, ("event", "rd"), AUGMENTATION, cache=cache, augment_on=augment_on, crop=crop)
+    assert data.volumes.shape == (EDGE,) * 3
+    loaded = next(iter(data.predict_dataloader()))
+    batch = on_device(data, loaded, training=False)
+    assert torch.equal(batch["volume"], cubes(phantom_cases, data, batch["case"], [(0, 0, 0)] * 4))
+    assert batch["volume"].any()
+
+
+@pytest.mark.parametrize("cache", ["none", "ram", "device"])
+def test_training_moves_the_crop_by_whole_voxels_of_its_draw_seed(phantom_cases: Path, cache: str) -> None:
+    data = cropped(phantom_cases, cache=cache)
+    moves = []
+    for loaded in data.train_dataloader():
+        batch = on_device(data, loaded, training=True)
+        by = [jitter_of(seed, 2) for seed in batch["seed"]]
+        assert torch.equal(batch["volume"], cubes(phantom_cases, data, batch["case"], by))
+        moves += by
+    assert len(set(moves)) > 5
+    assert {step for by in moves for step in by} == {-2, -1, 0, 1, 2}
+    assert jitter_of(5, 0) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("cache", ["none", "ram", "device"])
+def test_crops_augmented_on_the_device_as_in_a_worker(phantom_cases: Path, cache: str) -> None:
+    there = cropped(phantom_cases, augmentation=AUGMENTATION, cache=cache, augment_on="device")
+    here = cropped(phantom_cases, augmentation=AUGMENTATION)
+    changed = 0.0
+    for first, second in zip(there.train_dataloader(), here.train_dataloader(), strict=True):
+        assert "start" in first or cache == "device"
+        got, expected = (on_device(d, b, training=True) for d, b in ((there, first), (here, second)))
+        torch.testing.assert_close(got["volume"], expected["volume"], rtol=1e-3, atol=2e-4)
+        by = [jitter_of(seed, 2) for seed in first["seed"]]
+        changed = max(changed, (got["volume"] - cubes(phantom_cases, here, first["case"], by)).abs().max().item())
+    assert changed > 0.1
+
+
+def test_a_crop_is_augmented_with_what_lies_around_it(phantom_cases: Path) -> None:
+    """As if the whole volume were content: nothing that is left out of the reading could have come in."""
+    strong = Augmentation(1, 20, 0.2, 12, 7, False, 0, 0, 0)
+    data = cropped(phantom_cases, augmentation=strong)
+    batch = next(iter(data.train_dataloader()))
+    for key, seed, volume in zip(batch["case"], batch["seed"], batch["volume"], strict=True):
+        index = data.place[key]
+        window = Window.around(data.places[index], CROP, data.spacing_mm)
+        content = torch.from_numpy(load_case(phantom_cases, data.table[index], ALL))
+        start = [-first - step for first, step in zip(window.start, jitter_of(seed, 2), strict=True)]
+        generator = torch.Generator().manual_seed(seed)
+        expected = strong(content, tuple(start), (EDGE,) * 3, data.spacing_mm, data.intensity, generator)
+        torch.testing.assert_close(volume, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_read_of_a_case_is_the_crop_and_its_margin(phantom_cases: Path) -> None:
+    plain = cropped(phantom_cases, jitter_mm=0)
+    for index in range(4):
+        content = plain.volumes.read(index)
+        assert all(
+            first >= 0 and first + n <= EDGE for first, n in zip(content.start, content.voxels.shape[1:], strict=True)
+        )
+    moved = cropped(phantom_cases)
+    frame, start = moved.volumes.framed(0)
+    assert (frame.shape, moved.volumes.margin) == ((3, 12, 12, 12), 2)
+    assert min(start) >= -2
+    whole, at = module(phantom_cases).volumes.framed(0)
+    assert (whole.shape, at) == ((3, 16, 16, 16), (0, 0, 0))
+
+
+def test_sets_are_cropped_where_what_they_contain_says(phantom_cases: Path) -> None:
+    for channels in (ALL, ("event",), ("event", "rd"), ("post", "event")):
+        data = cropped(phantom_cases, channels)
+        assert data.places == [place_of(phantom_cases, case, channels, "lesion") for case in data.table]
+    assert cropped(phantom_cases, ("event",)).places != cropped(phantom_cases, ("post", "event")).places
