@@ -1,6 +1,6 @@
 """A canary: a marker in every header, path, file name and id of a delivery, and in no file or line of a full run.
 
-The run is the one that docs/your_cohort.md describes: two commands from twelve delivered patients, two of them broken,
+The run is the one that docs/your_cohort.md describes: two commands from seven delivered patients, two of them broken,
 to trained folds; then evaluation, maps and page; and crashes. Its volumes equal those of the same patients as NIfTI.
 """
 
@@ -16,11 +16,13 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
+from helpers import commands
 from helpers.analytic_patient import flip_bit, truncate, write_two
 from helpers.nifti_twin import write_patient, write_rows
 from helpers.phantom_scans import stripped
@@ -35,8 +37,8 @@ from ricenet.phantoms.scanner import scan_patient
 pytestmark = pytest.mark.extended
 MARKER = "Zqxcanary"
 PATIENT = f"<img src=x onerror=alert(1)>{MARKER}"  # so begins every patient id
-PATIENTS, SEED, SPACING_MM = 12, 8, 4.5
-COARSE = ["brain=none", "registration=quick", "spacing_mm=6", "size=36", "folds=2"]
+PATIENTS, SEED, SPACING_MM = 7, 8, 4.5
+COARSE = ["brain=none", "registration=quick", "spacing_mm=9", "size=24", "folds=2"]
 TEXTS = {"LO", "SH", "PN", "ST", "LT", "UT", "AE"}
 ROOT = Path(__file__).parents[1]
 
@@ -49,17 +51,25 @@ class World:
         self.short = Path(tempfile.mkdtemp(prefix="world-"))  # sockets want short paths
         for folder in (root / "outputs", self.short / "home", self.short / "tmp"):
             folder.mkdir()
-        private = {"HOME": "home", "TMPDIR": "tmp", "XDG_CACHE_HOME": "home", "XDG_CONFIG_HOME": "home"}
-        self.env = os.environ | {name: str(self.short / folder) for name, folder in private.items()}
+        folders = {"HOME": "home", "TMPDIR": "tmp", "XDG_CACHE_HOME": "home", "XDG_CONFIG_HOME": "home"}
+        self.private = {name: str(self.short / folder) for name, folder in folders.items()}
+        self.env = os.environ | self.private
 
     def run(self, *command: str, expect: int = 0) -> str:
+        """A program, started afresh."""
         result = subprocess.run(command, cwd=self.root, env=self.env, capture_output=True, text=True, check=False)
-        self.said.append(result.stdout + result.stderr)
-        assert result.returncode == expect, f"{command}: {result.stderr[-3000:]}"
-        return self.said[-1]
+        return self.hear(result, expect)
 
     def stage(self, name: str, *keys: str, expect: int = 0) -> str:
-        return self.run(sys.executable, "-m", f"ricenet.{name}", *keys, expect=expect)
+        """A stage, forked from a process whose imports have met this world too."""
+        line = [sys.executable, "-m", f"ricenet.{name}", *keys]
+        result = commands.run(line, cwd=self.root, env=self.env, private=tuple(self.private.items()))
+        return self.hear(result, expect)
+
+    def hear(self, result: subprocess.CompletedProcess[str], expect: int) -> str:
+        self.said.append(result.stdout + result.stderr)
+        assert result.returncode == expect, f"{result.args}: {result.stderr[-3000:]}"
+        return self.said[-1]
 
     def holds(self, secrets: set[bytes]) -> list[str]:
         """Where one of the words stands."""
@@ -187,7 +197,7 @@ def test_a_new_patient_gets_a_prediction_or_its_findings(world):
 
 def test_two_commands_from_a_delivery_to_trained_folds(world):
     ingest = world.said[0]
-    assert "2 of 12 cases were refused" in ingest
+    assert f"2 of {PATIENTS} cases were refused" in ingest
     assert "[series.gap] case c" in ingest
     assert "[dose.frame] case c" in ingest
     assert len(read_cases(world.root / "outputs" / "cases")) == PATIENTS - 2
@@ -230,12 +240,13 @@ def test_a_crash_tells_nothing_either(hospital, tmp_path):
     """Damaged images, a killed run, an exception that nobody foresaw: what is left behind, and what is said."""
     (tmp_path / "world").mkdir()
     world = World(tmp_path / "world")
+    fresh = partial(world.run, sys.executable, "-m")  # how Python itself ends is part of it
     cohort = write_two(tmp_path / MARKER)
     truncate(cohort)
     keys = [f"cohort={cohort}", f"cases={world.root / 'outputs' / 'cases'}", *COARSE[:-1], "folds=0", "jobs=1"]
-    assert "expected an intact NIfTI" in world.stage("preprocess", *keys, expect=3)
+    assert "expected an intact NIfTI" in fresh("ricenet.preprocess", *keys, expect=3)
     flip_bit(cohort)
-    world.stage("verify", f"cohort={cohort}", f"out={world.root / 'outputs' / 'verify'}", expect=3)
+    fresh("ricenet.verify", f"cohort={cohort}", f"out={world.root / 'outputs' / 'verify'}", expect=3)
     killed = subprocess.Popen(
         [sys.executable, "-m", "ricenet.preprocess", *keys], env=world.env, stderr=subprocess.PIPE, text=True
     )
@@ -246,7 +257,7 @@ def test_a_crash_tells_nothing_either(hospital, tmp_path):
     (cohort / "cohort.key").mkdir()
     for stage in ("preprocess", "verify"):
         more = keys if stage == "preprocess" else [f"cohort={cohort}", f"out={world.root / 'outputs' / 'v'}"]
-        assert "IsADirectoryError" in world.stage(stage, *more, expect=1)
+        assert "IsADirectoryError" in fresh(f"ricenet.{stage}", *more, expect=1)
     shutil.rmtree(cohort / "cohort.key")
     assert world.holds({MARKER.encode(), b"MUSTERMANN"}) == []
     shutil.rmtree(world.short)

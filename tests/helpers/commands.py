@@ -35,13 +35,17 @@ def run(
     check: bool = False,
     text: bool = True,
     capture_output: bool = True,
+    private: tuple[tuple[str, str], ...] = (),
 ) -> subprocess.CompletedProcess[Any]:
-    """What subprocess.run does for `[sys.executable, "-m", module, *arguments]`, its output captured."""
+    """What subprocess.run does for `[sys.executable, "-m", module, *arguments]`, its output captured.
+
+    `private`: of the environment, what the imports may look at too, such as HOME; each has a server of its own.
+    """
     assert line[:2] == [sys.executable, "-m"], "other programs are started with subprocess"
     assert capture_output
     request = {"module": line[2], "arguments": line[3:], "cwd": str(cwd or Path.cwd()), "env": env or dict(os.environ)}
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, socket.socket(socket.AF_UNIX) as server:
-        server.connect(_server())
+        server.connect(_server(private))
         socket.send_fds(server, [b"?"], [out.fileno(), err.fileno()])
         server.sendall(json.dumps(request).encode())
         server.shutdown(socket.SHUT_WR)
@@ -58,11 +62,11 @@ def run(
 
 
 @cache
-def _server() -> str:
+def _server(private: tuple[tuple[str, str], ...]) -> str:
     """The address of this test process's server, which ends with it."""
     folder = tempfile.mkdtemp(prefix="rn")
     address = f"{folder}/s"
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | dict(private)
     ready, tell = os.pipe()
     command = [sys.executable, str(Path(__file__).absolute()), address, str(tell)]
     process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, pass_fds=[tell])
