@@ -19,6 +19,7 @@ from helpers import commands
 from helpers.analytic_patient import CAVITY_MM, EVENT_POSE, POST_POSE, brain_of, dose_of, grid, points, save
 from helpers.dicom_objects import item, rtstruct
 from helpers.dicom_objects import save as save_dicom
+from helpers.phantom_scans import stripped
 
 from ricenet.cases.case_record import read_case_record
 from ricenet.cohort.covariates import read_covariates
@@ -26,10 +27,13 @@ from ricenet.cohort.ingest_record import CaseIngestRecord
 from ricenet.cohort.ready_cases import read_cases
 from ricenet.cohort.table import read_cohort
 from ricenet.images.volume import read_volume
+from ricenet.phantoms.causal_model import draw_cohort
+from ricenet.phantoms.hospital import deliver
+from ricenet.phantoms.scanner import scan_patient
 
 pytestmark = [pytest.mark.slow, pytest.mark.process]
 SHAPE, SPACING = (30, 36, 28), (5.0, 5.0, 5.0)
-COARSE = ["registration=quick", "spacing_mm=6", "size=36", "folds=2", "jobs=1"]
+COARSE = ["registration=quick", "spacing_mm=9", "size=24", "folds=2", "jobs=1"]
 LESION_MM = 16.0
 
 
@@ -178,16 +182,14 @@ def bids(root: Path) -> Path:
 
 def burdenko(root: Path) -> Path:
     """Phantoms as DICOM under Burdenko's names, with follow-ups in an RTSTRUCT; the clinical table."""
-    home = root.parent / "phantoms"
-    keys = [f"out={home}", "format=dicom", "patients=4", "spacing_mm=4.5", "jobs=1"]
-    commands.run([sys.executable, "-m", "ricenet.phantom", *keys], check=True)
-    with (home / "labels.csv").open(newline="") as stream:
-        known = list(csv.DictReader(stream))
     rows = []
-    for number, row in enumerate(known, 1):
-        name, dicom = f"Burdenko-GBM-{number:03d}", home / "dicom" / row["patient_id"]
-        start = _renamed(dicom, root / name, name)
-        event = date.fromisoformat(row["event_date"])
+    for number, draw in enumerate(draw_cohort(4, 0, swap_label_effects=False), 1):
+        scans = stripped(scan_patient(draw.quantities, draw.seed, 4.5))  # a head takes longer to register
+        delivered = deliver(root.parent / "phantoms", scans, number, draw.seed)
+        brain = scans.frames["post"].scan(scans.patient.brain, scans.patient.grid)
+        save(truth_of(root.parent, number), (brain.voxels > 0.5).astype(np.uint8), brain.world_from_voxel)
+        name, event = f"Burdenko-GBM-{number:03d}", delivered.event_date
+        start = _renamed(root.parent / "phantoms" / delivered.patient_id, root / name, name)
         response = "pseudo progression" if number % 2 else "progression"  # the phantom's own label is another matter
         rows.append({
             "AnonymPatientID": name, "AnonymStart of RT": us(start), "Response_1st_fup": "distant progression",
@@ -283,7 +285,7 @@ def run_all(source: str, home: Path) -> dict[str, str]:
     said = {"ingest": stage("ingest", *paths, *SOURCES[source].keys, code=4 if refused else 0)}
     said["verify"] = stage("verify", f"cohort={cohort}", f"out={home / 'verify'}", "jobs=1")
     if source == "burdenko":
-        use_true_brain_masks(cohort, home / "phantoms" / "truth")
+        use_true_brain_masks(cohort, home)
     brain = "brain=mask" if source == "burdenko" else "brain=none"
     folders = [f"cohort={cohort}", f"cases={cases}", f"bids={home / 'derivatives'}"]
     said["preprocess"] = stage("preprocess", *folders, brain, *COARSE)
@@ -292,13 +294,17 @@ def run_all(source: str, home: Path) -> dict[str, str]:
     return said
 
 
-def use_true_brain_masks(cohort: Path, truth: Path) -> None:
-    """Fill the brain_mask column with the phantoms' truth: their heads have skulls, and HD-BET would take minutes."""
-    shutil.copytree(truth, cohort / "truth")
+def truth_of(home: Path, number: int) -> Path:
+    return home / "truth" / f"{number:03d}_brain.nii.gz"
+
+
+def use_true_brain_masks(cohort: Path, home: Path) -> None:
+    """Fill the brain_mask column with the phantoms' truth."""
+    shutil.copytree(home / "truth", cohort / "truth")
     with (cohort / "cohort.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     for number, row in enumerate(rows):  # three follow-ups a patient
-        row["brain_mask"] = f"truth/{number // 3 + 1:03d}_brain.nii.gz"
+        row["brain_mask"] = f"truth/{truth_of(home, number // 3 + 1).name}"
     with (cohort / "cohort.csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, rows[0].keys())
         writer.writeheader()
