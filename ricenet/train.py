@@ -8,6 +8,7 @@ score at chance (ricenet.cohort.shuffled_labels, ricenet.training.metadata_only)
 """
 
 import logging
+import math
 import os
 import signal
 import sys
@@ -126,6 +127,8 @@ def _optimisation(cfg: TrainConfig) -> "Optimisation":
         steps=cfg.steps,
         schedule=cfg.optimizer.schedule,
         label_smoothing=cfg.optimizer.label_smoothing,
+        mixup=cfg.mixup,
+        ema_decay=cfg.ema_decay if cfg.averaging == "ema" else None,
         batch_norm=cfg.batch_norm,
     )
 
@@ -251,6 +254,7 @@ def _check(cfg: TrainConfig) -> None:
     """Refuse values that no later step could make sense of, before anything heavy is loaded."""
     choices = {
         "checkpoint": (cfg.checkpoint, ("last", "best")),
+        "averaging": (cfg.averaging, ("none", "ema")),
         "batch_norm": (cfg.batch_norm, ("precise", "running")),
         "optimizer.schedule": (cfg.optimizer.schedule, ("constant", "one_cycle", "cosine")),
         "logger.name": (cfg.logger.name, ("csv", "tensorboard", "wandb")),
@@ -289,9 +293,12 @@ def _check(cfg: TrainConfig) -> None:
     for key, share in {
         "model.channel_dropout": cfg.model.channel_dropout,
         "optimizer.label_smoothing": cfg.optimizer.label_smoothing,
+        "ema_decay": cfg.ema_decay,
     }.items():
         if not 0 <= share < 1:
             raise WrongUsage(f"{key} should lie in [0, 1), got {share:g}")
+    if not 0 <= cfg.mixup < math.inf:
+        raise WrongUsage(f"mixup should be at least 0, got {cfg.mixup:g}")
     _check_together(cfg)
 
 

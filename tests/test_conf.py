@@ -97,7 +97,8 @@ def test_paper_experiment_holds_the_published_protocol() -> None:
     assert (cfg.model.width, cfg.model.conv1_size, cfg.model.conv1_stride, cfg.model.max_pool) == (64, 7, 1, True)
     assert (cfg.optimizer.weight_decay, cfg.optimizer.schedule, cfg.augmentation.flip) == (0.0, "constant", False)
     assert (cfg.inputs.isodoses_gy, cfg.inputs.difference, cfg.model.pool) == ([], False, "last")
-    assert (cfg.steps, cfg.batch_norm, cfg.optimizer.label_smoothing) == (None, "running", 0.0)
+    assert (cfg.steps, cfg.batch_norm, cfg.averaging) == (None, "running", "none")
+    assert (cfg.mixup, cfg.optimizer.label_smoothing) == (0.0, 0.0)
     preprocessing = compose("preprocess", schemas.PreprocessConfig, ["cohort=x", "cases=y"])
     assert (preprocessing.size, preprocessing.spacing_mm, preprocessing.folds) == (224, 1.0, 5)
 

@@ -11,10 +11,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import lightning
 import pytest
 import torch
 from helpers.fewer_channels import keep_channels
@@ -26,7 +28,7 @@ from ricenet.command.schemas import TrainConfig
 from ricenet.errors import InvalidInput, WrongUsage
 from ricenet.networks.input_settings import InputSettings
 from ricenet.train import train
-from ricenet.training.checkpoint import read_checkpoint, resumable
+from ricenet.training.checkpoint import Progress, read_checkpoint, resumable
 from ricenet.training.predictions import read_predictions, read_predictions_by_set
 from ricenet.training.run_folder import finished_runs, owner
 from ricenet.training.run_record import read_run
@@ -71,7 +73,8 @@ def test_same_seed_gives_the_same_bits(finished: Path, phantom_cases: Path, tmp_
     "changed",
     [["seed=1"], ["fold=1"], ["epochs=3"], ["optimizer.learning_rate=0.01"], ["optimizer.weight_decay=0.5"],
      ["optimizer.schedule=one_cycle"], ["optimizer.schedule=cosine"], ["optimizer.label_smoothing=0.1"],
-     ["batch_norm=running"], ["steps=6"], ["augmentation=none"], ["data.batch_size=8"], ["model.dropout=0.5"],
+     ["batch_norm=running"], ["averaging=ema"], ["mixup=0.4"], ["steps=6"],
+     ["augmentation=none"], ["data.batch_size=8"], ["model.dropout=0.5"],
      ["trainer.limit_batches=1"], ["step.accumulate=2"],
      ["augmentation=torchio", "data.augment_on=worker", "data.cache=ram"], ["model.channel_dropout=0.5"]],
 )  # fmt: skip
@@ -100,7 +103,50 @@ HARD_TO_RESUME = [
     "model.dropout=0.3",
     "model.channel_dropout=0.3",
     "optimizer.schedule=one_cycle",
+    "optimizer.label_smoothing=0.1",
+    "averaging=ema",
+    "ema_decay=0.9",
+    "mixup=0.4",
 ]
+
+
+@pytest.mark.parametrize("moment", ["in an epoch", "before the weights are written"])
+@pytest.mark.parametrize(
+    "overrides",
+    [["averaging=ema"], ["averaging=ema", "batch_norm=running", "checkpoint=best"], ["checkpoint=best"],
+     [*HARD_TO_RESUME, "step.accumulate=2", "checkpoint=best"], [*HARD_TO_RESUME, "steps=20"]],
+    ids=["average", "best of averages", "best", "best of all together", "all together in steps"],
+)  # fmt: skip
+def test_a_run_that_was_stopped_ends_with_the_bits_of_one_that_was_not(
+    phantom_cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str], moment: str
+) -> None:
+    """With the run folder given as a relative path, as by default."""
+    monkeypatch.chdir(tmp_path)
+    settings = ["checkpoint_every=1", "epochs=4", "optimizer.learning_rate=0.01", *overrides]
+    train(config(phantom_cases, Path("whole"), *settings))
+    stopped = config(phantom_cases, Path("stopped"), *settings)
+    with monkeypatch.context() as patch:
+        if moment == "in an epoch":
+            patch.setattr(Progress, "on_train_epoch_end", exit_in_epoch(2))
+        else:
+            patch.setattr("ricenet.training.fit.save", lambda _: sys.exit(143))
+        with pytest.raises(SystemExit):
+            train(stopped)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="The dirpath has changed")
+        train(stopped)
+    row = "modality_dropout/fold0" if "model.channel_dropout=0.3" in overrides else "rd_post_event/fold0"
+    assert results(Path("stopped"), row) == results(Path("whole"), row)
+
+
+def exit_in_epoch(epoch: int) -> Callable[..., None]:
+    """A callback's method that ends the process there."""
+
+    def method(_: object, trainer: lightning.Trainer, __: object) -> None:
+        if trainer.current_epoch == epoch:
+            sys.exit(143)
+
+    return method
 
 
 def killed_while_writing(cfg: TrainConfig, folder: Path, delay_s: float) -> bool:
@@ -394,6 +440,10 @@ def test_a_control_is_a_grid_of_its_own_that_is_resumed_and_skipped(phantom_case
         (["checkpoint=first"], 2, "last, best"),
         (["optimizer.schedule=linear"], 2, "constant, one_cycle, cosine"),
         (["optimizer.label_smoothing=1"], 2, "optimizer.label_smoothing should lie in [0, 1), got 1"),
+        (["averaging=swa"], 2, "averaging should be one of none, ema"),
+        (["ema_decay=1"], 2, "ema_decay should lie in [0, 1), got 1"),
+        (["mixup=-0.1"], 2, "mixup should be at least 0, got -0.1"),
+        (["mixup=.nan"], 2, "mixup should be at least 0, got nan"),
         (["batch_norm=exact"], 2, "precise, running"),
         (["steps=0"], 2, "steps should be at least 1"),
         (["control=shuffled"], 2, "control should be null, shuffled_labels or metadata_only, got 'shuffled'"),

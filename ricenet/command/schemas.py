@@ -274,7 +274,10 @@ class TrainConfig:
     steps: int | None
     checkpoint: str
     checkpoint_every: int
+    averaging: str
+    ema_decay: float
     batch_norm: str
+    mixup: float
     modalities: ModalitiesConfig
     model: ModelConfig
     inputs: InputsConfig

@@ -69,7 +69,8 @@ class SafeCheckpointIO(TorchCheckpointIO):
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
         checkpoint = read_checkpoint(Path(path), map_location or "cpu")
-        return checkpoint | {"callbacks": _moved(checkpoint.get("callbacks", {}), HERE, str(Path(path).parent))}
+        folder = str(Path(path).parent.resolve())  # as ModelCheckpoint calls its own, or it forgets its best score
+        return checkpoint | {"callbacks": _moved(checkpoint.get("callbacks", {}), HERE, folder)}
 
 
 def _moved(state: Any, old: str, new: str) -> Any:

@@ -24,7 +24,6 @@ from ricenet.networks.network import LeanResNet, build_network, network_settings
 from ricenet.networks.pretrained import load_pretrained
 from ricenet.training import run_folder
 from ricenet.training.augmentation import Augmentation
-from ricenet.training.batch_statistics import PreciseBatchNorm
 from ricenet.training.checkpoint import (
     BEST,
     MetricsTable,
@@ -35,6 +34,7 @@ from ricenet.training.checkpoint import (
     resumable,
 )
 from ricenet.training.datamodule import Augmenting, CasesDataModule, steps_per_epoch
+from ricenet.training.kept_weights import AveragedWeights, PreciseBatchNorm
 from ricenet.training.lightning_module import RiceClassifier
 from ricenet.training.predictions import (
     BY_SET,
@@ -89,6 +89,7 @@ def build_model(cfg: TrainConfig) -> RiceClassifier:
     return RiceClassifier(
         network,
         **asdict(cfg.optimizer),
+        mixup=cfg.mixup,
         seed=cfg.seed,
         channels_last=cfg.step.channels_last,
         channel_dropout=cfg.model.channel_dropout,
@@ -150,7 +151,9 @@ def _trainer(cfg: TrainConfig, data: CasesDataModule, folder: Path, owner: str, 
         MetricsTable(folder / "metrics.csv"),
         Progress(folder, cfg.epochs),
     ]
-    if cfg.batch_norm == "precise":
+    if cfg.averaging == "ema":
+        callbacks.append(AveragedWeights(cfg.ema_decay))
+    if cfg.batch_norm == "precise":  # behind the average: of its weights
         callbacks.append(PreciseBatchNorm(data, every_epoch=cfg.checkpoint == "best"))
     if cfg.checkpoint == "best":
         callbacks.append(

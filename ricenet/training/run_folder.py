@@ -28,7 +28,10 @@ WITHOUT_EFFECT = (
     "run", "cases", "logger", "trainer.progress", "data.workers", "data.cache", "checkpoint_every", "several_seeds",
 )  # fmt: skip
 # At these values a run is the one it was before the key was there.
-ADDED_LATER = {"control": None, "steps": None, "optimizer.label_smoothing": 0.0, "batch_norm": "running"}
+ADDED_LATER = {
+    "control": None, "steps": None, "optimizer.label_smoothing": 0.0, "batch_norm": "running", "mixup": 0.0,
+    "averaging": "none", "ema_decay": 0.99,
+}  # fmt: skip
 PATIENCE_S = 30  # for a process that was killed a moment ago and still holds the folder
 
 

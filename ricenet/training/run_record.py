@@ -40,12 +40,16 @@ class Optimisation(Record):
         steps: of the optimiser that were asked for, of which `epochs` of the run follow; None: epochs were.
         schedule: of the learning rate.
         label_smoothing: share of every label that was spread over both classes.
+        mixup: alpha of the shares by which volumes were blended; 0: none were.
+        ema_decay: of the average of the weights that was kept; None: the last step's were.
         batch_norm: statistics of the kept network: `precise` over the training cases, or `running` averages.
     """
 
     steps: int | None = None
     schedule: str
     label_smoothing: float = 0.0
+    mixup: float = 0.0
+    ema_decay: float | None = None
     batch_norm: str
 
 

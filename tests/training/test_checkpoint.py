@@ -6,6 +6,7 @@ from pathlib import Path
 import lightning
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from ricenet.errors import Incomplete, InvalidInput
 from ricenet.training.checkpoint import (
@@ -66,6 +67,19 @@ def test_a_checkpoint_does_not_hold_the_path_of_its_folder_and_moves_with_it(tmp
     assert (found["dirpath"], found["best_model_path"]) == (str(moved), str(moved / "best.ckpt"))
     assert list(found["best_k_models"]) == [str(moved / "best.ckpt")]
     assert found["elsewhere"] == state["elsewhere"]
+
+
+def test_the_best_score_so_far_is_known_after_a_resume_by_a_relative_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning compares the folder in a checkpoint with the absolute path of its own."""
+    monkeypatch.chdir(tmp_path)
+    before, after = (ModelCheckpoint(Path("run"), monitor="val/macro_f1", mode="max") for _ in range(2))
+    before.best_model_score = torch.tensor(0.7)
+    path = Path(before.dirpath) / LAST
+    SafeCheckpointIO().save_checkpoint({"callbacks": {"best": before.state_dict()}}, path)
+    after.load_state_dict(SafeCheckpointIO().load_checkpoint(Path("run") / LAST)["callbacks"]["best"])
+    assert after.best_model_score == torch.tensor(0.7)
 
 
 def test_one_flipped_bit_leads_to_the_checkpoint_before(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

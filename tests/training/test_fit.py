@@ -42,6 +42,7 @@ def plain() -> Any:
      pytest.param("step.compile=true", lambda model: model.network._compiled_call_impl is not None,
                   marks=pytest.mark.heavy),
      ("optimizer.label_smoothing=0.1", lambda model: model.label_smoothing == 0.1),
+     ("mixup=0.4", lambda model: model.mixup == 0.4),
      ("optimizer.fused=false", lambda model: model.configure_optimizers().param_groups[0]["fused"] is False),
      ("model.pool=multi", lambda model: model.network.multi is True),
      ("model.channel_dropout=0.25", lambda model: model.channel_dropout == 0.25),
@@ -153,6 +154,7 @@ def test_distributed_training_leaves_one_run_folder(phantom_cases: Path, tmp_pat
         sys.executable, "-m", "ricenet.train", f"cases={phantom_cases}", f"run={tmp_path}", *SMALL[1:], "epochs=2",
         "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.precision=32-true",
         "trainer.progress=false", "trainer.limit_batches=null", "data.batch_size=4", "checkpoint_every=1",
+        "averaging=ema", "mixup=0.4",
     ]  # fmt: skip
     result = subprocess.run(line, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr

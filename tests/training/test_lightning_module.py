@@ -10,13 +10,14 @@ from helpers.small_networks import TINY
 
 from ricenet.errors import InvalidInput
 from ricenet.networks.network import build_network
-from ricenet.training.lightning_module import RiceClassifier, channels_kept, shown
+from ricenet.training.lightning_module import RiceClassifier, blended, channels_kept, shown
 
 SETTINGS: dict[str, Any] = {
     "learning_rate": 1e-3,
     "weight_decay": 0.0,
     "schedule": "constant",
     "label_smoothing": 0.0,
+    "mixup": 0.0,
     "fused": True,
     "seed": 0,
 }
@@ -151,3 +152,52 @@ def test_training_blanks_what_a_case_lacks_whatever_its_volume_holds() -> None:
     fit(model, [{"volume": volume, "label": label, "case": list("abcd"), "present": present}])
     assert not seen[0][::2, 1].any()
     assert seen[0][::2, 0].flatten(1).any(1).all()
+
+
+def test_mixup_blends_every_volume_with_a_partner_and_the_loss_with_its_label() -> None:
+    torch.manual_seed(0)
+    content = {"volume": torch.randn(4, 1, 16, 16, 16), "label": torch.tensor([0, 1, 0, 1]), "case": list("abcd")}
+    torch.manual_seed(3)
+    share = float(torch.distributions.Beta(0.4, 0.4).sample())
+    partner = torch.randperm(4)
+    mixed = share * content["volume"] + (1 - share) * content["volume"][partner]
+    model, plain = module(mixup=0.4), module()
+    plain.load_state_dict(model.state_dict())
+    model.log = lambda *_, **__: None
+    torch.manual_seed(3)
+    loss = model.training_step(content, 0)
+    target = share * torch.eye(2)[content["label"]] + (1 - share) * torch.eye(2)[content["label"][partner]]
+    expected = -(target * plain.network(mixed).log_softmax(1)).sum(1).mean()
+    torch.testing.assert_close(loss, expected)
+
+
+def test_shares_of_mixup_are_of_the_beta_distribution() -> None:
+    torch.manual_seed(0)
+    content = {"volume": torch.randn(2, 1, 2, 2, 2), "label": torch.tensor([0, 1])}
+    shares = torch.tensor([blended(content, 0.5).share for _ in range(4000)])
+    assert (shares.mean().item(), shares.var().item()) == pytest.approx((0.5, 1 / 8), abs=0.01)  # 1 / (4 (2 alpha + 1))
+
+
+def test_a_blend_has_the_channels_that_both_cases_have() -> None:
+    """Of a partial cohort: nothing is blended with the blank of a case that lacks the image."""
+    torch.manual_seed(0)
+    present = torch.tensor([[True, True], [True, False], [False, True]] * 2)
+    volume = torch.randn(6, 2, 2, 2, 2) * present[..., None, None, None]
+    for _ in range(20):
+        blend = blended({"volume": volume, "label": torch.zeros(6), "present": present}, 0.4)
+        partner, kept = blend.partner, blend.batch["present"]
+        assert kept.any(1).all()
+        assert torch.equal(kept, present & present[partner])
+        mixed = blend.share * volume + (1 - blend.share) * volume[partner]
+        assert torch.equal(blend.batch["volume"], mixed)
+
+
+def test_a_run_without_mixup_draws_nothing() -> None:
+    """A training of before keeps its bits."""
+    model = module()
+    model.log = lambda *_, **__: None
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    model.training_step(batch(0.1, "a", "b"), 0)
+    assert torch.equal(torch.rand(3), expected)

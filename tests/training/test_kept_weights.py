@@ -1,4 +1,4 @@
-"""Precise batch norm: the statistics of the kept weights, whole, once, whatever a training drew before."""
+"""What is kept of a training: the average of the weights, and batch-norm statistics of just these weights."""
 
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,9 @@ from torch import nn
 
 from ricenet.cohort.folds import read_folds
 from ricenet.command.schemas import TrainConfig, compose
-from ricenet.training.batch_statistics import PreciseBatchNorm, reestimate
 from ricenet.training.datamodule import CasesDataModule
 from ricenet.training.fit import build_data, build_model
+from ricenet.training.kept_weights import AveragedWeights, PreciseBatchNorm, reestimate
 from ricenet.training.lightning_module import RiceClassifier
 
 SMALL = ["cases=x", "experiment=smoke", "augmentation=paper", "data.batch_size=5"]
@@ -87,10 +87,63 @@ def test_the_weights_that_may_be_kept_are_measured_with_their_statistics(
 ) -> None:
     trainer, model, data = setup(phantom_cases)
     calls: list[int] = []
-    monkeypatch.setattr("ricenet.training.batch_statistics.reestimate", lambda *_: calls.append(trainer.current_epoch))
+    monkeypatch.setattr("ricenet.training.kept_weights.reestimate", lambda *_: calls.append(trainer.current_epoch))
     callback = PreciseBatchNorm(data, every_epoch)
     for epoch in range(3):
         trainer.fit_loop.epoch_progress.current.completed = epoch
         trainer.fit_loop.epoch_progress.current.processed = epoch
         callback.on_validation_epoch_start(trainer, model)
     assert calls == expected
+
+
+class Watching(lightning.Callback):
+    """The weights after each step, and those that each epoch is validated with."""
+
+    def __init__(self) -> None:
+        self.stepped: list[dict[str, torch.Tensor]] = []
+        self.validated: list[dict[str, torch.Tensor]] = []
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, *_: Any) -> None:
+        if trainer.global_step > len(self.stepped):
+            self.stepped.append(weights(pl_module))
+
+    def on_validation_batch_start(self, trainer: lightning.Trainer, pl_module: Any, *_: Any) -> None:
+        if len(self.validated) == trainer.current_epoch:
+            self.validated.append(weights(pl_module))
+
+
+def weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in model.named_parameters()}
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_the_average_over_the_steps_is_validated_and_kept_with_its_own_statistics(
+    phantom_cases: Path, accumulate: int
+) -> None:
+    """Against the average computed from the weights after each step; training itself goes on from its own weights."""
+    watching = Watching()
+    _, model, data = setup(phantom_cases, "optimizer.learning_rate=0.01")
+    trainer = lightning.Trainer(
+        max_epochs=2, accumulate_grad_batches=accumulate, num_sanity_val_steps=0, logger=False, accelerator="cpu",
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        callbacks=[AveragedWeights(0.8), PreciseBatchNorm(data, every_epoch=False), watching],
+    )  # fmt: skip
+    trainer.fit(model.train(), datamodule=data)
+    steps = len(watching.stepped) // 2
+    average = watching.stepped[0]
+    for number, stepped in enumerate(watching.stepped[1:], 2):
+        if number == steps + 1:
+            assert_equal(watching.validated[0], average)
+        average = {name: 0.8 * tensor + 0.2 * stepped[name] for name, tensor in average.items()}
+    assert_equal(watching.validated[1], average)
+    assert_equal(weights(model), average)
+    assert not torch.allclose(average["network.conv1.weight"], watching.stepped[-1]["network.conv1.weight"])
+    kept = state(model)
+    trainer.validating = True
+    reestimate(trainer, model, data, data.statistics_dataloader())
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in state(model).items())
+
+
+def assert_equal(ours: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    for name, tensor in expected.items():
+        torch.testing.assert_close(ours[name], tensor)

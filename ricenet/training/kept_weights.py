@@ -1,18 +1,40 @@
-"""Precise batch norm: the statistics of the weights that are kept, over the training cases as they are stored.
+"""The weights of a training that are kept: averaged over the steps, with batch-norm statistics of their own.
 
-The running averages of training lag behind the weights: after a short one-cycle schedule they belong to weights of
-many steps ago. Here they are the mean over one pass through all training cases, no weight changed, as
-torch.optim.swa_utils.update_bn computes it (Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021).
+Both act where the weights are validated, so that what is validated is what is kept.
+
+Precise batch norm: the running averages of training lag behind the weights; after a short one-cycle schedule they
+belong to weights of many steps ago. Here they are the mean over one pass through all training cases, no weight changed,
+as torch.optim.swa_utils.update_bn computes it (Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021).
 """
 
 import lightning
 import torch
 from lightning import Callback, LightningModule
+from lightning.pytorch.callbacks import WeightAveraging
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from ricenet.training.datamodule import CasesDataModule, draw_seed
 from ricenet.training.lightning_module import RiceClassifier
+
+
+class AveragedWeights(WeightAveraging):
+    """Keep the exponential moving average of the weights: after each step decay x average + (1 - decay) x weights.
+
+    The first step's weights are the first average. Checkpoints hold both, `state_dict` the average.
+    """
+
+    def __init__(self, decay: float) -> None:
+        super().__init__(multi_avg_fn=get_ema_multi_avg_fn(decay))
+
+    def setup(self, trainer: lightning.Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._device = trainer.strategy.root_device  # pl_module is not there yet, and its average would stay behind
+        super().setup(trainer, pl_module, stage)
+
+    def on_fit_end(self, trainer: lightning.Trainer, pl_module: LightningModule) -> None:
+        """Lightning's on_train_end, also where the checkpoint to resume from was the last: then that is not called."""
+        self._copy_average_to_current(pl_module)
 
 
 class PreciseBatchNorm(Callback):
@@ -45,7 +67,8 @@ def reestimate(trainer: lightning.Trainer, model: RiceClassifier, data: CasesDat
     for norm in norms:
         norm.reset_running_stats()
         norm.train()
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    # Not compiled: a momentum for each batch would compile the network anew for each.
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), torch.compiler.set_stance("force_eager"):
         for number, batch in enumerate(loader):
             for norm in norms:
                 norm.momentum = 1 / (number + 1)  # the mean of all batches so far; momentum=None is not for every stem
