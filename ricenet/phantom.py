@@ -173,6 +173,7 @@ def _write_case(numbered: "tuple[int, Draw]", out: Path, key: bytes, record: "Ph
     import numpy as np
 
     from ricenet.cases.case_record import CASE_FILE, CaseRecord
+    from ricenet.cases.crop import find_places
     from ricenet.images.dose_limits import DOSE_SCALE_GY
     from ricenet.phantoms.anatomy import Grid, draw_patient
     from ricenet.phantoms.scanner import with_noise
@@ -206,6 +207,7 @@ def _write_case(numbered: "tuple[int, Draw]", out: Path, key: bytes, record: "Ph
         parameters={"source": "ricenet.phantom", "size": size, "spacing_mm": spacing_mm},
         transforms={},
         qc={**dose, "brain_ml": float(brain.sum() * spacing_mm**3 / 1000)},
+        lesion=find_places(dict(zip(channels, volume, strict=True)), brain, spacing_mm),
     ).write(folder / CASE_FILE)
     return Case(
         case_key,

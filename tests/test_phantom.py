@@ -15,6 +15,8 @@ from helpers import commands
 from pydicom import dcmread
 from scipy import stats
 
+from ricenet.cases.case_record import read_case_record
+from ricenet.cases.crop import find_places
 from ricenet.cohort.covariates import excluded, read_covariates
 from ricenet.cohort.folds import read_folds
 from ricenet.cohort.ready_cases import read_cases
@@ -56,6 +58,12 @@ def test_cases_are_ready_for_training(phantom_cases: Path) -> None:
             assert mri[brain].std() == pytest.approx(1, abs=0.01)
             assert not mri[~brain].any()
         assert 0.5 < volume[2].max() < 1.5
+        places = read_case_record(phantom_cases, case).lesion
+        assert places == find_places(dict(zip(("post", "event"), volume[:2], strict=True)), brain, 12)
+        truth = np.argwhere(np.load(phantom_cases / case.folder / "truth.npz")["lesion"])
+        if len(truth):  # a lesion of 20 mm may be no voxel of 12 mm
+            off_mm = 12 * np.linalg.norm(np.array(places["difference"].voxel) - truth.mean(axis=0))
+            assert (places["difference"].source, off_mm < 18) == ("difference", True)
 
 
 def test_truth_has_a_score_for_every_case(phantom_cases: Path) -> None:

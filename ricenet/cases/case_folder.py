@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from ricenet.cases.alignment import COPY_SPACING_MM, Aligned, PreprocessingSettings, align, reference_of, timed
 from ricenet.cases.case_numbers import further_dose_numbers, qc_numbers
 from ricenet.cases.case_record import CASE_FILE, CHECKS_FILE, CaseChecks, CaseRecord
+from ricenet.cases.crop import find_places
 from ricenet.cases.one_person import measure_likeness, refuse_two_people
 from ricenet.cases.structures import structure_numbers, write_masks
-from ricenet.cohort.table import Case, further_dose_roles, is_further_dose
+from ricenet.cohort.table import LESION, Case, further_dose_roles, is_further_dose
 from ricenet.command.atomic import file_hash, partial_folder, publish
 from ricenet.errors import InvalidInput, about
 from ricenet.images import dose_limits
@@ -113,6 +114,9 @@ def sample(aligned: Aligned, settings: PreprocessingSettings) -> Prepared:
             known["structures"] = structure_numbers(aligned.structures, masks, inside, grid)
         if aligned.brains:
             known["brains"] = aligned.brains
+        volume = np.stack(channels).astype(np.float16)
+        stored = dict(zip(view, volume, strict=True))
+        known["lesion"] = find_places(stored, inside, settings.spacing_mm, masks.get(LESION))
     shares = {f"{role}_tissue": round(float(left[inside].mean()), 4) for role, left in tissue.items()}
     record = CaseRecord(
         version=PREPROCESSING_VERSION,
@@ -129,7 +133,7 @@ def sample(aligned: Aligned, settings: PreprocessingSettings) -> Prepared:
         | shares,
         **known,
     )
-    return Prepared(np.stack(channels).astype(np.float16), inside, view, record, seconds, masks)
+    return Prepared(volume, inside, view, record, seconds, masks)
 
 
 def _doses_as_one(by_role: dict[str, Array], combine: Callable[[Array, Array], Array]) -> dict[str, Array]:

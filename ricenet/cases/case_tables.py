@@ -17,6 +17,8 @@ from ricenet.command.processes import Ended
 FAILED, DOSES = "failed.csv", "doses.csv"
 LIKENESS_COLUMN = "likeness"  # of qc.csv
 WORD_ENDING = "_brain"  # of the columns of qc.csv that say a word of an image, and no number
+PLACE_COLUMN, CONTRAST_COLUMN = "lesion_place", "enhancement_contrast"  # of qc.csv
+NOT_OF_QC = (LIKENESS_COLUMN, PLACE_COLUMN, CONTRAST_COLUMN)  # columns that are not in the `qc` of case.json
 
 
 def write_tables(output: Path, folders: Mapping[str, str], ended: Mapping[str, Ended]) -> None:
@@ -39,11 +41,20 @@ def write_tables(output: Path, folders: Mapping[str, str], ended: Mapping[str, E
 
 
 def _qc_row(folder: Path) -> dict[str, Any]:
-    """The numbers of a case, how alike post and event are, and with brain=auto what each of its MRIs came as."""
+    """The numbers of a case, how alike post and event are, what brain=auto says of its MRIs, where its lesion is."""
     record = CaseRecord.read(folder / CASE_FILE)
     checks = read_checks(folder)
     alike = {} if checks is None or checks.likeness is None else {LIKENESS_COLUMN: checks.likeness}
-    return {**record.qc, **alike, **{f"{role}{WORD_ENDING}": word for role, word in record.brains.items()}}
+    brains = {f"{role}{WORD_ENDING}": word for role, word in record.brains.items()}
+    return {**record.qc, **alike, **brains, **_lesion(record)}
+
+
+def _lesion(record: CaseRecord) -> dict[str, Any]:
+    """How a set of all images finds the lesion, and how far the brightest enhancement stands out."""
+    if not record.lesion:
+        return {}
+    searched = record.lesion.get("difference") or record.lesion["event"]
+    return {PLACE_COLUMN: (record.lesion.get("mask") or searched).source, CONTRAST_COLUMN: searched.contrast}
 
 
 def read_checks(folder: Path) -> CaseChecks | None:

@@ -87,7 +87,7 @@ def find_places(
         lesion: the user's mask, (X, Y, Z) bool.
     """
     brain = brain.astype(bool)
-    places = {}
+    places: dict[str, LesionPlace] = {}
     if lesion is not None and (lesion & brain).any():
         places[MASK] = LesionPlace(source=MASK, voxel=_middle(_largest_part(lesion & brain)))
     if "event" not in images:
@@ -112,6 +112,12 @@ def place_of(cases: Path, case: ReadyCase, channels: Sequence[str], at: str) -> 
         return random_place(case.case_key, np.load(cases / case.folder / "brain.npy"))
     places = record.lesion or _of_folder(cases / case.folder, record)
     return choose(places, channels if "event" in channels else record.channels)
+
+
+def window_of(cases: Path, case: ReadyCase, channels: Sequence[str], crop: Crop) -> Window:
+    """What a set of `channels` sees of a stored case; arguments as of place_of."""
+    spacing_mm = read_case_record(cases, case).spacing_mm
+    return Window.around(place_of(cases, case, channels, crop.at), crop, spacing_mm)
 
 
 def choose(places: Mapping[str, LesionPlace], channels: Sequence[str]) -> LesionPlace:

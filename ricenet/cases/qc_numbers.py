@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from math import inf, isfinite
 from statistics import median
 
-from ricenet.cases.case_tables import LIKENESS_COLUMN, WORD_ENDING
+from ricenet.cases.case_tables import CONTRAST_COLUMN, LIKENESS_COLUMN, PLACE_COLUMN, WORD_ENDING
 from ricenet.display.page import Picture
 from ricenet.images.similarity import ONE_PERSON_FROM, SURELY_FROM
 from ricenet.images.stripped import STRIPPED
@@ -73,11 +73,19 @@ QUANTITIES = (
     ),
     Quantity("max_gy", "highest dose anywhere", 1, 4.0),  # 60 Gy and 40.05 Gy may be one cohort
     Quantity("mean_gy", "mean dose to the brain", 1, 0.5),
+    Quantity(
+        CONTRAST_COLUMN, "how far the brightest enhancement that is new (of a case without a post-OP MRI: any) stands "
+        "out of the brain, in SD", 2, 0.3,
+    ),
 )  # fmt: skip
 UNKNOWN = Quantity("", "", 3, 0.0)
 SKULL = Quantity(
     WORD_ENDING, "what the image came as: hdbet (with a skull, HD-BET found the brain), stripped (without one, taken "
     "as it is), head (with a skull, its brain is not used)", None, 0.0,
+)  # fmt: skip
+PLACE = Quantity(
+    PLACE_COLUMN, "how the place of the lesion was found, around which crop=lesion looks: mask (the given one), "
+    "difference (brighter in event than in post), event (brightest in event), none (nothing enhances)", None, 0.0,
 )  # fmt: skip
 UNITS = {"degrees": "degrees", "mm": "mm", "ml": "ml", "gy": "Gy"}
 
@@ -168,14 +176,17 @@ def _cells(columns: Sequence[Column], row: Mapping[str, str]) -> tuple[Cell, ...
     skulls = {row[column.name] for column in columns if column.quantity is SKULL and row[column.name]}
     return tuple(
         _word(column, row[column.name], mixed=len(skulls) > 1)
-        if column.quantity is SKULL
+        if column.quantity in (SKULL, PLACE)
         else _cell(column, row[column.name] or "")
         for column in columns
     )
 
 
 def _word(column: Column, word: str, mixed: bool) -> Cell:
-    """What an image came as; `mixed`: those of its case differ."""
+    """What an image came as, or how the lesion was found; `mixed`: the images of its case differ."""
+    if column.quantity is PLACE and word == "none":
+        why = "nothing in the brain enhances: crops are taken at its middle; give a lesion mask, or look at the images"
+        return Cell(word, "none", why, inf)
     if mixed and word == STRIPPED:
         role = column.name.removesuffix(WORD_ENDING)
         return Cell(word, "mixed", f"{role} came without a skull, beside an image with one: look at the outline", inf)
@@ -190,6 +201,8 @@ def _urgency(row: Row) -> tuple[int, float, str]:
 def _column(name: str, texts: Sequence[str], with_likeness: bool) -> Column:
     if name.endswith(WORD_ENDING):
         return Column(name, SKULL, len(texts))
+    if name == PLACE_COLUMN:
+        return Column(name, PLACE, len(texts))
     quantity = next((each for each in QUANTITIES if name.endswith(each.ending)), UNKNOWN)
     if name == OF_EVENT.ending:
         quantity = replace(OF_EVENT, low=-inf) if with_likeness else OF_EVENT

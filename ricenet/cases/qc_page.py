@@ -17,7 +17,7 @@ from typing import Any
 
 from ricenet import __version__
 from ricenet.cases.case_record import CASE_FILE, CaseRecord
-from ricenet.cases.case_tables import DOSES, LIKENESS_COLUMN, WORD_ENDING
+from ricenet.cases.case_tables import DOSES, NOT_OF_QC, WORD_ENDING
 from ricenet.cases.qc_numbers import MIN_CASES, OUTLIER_SD, judge
 from ricenet.cases.structures import structure_words
 from ricenet.cohort.covariates import excluded
@@ -115,7 +115,7 @@ def _folders(cases: Path, table: Iterable[Mapping[str, str]]) -> dict[str, tuple
         row["case_key"]: {
             name: text
             for name, text in row.items()
-            if text and name not in ("case_key", LIKENESS_COLUMN) and not name.endswith(WORD_ENDING)
+            if text and name not in ("case_key", *NOT_OF_QC) and not name.endswith(WORD_ENDING)
         }
         for row in table
     }

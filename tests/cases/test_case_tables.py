@@ -3,6 +3,7 @@ from pathlib import Path
 
 from helpers.cases_folder import write_case
 
+from ricenet.cases.case_record import LesionPlace
 from ricenet.cases.case_tables import write_csv, write_doses, write_failures, write_tables
 from ricenet.cohort.table import Case
 from ricenet.command.processes import Ended
@@ -63,3 +64,16 @@ def test_what_each_image_came_as_stands_beside_the_numbers(tmp_path):
         {"case_key": "c0", "brain_ml": "1400.5", "post_brain": "", "event_brain": ""},
         {"case_key": "c1", "brain_ml": "1500.5", "post_brain": "hdbet", "event_brain": "stripped"},
     ]
+
+
+def test_how_the_lesion_was_found_stands_beside_the_numbers(tmp_path):
+    event = LesionPlace(source="event", voxel=(1.0, 2.0, 3.0), contrast=3.5)
+    none = LesionPlace(source="none", voxel=(1.0, 2.0, 3.0), contrast=0.75)
+    mask = LesionPlace(source="mask", voxel=(1.0, 2.0, 3.0))
+    places = [{}, {"event": event}, {"difference": none, "event": event}, {"mask": mask, "event": event}]
+    for number, lesion in enumerate(places):
+        write_case(tmp_path / f"c{number}", f"c{number}", {}, **({"lesion": lesion} if lesion else {}))
+    write_tables(tmp_path, {f"c{number}": f"c{number}" for number in range(4)}, {})
+    assert [(row["lesion_place"], row["enhancement_contrast"]) for row in read(tmp_path / "qc.csv")] == [
+        ("", ""), ("event", "3.5"), ("none", "0.75"), ("mask", "3.5"),
+    ]  # fmt: skip

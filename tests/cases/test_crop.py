@@ -10,6 +10,9 @@ from scipy import ndimage
 from ricenet.cases.case_record import CaseRecord, Crop, LesionPlace
 from ricenet.cases.crop import MIN_CONTRAST, Window, choose, find_places, place_of, random_place
 from ricenet.cohort.folds import read_folds
+from ricenet.phantoms import anatomy
+from ricenet.phantoms.causal_model import draw_cohort
+from ricenet.phantoms.scanner import with_noise
 
 SPACING_MM = 2.0
 X, Y, Z = np.indices((30, 32, 28))
@@ -141,3 +144,27 @@ def test_the_place_of_a_case_folder_is_that_of_its_record_or_is_found_in_its_ima
     record.model_copy(update={"lesion": written}).write(path)
     assert place_of(cases, case, ["event"], "lesion") == written["event"]
     assert place_of(cases, case, ["event"], "lesion").voxel == (1.0, 2.0, 3.5)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("seed", [41, 42, 43])
+def test_the_lesion_of_a_phantom_is_found_and_none_where_none_was_drawn(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (draw,) = draw_cohort(20, seed)[:1]
+    found = []
+    for with_lesion in (True, False):
+        if not with_lesion:
+            monkeypatch.setattr(anatomy, "_with_lesion", lambda image, *_: image)
+        drawn = anatomy.draw_patient(draw.quantities, draw.seed, anatomy.Grid((40,) * 3, 5.0))
+        rng = np.random.default_rng(seed)
+        scans = {role: with_noise(rng, getattr(drawn, role), 5.0) for role in ("post", "event")}
+        found.append(find_places(scans, drawn.brain, 5.0))
+    with_one, without = found
+    truth = np.argwhere(drawn.lesion).mean(axis=0)
+    for name, place in with_one.items():
+        assert place.source == name
+        assert 5.0 * np.linalg.norm(np.array(place.voxel) - truth) < 12
+        assert place.contrast > 1.15 * MIN_CONTRAST[name]
+        assert without[name].contrast < place.contrast / 1.4
+    assert without["difference"].source == "none"

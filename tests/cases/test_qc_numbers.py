@@ -29,3 +29,16 @@ def test_a_head_and_its_partner_whose_brain_is_not_used_are_no_mixed_pair() -> N
     assert [(column.title, column.n) for column in columns] == [("post brain", 2), ("event brain", 2)]
     assert not any(row.reasons for row in rows)
     assert [cell.text for cell in rows[2].cells] == ["\N{EN DASH}", "\N{EN DASH}"]
+
+
+def test_a_case_in_which_nothing_enhances_is_the_first_to_look_at() -> None:
+    sources = ["difference"] * 11 + ["none", ""]
+    rows = [
+        {"case_key": f"c{place:02}", "lesion_place": source, "enhancement_contrast": "0.7" if source == "none" else "3"}
+        for place, source in enumerate(sources)
+    ]
+    columns, judged = judge(rows)
+    assert [column.title for column in columns] == ["lesion place", "enhancement contrast"]
+    assert judged[0].case_key == "c11"
+    assert "give a lesion mask" in judged[0].reasons[0]
+    assert [row.reasons for row in judged[1:]] == [[]] * 12

@@ -104,6 +104,11 @@ def test_masks_move_with_their_images_onto_the_grid(result):
         assert numbers.ml == pytest.approx(true_ml, rel=0.02)
         assert numbers.grid_ml == pytest.approx(true_ml, rel=0.06)
         assert numbers.in_brain == 1
+    place = result.record.lesion["mask"]
+    grid = result.record.affine
+    middle = grid[:3, :3] @ np.array(place.voxel) + grid[:3, 3]
+    truth_mm = grid[:3, :3] @ np.argwhere(result.structures["lesion"]).mean(axis=0) + grid[:3, 3]
+    assert np.linalg.norm(middle - truth_mm) < 0.1, "it is the middle of the mask, not of what is brightest"
     assert {name: numbers.frame_of for name, numbers in result.record.structures.items()} == {
         "lesion": "event", "GTV": "planning", "Brainstem": "planning",
     }  # fmt: skip
