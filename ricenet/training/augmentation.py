@@ -10,7 +10,7 @@ elastic deformation fills in the minimum, and content at the border fades over t
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -25,24 +25,30 @@ _LOCKED = [0, 1, -2, -1]  # control points at rest, TorchIO's locked_borders=2
 
 @dataclass(frozen=True)
 class Draw:
-    """The drawn augmentation of one sample; an augmentation that is not applied has its neutral value.
+    """The drawn augmentation of a sample, or of all samples of a batch along a first axis.
+
+    An augmentation that is not applied has its neutral value.
 
     Attributes:
-        mirrored: left-right.
-        scales, degrees: (3,) by and about x, y, z.
-        displacements_mm: (3, G, G, G) of the control points.
-        exponents, factors, deviations: of gamma, brightness and noise, one a channel.
-        noise_seed: of the noise.
+        mirrored: (...) bool, left-right.
+        scales, degrees: (..., 3) by and about x, y, z.
+        displacements_mm: (..., 3, G, G, G) of the control points.
+        exponents, factors, deviations: (..., C) of gamma, brightness and noise.
+        noise_seed: (...) int64, of the noise.
     """
 
-    mirrored: bool
+    mirrored: Tensor
     scales: Tensor
     degrees: Tensor
     displacements_mm: Tensor
-    exponents: list[float]
-    factors: list[float]
-    deviations: list[float]
-    noise_seed: int
+    exponents: Tensor
+    factors: Tensor
+    deviations: Tensor
+    noise_seed: Tensor
+
+    def __getitem__(self, some: int | slice) -> "Draw":
+        """One sample of a batch, or some."""
+        return Draw(*(getattr(self, field.name)[some] for field in fields(self)))
 
     def warp(self, spacing_mm: float, shape: Sequence[int]) -> Warp:
         """Where the voxels of a volume (X, Y, Z) come from, mirroring apart."""
@@ -126,13 +132,12 @@ class Augmentation:
         """
         shape = contents.shape[2:] if shape is None else tuple(shape)
         first_voxels = torch.zeros(len(seeds), 3, dtype=torch.int64) if starts is None else torch.tensor(starts)
-        draws = [self.draw(contents.shape[1], torch.Generator().manual_seed(seed)) for seed in seeds]
+        draws = self.draw_batch(contents.shape[1], [torch.Generator().manual_seed(seed) for seed in seeds])
         result = torch.empty(*contents.shape[:2], *shape, device=contents.device)
         at_once = max(1, _AT_ONCE // contents[0].numel())
-        for first in range(0, len(draws), at_once):
+        for first in range(0, len(seeds), at_once):
             some = slice(first, first + at_once)
-            copies = contents[some].to(torch.float32, copy=True)
-            _augment_together(copies, first_voxels[some], result[some], draws[some], spacing_mm, intensity)
+            _augment_together(contents[some], first_voxels[some], result[some], draws[some], spacing_mm, intensity)
         return result
 
     def margin(self, shape: Sequence[int], spacing_mm: float) -> int:
@@ -149,23 +154,34 @@ class Augmentation:
 
     def draw(self, channels: int, generator: torch.Generator) -> Draw:
         """Draw one sample's parameters; how many numbers that takes does not depend on the strengths."""
+        return self.draw_batch(channels, [generator])[0]
 
-        def uniform(centre: float, radius: float, *shape: int) -> Tensor:
-            return centre + radius * (2 * torch.rand(shape, generator=generator) - 1)
+    def draw_batch(self, channels: int, generators: Sequence[torch.Generator]) -> Draw:
+        """Draw each sample's parameters from its own generator, as `draw`."""
+        sizes = {"applied": 5, "displacements": 3 * self.elastic_grid**3, "mirrored": int(self.flip), "scales": 3,
+                 "degrees": 3, "exponents": channels, "factors": channels, "deviations": channels}  # fmt: skip
+        total = sum(sizes.values())
+        uniform = torch.stack([torch.rand(total, generator=generator) for generator in generators])
+        seeds = torch.stack([torch.randint(2**63 - 1, (), generator=generator) for generator in generators])
+        unit = dict(zip(sizes, uniform.split(list(sizes.values()), -1), strict=True))
+        affine, elastic, gamma, brightness, noise = (unit["applied"] < self.probability).split(1, -1)
 
-        affine, elastic, gamma, brightness, noise = (torch.rand(5, generator=generator) < self.probability).tolist()
-        displacements = uniform(0, elastic * self.elastic_mm, 3, *(self.elastic_grid,) * 3)
-        displacements[:, _LOCKED] = 0
-        displacements[:, :, _LOCKED] = 0  # and not along z: TorchIO locks two of the three axes
+        def around(centre: float, radius: Tensor, name: str) -> Tensor:
+            return centre + radius * (2 * unit[name] - 1)
+
+        grid = (3, *(self.elastic_grid,) * 3)
+        displacements = around(0, elastic * self.elastic_mm, "displacements").unflatten(-1, grid)
+        displacements[..., _LOCKED, :, :] = 0
+        displacements[..., _LOCKED, :] = 0  # and not along z: TorchIO locks two of the three axes
         return Draw(
-            mirrored=self.flip and bool(torch.rand((), generator=generator) < 0.5),
-            scales=uniform(1, affine * self.scaling, 3),
-            degrees=uniform(0, affine * self.rotation_degrees, 3),
+            mirrored=(unit["mirrored"] < 0.5).any(-1),
+            scales=around(1, affine * self.scaling, "scales"),
+            degrees=around(0, affine * self.rotation_degrees, "degrees"),
             displacements_mm=displacements,
-            exponents=uniform(0, gamma * self.gamma, channels).exp().tolist(),
-            factors=uniform(1, brightness * self.brightness, channels).tolist(),
-            deviations=(noise * self.noise * torch.rand(channels, generator=generator)).tolist(),
-            noise_seed=int(torch.randint(2**63 - 1, (), generator=generator)),
+            exponents=around(0, gamma * self.gamma, "exponents").exp(),
+            factors=around(1, brightness * self.brightness, "factors"),
+            deviations=noise * self.noise * unit["deviations"],
+            noise_seed=seeds,
         )
 
 
@@ -191,56 +207,39 @@ def apply(
 
 
 def _augment_together(
-    contents: Tensor,
-    starts: Tensor,
-    result: Tensor,
-    draws: Sequence[Draw],
-    spacing_mm: float,
-    intensity: Sequence[bool],
+    contents: Tensor, starts: Tensor, result: Tensor, draws: Draw, spacing_mm: float, intensity: Sequence[bool]
 ) -> None:
-    """Write the augmented volumes of contents (B, C, x, y, z) float32, which are changed, into (B, C, X, Y, Z)."""
+    """Write the augmented volumes of contents (B, C, x, y, z) into `result` (B, C, X, Y, Z) float32."""
     shape = result.shape[2:]
-    mirrored = [index for index, draw in enumerate(draws) if draw.mirrored]
-    if mirrored:
-        contents[mirrored] = contents[mirrored].flip(2)
-        starts = starts.clone()
-        starts[mirrored, 0] = shape[0] - starts[mirrored, 0] - contents.shape[2]
-    scales, degrees = (torch.stack([getattr(draw, name) for draw in draws]) for name in ("scales", "degrees"))
-    displacements = torch.stack([draw.displacements_mm for draw in draws]).double() / spacing_mm
-    moves = moving(scales, degrees, displacements)
-    moved = moves.nonzero()[:, 0]
-    if len(moved):
-        points = control_points(scales[moved], degrees[moved], displacements[moved], shape)
-        result[moved] = sample_whole(contents[moved], starts[moved], shape, points)
+    displacements = draws.displacements_mm.double() / spacing_mm
+    moves = moving(draws.scales, draws.degrees, displacements)
+    if moves.any():
+        points = control_points(draws.scales, draws.degrees, displacements, shape)
+        points[draws.mirrored, ..., 0] = shape[0] - 1 - points[draws.mirrored, ..., 0]
+        result.copy_(sample_whole(contents.float(), starts, shape, points))
     for index in (~moves).nonzero()[:, 0].tolist():
-        result[index] = cut(contents[index], (-starts[index]).tolist(), shape)
-    _change_intensities_together(result.flatten(2), draws, intensity)
+        whole = cut(contents[index], (-starts[index]).tolist(), shape)
+        result[index] = whole.flip(1) if draws.mirrored[index] else whole
+    _change_intensities_together(result.flatten(2), draws, torch.tensor(intensity))
 
 
-def _change_intensities_together(volumes: Tensor, draws: Sequence[Draw], intensity: Sequence[bool]) -> None:
-    """Gamma, brightness and noise of (B, C, voxels) in place, where it is not 0."""
-    changed = [
-        (sample, channel)
-        for sample, draw in enumerate(draws)
-        for channel, applies in enumerate(intensity)
-        if applies and (draw.exponents[channel], draw.factors[channel], draw.deviations[channel]) != (1, 1, 0)
-    ]
-    if not changed:
+def _change_intensities_together(volumes: Tensor, draws: Draw, intensity: Tensor) -> None:
+    """Gamma, brightness and noise of (B, C, voxels) in place, where it is not 0; `intensity`: (C,) bool."""
+    changes = (draws.exponents != 1) | (draws.factors != 1) | (draws.deviations != 0)
+    samples, channels = (changes & intensity).nonzero(as_tuple=True)
+    if not len(samples):
         return
-    samples, channels = zip(*changed, strict=True)
     images = volumes[samples, channels]
     outside = torch.eq(images, 0, out=torch.empty_like(images))  # as numbers: several times faster than by a mask
-
-    def column(name: str) -> Tensor:
-        numbers = [getattr(draws[sample], name)[channel] for sample, channel in changed]
-        return torch.tensor(numbers, device=images.device)[:, None]
-
-    exponents = column("exponents")
+    exponents, factors, deviations = (
+        of_batch[samples, channels].unsqueeze(1) for of_batch in (draws.exponents, draws.factors, draws.deviations)
+    )
     bent = (exponents != 1)[:, 0].nonzero()[:, 0]
     if len(bent):
-        images[bent] = _with_gamma(images[bent], outside[bent], exponents[bent])
-    images *= column("factors")
-    images.addcmul_(_noise(images, draws, changed), column("deviations"))
+        images[bent] = _with_gamma(images[bent], outside[bent], exponents[bent].to(images.device))
+    images *= factors.to(images.device)
+    if deviations.any():
+        images.addcmul_(_noise(images, draws.noise_seed, samples, deviations), deviations.to(images.device))
     volumes[samples, channels] = images.mul_(1 - outside)
 
 
@@ -252,36 +251,42 @@ def _with_gamma(images: Tensor, outside: Tensor, exponents: Tensor) -> Tensor:
     return images.sub_(low).div_(span).clamp_(0, 1).pow_(exponents).mul_(span).add_(low)
 
 
-def _noise(images: Tensor, draws: Sequence[Draw], changed: Sequence[tuple[int, int]]) -> Tensor:
-    """Standard noise of the shape of `images`, each sample's by its own generator; 0 where a draw has none."""
+def _noise(images: Tensor, seeds: Tensor, samples: Tensor, deviations: Tensor) -> Tensor:
+    """Standard noise of the shape of `images`, each sample's by a generator of its seed; 0 where there is none."""
     noise = torch.zeros_like(images)
-    generators = {sample: torch.Generator(images.device).manual_seed(draws[sample].noise_seed) for sample, _ in changed}
-    for of_image, (sample, channel) in zip(noise, changed, strict=True):
-        if draws[sample].deviations[channel]:
-            of_image.normal_(generator=generators[sample])
+    generators: dict[int, torch.Generator] = {}
+    for row in deviations[:, 0].nonzero()[:, 0].tolist():
+        sample = int(samples[row])
+        if sample not in generators:
+            generators[sample] = torch.Generator(images.device).manual_seed(int(seeds[sample]))
+        noise[row].normal_(generator=generators[sample])
     return noise
 
 
 def _change_intensities(volume: Tensor, parts: list[Part], draw: Draw) -> None:
-    noise = torch.Generator(volume.device).manual_seed(draw.noise_seed)
+    noise = torch.Generator(volume.device).manual_seed(int(draw.noise_seed))
+    strengths = torch.stack([draw.exponents, draw.factors, draw.deviations], 1).tolist()
     for part in parts:
         if part.intensity:
             for channel in range(part.channels.start, part.channels.stop):
-                _change_intensity(volume[channel], part.targets, draw, channel, noise)
+                exponent, factor, deviation = strengths[channel]
+                _change_intensity(volume[channel], part.targets, exponent, factor, deviation, noise)
 
 
-def _change_intensity(image: Tensor, boxes: list[Box], draw: Draw, channel: int, noise: torch.Generator) -> None:
+def _change_intensity(
+    image: Tensor, boxes: list[Box], exponent: float, factor: float, deviation: float, noise: torch.Generator
+) -> None:
     """Gamma, brightness and noise where (X, Y, Z) is not 0: noise in the background would tell the brain's outline."""
     flat = torch.cat([image[box].flatten() for box in boxes])
     inside = flat.nonzero().squeeze(1)
     values = flat[inside]
-    if draw.exponents[channel] != 1 and len(values):
-        _apply_gamma(values, draw.exponents[channel])
-    values *= draw.factors[channel]
-    if draw.deviations[channel]:
+    if exponent != 1 and len(values):
+        _apply_gamma(values, exponent)
+    values *= factor
+    if deviation:
         # Drawn for all voxels of the boxes: one more or less inside, by rounding, must not shift the others' noise.
         standard = torch.randn(len(flat), generator=noise, device=flat.device)
-        values.add_(standard[inside], alpha=draw.deviations[channel])
+        values.add_(standard[inside], alpha=deviation)
     flat[inside] = values
     sizes = [size_of(box) for box in boxes]
     for box, size, changed in zip(boxes, sizes, flat.split([math.prod(size) for size in sizes]), strict=True):
