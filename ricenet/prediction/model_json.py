@@ -189,6 +189,12 @@ class ModelRecord(_Part):
     evaluation: ModelEvaluation
     versions: dict[str, Setting]
 
+    @property
+    def computed(self) -> list[str]:
+        """What its networks compute from the channels, in words."""
+        inputs = self.network.inputs
+        return [] if inputs is None else inputs.computed(self.channels)
+
     @classmethod
     def read(cls, path: Path, hint: str = COPY_AGAIN) -> Self:
         """Read model.json.

@@ -1,6 +1,7 @@
 """Describe a model folder as a MONAI bundle: model.json in; configs/metadata.json and configs/inference.json out.
 
-MONAI's own classes alone stand in inference.json, so MONAI reads it where ricenet is not installed. One thing of the
+MONAI's own classes alone stand in inference.json, so MONAI reads it where ricenet is not installed. Computed inputs and
+pooling of all stages, which MONAI's ResNet does not have, are hooks on it, written in torch. One thing of the
 bundle specification is not kept: there is no models/model.pt. It would be a pickle, and of one network; ours are
 safetensors, one a fold, which the expressions of inference.json load.
 """
@@ -15,6 +16,8 @@ from ricenet import LABELS, __version__
 from ricenet.cases.alignment import PreprocessingSettings
 from ricenet.display.words import channel_name
 from ricenet.images.dose_limits import DOSE_SCALE_GY
+from ricenet.networks.computed_inputs import behind_inputs
+from ricenet.networks.input_settings import InputSettings
 from ricenet.networks.network import DENSENETS, RESNETS
 from ricenet.prediction.model_json import ModelRecord, NetworkSettings
 
@@ -37,6 +40,8 @@ def metadata(model: ModelRecord) -> dict[str, Any]:
         f"3D classifiers of {inputs} volumes, one a fold of a cross-validation; their mean probability is the "
         "prediction. docs/README.md is the model card."
     )
+    if model.computed:
+        description += f" Each network computes further channels from its input: {', '.join(model.computed)}."
     return {
         "schema": SCHEMA,
         "version": VERSION,
@@ -105,12 +110,14 @@ def inference(model: ModelRecord) -> dict[str, Any]:
     members = {}
     for fold in model.folds:
         weights = f"load_file(@bundle_root + '/models/fold{fold}.safetensors')"
+        if model.computed:  # the hook has no name, ours is a part of the network
+            weights = f"{{name.removeprefix('network.'): tensor for name, tensor in {weights}.items()}}"
         members[f"fold{fold}"] = "%network_def"
         members[f"fold{fold}_loaded"] = f"$@fold{fold}.load_state_dict({weights})"
     pairs = ", ".join(f"(@fold{fold}, @fold{fold}_loaded)" for fold in model.folds)
     mean = "torch.stack([network(volume).softmax(1) for network in networks]).mean(0)"
     return {
-        "imports": ["$import torch", "$from safetensors.torch import load_file"],
+        "imports": ["$import monai.networks.nets", "$import torch", "$from safetensors.torch import load_file"],
         "bundle_root": ".",
         "network_def": network_definition(model.channels, model.network),
         **members,
@@ -119,18 +126,30 @@ def inference(model: ModelRecord) -> dict[str, Any]:
     }
 
 
-def network_definition(channels: Sequence[str], network: NetworkSettings) -> dict[str, Any]:
-    """What network.build(channels) builds, as MONAI's class with its arguments.
+def network_definition(channels: Sequence[str], network: NetworkSettings) -> dict[str, Any] | str:
+    """What network.build(channels) builds, as MONAI's class with its arguments, or as an expression that makes it.
 
-    Parameters have the same names and the function is the same in eval mode; only dropout in front of a ResNet's linear
-    layer has no counterpart in MONAI.
+    Parameters have the same names, computed inputs apart, and the function is the same in eval mode; only dropout in
+    front of a ResNet's linear layer has no counterpart in MONAI.
     """
+    computed = [] if network.inputs is None else network.inputs.computed(channels)
+    target, arguments = _monais(len(channels) + len(computed), channels, network)
+    hooks = _computing(channels, network.inputs) if network.inputs is not None and computed else []
+    if network.pool == "multi":
+        hooks += _pooling(_parameters(channels, network)["fc.weight"].shape[1])
+    if not hooks:
+        return {"_target_": target, **arguments}
+    made = f"{target}(**{arguments!r})"
+    return f"$(lambda network: ({', '.join(hooks)}, network)[-1])({made})"
+
+
+def _monais(count: int, channels: Sequence[str], network: NetworkSettings) -> tuple[str, dict[str, Any]]:
+    """The class, and its arguments for `count` channels, stored and computed."""
     architecture, width = network.architecture, network.width
     if architecture in DENSENETS:
-        return {
-            "_target_": "monai.networks.nets.DenseNet",
+        return "monai.networks.nets.DenseNet", {
             "spatial_dims": 3,
-            "in_channels": len(channels),
+            "in_channels": count,
             "out_channels": len(LABELS),
             "init_features": width,
             "growth_rate": width // 2,
@@ -138,15 +157,13 @@ def network_definition(channels: Sequence[str], network: NetworkSettings) -> dic
             "dropout_prob": network.dropout,
         }
     block, layers = RESNETS[architecture]
-    with torch.device("meta"):  # its parameters alone are asked for, no memory
-        names = network.build(channels).state_dict().keys()
-    return {
-        "_target_": "monai.networks.nets.ResNet",
+    names = _parameters(channels, network).keys()
+    return "monai.networks.nets.ResNet", {
         "block": block,
         "layers": layers,
         "block_inplanes": [width * 2**stage for stage in range(len(layers))],
         "spatial_dims": 3,
-        "n_input_channels": len(channels),
+        "n_input_channels": count,
         "conv1_t_size": network.conv1_size,
         "conv1_t_stride": network.conv1_stride,
         "no_max_pool": not network.max_pool,
@@ -154,3 +171,38 @@ def network_definition(channels: Sequence[str], network: NetworkSettings) -> dic
         "shortcut_type": "B" if "layer2.0.downsample.0.weight" in names else "A",
         "bias_downsample": "layer2.0.downsample.0.bias" in names,
     }
+
+
+def _parameters(channels: Sequence[str], network: NetworkSettings) -> dict[str, torch.Tensor]:
+    """Of the network behind its computed inputs, without memory."""
+    with torch.device("meta"):
+        return behind_inputs(network.build(channels)).state_dict()
+
+
+def _computing(channels: Sequence[str], inputs: InputSettings) -> list[str]:
+    """The hook that appends what ricenet.networks.computed_inputs.ComputedInputs appends."""
+    parts = ["x[0]"]
+    levels = [level / DOSE_SCALE_GY for level in inputs.levels_gy(channels)]
+    if levels:
+        dose = channels.index("rd")
+        column = f"x[0].new_tensor({levels!r}).view(1, -1, 1, 1, 1)"
+        parts.append(
+            f"torch.sigmoid((x[0][:, {dose}:{dose + 1}] - {column}) / {inputs.isodose_edge_gy / DOSE_SCALE_GY})"
+        )
+    if inputs.has_difference(channels):
+        event, post = channels.index("event"), channels.index("post")
+        parts.append(f"x[0][:, {event}:{event + 1}] - x[0][:, {post}:{post + 1}]")
+    return [f"network.register_forward_pre_hook(lambda _, x: (torch.cat([{', '.join(parts)}], 1),))"]
+
+
+def _pooling(features: int) -> list[str]:
+    """The hooks that put mean and maximum of every stage in front of a linear layer for so many."""
+    stages = ["layer1", "layer2", "layer3", "layer4"]
+    both = "network.pooled.extend([x.mean((2, 3, 4)), x.amax((2, 3, 4))])"
+    every = f"torch.cat([network.pooled.pop(0) for _ in range({2 * len(stages)})], 1)"
+    return [
+        f"setattr(network, 'fc', torch.nn.Linear({features}, {len(LABELS)}))",
+        "setattr(network, 'pooled', [])",
+        *(f"network.{stage}.register_forward_hook(lambda _, inputs, x: {both})" for stage in stages),
+        f"network.fc.register_forward_pre_hook(lambda _, inputs: ({every},))",
+    ]

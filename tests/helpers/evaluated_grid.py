@@ -27,12 +27,13 @@ CHANNELS = ["event", "rd"]
 
 
 def write_evaluated_grid(
-    root: Path, phantom: Path, parameters: dict[str, Any] | None = None, name: str = "demo"
+    root: Path, phantom: Path, parameters: dict[str, Any] | None = None, name: str = "demo", **network: Any
 ) -> tuple[Path, Folds]:
     """`root`/cases, a copy of `phantom`'s, and the evaluated grid `root`/`name` of the set rd_event.
 
     Args:
         parameters: what case.json says of the preprocessing, in place of the phantom's.
+        network: `pool` and `inputs` of its networks, where they have any.
     """
     shutil.copytree(phantom, root / "cases")
     if parameters is not None:
@@ -41,7 +42,7 @@ def write_evaluated_grid(
             path.write_text(json.dumps(record | {"version": PREPROCESSING_VERSION, "parameters": parameters}))
     run, folds = root / name, read_folds(root / "cases")
     for fold in range(folds.n_folds):
-        folder = write_tiny_fold(run, root / "cases", folds, CHANNELS, fold)
+        folder = write_tiny_fold(run, root / "cases", folds, CHANNELS, fold, **network)
         answer(folder, folds, fold, logit)
         write_config(folder, root / "cases", fold)
     write_evaluation(run, folds)

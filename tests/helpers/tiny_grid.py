@@ -11,6 +11,8 @@ from ricenet.cases.case_reader import load_case
 from ricenet.cases.case_record import CaseRecord
 from ricenet.cohort.folds import Folds, write_folds
 from ricenet.cohort.ready_cases import ReadyCase, write_cases
+from ricenet.networks.computed_inputs import behind_inputs
+from ricenet.networks.input_settings import InputSettings
 from ricenet.networks.network import build_network
 from ricenet.training.predictions import write_predictions
 from ricenet.training.run_folder import case_hash, finish, run_folder
@@ -60,16 +62,18 @@ def write_tiny_fold(
     fold: int,
     seed: int | None = None,
     having: Folds | None = None,
+    pool: str = "last",
+    inputs: InputSettings | None = None,
 ) -> Path:
     """One finished fold: an untrained network whose output layer is steep enough for its answers to differ.
 
     having: the cases that it answers for, where not all have its channels.
     """
     torch.manual_seed(10 * fold + len(channels) if seed is None else seed)
-    network = build_network(len(channels), **MODEL)
+    network = build_network(channels, pool=pool, inputs=inputs, **MODEL)
     with torch.no_grad():
         network(torch.randn(4, len(channels), *SHAPE))  # moves the running statistics off their start
-        network.fc.weight.mul_(4)
+        behind_inputs(network).fc.weight.mul_(4)
     network.eval()
     name = "_".join(sorted(channels, key=["rd", "post", "event"].index))
     folder = run_folder(run, name, fold)
@@ -102,7 +106,8 @@ def write_tiny_fold(
         "seed": 0,
         "epochs": 1,
         "checkpoint": "last",
-        "model": {"name": "tiny", **MODEL},
+        "model": {"name": "tiny", **MODEL, "pool": pool},
+        "inputs": inputs,
         "cases": f"../{cases.name}",
         "folds_hash": folds.hash,
         "case_hash": case_hash(cases, folds),

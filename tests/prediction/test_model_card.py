@@ -66,6 +66,8 @@ def test_says_what_the_files_say(exported: Path, model: ModelRecord, evaluation:
     assert model.calibration is not None
     assert f"{model.calibration.slope:.2f} times the logit" in card
     assert "Not finished" not in card
+    assert "further channels" not in card
+    assert "all four stages" not in card
 
 
 def test_every_section_of_mitchells_card_is_there(exported: Path) -> None:

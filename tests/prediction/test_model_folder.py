@@ -27,6 +27,7 @@ from ricenet.cohort.ready_cases import ReadyCase
 from ricenet.command.schemas import PreprocessConfig, compose
 from ricenet.errors import InvalidInput, WrongUsage
 from ricenet.evaluation.summary import read_summary
+from ricenet.networks.input_settings import InputSettings
 from ricenet.networks.network import build_network
 from ricenet.prediction.model_content import public_row
 from ricenet.prediction.model_folder import LAYOUT, MANIFEST, Model, export_model, read_model
@@ -82,6 +83,21 @@ def test_networks_are_those_that_were_trained(grid: tuple[Path, Folds], exported
         weights = (run / NAME / f"fold{fold}" / "weights.safetensors").read_bytes()
         assert (exported / "models" / f"fold{fold}.safetensors").read_bytes() == weights
     assert not torch.allclose(*answers)
+
+
+def test_a_model_of_our_recipe_comes_back_as_it_was_trained(phantom_cases: Path, tmp_path: Path) -> None:
+    inputs = InputSettings(isodoses_gy=(20.0, 57.0), isodose_edge_gy=2.0, difference=True)
+    run, _ = write_evaluated_grid(tmp_path, phantom_cases, pool="multi", inputs=inputs)
+    export_model(run, NAME, tmp_path / "model")
+    model, volume = read_model(tmp_path / "model"), torch.rand(2, len(CHANNELS), 16, 16, 16)
+    assert model.record.computed == ["dose above 20 Gy", "dose above 57 Gy"]
+    networks = list(model.networks())
+    for fold, network in enumerate(networks):
+        assert torch.equal(network(volume), load_network(run / NAME / f"fold{fold}")(volume))
+    assert not torch.allclose(networks[0](volume), networks[1](volume))
+    card = (tmp_path / "model" / "docs" / "README.md").read_text()
+    assert "further channels, voxel by voxel: dose above 20 Gy, dose above 57 Gy." in card
+    assert "mean and maximum of all four stages" in card
 
 
 def test_what_it_says_of_the_training(grid: tuple[Path, Folds], exported: Path) -> None:
@@ -398,6 +414,10 @@ def _with(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (_with("network.conv1_size", 5), "model.weights"),
         (_with("network.dropout", "0"), "model.content"),
         (_with("network.further", 1), "model.content"),
+        (_with("network.pool", "multi"), "model.weights"),
+        (_with("network.pool", "builtins.eval"), "model.content"),
+        (_with("network.inputs", {"isodoses_gy": [10], "isodose_edge_gy": 2, "difference": False}), "model.weights"),
+        (_with("network.inputs", {"isodoses_gy": [0], "isodose_edge_gy": 2, "difference": False}), "model.content"),
         (_with("preprocessing.size", True), "model.content"),
         (_with("preprocessing.size", 10**6), "model.content"),
         (_with("preprocessing.spacing_mm", float("nan")), "model.content"),

@@ -15,15 +15,23 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ricenet import LABELS
+from ricenet.networks.computed_inputs import behind_inputs
+from ricenet.networks.input_settings import InputSettings
 from ricenet.prediction.model_json import ModelRecord
 from ricenet.prediction.monai_bundle import inference, metadata, network_definition
 
+DOSE = InputSettings(isodoses_gy=(10.0, 57.5), isodose_edge_gy=20.0, difference=True)
 NETWORKS: dict[str, dict[str, Any]] = {
     "resnet18": {},
     "resnet50": {"architecture": "resnet50"},
     "densenet121": {"architecture": "densenet121", "conv1_size": 7, "conv1_stride": 2},
     "resnet34 from MedicalNet": {"architecture": "resnet34", "conv1_stride": 2, "pretrained": "a hash"},
     "resnet50 from MedicalNet": {"architecture": "resnet50", "pretrained": "a hash"},
+    "resnet18, all stages": {"pool": "multi"},
+    "resnet50, all stages": {"architecture": "resnet50", "pool": "multi", "conv1_stride": 2},
+    "resnet10, isodoses": {"architecture": "resnet10", "inputs": DOSE},
+    "resnet34 of MedicalNet, both": {"architecture": "resnet34", "pretrained": "a", "inputs": DOSE, "pool": "multi"},
+    "densenet121, isodoses": {"architecture": "densenet121", "conv1_size": 7, "conv1_stride": 2, "inputs": DOSE},
     "resnet10 without a pool": {"architecture": "resnet10", "max_pool": False, "conv1_size": 3},
 }
 CHANNELS, SIZE = ["event", "rd"], sample.PREPROCESSING.size
@@ -46,7 +54,7 @@ def write_bundle(folder: Path, model: ModelRecord) -> list[nn.Module]:
 
 
 def _train(network: nn.Module, channels: int) -> None:
-    if isinstance(network, DenseNet):  # takes no volume smaller than 32 voxels
+    if isinstance(behind_inputs(network), DenseNet):  # takes no volume smaller than 32 voxels
         for layer in network.modules():
             if isinstance(layer, nn.BatchNorm3d):
                 nn.init.uniform_(layer.weight, 0.5, 1.5)
@@ -77,7 +85,7 @@ def test_monai_builds_and_loads_the_same_networks(tmp_path: Path, network: dict[
         for one, other in zip(ours, theirs, strict=True):
             assert type(other) in (ResNet, DenseNet)
             assert not other.training
-            assert one.state_dict().keys() == other.state_dict().keys()
+            assert behind_inputs(one).state_dict().keys() == other.state_dict().keys()
             answers.append(one.double()(volume))
             torch.testing.assert_close(other.double()(volume), answers[-1], rtol=0, atol=1e-6)
             assert answers[-1].std() > 1e-3
@@ -101,10 +109,33 @@ def test_nothing_of_ricenet_stands_in_it(tmp_path: Path) -> None:
     assert "ricenet" not in text
     assert "torch.load(" not in text
     assert str(tmp_path) not in text
-    assert network_definition(["event"], sample.model_record().network)["_target_"] == "monai.networks.nets.ResNet"
+    definition = network_definition(["event"], sample.model_record().network)
+    assert isinstance(definition, dict)
+    assert definition["_target_"] == "monai.networks.nets.ResNet"
 
 
-@pytest.mark.parametrize("network", [{}, NETWORKS["densenet121"]], ids=["resnet18", "densenet121"])
+def test_the_difference_is_event_minus_post_wherever_they_stand(tmp_path: Path) -> None:
+    channels = ("flair", "event", "post")
+    model = sample.model_record({"inputs": DOSE, "pool": "multi"}, channels=channels, folds=(1,))
+    ours, volume = write_bundle(tmp_path, model)[0], torch.randn(1, 3, 16, 16, 16)
+    with torch.inference_mode():
+        (theirs,) = parse(tmp_path).get_parsed_content("networks")
+        expected = ours(volume)
+        torch.testing.assert_close(theirs(volume), expected, rtol=1e-5, atol=1e-5)
+        assert not torch.allclose(theirs(volume.flip(1)), expected, atol=1e-3)
+
+
+def test_computed_channels_are_told_where_there_are_any() -> None:
+    told = metadata(sample.model_record({"inputs": DOSE}))["description"]
+    assert told.endswith("from its input: dose above 10 Gy, dose above 57.5 Gy.")
+    assert "computes" not in metadata(sample.model_record())["description"]
+
+
+@pytest.mark.parametrize(
+    "network",
+    [{}, NETWORKS["densenet121"], NETWORKS["resnet34 of MedicalNet, both"]],
+    ids=["resnet18", "densenet121", "recipe"],
+)
 def test_monais_own_check_of_the_metadata(tmp_path: Path, network: dict[str, Any]) -> None:
     write_bundle(tmp_path, sample.model_record(network))
     files = {f"{kind}_file": str(tmp_path / "configs" / f"{name}.json") for kind, name in _FILES.items()}
