@@ -5,7 +5,6 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 from helpers import commands
 from pydicom import dcmread
-from scipy import stats
 
 from ricenet.cases.case_record import read_case_record
 from ricenet.cases.crop import find_places
@@ -24,18 +22,10 @@ from ricenet.cohort.table import read_cohort
 from ricenet.delivery.series import index_delivery
 from ricenet.dicom.image_series import read_series
 from ricenet.images.volume import read_volume
-from ricenet.phantom import _channels, _controls, write_phantom
+from ricenet.phantom import write_phantom
 from ricenet.phantoms.causal_model import draw_cohort
-from ricenet.phantoms.phantom_record import PhantomRecord
+from ricenet.phantoms.controls import existing_channels
 
-COMPLETE = {
-    "format": "cases",
-    "spacing_mm": 0,
-    "size": 0,
-    "case_spacing_mm": 0,
-    "folds": 0,
-    "swap_label_effects": False,
-}
 RAW = {"patients": 2, "format": "nifti", "spacing_mm": 4.0, "size": 0, "case_spacing_mm": 0, "folds": 0, "seed": 7}
 
 
@@ -91,18 +81,6 @@ def test_what_is_known_of_a_case_besides_its_images(phantom_cases: Path) -> None
         assert 0.9 < qc["dose_max_gy"] / of_case["prescription_gy"] < 1.25
 
 
-def test_site_and_days_are_independent_of_the_label() -> None:
-    draws = draw_cohort(2000, seed=3)
-    labels = np.array([draw.label for draw in draws])
-    controls = [_controls(draw) for draw in draws]
-    north = np.array([one["site"] == "north" for one in controls])
-    days = np.array([int(one["days_since_rt"]) for one in controls])
-    assert north.mean() == pytest.approx(0.5, abs=0.03)
-    assert stats.fisher_exact([[sum(north[labels == y]), sum(~north[labels == y])] for y in (0, 1)]).pvalue > 0.05
-    assert stats.mannwhitneyu(days[labels == 0], days[labels == 1]).pvalue > 0.05
-    assert [_controls(draw) for draw in draw_cohort(2000, seed=3, swap_label_effects=True)] == controls
-
-
 def test_same_parameters_same_bytes(phantom_cases: Path, tmp_path: Path) -> None:
     again = tmp_path / "cases"
     write_phantom(again, jobs=2, **json.loads((phantom_cases / "phantom.json").read_text()))
@@ -124,11 +102,7 @@ def test_raw_cohort_opens_with_the_real_reader(raw: Path) -> None:
 PARTIAL = {"patients": 24, "without_post": 0.3, "without_rd": 0.2, "seed": 7}
 
 
-def lacking(channels: Sequence[str]) -> tuple[bool, bool]:
-    return "post" not in channels, "rd" not in channels
-
-
-def test_a_partial_cohort_lacks_the_same_images_in_every_format_whatever_the_label(tmp_path: Path) -> None:
+def test_a_partial_cohort_lacks_the_same_images_in_every_format(tmp_path: Path) -> None:
     cases = tmp_path / "cases"
     sizes = {"spacing_mm": 4.0, "size": 8, "case_spacing_mm": 24.0, "folds": 2}
     write_phantom(cases, jobs=1, swap_label_effects=False, format="cases", **sizes | PARTIAL)
@@ -145,14 +119,7 @@ def test_a_partial_cohort_lacks_the_same_images_in_every_format_whatever_the_lab
     for key, channels in whole.items():
         assert [found.numbers[f"has_{role}"][key] for role in ("post", "rd")] == [role in channels for role in
                                                                                  ("post", "rd")]  # fmt: skip
-    everyone = [_channels(draw, PhantomRecord(**COMPLETE | PARTIAL)) for draw in draw_cohort(2000, seed=3)]
-    labels = np.array([draw.label for draw in draw_cohort(2000, seed=3)])
-    for place, share in enumerate((0.3, 0.2)):
-        missing = np.array([lacking(channels)[place] for channels in everyone])
-        assert missing.mean() == pytest.approx(share, abs=0.03)
-        assert stats.fisher_exact(np.histogram2d(missing, labels, bins=2)[0]).pvalue > 0.05
-    draws = draw_cohort(24, seed=7)
-    by_patient = [_channels(draw, PhantomRecord(**COMPLETE | PARTIAL)) for draw in draws]
+    by_patient = [existing_channels(draw, 0.3, 0.2) for draw in draw_cohort(24, seed=7)]
     assert sorted(by_patient) == sorted(channels or () for channels in whole.values())
 
 
@@ -231,3 +198,46 @@ def test_unknown_format_is_a_usage_error(tmp_path: Path) -> None:
     assert result.returncode == 2
     assert "nifti | dicom | cases" in result.stderr
     assert not (tmp_path / "x").exists()
+
+
+def test_unknown_difficulty_is_a_usage_error(tmp_path: Path) -> None:
+    result = run(f"out={tmp_path / 'x'}", "difficulty=harder")
+    assert result.returncode == 2
+    assert "difficulty should be standard | hard, got 'harder'" in result.stderr
+    assert not (tmp_path / "x").exists()
+
+
+SMALL_HARD = {"spacing_mm": 4.0, "size": 12, "case_spacing_mm": 16.0, "folds": 2, "seed": 7, "difficulty": "hard"}
+
+
+def test_a_hard_cohort_says_in_every_format_how_it_was_drawn(tmp_path: Path) -> None:
+    """phantom.json, truth, and the scanners as columns of the table, of the same patients; the dose stays the dose."""
+    for form, sizes in (("cases", {"patients": 10}), ("nifti", {"patients": 2}), ("dicom", {"patients": 2})):
+        write_phantom(tmp_path / form, jobs=1, swap_label_effects=False, format=form, **SMALL_HARD | sizes)
+        assert json.loads((tmp_path / form / "phantom.json").read_text())["difficulty"] == "hard"
+        truth = tmp_path / form / ("" if form == "cases" else "truth")
+        with (truth / "appearance.csv").open() as stream:
+            rows = list(csv.DictReader(stream))
+        draws = draw_cohort(sizes["patients"], 7, difficulty="hard")
+        assert [
+            {"case_key": row["case_key"], **draw.appearance.row()} for row, draw in zip(rows, draws, strict=True)
+        ] == rows
+    read_folds(tmp_path / "cases")
+    covariates = read_covariates(tmp_path / "cases", [case.case_key for case in read_cases(tmp_path / "cases")])
+    assert {"post_scanner", "event_scanner"} <= covariates.subgroups.keys()
+    for case, draw in zip(read_cohort(tmp_path / "nifti"), draw_cohort(2, 7, difficulty="hard"), strict=True):
+        assert [case.extra[f"{role}_scanner"] for role in ("post", "event")] == [
+            one.name for one in draw.appearance.scanners
+        ]
+    with (tmp_path / "dicom" / "labels.csv").open() as stream:
+        assert {"post_scanner", "event_scanner"} <= next(csv.DictReader(stream)).keys()
+    index = index_delivery(tmp_path / "dicom" / "dicom")
+    for case, patient in zip(read_cohort(tmp_path / "nifti"), index.patients.values(), strict=True):
+        contrast = [series for series in patient.series if series.contrast_agent]
+        for role, series in zip(("post", "event"), contrast, strict=True):
+            np.testing.assert_array_equal(read_series(series, tmp_path).voxels, read_volume(case.images[role]).voxels)
+
+
+def test_a_standard_cohort_names_no_difficulty_so_that_older_ones_stay_the_same(raw: Path) -> None:
+    assert "difficulty" not in json.loads((raw / "phantom.json").read_text())
+    assert not (raw / "truth" / "appearance.csv").exists()

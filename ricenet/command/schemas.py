@@ -34,6 +34,7 @@ class PhantomConfig:
     swap_label_effects: bool
     without_post: float
     without_rd: float
+    difficulty: str
 
 
 @dataclass

@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from ricenet.phantoms.appearance import STANDARD_APPEARANCE, Appearance
+from ricenet.phantoms.vessels import enhancing_vessels
+
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
 
@@ -25,8 +28,10 @@ HOT_SPOT_EDGE_MM = 2.0
 PLATEAU = 0.90
 BATH = 0.07
 NODULE_BRIGHTNESS = 2.0  # contrast enhancement, relative to white matter
-RIM_BRIGHTNESS = 1.3
 RIM_MM = 3.5
+PATCH_FWHM_MM = 8.0  # of the texture of a lesion without a core
+WARP_FWHM_MM = 40.0
+WARP_STREAM, PATCH_STREAM = 8, 9  # of a patient's random numbers
 EDGE_MM = 0.7  # half-width of every drawn border, so that borders are not aliased
 # From the brain's surface outwards (mm): CSF, inner table, marrow, outer table, skin fat; brightness of T1 relative to
 # white matter.
@@ -64,10 +69,12 @@ class Patient:
     fractions: int
 
 
-def draw_patient(quantities: dict[str, float], seed: int, grid: Grid) -> Patient:
+def draw_patient(
+    quantities: dict[str, float], seed: int, grid: Grid, appearance: Appearance = STANDARD_APPEARANCE
+) -> Patient:
     """Draw the patient with these quantities; `seed` fixes anatomy, places and prescription."""
     rng = np.random.default_rng(seed)
-    t1, white, brain = _warped_brain(rng, grid)
+    t1, white, brain, vessels = _warped_brain(rng, grid, with_vessels=any(appearance.vessels))
     outside_mm = ndimage.distance_transform_edt(~brain, sampling=grid.spacing_mm)
     inside_mm = ndimage.distance_transform_edt(brain, sampling=grid.spacing_mm)
     head = _with_skull(rng, grid, t1, brain, outside_mm)
@@ -82,9 +89,16 @@ def draw_patient(quantities: dict[str, float], seed: int, grid: Grid) -> Patient
     dose = _dose(rng, grid, centre, cavity_mm - reach_mm, quantities["hot_spot_mm"], outside_mm) * prescription_gy
     residual_mm = _residual(rng, grid, brain, inside_mm, cavity_mm, quantities["residual_mm"])
     shrunk_mm = cavity_mm + rng.uniform(1, 3)
-    event = _with_lesion(_with_cavity(head, brain, shrunk_mm), brain, lesion_mm, quantities["core_brightness"])
+    heads = [_with_vessels(head, vessels, brightness) for brightness in appearance.vessels]
+    rims = list(zip(appearance.cavity_rim, appearance.cavity_rim_mm, strict=True))
+    post = _with_nodule(_with_cavity(heads[0], brain, cavity_mm, *rims[0]), brain, residual_mm)
+    event = _with_cavity(heads[1], brain, shrunk_mm, *rims[1])
+    if appearance.has_core:
+        event = _with_lesion(event, brain, lesion_mm, quantities["core_brightness"], appearance.lesion_rim)
+    else:
+        event = _with_patch(event, brain, lesion_mm, grid, seed, appearance.lesion_rim)
     return Patient(
-        grid, _with_nodule(_with_cavity(head, brain, cavity_mm), brain, residual_mm), event, dose.astype(np.float32),
+        grid, post, displaced(event, grid, seed, appearance), dose.astype(np.float32),
         brain, (lesion_mm < 0) & brain, (cavity_mm < 0) & brain, prescription_gy, fractions,
     )  # fmt: skip
 
@@ -107,7 +121,16 @@ def _template() -> tuple[NDArray[np.float64], tuple[Array, ...]]:
     return images[0].affine, tuple(np.asarray(image.dataobj, np.float32) / 255 for image in images)
 
 
-def _warped_brain(rng: np.random.Generator, grid: Grid) -> tuple[Array, Array, Mask]:
+@cache
+def _template_vessels() -> NDArray[np.float32]:
+    affine, images = _template()
+    return enhancing_vessels(affine, images[0].shape)
+
+
+def _warped_brain(
+    rng: np.random.Generator, grid: Grid, *, with_vessels: bool
+) -> tuple[Array, Array, Mask, Array | None]:
+    """T1 relative to white matter, share of white matter, brain, and share of vessel where these are wanted."""
     template_affine, template = _template()
     warp = np.eye(4)
     turn = Rotation.from_euler("xyz", rng.uniform(-4, 4, 3), degrees=True).as_matrix()
@@ -119,7 +142,8 @@ def _warped_brain(rng: np.random.Generator, grid: Grid) -> tuple[Array, Array, M
         source[axis] += 3.0 * smooth_noise(rng, grid.shape, 40 / grid.spacing_mm)
     t1, white = (ndimage.map_coordinates(image, source, order=1) for image in template)
     brain = ndimage.binary_fill_holes(t1 > 0.05)
-    return t1 / np.percentile(t1[brain], 90), white, brain
+    vessels = ndimage.map_coordinates(_template_vessels(), source, order=1) if with_vessels else None
+    return t1 / np.percentile(t1[brain], 90), white, brain, vessels
 
 
 def _with_skull(rng: np.random.Generator, grid: Grid, t1: Array, brain: Mask, outside_mm: Array) -> Array:
@@ -180,9 +204,13 @@ def _residual(
     return _ball(grid, site, radius_mm)
 
 
-def _with_cavity(head: Array, brain: Mask, cavity_mm: Array) -> Array:
+def _with_vessels(head: Array, vessels: Array | None, brightness: float) -> Array:
+    return head if vessels is None else head * (1 - vessels) + brightness * vessels
+
+
+def _with_cavity(head: Array, brain: Mask, cavity_mm: Array, rim_brightness: float, rim_mm: float) -> Array:
     fluid = _inside(cavity_mm) * brain
-    rim = 0.35 * np.exp(-((cavity_mm / 1.3) ** 2)) * brain
+    rim = rim_brightness * np.exp(-((cavity_mm / rim_mm) ** 2)) * brain
     return head * (1 - fluid) + 0.2 * fluid + rim
 
 
@@ -191,8 +219,28 @@ def _with_nodule(image: Array, brain: Mask, nodule_mm: Array) -> Array:
     return image * (1 - share) + NODULE_BRIGHTNESS * share
 
 
-def _with_lesion(image: Array, brain: Mask, lesion_mm: Array, core_brightness: float) -> Array:
+def _with_lesion(image: Array, brain: Mask, lesion_mm: Array, core_brightness: float, rim_brightness: float) -> Array:
     core = _inside(lesion_mm) * brain
     oedema = _inside(lesion_mm - 8, 2.0) * (1 - core) * brain
-    rim = RIM_BRIGHTNESS * np.exp(-((lesion_mm / RIM_MM) ** 2)) * brain
+    rim = rim_brightness * np.exp(-((lesion_mm / RIM_MM) ** 2)) * brain
     return image * (1 - 0.2 * oedema) * (1 - core) + core_brightness * core + rim
+
+
+def _with_patch(image: Array, brain: Mask, lesion_mm: Array, grid: Grid, seed: int, brightness: float) -> Array:
+    """A lesion without a core: the tissue stays, and enhances in patches."""
+    texture = smooth_noise(np.random.default_rng([seed, PATCH_STREAM]), grid.shape, PATCH_FWHM_MM / grid.spacing_mm)
+    patches = _inside(lesion_mm, RIM_MM / 2) * np.clip(1 + 0.4 * texture, 0.2, 1.5) * brain
+    oedema = _inside(lesion_mm - 8, 2.0) * brain
+    return image * (1 - 0.2 * oedema) + brightness * patches
+
+
+def displaced(image: Array, grid: Grid, seed: int, appearance: Appearance) -> Array:
+    """The image where a registration that errs would put it; as it is where the appearance has no displacement."""
+    if not any(appearance.event_shift_mm) and not appearance.warp_mm:
+        return image
+    rng = np.random.default_rng([seed, WARP_STREAM])
+    source = np.indices(grid.shape, np.float32)
+    for axis, shift_mm in enumerate(appearance.event_shift_mm):
+        warp_mm = appearance.warp_mm * smooth_noise(rng, grid.shape, WARP_FWHM_MM / grid.spacing_mm)
+        source[axis] += (shift_mm + warp_mm) / grid.spacing_mm
+    return ndimage.map_coordinates(image, source, order=1, mode="nearest").astype(np.float32)

@@ -167,7 +167,8 @@ def deliver(folder: Path, scans: Scans, number: int, seed: int, channels: Collec
     early, late = (_study(patient_headers, seed, day) for day in (surgery, event))
     contrast = {"ContrastBolusAgent": "Gadobutrol"}
     if "post" in channels:
-        native = scan_mri(rng, scans.frames["post"], _without_contrast(scans.patient), scans.patient.grid)
+        scanner = scans.appearance.scanner("post")
+        native = scan_mri(rng, scans.frames["post"], _without_contrast(scans.patient), scans.patient.grid, scanner)
         scout = Volume(native.voxels[:, :, 10:13], native.world_from_voxel)
         _write_mri(patient_folder / "disk1" / "a", scout, _series(early, 1, "localizer"))
         _write_mri(patient_folder / "disk1" / "a", native, _series(early, 2, "t1_mprage_nativ"))

@@ -8,6 +8,7 @@ class PhantomRecord(Record):
 
     Attributes:
         without_post, without_rd: share of the patients who have no post-OP MRI, no dose.
+        difficulty: standard or hard.
     """
 
     patients: int
@@ -20,6 +21,7 @@ class PhantomRecord(Record):
     swap_label_effects: bool
     without_post: float = 0.0
     without_rd: float = 0.0
+    difficulty: str = "standard"
 
 
 class TruthRecord(Record):

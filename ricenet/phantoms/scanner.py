@@ -3,7 +3,7 @@
 Frame of `patient_to_world` maps: RAS+ mm, from the patient space of ricenet.phantoms.anatomy to the scanner's world.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +11,11 @@ from scipy.spatial.transform import Rotation
 
 from ricenet.images.volume import Affine, Volume, resample
 from ricenet.phantoms.anatomy import Array, Grid, Patient, draw_patient, smooth_noise
+from ricenet.phantoms.appearance import SCANNERS, STANDARD_APPEARANCE, Appearance, Scanner
 
 HEAD_MM = (216, 256, 232)  # what is drawn of a head
 HEAD_CENTRE_MM = (0.0, -16.0, 20.0)  # its middle, in MNI space
 FIELD_OF_VIEW_MM = (212, 252, 228)
-RICIAN_NOISE = 0.02  # of white matter
 BIAS = 0.10  # SD of the log of the receive field
 SCANNER_UNITS = 800  # of white matter; scanners store whole numbers
 DOSE_SPACING_MM = (2.5, 2.5, 3.0)
@@ -60,6 +60,7 @@ class Scans:
     patient: Patient
     frames: dict[str, Frame]
     volumes: dict[str, Volume]
+    appearance: Appearance = STANDARD_APPEARANCE
 
     @property
     def event_from_post(self) -> Affine:
@@ -68,10 +69,16 @@ class Scans:
         return np.asarray(event @ np.linalg.inv(post), dtype=np.float64)
 
 
-def scan_patient(quantities: dict[str, float], seed: int, spacing_mm: float) -> Scans:
-    """Draw a head and scan it twice: thick slices, right to left, after surgery; cubic oblique voxels at the event."""
+def scan_patient(
+    quantities: dict[str, float], seed: int, spacing_mm: float, appearance: Appearance = STANDARD_APPEARANCE
+) -> Scans:
+    """Draw a head and scan it twice: thick slices, right to left, after surgery; cubic oblique voxels at the event.
+
+    The registration error of `appearance` is left out: the two poses make that of preprocessing the true one.
+    """
     x, y, z = (round(extent / spacing_mm) for extent in HEAD_MM)
-    patient = draw_patient(quantities, seed, Grid((x, y, z), spacing_mm, HEAD_CENTRE_MM))
+    appearance = replace(appearance, event_shift_mm=(0.0, 0.0, 0.0))
+    patient = draw_patient(quantities, seed, Grid((x, y, z), spacing_mm, HEAD_CENTRE_MM), appearance)
     rng = np.random.default_rng([seed, 2])
     post_pose = random_pose(rng)
     event_pose = random_pose(rng)
@@ -80,14 +87,19 @@ def scan_patient(quantities: dict[str, float], seed: int, spacing_mm: float) -> 
         "post": Frame(post_pose, flipped, (0.9 * spacing_mm, 0.9 * spacing_mm, 1.5 * spacing_mm)),
         "event": Frame(event_pose, random_tilt(rng), (spacing_mm,) * 3),
     }
-    volumes = {role: scan_mri(rng, frame, getattr(patient, role), patient.grid) for role, frame in frames.items()}
-    return Scans(patient, frames, volumes)
+    volumes = {
+        role: scan_mri(rng, frame, getattr(patient, role), patient.grid, appearance.scanner(role))
+        for role, frame in frames.items()
+    }
+    return Scans(patient, frames, volumes, appearance)
 
 
-def scan_mri(rng: np.random.Generator, frame: Frame, image: Array, drawn_on: Grid) -> Volume:
+def scan_mri(
+    rng: np.random.Generator, frame: Frame, image: Array, drawn_on: Grid, scanner: Scanner = SCANNERS[0]
+) -> Volume:
     """Scan an image of brightness relative to white matter as an MR scanner stores it, with noise and a bias field."""
     scan = frame.scan(image, drawn_on)
-    voxels = SCANNER_UNITS * with_noise(rng, scan.voxels, frame.spacing_mm[0])
+    voxels = SCANNER_UNITS * with_noise(rng, scan.voxels, frame.spacing_mm[0], scanner)
     return Volume(np.round(voxels), scan.world_from_voxel)
 
 
@@ -111,8 +123,11 @@ def random_tilt(rng: np.random.Generator) -> Affine:
     return Rotation.from_euler("x", rng.uniform(-10, 10), degrees=True).as_matrix()
 
 
-def with_noise(rng: np.random.Generator, image: Array, spacing_mm: float) -> NDArray[np.float32]:
-    """`image` under a smooth receive field and with Rician noise."""
-    image = image * np.exp(BIAS * smooth_noise(rng, image.shape, 120 / spacing_mm))
-    noisy = image + rng.normal(0, RICIAN_NOISE, image.shape)
-    return np.hypot(noisy, rng.normal(0, RICIAN_NOISE, image.shape)).astype(np.float32)
+def with_noise(
+    rng: np.random.Generator, image: Array, spacing_mm: float, scanner: Scanner = SCANNERS[0]
+) -> NDArray[np.float32]:
+    """`image` in the scanner's contrast, under a smooth receive field and with Rician noise."""
+    rendered = image if scanner.contrast == 1 else image**scanner.contrast
+    image = rendered * np.exp(BIAS * smooth_noise(rng, image.shape, 120 / spacing_mm))
+    noisy = image + rng.normal(0, scanner.noise, image.shape)
+    return np.hypot(noisy, rng.normal(0, scanner.noise, image.shape)).astype(np.float32)

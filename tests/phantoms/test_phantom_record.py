@@ -41,3 +41,10 @@ def test_a_key_that_is_missing_is_named(tmp_path: Path, name: str) -> None:
     path.write_text(json.dumps({key: value for key, value in PHANTOM.items() if key != name}))
     with pytest.raises(InvalidInput, match=f"phantom.json cannot be read: {name}: Field required"):
         PhantomRecord.read(path)
+
+
+def test_a_cohort_from_before_there_was_a_difficulty_is_a_standard_one(tmp_path: Path) -> None:
+    path = tmp_path / "phantom.json"
+    path.write_text(json.dumps(PHANTOM))
+    assert PhantomRecord.read(path) == PhantomRecord(**PHANTOM, difficulty="standard")
+    assert PhantomRecord.read(path) != PhantomRecord(**PHANTOM, difficulty="hard")

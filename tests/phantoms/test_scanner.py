@@ -1,10 +1,14 @@
 """Frames place the drawn head where they say."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from ricenet.phantoms.anatomy import Grid
-from ricenet.phantoms.scanner import HEAD_CENTRE_MM, Frame, random_pose, random_tilt, with_noise
+from ricenet.phantoms.anatomy import Grid, draw_patient
+from ricenet.phantoms.appearance import SCANNERS
+from ricenet.phantoms.causal_model import draw_cohort
+from ricenet.phantoms.scanner import HEAD_CENTRE_MM, Frame, random_pose, random_tilt, scan_patient, with_noise
 
 DRAWN_ON = Grid((54, 64, 58), 4.0, HEAD_CENTRE_MM)
 
@@ -33,3 +37,23 @@ def test_poses_are_rigid() -> None:
 def test_noise_has_the_stated_strength_where_there_is_no_signal() -> None:
     noisy = with_noise(np.random.default_rng(2), np.zeros((40, 40, 40), np.float32), 4.0)
     assert noisy.mean() == pytest.approx(0.02 * np.sqrt(np.pi / 2), rel=0.02)  # Rayleigh
+
+
+def test_the_second_scanner_shows_less_contrast_and_more_noise() -> None:
+    brightness = np.repeat(np.array([0.0, 0.5, 1.0], np.float32), 40**3).reshape(3, 40, 40, 40)
+    standard, second = (
+        [with_noise(np.random.default_rng(2), image, 4.0, one) for image in brightness] for one in SCANNERS
+    )
+    contrast = [(np.median(images[2]) - np.median(images[1])) / np.median(images[2]) for images in (standard, second)]
+    assert contrast[0] > contrast[1] + 0.05
+    assert second[0].mean() == pytest.approx(2.5 * standard[0].mean(), rel=0.02)
+
+
+def test_raw_scans_have_no_registration_error_but_the_one_of_their_poses() -> None:
+    (draw, *_) = draw_cohort(2, 3, difficulty="hard")
+    assert any(draw.appearance.event_shift_mm)
+    scans = scan_patient(draw.quantities, draw.seed, 6.0, draw.appearance)
+    still = replace(draw.appearance, event_shift_mm=(0.0, 0.0, 0.0))
+    drawn = draw_patient(draw.quantities, draw.seed, scans.patient.grid, still)
+    np.testing.assert_array_equal(scans.patient.event, drawn.event)
+    assert scans.appearance == still
