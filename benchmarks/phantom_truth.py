@@ -1,42 +1,164 @@
-"""How exact is preprocessing where the truth is known? Raw phantoms in; registration error and brain Dice out.
+"""What can be read off a phantom? Keys in, macro-F1 of the causal model and of regressions on numbers out.
 
-python -m ricenet.phantom    out=outputs/truth format=nifti patients=5 spacing_mm=1 seed=11
-python -m ricenet.preprocess cohort=outputs/truth cases=outputs/truth-cases folds=0
-python benchmarks/phantom_truth.py outputs/truth outputs/truth-cases
+    python benchmarks/phantom_truth.py difficulty=hard patients=5000 [seed=0] [jobs=2] [size=28] [spacing_mm=7]
+
+Each patient is drawn once, and its numbers go to outputs/phantom_truth/: a run that was interrupted goes on where it
+was. Printed are, with 95% intervals over the patients drawn,
+
+- per modality set, the decision of the causal model (a bound: it reads the quantities themselves, without error),
+- ten-fold cross-validated logistic regressions on dose-volume numbers, on numbers of the lesion that is found
+  automatically (images.enhancement) or is given (the true mask), and on both kinds together.
 """
 
+import csv
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-from ricenet.cases.case_record import CASE_FILE, CaseRecord
-from ricenet.cohort.ready_cases import read_cases
-from ricenet.cohort.table import read_cohort
-from ricenet.images.volume import read_volume, resample
-from ricenet.phantoms.phantom_record import TruthRecord
+from ricenet.evaluation.baselines import BRAIN_SHARE_AT_GY, DOSE_NUMBERS
+from ricenet.images.dose_limits import DOSE_SCALE_GY
+from ricenet.images.enhancement import enhancement
+from ricenet.phantoms.causal_model import Draw, draw_cohort, modality_sets
+from ricenet.phantoms.ready_volumes import ReadyVolumes, draw_ready_volumes
+from ricenet.statistics.metrics import decide, macro_f1_estimate
+from ricenet.training.metadata_only import balanced_regression, fill_missing
+
+OUT = Path("outputs/phantom_truth")
+ISODOSES = (0.5, 0.95)  # of the prescription
+LESION_NUMBERS = (
+    *("dose_mean_gy", "dose_min_gy", "dose_max_gy", "dose_d50_gy"),
+    *(f"mm_inside_{isodose:g}" for isodose in ISODOSES),
+    *("event_mean", "event_sd", "post_mean", "volume_ml"),
+)
+COLUMNS = (
+    *DOSE_NUMBERS,
+    *(f"{mask}_{name}" for mask in ("found", "true") for name in LESION_NUMBERS),
+    "found_overlaps_lesion",
+)
+FOLDS, RESAMPLES = 10, 2000
 
 
-def main(cohort: Path, cases: Path) -> None:
-    folders = {case.case_key: cases / case.folder for case in read_cases(cases)}
-    print(f"{'case':<16}{'mean mm':>9}{'max mm':>9}{'Dice':>8}")
-    for case in read_cohort(cohort):
-        truth = TruthRecord.read(cohort / "truth" / f"{case.images['post'].parent.name}.json")
-        record = CaseRecord.read(folders[case.key] / CASE_FILE)
-        true_brain = read_volume(cohort / truth.brain)
-        error = registration_error_mm(true_brain, record.transforms["event_from_post"], truth.event_from_post)
-        brain = np.load(folders[case.key] / "brain.npy")
-        on_grid = resample(true_brain, brain.shape, record.affine) > 0.5
-        dice = 2 * (brain & on_grid).sum() / (brain.sum() + on_grid.sum())
-        print(f"{case.key:<16}{error.mean():>9.3f}{error.max():>9.3f}{dice:>8.4f}")
+@dataclass(frozen=True)
+class Keys:
+    difficulty: str = "standard"
+    patients: int = 600
+    seed: int = 0
+    jobs: int = 2
+    size: int = 28
+    spacing_mm: float = 7.0
 
 
-def registration_error_mm(brain, found, true) -> np.ndarray:
-    """Distance between where the found and the true map take every voxel of the brain, mm."""
-    voxels = np.argwhere(brain.voxels > 0.5)
-    points = np.c_[voxels, np.ones(len(voxels))] @ brain.world_from_voxel.T
-    return np.linalg.norm((points @ np.array(found).T - points @ np.array(true).T)[:, :3], axis=1)
+def main(keys: Keys) -> None:
+    draws = draw_cohort(keys.patients, keys.seed, difficulty=keys.difficulty)
+    table = read_or_draw(draws, keys)
+    labels = np.array([draw.label for draw in draws])
+    print(f"difficulty={keys.difficulty}, {keys.patients} patients, seed {keys.seed}; macro-F1 [95%]")
+    for name, channels in modality_sets().items():
+        decisions = np.array([int(draw.bayes_llr(channels) > 0) for draw in draws])
+        print(f"causal model, {name:<24}{cell(labels, decisions)}")
+    for name, columns in feature_sets().items():
+        probabilities = cross_validated(table[:, [COLUMNS.index(column) for column in columns]], labels, keys.seed)
+        print(f"regression, {name:<26}{cell(labels, decide(probabilities))}")
+    print(f"the enhancement touches the lesion in {np.mean(table[:, -1]):.0%} of the patients")
+
+
+def feature_sets() -> dict[str, tuple[str, ...]]:
+    """Name of a regression -> its columns."""
+    found, true = (tuple(f"{mask}_{name}" for name in LESION_NUMBERS) for mask in ("found", "true"))
+    return {
+        "dose-volume": DOSE_NUMBERS,
+        "lesion found": found,
+        "dose-volume and found": (*DOSE_NUMBERS, *found),
+        "true lesion": true,
+        "dose-volume and true": (*DOSE_NUMBERS, *true),
+    }
+
+
+def cross_validated(numbers: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
+    """Probability of rice of each patient, by the regression of the other nine folds."""
+    splits = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    model = balanced_regression(fill_missing())
+    return np.asarray(cross_val_predict(model, numbers, labels, cv=splits, method="predict_proba")[:, 1])
+
+
+def cell(labels: np.ndarray, decisions: np.ndarray) -> str:
+    estimate = macro_f1_estimate(labels, decisions, np.arange(len(labels)), RESAMPLES, seed=0)
+    low, high = estimate.interval or (float("nan"), float("nan"))
+    return f"{estimate.value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def read_or_draw(draws: list[Draw], keys: Keys) -> np.ndarray:
+    """(patients, COLUMNS), of the file where it has them."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    path = OUT / f"{keys.difficulty}-{keys.patients}-seed{keys.seed}-{keys.size}x{keys.spacing_mm:g}mm.csv"
+    rows = read_rows(path)
+    draw_numbers = partial(numbers_of, size=keys.size, spacing_mm=keys.spacing_mm)
+    with ProcessPoolExecutor(keys.jobs) as pool, path.open("a", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        for row in pool.map(draw_numbers, draws[len(rows) :]):
+            writer.writerow(row)
+            stream.flush()
+            rows.append(row)
+            if len(rows) % 50 == 0:
+                print(f"{len(rows)} of {len(draws)} patients", file=sys.stderr)
+    return np.array(rows)
+
+
+def read_rows(path: Path) -> list[list[float]]:
+    """The patients of an interrupted run; the file is left without a line that was cut off, or new with its header."""
+    header = ",".join(COLUMNS)
+    lines = path.read_text().split("\n")[:-1] if path.is_file() else []
+    if lines[:1] != [header]:
+        lines = [header]
+    path.write_text("\n".join([*lines, ""]))
+    return [[float(cell) for cell in line.split(",")] for line in lines[1:]]
+
+
+def numbers_of(draw: Draw, size: int, spacing_mm: float) -> list[float]:
+    """COLUMNS of one patient."""
+    ready = draw_ready_volumes(draw, size, spacing_mm)
+    dose_gy = ready.images["rd"] * DOSE_SCALE_GY
+    in_brain = dose_gy[ready.brain]
+    spot = enhancement(ready.images["post"], ready.images["event"], ready.brain, np.full(3, spacing_mm))
+    dose_numbers = [in_brain.max(), in_brain.mean(), *((in_brain >= gy).mean() for gy in BRAIN_SHARE_AT_GY)]
+    lesion_numbers = [number for mask in (spot, ready.lesion) for number in of_mask(mask, ready, dose_gy)]
+    overlaps = bool((ndimage.binary_dilation(ready.lesion) & spot).any())
+    return [float(number) for number in (*dose_numbers, *lesion_numbers, overlaps)]
+
+
+def of_mask(mask: np.ndarray, ready: ReadyVolumes, dose_gy: np.ndarray) -> list[float]:
+    """LESION_NUMBERS of a mask; nan where it is empty, or there is no such isodose."""
+    if not mask.any():
+        return [float("nan")] * len(LESION_NUMBERS)
+    spacing_mm, doses = ready.grid.spacing_mm, dose_gy[mask]
+    depths = [mm_inside(dose_gy >= isodose * ready.patient.prescription_gy, spacing_mm, mask) for isodose in ISODOSES]
+    event, post = (ready.images[role][mask] for role in ("event", "post"))
+    volume_ml = mask.sum() * spacing_mm**3 / 1000
+    return [doses.mean(), doses.min(), doses.max(), np.median(doses), *depths, event.mean(), event.std(), post.mean(),
+            volume_ml]  # fmt: skip
+
+
+def mm_inside(isodose: np.ndarray, spacing_mm: float, mask: np.ndarray) -> float:
+    """Mean distance of a mask's voxels to the isodose's surface in mm, positive inside."""
+    if isodose.all() or not isodose.any():
+        return float("nan")
+    inside, outside = (ndimage.distance_transform_edt(side) for side in (isodose, ~isodose))
+    return float((inside - outside)[mask].mean() * spacing_mm)
+
+
+def read_keys(arguments: list[str]) -> Keys:
+    types = {field.name: field.type for field in fields(Keys)}
+    given = dict(argument.partition("=")[::2] for argument in arguments)
+    if unknown := given.keys() - types.keys():
+        sys.exit(f"unknown: {', '.join(sorted(unknown))}; the keys are {', '.join(types)}")
+    return Keys(**{name: types[name](value) for name, value in given.items()})  # type: ignore[operator, arg-type]
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(read_keys(sys.argv[1:]))

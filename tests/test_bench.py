@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 import bench
 import multiply_adds
 import occlusion
+import phantom_truth
 
 
 def spin(seconds: float) -> None:
@@ -169,3 +170,34 @@ def test_peers_answer_at_the_same_cubes_and_alike(tmp_path: Path, monkeypatch: p
         assert min(record["range"]) > 1e-3, "equal answers everywhere would prove nothing"
     assert fp32["error_of_range"] == 0 < bf16["error_of_range"] < 0.05
     assert bf16["cache_gb"] == fp32["cache_gb"] / 2
+
+
+def test_numbers_of_phantoms_go_on_where_a_killed_run_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that was cut off is drawn again, a complete one is not; a file of other columns is begun anew."""
+    path = tmp_path / "numbers.csv"
+    assert phantom_truth.read_rows(path) == []
+    cells = ["1.5"] * len(phantom_truth.COLUMNS)
+    with path.open("a") as stream:
+        stream.write(",".join(cells) + "\n" + ",".join(cells[:5]))
+    assert phantom_truth.read_rows(path) == [[1.5] * len(cells)]
+    assert path.read_text() == ",".join(phantom_truth.COLUMNS) + "\n" + ",".join(cells) + "\n"
+    path.write_text("other,columns\n1,2\n")
+    assert phantom_truth.read_rows(path) == []
+
+
+def test_numbers_of_a_phantom_are_those_of_its_lesion() -> None:
+    draw = phantom_truth.draw_cohort(4, 2)[0]
+    row = dict(zip(phantom_truth.COLUMNS, phantom_truth.numbers_of(draw, 14, 14.0), strict=True))
+    assert row["true_dose_min_gy"] <= row["true_dose_d50_gy"] <= row["true_dose_max_gy"] <= row["max_gy"]
+    assert row["true_mm_inside_0.5"] > row["true_mm_inside_0.95"]
+    assert 2 < row["true_volume_ml"] < 20
+
+
+def test_distance_to_an_isodose_is_positive_inside() -> None:
+    isodose = np.zeros((9, 9, 9), dtype=bool)
+    isodose[:5] = True
+    inside, outside = np.zeros_like(isodose), np.zeros_like(isodose)
+    inside[4, 4, 4] = outside[6, 4, 4] = True
+    assert phantom_truth.mm_inside(isodose, 2.0, inside) == 2.0
+    assert phantom_truth.mm_inside(isodose, 2.0, outside) == -4.0
+    assert np.isnan(phantom_truth.mm_inside(np.zeros_like(isodose), 2.0, inside))
