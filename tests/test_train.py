@@ -443,7 +443,7 @@ def test_a_control_is_a_grid_of_its_own_that_is_resumed_and_skipped(phantom_case
         (["averaging=swa"], 2, "averaging should be one of none, ema"),
         (["ema_decay=1"], 2, "ema_decay should lie in [0, 1), got 1"),
         (["mixup=-0.1"], 2, "mixup should be at least 0, got -0.1"),
-        (["mixup=.nan"], 2, "mixup should be at least 0, got nan"),
+        (["mixup=nan"], 2, "mixup should be at least 0, got nan"),
         (["batch_norm=exact"], 2, "precise, running"),
         (["steps=0"], 2, "steps should be at least 1"),
         (["control=shuffled"], 2, "control should be null, shuffled_labels or metadata_only, got 'shuffled'"),

@@ -26,9 +26,12 @@ class AveragedWeights(WeightAveraging):
     """
 
     def __init__(self, decay: float) -> None:
-        super().__init__(multi_avg_fn=get_ema_multi_avg_fn(decay))
+        super().__init__()
+        self.decay = decay
 
     def setup(self, trainer: lightning.Trainer, pl_module: LightningModule, stage: str) -> None:
+        # Not before: a process that is started for ddp_spawn is sent this object, and a local function cannot be sent.
+        self._kwargs = {"multi_avg_fn": get_ema_multi_avg_fn(self.decay)}
         self._device = trainer.strategy.root_device  # pl_module is not there yet, and its average would stay behind
         super().setup(trainer, pl_module, stage)
 
