@@ -10,6 +10,8 @@ from torch.nn import functional
 from torch.optim.swa_utils import update_bn
 
 from ricenet.explanation.weight_shuffling import shuffled
+from ricenet.networks.computed_inputs import behind_inputs
+from ricenet.networks.input_settings import InputSettings
 from ricenet.networks.network import LeanResNet, build_network
 
 TINY: dict[str, Any] = {
@@ -17,6 +19,10 @@ TINY: dict[str, Any] = {
     "pretrained": None,
 }  # fmt: skip
 DENSE = TINY | {"architecture": "densenet121", "conv1_size": 7, "conv1_stride": 2}
+
+
+INPUTS = InputSettings(isodoses_gy=(10.0, 60.0), isodose_edge_gy=20.0, difference=True)
+RECIPE = TINY | {"pool": "multi", "inputs": INPUTS}
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -27,7 +33,7 @@ def trained(settings: dict[str, Any]) -> nn.Module:
     """A network whose parameters all have distinct entries and whose statistics are those of other volumes."""
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        network = build_network(2, **settings)
+        network = build_network(["event", "rd"], **settings)
         for parameter in network.parameters():
             nn.init.normal_(parameter, 0.2 if parameter.ndim == 1 else 0, 0.3)
     with torch.no_grad():
@@ -45,7 +51,12 @@ def densenet() -> nn.Module:
     return trained(DENSE)
 
 
-@pytest.fixture(params=["resnet", "densenet"])
+@pytest.fixture(scope="module")
+def recipe() -> nn.Module:
+    return trained(RECIPE)
+
+
+@pytest.fixture(params=["resnet", "densenet", "recipe"])
 def network(request: pytest.FixtureRequest) -> nn.Module:
     return request.getfixturevalue(request.param)
 
@@ -109,12 +120,12 @@ def test_dropout_is_inactive_whatever_the_mode_was() -> None:
         assert torch.equal(training.state_dict()[name], tensor), name
 
 
-@pytest.mark.parametrize("architecture", [TINY, DENSE], ids=["resnet10", "densenet121"])
+@pytest.mark.parametrize("architecture", [TINY, DENSE, RECIPE], ids=["resnet10", "densenet121", "recipe"])
 def test_statistics_are_torchs_own(architecture: dict[str, Any]) -> None:
     """torch.optim.swa_utils.update_bn as the other implementation; it wants networks without dropout."""
     network = trained(architecture | {"dropout": 0.0})
-    if isinstance(network, LeanResNet):
-        network.pool_first = False  # update_bn's momentum is None, which the lean stem does not take
+    if isinstance(behind_inputs(network), LeanResNet):
+        behind_inputs(network).pool_first = False  # update_bn's momentum is None, which the lean stem does not take
     other = shuffled(network, VOLUMES[:4], seed=0)
     theirs = copy.deepcopy(other)
     with torch.no_grad():
