@@ -239,6 +239,7 @@ def provenance(cells: "Sequence[Cell]", evaluation: "SummaryRecord | None") -> l
         "weights taken at epoch": [record.checkpoint for record in records],
         "folds": [record.n_folds for record in records],
         "folds hash": [record.folds_hash for record in records],
+        "computed inputs, where a set has their parts": [_computed_inputs(record) for record in records],
     }
     groups = {"model": [record.model for record in records], "made with": [record.versions for record in records]}
     for title, settings in groups.items():
@@ -255,6 +256,12 @@ def provenance(cells: "Sequence[Cell]", evaluation: "SummaryRecord | None") -> l
 
 def _finished(cells: "Sequence[Cell]") -> "list[RunRecord]":
     return [cell.record for cell in cells if cell.state == "done" and cell.record]
+
+
+def _computed_inputs(record: "RunRecord") -> str:
+    from ricenet import MODALITIES
+
+    return ", ".join(record.inputs.computed(MODALITIES) if record.inputs else []) or "none"
 
 
 def _duration(seconds: float) -> str:

@@ -185,6 +185,15 @@ def test_differences_between_runs_are_counted(run: Path) -> None:
     assert "seed 7 (1 runs); 0 (3 runs)" in page_of(run).sections["provenance"]
 
 
+def test_computed_inputs_of_the_runs_stand_on_the_page(run: Path) -> None:
+    assert "computed inputs, where a set has their parts none" in page_of(run).sections["provenance"]
+    inputs = {"isodoses_gy": [20, 50], "isodose_edge_gy": 2, "difference": True}
+    path = run / "post_event" / "fold0" / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"inputs": inputs}))
+    told = page_of(run).sections["provenance"]
+    assert "dose above 20 Gy, dose above 50 Gy, event minus post (1 runs); none (3 runs)" in told
+
+
 def test_quality_control_is_that_of_the_qc_page(run: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"no qc\.csv"):
         write_report(run, tmp_path, 24)

@@ -83,12 +83,22 @@ def _of_runs(networks: Sequence[RunRecord]) -> Facts:
         "resnet": _listed(kind for kind in kinds if str(kind).startswith("resnet")),
         "networks": "; ".join(_distinct(map(_network, models))),
         "initialisation": "; ".join(map(_initialisation, weights)) if models else None,
-        "inputs": ", ".join(map(channel_name, channels)),
+        "inputs": ", ".join([*map(channel_name, channels), *_computed(networks)]),
     }
+
+
+def _computed(networks: Sequence[RunRecord]) -> list[str]:
+    """What any network computes from its stored channels, as the end of a list."""
+    names = _distinct(
+        name for record in networks if record.inputs for name in record.inputs.computed(record.modalities.channels)
+    )
+    return [f"and computed from them voxel by voxel: {', '.join(names)}"] if names else []
 
 
 def _network(model: Mapping[str, Setting]) -> str:
     words = [text.format(_plain(model[key])) for key, text in MODEL_SETTINGS.items() if model.get(key) is not None]
+    if model.get("pool") == "multi":
+        words.append("mean and maximum of all stages in front of the linear layer")
     if model.get("channel_dropout"):
         words.append(f"each channel blanked in training with probability {_plain(model['channel_dropout'])}")
     name = model.get("architecture", model.get("name"))

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from ricenet import MODALITIES
 from ricenet.cohort.folds import Folds
 from ricenet.evaluation.grid import Control, Grid
 from ricenet.evaluation.scores import has_both_classes, has_test
@@ -58,7 +59,7 @@ def on_runs(runs: "Sequence[FinishedRun]") -> list[str]:
     """Settings in which the runs differ, and a checkpoint that makes the scores too good."""
     notes = []
     of_one_set = [run for run in runs if not run.record.model.get("channel_dropout")]  # the others differ on purpose
-    for key in ("epochs", "checkpoint", *Optimisation.model_fields, "model"):
+    for key in ("epochs", "checkpoint", *Optimisation.model_fields, "inputs", "model"):
         compared = of_one_set if key == "model" else runs
         values = {json.dumps(_setting(run.record, key), sort_keys=True) for run in compared}
         if len(values) > 1:
@@ -70,6 +71,10 @@ def on_runs(runs: "Sequence[FinishedRun]") -> list[str]:
 
 def _setting(record: RunRecord, key: str) -> object:
     """A setting to compare: None where it was not recorded, and for epochs that follow from a number of steps."""
+    if key == "model":
+        return {"pool": "last", **record.model}  # the only one before it was a key
+    if key == "inputs":
+        return record.inputs.computed(MODALITIES) if record.inputs else []
     if key in Optimisation.model_fields:
         return getattr(record.optimisation, key, None)
     by_steps = record.optimisation is not None and record.optimisation.steps is not None

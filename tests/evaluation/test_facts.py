@@ -10,6 +10,7 @@ from helpers.summaries import summary_content
 from pydantic import ValidationError
 
 from ricenet.evaluation.facts import read_facts
+from ricenet.networks.input_settings import InputSettings
 from ricenet.training.run_record import Row
 
 NO_ROWS = summary_content()
@@ -75,6 +76,17 @@ def test_runs_that_differ_are_all_named():
     assert (facts["epochs"], facts["checkpoint"]) == ("800, 14", "last, best")
     assert facts["networks"].count("feature maps") == 2
     assert "an epoch was chosen on the very fold that is scored" in facts["limits"]
+
+
+def test_computed_inputs_and_pooling_are_told():
+    records, inputs = full_records(), InputSettings(isodoses_gy=(20.0, 50.0), isodose_edge_gy=2.0, difference=True)
+    records = [run.model_copy(update={"inputs": inputs, "model": {**run.model, "pool": "multi"}}) for run in records]
+    facts = read_facts(record(NO_ROWS), records)
+    assert facts["inputs"] == (
+        "post-OP MRI, event MRI, dose, and computed from them voxel by voxel: dose above 20 Gy, dose above 50 Gy, "
+        "event minus post"
+    )
+    assert "mean and maximum of all stages" in str(facts["networks"])
 
 
 def test_a_phantom_is_known_by_its_best_possible_scores():

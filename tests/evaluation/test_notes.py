@@ -84,3 +84,17 @@ def test_settings_in_which_the_runs_differ_are_told() -> None:
     assert on_runs([trained(9), trained(9, batch_norm="running")]) == [
         'the runs differ in batch_norm: "precise", "running"'
     ]
+
+
+def test_inputs_that_differ_are_told_and_a_run_of_before_they_were_a_key_is_a_plain_one() -> None:
+    def run(**changes: object) -> SimpleNamespace:
+        return SimpleNamespace(record=run_record(**changes))
+
+    plain = {"isodoses_gy": (), "isodose_edge_gy": 2.0, "difference": False}
+    now = run(model={"name": "resnet18", "pool": "last"}, inputs=plain)
+    assert on_runs([run(), now]) == []
+    assert on_runs([now, run(model={"name": "resnet18", "pool": "last"}, inputs=plain | {"difference": True})]) == [
+        'the runs differ in inputs: ["event minus post"], []'
+    ]
+    (note,) = on_runs([run(), run(model={"name": "resnet18", "pool": "multi"})])
+    assert note.startswith("the runs differ in model")
