@@ -4,7 +4,8 @@ Run: python -m ricenet.explain run=outputs/demo case=all +modalities=rd_event
 
 A cross-validation case is explained by the model of the fold that was scored on it, which never saw it in training; a
 test case by the mean probability of all folds' models; of several seeds of a fold the lowest stands for it. Where
-some cases lack channels, those that have the set's are explained.
+some cases lack channels, those that have the set's are explained. Models that see a crop (crop=lesion) are explained
+inside it: the map is 0 elsewhere, because nothing there can change their prediction.
 <run>/explanation/<modalities>/<case_key>/ gets occlusion.nii.gz on the case's own grid (and a map per channel, and one
 of shuffled weights, where asked for), occlusion.png and occlusion.json; a case whose settings, weights and volume are
 the same stays. Beside them: cohort.png, and for all sets summary.json, attribution.png, curves.png.
@@ -14,7 +15,8 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,13 +97,15 @@ def explain(run: Path, modalities: str, requested: Any, settings: "ExplainSettin
     cases = cases_folder(run, runs)
     folds = read_folds(cases)
     finished = finished_folds(runs, modalities, cases, folds)
-    channels = next(iter(finished.values())).channels
+    first = next(iter(finished.values()))
+    channels, crop = first.channels, first.record.crop
+    _require_one_crop(finished.values())
     requested_cases, folds = select(folds, requested), folds.having(channels)
     chosen = _having(channels, requested_cases, requested, modalities)
     by_key = {case.case_key: case for case in folds.cases}
 
     def scene(case_key: str) -> "Scene":
-        return read_scene(cases, by_key[case_key], channels, settings.masks)
+        return read_scene(cases, by_key[case_key], channels, settings.masks, crop)
 
     explanation = run / "explanation"
     try:
@@ -112,6 +116,16 @@ def explain(run: Path, modalities: str, requested: Any, settings: "ExplainSettin
         draw_mean(explanation, modalities, scene)
     if failed:
         raise Incomplete(f"{len(failed)} of {len(chosen)} case(s) not explained:\n  " + "\n  ".join(failed))
+
+
+def _require_one_crop(runs: "Iterable[FinishedRun]") -> None:
+    """Folds of one set that were cropped in different ways have no map in common."""
+    of_folds = {run.fold: run.record.crop for run in runs}
+    if len(set(map(repr, of_folds.values()))) > 1:
+        listed = "; ".join(f"fold {fold}: {'none' if crop is None else crop}" for fold, crop in of_folds.items())
+        raise InvalidInput(
+            f"expected folds with one crop, got {listed}", "train the folds that differ again", code="run.crops_differ"
+        )
 
 
 def _having(channels: Sequence[str], cases: Sequence[ReadyCase], requested: Any, name: str) -> list[ReadyCase]:
@@ -187,10 +201,11 @@ def load_fold_model(run: "FinishedRun", cases: Path, folds: Folds, settings: "Ex
 def _shuffled(network: "nn.Module", run: "FinishedRun", cases: Path, folds: Folds) -> "nn.Module":
     import torch
 
-    from ricenet.cases.case_reader import load_case
+    from ricenet.cases.case_reader import load_seen
     from ricenet.explanation.weight_shuffling import shuffled
 
-    volumes = (torch.from_numpy(load_case(cases, case, run.channels)) for case in folds.cases[:SHUFFLED_OVER])
+    crop = run.record.crop
+    volumes = (torch.from_numpy(load_seen(cases, case, run.channels, crop)) for case in folds.cases[:SHUFFLED_OVER])
     return shuffled(network, volumes, seed=run.fold)
 
 
@@ -251,6 +266,8 @@ def _fingerprint(settings: "ExplainSettings", members: Sequence["FoldModel"], fo
         "inputs": [file_hash(path) for path in paths if path.is_file()],
         "prescription_gy": scene.prescription_gy,
     }
+    if scene.seen is not None:
+        parts["seen"] = asdict(scene.seen)
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from ricenet.cases.case_record import read_case_record
-from ricenet.cases.crop import Triple, Window
+from ricenet.cases.case_record import Crop, read_case_record
+from ricenet.cases.crop import Triple, Window, window_of
 from ricenet.cohort.folds import lacking
 from ricenet.cohort.ready_cases import ReadyCase, read_cases
 from ricenet.command.memory import available_gb
@@ -196,6 +196,12 @@ def load_case(cases: Path, case: ReadyCase, channels: Sequence[str]) -> NDArray[
     """Read the wanted channels of one case: (C, X, Y, Z) float32, in the order of `channels`; raises as find_case."""
     path, rows = find_case(cases, case, channels)
     return np.load(path, mmap_mode="r")[rows].astype(np.float32)
+
+
+def load_seen(cases: Path, case: ReadyCase, channels: Sequence[str], crop: Crop | None = None) -> NDArray[np.float32]:
+    """Read what a network of these channels sees of one case, all or the crop; as load_case."""
+    volume = load_case(cases, case, channels)
+    return volume if crop is None else window_of(cases, case, channels, crop).cut(volume)
 
 
 @dataclass(frozen=True)

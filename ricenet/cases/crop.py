@@ -120,6 +120,15 @@ def window_of(cases: Path, case: ReadyCase, channels: Sequence[str], crop: Crop)
     return Window.around(place_of(cases, case, channels, crop.at), crop, spacing_mm)
 
 
+SOURCE_WORDS = {
+    MASK: "the middle of the given lesion mask",
+    DIFFERENCE: "where the event MRI is brighter than the post-OP MRI",
+    EVENT: "where the event MRI is brightest",
+    NONE: "the middle of the brain, as nothing in it enhances",
+    "random": "a random place in the brain",
+}
+
+
 def choose(places: Mapping[str, LesionPlace], channels: Sequence[str]) -> LesionPlace:
     """The place that a set with the event MRI knows, of those that `find_places` gave."""
     searched = DIFFERENCE if "post" in channels else EVENT

@@ -18,6 +18,12 @@ CONTROLS = {
     "metadata_only": "site, scanner and the like in place of images",
 }
 
+# What a row says of a set that is cropped at a place which its images do not tell: rd@lesion, rd_post_event@random.
+CROPS = {
+    "lesion": "cropped at a lesion found on MRI",
+    "random": "cropped at a random place",
+}
+
 ONE_MODEL = {"modality_dropout": "one model for all sets"}
 
 # The rows that are no modality set, as short as a figure needs them and in two lines.
@@ -52,9 +58,19 @@ def row_name(row: str, channels_of: RowChannels = PAPERS_ONLY) -> str:
     name, dash, control = row.rpartition("-")
     if not dash or control not in CONTROLS:
         name, control = row, ""
-    channels = channels_of.get(row) or PAPER_CHANNELS.get(name)
-    words = (BASELINES | ONE_MODEL | CONTROLS).get(name) or (in_words(channels) if channels else name)
-    return f"{words}, control: {control.replace('_', ' ')}" if control else words
+    of_set, _, place = name.partition("@")
+    crop = CROPS.get(place, "")
+    if not crop:
+        of_set = name
+    channels = channels_of.get(row) or PAPER_CHANNELS.get(of_set)
+    words = (BASELINES | ONE_MODEL | CONTROLS).get(of_set) or (in_words(channels) if channels else of_set)
+    with_crop = f"{words}, {crop}" if crop else words
+    return f"{with_crop}, control: {control.replace('_', ' ')}" if control else with_crop
+
+
+def is_set(row: str) -> bool:
+    """Whether a row is a modality set: not the one model for all sets, nor a set at a place that it does not tell."""
+    return row not in ONE_MODEL and "@" not in row
 
 
 def short_name(row: str, channels_of: RowChannels = PAPERS_ONLY) -> str:

@@ -10,7 +10,7 @@ from dataclasses import fields
 from typing import Any
 
 from ricenet.cohort.channels import in_order
-from ricenet.display.words import BASELINES, ONE_MODEL, channel_name, interval, number, p_value, row_name, signed
+from ricenet.display.words import BASELINES, channel_name, interval, is_set, number, p_value, row_name, signed
 from ricenet.evaluation.sentences import is_single, looks, main_set, missing_cells, partial_cohort, reach
 from ricenet.evaluation.summary import (
     BootstrapSettings,
@@ -143,7 +143,7 @@ def _of_cohort(summary: SummaryRecord) -> Facts:
 def _of_grid(summary: SummaryRecord) -> Facts:
     # Only model-ready phantoms (phantom format=cases) keep the best possible predictions beside their cases.
     drawn = any(scores.bayes_macro_f1 is not None for scores in summary.sets.values())
-    combinations = sum(name not in ONE_MODEL for name in summary.sets)
+    combinations = sum(map(is_set, summary.sets))
     facts: Facts = {
         "combinations": combinations or None,
         "n_folds": summary.n_folds,

@@ -5,7 +5,7 @@ Only what was declared beforehand is said to pass; no set is called the best of 
 
 from typing import TYPE_CHECKING
 
-from ricenet.display.words import ONE_MODEL, channel_name, in_words, interval, number, p_in_words, signed
+from ricenet.display.words import channel_name, in_words, interval, is_set, number, p_in_words, signed
 from ricenet.paper import PAPER, PAPER_CHANNELS
 
 if TYPE_CHECKING:
@@ -74,12 +74,12 @@ def is_single(summary: "SummaryRecord") -> bool:
     """Whether the cases can train one set alone, and nothing was declared that it could be compared with."""
     if summary.possible is None or summary.declared:
         return False
-    return len({*summary.possible, *summary.sets} - ONE_MODEL.keys()) == 1  # sets with further channels count, too
+    return len(set(filter(is_set, [*summary.possible, *summary.sets]))) == 1  # sets with further channels count, too
 
 
 def nothing_to_compare(summary: "SummaryRecord") -> str:
     """Why a study of one set shows no comparison."""
-    (name,) = {*(summary.possible or [FULL]), *summary.sets} - ONE_MODEL.keys()
+    (name,) = set(filter(is_set, [*(summary.possible or [FULL]), *summary.sets]))
     return f"These cases allow one set of inputs ({in_words(PAPER_CHANNELS[name])}), so no two sets are compared."
 
 

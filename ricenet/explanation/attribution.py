@@ -18,6 +18,7 @@ from ricenet.explanation.map_record import (
     PairedHits,
     Pointing,
     PointingSummary,
+    SeenParts,
     SetSummary,
     ShuffledNumbers,
     ShuffledSummary,
@@ -47,7 +48,7 @@ def measure(
         drop: (X, Y, Z) probability drop.
         world_from_voxel: (4, 4), RAS+, mm.
         cube: edge lengths of the cube in voxels.
-        brain: (X, Y, Z) bool.
+        brain: (X, Y, Z) bool, as far as the models see it.
         regions: name -> (X, Y, Z) bool, see ricenet.explanation.regions; may be empty.
         dose_gy: (X, Y, Z) in Gy, or None where the case has no dose in Gy.
     """
@@ -95,6 +96,7 @@ def rank_agreement(maps: Sequence[np.ndarray], brain: np.ndarray) -> float | Non
 def summarise(records: Sequence[OcclusionRecord]) -> SetSummary:
     """One modality set's cases taken together."""
     agreements = [record.fold_agreement for record in records if record.fold_agreement is not None]
+    seen = _seen(records)
     return SetSummary(
         n=len(records),
         n_correct=sum(record.predicted == record.label for record in records),
@@ -109,7 +111,16 @@ def summarise(records: Sequence[OcclusionRecord]) -> SetSummary:
         pointing=_pointing([record.pointing for record in records]),
         randomised=_shuffled(records),
         curves=_curves([record.curves for record in records if record.curves is not None]),
+        **({} if seen is None else {"seen": seen}),
     )
+
+
+def _seen(records: Sequence[OcclusionRecord]) -> SeenParts | None:
+    parts = [record.seen for record in records if record.seen is not None]
+    if not parts:
+        return None
+    sources = Counter(part.place.source for part in parts)
+    return SeenParts(at=parts[0].at, size_mm=parts[0].size_mm, sources=dict(sources.most_common()))
 
 
 def at_least(hits: int, chances: Sequence[float]) -> float:

@@ -20,6 +20,7 @@ from ricenet.explanation.map_record import (
     MapNumbers,
     MapSettings,
     OcclusionRecord,
+    SeenPart,
     ShuffledNumbers,
 )
 from ricenet.explanation.regions import regions
@@ -94,15 +95,15 @@ def map_case(
     """
     channels, networks = members[0].run.channels, [one.network for one in members]
     plan = _plan(scene, settings)
-    volume = torch.from_numpy(scene.volume).to(settings.device)
-    reference = torch.from_numpy(fill_reference(scene, channels, settings.fill, plan.cube)).to(settings.device)
+    filler = fill_reference(scene, channels, settings.fill, plan.cube)
+    volume, reference = (torch.from_numpy(scene.cut(each)).to(settings.device) for each in (scene.volume, filler))
     whole = list(range(len(channels)))
     blanked = {"occlusion": whole}
     if settings.per_channel:
         blanked |= {f"occlusion_{name}": [index] for index, name in enumerate(channels)}
     occlusions = occlude(networks, volume, reference, blanked, plan, f"{label} occlusion")
     _require_finite(occlusions)
-    maps = {name: drop_map(each) for name, each in occlusions.items()}
+    maps = {name: scene.whole(drop_map(each)) for name, each in occlusions.items()}
     case_regions = regions(scene)
     numbers = _numbers(scene, plan, maps["occlusion"], case_regions)
     alone = {name: maps[f"occlusion_{name}"] for name in channels if settings.per_channel}
@@ -111,20 +112,20 @@ def map_case(
         shuffled = [one.shuffled for one in members if one.shuffled is not None]
         meaningless = occlude(shuffled, volume, reference, {"": whole}, plan, f"{label} shuffled weights")
         _require_finite(meaningless)
-        maps["randomised"] = drop_map(meaningless[""])
+        maps["randomised"] = scene.whole(drop_map(meaningless[""]))
         shuffled_numbers = _shuffled(scene, plan, maps, case_regions)
     curve_numbers = None
     if settings.curves:
         curve_numbers = curves(
-            networks, volume, reference, maps["occlusion"], scene.brain.astype(bool), plan.stride,
+            networks, volume, reference, scene.cut(maps["occlusion"]), scene.cut(scene.brain.astype(bool)), plan.stride,
             batch_size=plan.batch_size, progress=f"{label} curves",
         ).as_record()  # fmt: skip
     record = OcclusionRecord(
-        **_heading(scene, members, settings, plan, occlusions).model_dump(),
+        **_heading(scene, members, settings, plan, occlusions).model_dump(exclude_unset=True),
         **numbers.model_dump(exclude_unset=True),
         per_channel={name: _numbers(scene, plan, drop, case_regions) for name, drop in alone.items()},
         channel_share=channel_shares(alone),
-        fold_agreement=_fold_agreement(occlusions["occlusion"], scene.brain),
+        fold_agreement=_fold_agreement(occlusions["occlusion"], scene.cut(scene.brain)),
         randomised=shuffled_numbers,
         curves=curve_numbers,
         fingerprint=fingerprint,
@@ -158,9 +159,12 @@ def fill_reference(scene: Scene, channels: Sequence[str], fill: Fill, cube: Sequ
 
 def _plan(scene: Scene, settings: ExplainSettings) -> OcclusionPlan:
     cube = scene.voxels(settings.cube_mm)
-    if any(edge > size for edge, size in zip(cube, scene.volume.shape[1:], strict=True)):
+    shape = scene.brain.shape if scene.seen is None else scene.seen.shape
+    if any(edge > size for edge, size in zip(cube, shape, strict=True)):
         raise InvalidInput(
-            f"cube_mm={settings.cube_mm:g} is larger than its volume", "choose a smaller cube", code="cube.too_large"
+            f"cube_mm={settings.cube_mm:g} is larger than the volume that its models see",
+            "choose a smaller cube",
+            code="cube.too_large",
         )
     finest = None if settings.refine_mm is None else scene.voxels(settings.refine_mm)
     stride = scene.voxels(settings.stride_mm)
@@ -186,6 +190,7 @@ def _heading(
     first = occlusions["occlusion"][0]
     predicted, probability = predicted_class(occlusions["occlusion"])
     errors = [one.error for each in occlusions.values() for one in each if one.error is not None]
+    seen = _seen_part(scene, members[0].run)
     return MapHeading(
         version=VERSION,
         case_key=scene.case.case_key,
@@ -204,11 +209,19 @@ def _heading(
         stride_voxels=list(plan.stride),
         positions=len(first.positions),
         cubes_run=sum(one.passes for each in occlusions.values() for one in each),
+        **({} if seen is None else {"seen": seen}),
     )
 
 
+def _seen_part(scene: Scene, run: FinishedRun) -> SeenPart | None:
+    crop = run.record.crop
+    if crop is None or scene.place is None or scene.seen is None:
+        return None
+    return SeenPart(at=crop.at, size_mm=crop.size_mm, place=scene.place, first_voxel=scene.seen.start)
+
+
 def _numbers(scene: Scene, plan: OcclusionPlan, drop: np.ndarray, case_regions: Mapping[str, np.ndarray]) -> MapNumbers:
-    return measure(drop, scene.world_from_voxel, plan.cube, scene.brain.astype(bool), case_regions, scene.dose_gy)
+    return measure(drop, scene.world_from_voxel, plan.cube, scene.seen_brain, case_regions, scene.dose_gy)
 
 
 def _fold_agreement(members: Sequence[Occlusion], brain: np.ndarray) -> float | None:
@@ -221,5 +234,5 @@ def _shuffled(
     scene: Scene, plan: OcclusionPlan, maps: Mapping[str, np.ndarray], case_regions: Mapping[str, np.ndarray]
 ) -> ShuffledNumbers:
     numbers = _numbers(scene, plan, maps["randomised"], case_regions)
-    similarity = rank_agreement([maps["occlusion"], maps["randomised"]], scene.brain.astype(bool))
+    similarity = rank_agreement([maps["occlusion"], maps["randomised"]], scene.seen_brain)
     return ShuffledNumbers(drop_max=numbers.drop_max, pointing=numbers.pointing, similarity=similarity)

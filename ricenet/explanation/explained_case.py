@@ -8,7 +8,8 @@ import numpy as np
 from scipy import ndimage
 
 from ricenet.cases.case_reader import load_case
-from ricenet.cases.case_record import read_case_record
+from ricenet.cases.case_record import Crop, LesionPlace, read_case_record
+from ricenet.cases.crop import Window, place_of
 from ricenet.cohort.covariates import read_covariates
 from ricenet.cohort.ready_cases import ReadyCase, read_cases
 from ricenet.errors import InvalidInput, about
@@ -28,6 +29,7 @@ class Scene:
         mri, mri_role: background of a picture, the event image if there is one.
         post, event: the MRIs, z-scored as in the case folder; None where the case has no such channel.
         prescription_gy: of the whole treatment; None where covariates.csv does not say.
+        place, seen: where the models look, and the box that they see; None: all of the volume.
     """
 
     case: ReadyCase
@@ -41,6 +43,22 @@ class Scene:
     post: np.ndarray | None = None
     event: np.ndarray | None = None
     prescription_gy: float | None = None
+    place: LesionPlace | None = None
+    seen: Window | None = None
+
+    def cut(self, volume: np.ndarray) -> np.ndarray:
+        """What the models see of (..., X, Y, Z)."""
+        return volume if self.seen is None else self.seen.cut(volume)
+
+    def whole(self, values: np.ndarray) -> np.ndarray:
+        """A map (X, Y, Z) of what the models see on the case's grid; 0 where they see nothing."""
+        return values if self.seen is None else self.seen.paste(values, self.brain.shape)
+
+    @property
+    def seen_brain(self) -> np.ndarray:
+        """(X, Y, Z) bool, the brain that the models see."""
+        brain = self.brain.astype(bool)
+        return brain if self.seen is None else self.seen.paste(self.seen.cut(brain), brain.shape)
 
     @property
     def spacing_mm(self) -> np.ndarray:
@@ -53,7 +71,9 @@ class Scene:
         return x, y, z
 
 
-def read_scene(cases: Path, case: ReadyCase, channels: Sequence[str], masks: Path | None = None) -> Scene:
+def read_scene(
+    cases: Path, case: ReadyCase, channels: Sequence[str], masks: Path | None = None, crop: Crop | None = None
+) -> Scene:
     """Read what explaining `case` to a model of these channels takes.
 
     Args:
@@ -62,6 +82,7 @@ def read_scene(cases: Path, case: ReadyCase, channels: Sequence[str], masks: Pat
         channels: of the model, in its order.
         masks: folder of the user's masks, <case_key>/lesion.nii.gz and <case_key>/cavity.nii.gz, as far as there are
             any; on any grid, in the world frame of the case (of the reference that preprocess registered to).
+        crop: what the models see of a volume; None: all.
 
     Raises:
         InvalidInput: as load_case and read_volume; a mask that does not meet the brain.
@@ -77,6 +98,7 @@ def read_scene(cases: Path, case: ReadyCase, channels: Sequence[str], masks: Pat
     if masks is not None:
         with about(case.name):
             truth |= _user_masks(masks / case.case_key, world_from_voxel, brain)
+    place = None if crop is None else place_of(cases, case, channels, crop.at)
     return Scene(
         case=case,
         volume=volume,
@@ -89,6 +111,8 @@ def read_scene(cases: Path, case: ReadyCase, channels: Sequence[str], masks: Pat
         post=images.get("post"),
         event=images.get("event"),
         prescription_gy=_prescription_gy(cases, case.case_key),
+        place=place,
+        seen=None if crop is None or place is None else Window.around(place, crop, record.spacing_mm),
     )
 
 

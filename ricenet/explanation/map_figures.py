@@ -29,6 +29,7 @@ SIDES = ("APSI", "RLSI", "RLAP")  # of each plane: left, right, above, below, in
 PLACES = ((0.03, 0.5), (0.97, 0.5), (0.5, 0.97), (0.5, 0.03))
 ALIGNED = (("left", "center"), ("right", "center"), ("center", "top"), ("center", "bottom"))
 MARGIN_MM, GAP_MM, SCALE_MM = 14, 9, 50  # around the brain; from the crosshair to what it marks; of the scale bar
+SEEN: Look = {"color": "white", "linestyle": ":", "linewidth": 1.2}
 LESION: Look = {"color": "#7dff5a", "linestyle": "-", "linewidth": 2.2}
 OUTLINE: list[AbstractPathEffect] = [withStroke(linewidth=3.2, foreground="black", alpha=0.5)]
 CROSSHAIR: Look = {"color": "white", "linewidth": 0.8, "alpha": 0.85}
@@ -89,11 +90,14 @@ def draw_case(scene: Scene, drop: np.ndarray, title: str) -> Figure:
 
     Returns:
         A figure in radiological convention: the patient's right is on the left, in sagittal planes the front is. Dose
-        in Gy and the known lesion, where there are any, as contours.
+        in Gy, the known lesion and the crop that the models see, where there are any, as contours.
     """
     contours = _dose_contours(scene.dose_gy, "")
     if "lesion" in scene.truth:
         contours.append(("known lesion", LESION, scene.truth["lesion"].astype(np.float32), 0.5))
+    if scene.seen is not None:
+        cube = scene.whole(np.ones(scene.seen.shape, dtype=np.float32))
+        contours.append(("what the network sees", SEEN, cube, 0.5))
     rows = (CHANNEL_NAMES[scene.mri_role], "occlusion map")
     return _draw_planes(scene.mri, scene.brain, drop, scene.world_from_voxel, contours, title, rows)
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from ricenet.cases.case_record import LesionPlace
 from ricenet.command.records import Record
 
 VERSION = 2  # of occlusion.json and summary.json; a higher one makes every case be explained again
@@ -30,7 +31,7 @@ class Pointing(Record):
 
     Attributes:
         hit: whether the map's maximum lies in the region or within the tolerance of it.
-        chance: share of the brain's voxels where a maximum would be a hit.
+        chance: share of the brain's voxels, as far as the models see it, where a maximum would be a hit.
     """
 
     hit: bool
@@ -92,6 +93,22 @@ class CurveNumbers(Record):
     insertion_random_area: float
 
 
+class SeenPart(Record):
+    """What the models see of a case: a cube, outside of which a map is 0.
+
+    Attributes:
+        at: `lesion` or `random`.
+        size_mm: edge of the cube.
+        place: around which it lies.
+        first_voxel: of the cube on the case's grid; it may lie before the grid's.
+    """
+
+    at: str
+    size_mm: float
+    place: LesionPlace
+    first_voxel: tuple[int, int, int]
+
+
 class MapHeading(Record):
     """Which case was explained by which models, and how.
 
@@ -102,6 +119,7 @@ class MapHeading(Record):
         method: "incremental" or "plain", and the precision.
         logit_error: in bf16 the largest difference of a logit to fp32; None in fp32.
         positions: places of the cube. cubes_run: forward passes over all maps and models.
+        seen: the part of the volume that the models see; not in the file where they see all of it.
     """
 
     version: int
@@ -121,6 +139,7 @@ class MapHeading(Record):
     stride_voxels: list[int]
     positions: int
     cubes_run: int
+    seen: SeenPart | None = None
 
 
 class OcclusionRecord(MapNumbers, MapHeading):  # fields of the last base come first in the file: the heading
@@ -217,6 +236,19 @@ class CurveSummary(Record):
     n_insertion_better: int
 
 
+class SeenParts(Record):
+    """What the models of a set see of its cases.
+
+    Attributes:
+        at, size_mm: as of SeenPart.
+        sources: how many cases have a place that was found so (LesionPlace.source).
+    """
+
+    at: str
+    size_mm: float
+    sources: dict[str, int]
+
+
 class SetSummary(Record):
     """One modality set's explained cases taken together.
 
@@ -225,6 +257,7 @@ class SetSummary(Record):
         settings, methods: the distinct ones. cases: their keys.
         median_*: over the cases that have the number; no entry, or None, where none has.
         randomised, curves: None where no case has them.
+        seen: None, and not in the file, where the models see whole volumes.
     """
 
     n: int
@@ -240,6 +273,7 @@ class SetSummary(Record):
     pointing: dict[str, PointingSummary]
     randomised: ShuffledSummary | None
     curves: CurveSummary | None
+    seen: SeenParts | None = None
 
 
 class ExplanationSummary(Record):

@@ -1,5 +1,6 @@
 """What a set's occlusion maps say, in sentences: one set of explanation/summary.json in, sentences out."""
 
+from ricenet.cases.crop import SOURCE_WORDS
 from ricenet.display.words import number, p_in_words, percent, signed
 from ricenet.explanation.map_record import OcclusionRecord, PointingSummary, SetSummary
 
@@ -13,19 +14,31 @@ PLACES = {
 
 def map_sentences(summary: SetSummary) -> list[str]:
     """The pointing game of the trained and the shuffled networks, how alike their maps are, perturbation, folds."""
-    return [*_pointing(summary), *_similarity(summary), *_curves(summary), *_folds(summary)]
+    return [*_seen(summary), *_pointing(summary), *_similarity(summary), *_curves(summary), *_folds(summary)]
+
+
+def _seen(summary: SetSummary) -> list[str]:
+    seen = summary.seen
+    if seen is None:
+        return []
+    places = ", ".join(f"{SOURCE_WORDS[source]} ({n})" for source, n in seen.sources.items())
+    return [
+        f"The networks see a cube of about {seen.size_mm:g} mm around a place in each case: {places}. Outside of it a "
+        "map is 0, because nothing there can change the prediction; shares and chance are those of the brain inside."
+    ]
 
 
 def _pointing(summary: SetSummary) -> list[str]:
     region = next((name for name in PLACES if name in summary.pointing), None)
     if region is None:
         return []
+    whole = summary.seen is None
     where = f"{PLACES[region]} or within half a cube of it"
-    sentences = [f"The maximum of a trained model's map lies {where} in {hits(summary.pointing[region])}."]
+    sentences = [f"The maximum of a trained model's map lies {where} in {hits(summary.pointing[region], whole)}."]
     if summary.randomised is not None:
         pair = summary.randomised.paired[region]
         sentences += [
-            f"With the same weights shuffled it does in {hits(summary.randomised.pointing[region])}.",
+            f"With the same weights shuffled it does in {hits(summary.randomised.pointing[region], whole)}.",
             "What is bright or steep draws the maps of untrained networks, too; only what the trained ones hit more "
             f"often was learnt: theirs alone hit in {pair.only_trained} cases, those of the shuffled weights alone "
             f"in {pair.only_randomised} ({p_in_words(pair.p)}, exact McNemar, one-sided).",
@@ -33,12 +46,13 @@ def _pointing(summary: SetSummary) -> list[str]:
     return sentences
 
 
-def hits(pointing: PointingSummary) -> str:
-    """Hits of cases with the interval, beside chance."""
+def hits(pointing: PointingSummary, whole: bool = True) -> str:
+    """Hits of cases with the interval, beside chance; `whole`: whether the networks see the whole brain."""
     low, high = pointing.interval
+    brain = "brain" if whole else "brain that they see"
     return (
         f"{pointing.hits} of {pointing.n} cases ({percent(pointing.rate)}, 95% {percent(low)} to {percent(high)}), "
-        f"where one anywhere in the brain would in {percent(pointing.chance)} ({p_in_words(pointing.p)}, one-sided)"
+        f"where one anywhere in the {brain} would in {percent(pointing.chance)} ({p_in_words(pointing.p)}, one-sided)"
     )
 
 

@@ -198,7 +198,7 @@ def _keys(row: str, cells: Sequence[Cell]) -> list[str]:
     """The modality set of a row, empty where it has no effect or no name is known; then the other keys it needs."""
     record = next((cell.record for cell in cells if cell.record), None)
     if record is None:
-        return [row]
+        return _of_set(row)
     if record.control == METADATA_ONLY:
         return ["", f"control={METADATA_ONLY}"]
     control = [f"control={record.control}"] if record.control else []
@@ -206,7 +206,13 @@ def _keys(row: str, cells: Sequence[Cell]) -> list[str]:
         channels = tuple(record.modalities.channels)
         names = [name for name, of_set in PAPER_CHANNELS.items() if of_set == channels]
         return [*names, *([] if names else [""]), f"model={record.model['name']}", *control]
-    return [row.removesuffix(f"-{SHUFFLED_LABELS}") if control else row, *control]
+    return [*_of_set(row.removesuffix(f"-{SHUFFLED_LABELS}") if control else row), *control]
+
+
+def _of_set(row: str) -> list[str]:
+    """The modality set of a row, and the keys by which it is cropped at a place that it does not tell."""
+    name, _, place = row.partition("@")
+    return [name, *{"lesion": ["crop=lesion", "crop.everywhere=true"], "random": ["crop=random"]}.get(place, [])]
 
 
 def _seeds(row: str, cells: Sequence[Cell]) -> list[str]:

@@ -12,6 +12,21 @@ def test_every_kind_of_row_has_a_name_in_words():
     assert words.row_name("dose_volume") == "logistic regression on dose-volume numbers"
 
 
+def test_a_set_cropped_at_a_place_that_it_does_not_tell_says_so():
+    assert words.row_name("rd@lesion") == "dose, cropped at a lesion found on MRI"
+    assert words.row_name("rd_post_event@random") == "dose + post-OP MRI + event MRI, cropped at a random place"
+    assert words.row_name("rd@lesion-shuffled_labels") == (
+        "dose, cropped at a lesion found on MRI, control: shuffled labels"
+    )
+    channels_of = {"rd_flair@random": ["flair", "rd"]}
+    assert words.row_name("rd_flair@random", channels_of) == "dose + flair, cropped at a random place"
+    assert words.row_name("a@b") == "a@b"
+    assert [row for row in ("rd", "rd@lesion", "modality_dropout", "rd_flair") if words.is_set(row)] == [
+        "rd",
+        "rd_flair",
+    ]
+
+
 def test_rows_have_short_names_for_figures():
     assert words.short_name("dose_volume") == "dose-volume regression"
     assert words.short_name("modality_dropout") == "one model for all sets"

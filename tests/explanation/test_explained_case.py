@@ -10,6 +10,9 @@ from helpers.tiny_grid import ORIGIN_MM, SHAPE, SPACING_MM, write_tiny_cases
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
+from ricenet.cases.case_reader import load_seen
+from ricenet.cases.case_record import Crop
+from ricenet.cases.crop import place_of, window_of
 from ricenet.cohort.ready_cases import ReadyCase
 from ricenet.errors import InvalidInput
 from ricenet.explanation.explained_case import read_scene
@@ -132,3 +135,19 @@ def test_a_mask_beside_the_brain_is_refused_without_its_path(tmp_path: Path) -> 
     with pytest.raises(InvalidInput, match=f"case {case.case_key}: lesion mask image: expected an image, got 0") as two:
         read_scene(tmp_path / "cases", case, ["rd"], tmp_path / "masks")
     assert not any(private in str(error.value) for error in (one, two) for private in (str(tmp_path), "JANE"))
+
+
+def test_a_scene_of_cropped_models_knows_the_place_and_the_box_they_see(tmp_path: Path) -> None:
+    case = write_tiny_cases(tmp_path).cases[0]
+    crop = Crop(at="lesion", size_mm=30)
+    scene = read_scene(tmp_path, case, ["event", "rd"], crop=crop)
+    assert scene.place == place_of(tmp_path, case, ["event", "rd"], "lesion")
+    assert scene.seen == window_of(tmp_path, case, ["event", "rd"], crop)
+    assert scene.seen.shape == (6, 6, 6)
+    np.testing.assert_array_equal(scene.cut(scene.volume), load_seen(tmp_path, case, ["event", "rd"], crop))
+    np.testing.assert_array_equal(scene.whole(scene.cut(scene.brain)), scene.seen_brain)
+    assert scene.seen_brain.sum() < scene.brain.sum()
+    plain = read_scene(tmp_path, case, ["event", "rd"])
+    assert (plain.place, plain.seen) == (None, None)
+    np.testing.assert_array_equal(plain.seen_brain, plain.brain)
+    assert plain.cut(plain.volume) is plain.volume

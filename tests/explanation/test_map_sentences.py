@@ -61,3 +61,14 @@ def test_a_case_points_at_what_it_hits() -> None:
     assert points_at(occlusion_record("c", pointing=edge | lesion | both)) == "dose edge"
     assert points_at(occlusion_record("c", pointing=lesion)) == "none of the regions"
     assert points_at(occlusion_record("c", pointing={})) == "not known"
+
+
+def test_a_page_says_what_cropped_networks_see_and_where_chance_is_counted() -> None:
+    seen = {"at": "lesion", "size_mm": 96.0, "sources": {"difference": 11, "none": 1}}
+    sentences = map_sentences(set_summary(pointing={"lesion": pointing_summary(3, 0.5)}, seen=seen))
+    assert sentences[0] == (
+        "The networks see a cube of about 96 mm around a place in each case: where the event MRI is brighter than the "
+        "post-OP MRI (11), the middle of the brain, as nothing in it enhances (1). Outside of it a map is 0, because "
+        "nothing there can change the prediction; shares and chance are those of the brain inside."
+    )
+    assert "where one anywhere in the brain that they see would in" in sentences[1]

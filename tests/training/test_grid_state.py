@@ -243,6 +243,18 @@ def test_controls_are_trained_by_commands_of_their_own(tmp_path: Path, cases: Pa
     assert all(command in section for command in train_commands(read_cells(run)))
 
 
+def test_a_set_cropped_at_a_place_that_it_does_not_tell_goes_on_with_its_crop(tmp_path: Path, cases: Path) -> None:
+    folds, run = folds_of(cases, "rd"), tmp_path / "run"
+    finished(run, cases, folds, "rd@lesion", ["rd"], crop={"at": "lesion", "size_mm": 96.0})
+    finished(run, cases, folds, "rd@random-shuffled_labels", ["rd"], control="shuffled_labels")
+    for row in ("rd@lesion", "rd@random-shuffled_labels"):
+        (run_folder(run, row, 1) / "DONE").unlink()
+    assert [command for command in train_commands(read_cells(run)) if "crop" in command] == [
+        "python -m ricenet.train -m '+modalities=rd' 'fold=range(2)' crop=lesion crop.everywhere=true",
+        "python -m ricenet.train -m '+modalities=rd' 'fold=range(2)' crop=random control=shuffled_labels",
+    ]
+
+
 def test_a_fold_of_several_seeds_is_done_when_all_its_seeds_are(tmp_path: Path, cases: Path) -> None:
     folds, run = folds_of(cases, "rd"), tmp_path / "run"
     for fold in (0, 1):
