@@ -239,11 +239,19 @@ class CasesDataModule(lightning.LightningDataModule):
         return self._loader(**here, sampler=order, batch_size=self.batch_size, drop_last=drop_last)
 
     def statistics_dataloader(self) -> DataLoader:
-        """Every training case once, not augmented, mixed, in batches of about `batch_size` and of two at least."""
-        n = len(self.training)
+        """Every training case, not augmented, mixed, in batches of about `batch_size` and of two at least.
+
+        Both classes come equally often, as in training: cases of the smaller one are repeated. Statistics of the
+        cohort's own mixture would move every prediction towards the smaller class.
+        """
         generator = torch.Generator().manual_seed(draw_seed(self.seed))
+        labels = torch.tensor([case.label for case in self.training])
+        by_label = [(labels == label).nonzero()[:, 0] for label in labels.unique()]
+        most = max(map(len, by_label))
+        cases = torch.cat([indices[torch.arange(most) % len(indices)] for indices in by_label])
+        n = len(cases)
         parts = max(1, min(math.ceil(n / self.batch_size), n // 2))
-        batches = torch.randperm(n, generator=generator).tensor_split(parts)
+        batches = cases[torch.randperm(n, generator=generator)].tensor_split(parts)
         return self._loader(batch_sampler=[[(index, 0) for index in batch.tolist()] for batch in batches])
 
     def val_dataloader(self) -> DataLoader:
