@@ -136,6 +136,7 @@ def grid_view(cells: "Sequence[Cell]") -> dict[str, Any]:
 
     Of several seeds a fold all have to be done.
     """
+    from ricenet.cases.qc_page import agreed
     from ricenet.training.grid_state import train_commands
 
     states: dict[str, dict[int, set[str]]] = {}
@@ -146,8 +147,17 @@ def grid_view(cells: "Sequence[Cell]") -> dict[str, Any]:
         "rows": [(row, [_fold_state(of_fold) for of_fold in by_fold.values()]) for row, by_fold in states.items()],
         "n_done": sum(cell.state == "done" for cell in cells),
         "n": len(cells),
+        "training": agreed((_training(record) for record in _finished(cells) if record.optimisation), "runs"),
         "commands": train_commands(cells),
     }
+
+
+def _training(record: "RunRecord") -> str:
+    """How long a network was trained, by what, and what was kept."""
+    assert record.optimisation is not None
+    steps = record.optimisation.steps
+    length = f"{record.epochs} epochs" if steps is None else f"{steps} steps, as the fewest whole epochs that have them"
+    return f"{length}; {record.optimisation.in_words()}"
 
 
 def _fold_state(states: set[str]) -> str:

@@ -12,6 +12,7 @@ from helpers import commands
 from helpers.cases_folder import write_cases_folder
 from helpers.html_page import EVIL, Page, assert_asks_for_nothing, assert_for_everyone
 from helpers.make_grid import plan
+from helpers.run_records import run_record
 from helpers.tiny_grid import write_tiny_grid
 
 from ricenet.cases import qc_page
@@ -20,7 +21,8 @@ from ricenet.errors import InvalidInput
 from ricenet.evaluate import evaluate
 from ricenet.explain import explain
 from ricenet.explanation.case_map import ExplainSettings
-from ricenet.report import write_report
+from ricenet.report import grid_view, write_report
+from ricenet.training.grid_state import Cell
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +60,7 @@ def test_numbers_of_the_page_are_those_of_the_files(run: Path) -> None:
     assert told in page.sections["headline"]
     assert "4 of 14 trainings" in page.sections["headline"]
     assert f"{summary['cohort']['validation']['recurrence']}" in page.sections["cohort"]
+    assert "1 epochs; constant learning rate; weights averaged (EMA 0.99), batch-norm" in page.sections["grid"]
     assert summary["folds_hash"] in page.sections["provenance"]
     assert "6.0 min" in page.sections["provenance"], "4 folds of 90 s"
     for path in run.glob("explanation/*/*/occlusion.json"):
@@ -257,3 +260,18 @@ def test_the_page_is_the_same_each_time(run: Path) -> None:
 
 def test_the_committed_config_composes() -> None:
     assert compose("report", ReportConfig, ["run=x"]) == ReportConfig(run="x", qc=None, pictures=None)
+
+
+def test_the_grid_says_how_its_networks_were_trained() -> None:
+    """The steps that were asked for, whatever epochs they take in each fold; runs of before do not say."""
+
+    def cell(fold: int, epochs: int, state: str = "done", **optimisation: object) -> Cell:
+        keys = {"schedule": "one_cycle", "batch_norm": "precise"} | optimisation
+        return Cell("rd", fold, state, record=run_record(epochs=epochs, optimisation=keys))
+
+    kept = "one-cycle learning rate; batch-norm statistics re-estimated over the training cases"
+    steps = f"300 steps, as the fewest whole epochs that have them; {kept}"
+    assert grid_view([cell(0, 9, steps=300), cell(1, 10, steps=300)])["training"] == steps
+    assert grid_view([cell(0, 9), cell(1, 12, "waiting")])["training"] == f"9 epochs; {kept}"
+    assert grid_view([cell(0, 9, steps=300), cell(1, 9)])["training"] == f"{steps} (1 runs); 9 epochs; {kept} (1 runs)"
+    assert grid_view([Cell("rd", 0, "done", record=run_record())])["training"] == ""

@@ -77,6 +77,7 @@ def _of_runs(networks: Sequence[RunRecord]) -> Facts:
     return {
         "finished_runs": len(networks) or None,
         "epochs": _listed(record.epochs for record in networks),
+        "optimisation": "; or ".join(_distinct(run.optimisation and run.optimisation.in_words() for run in networks)),
         "checkpoint": _listed(record.checkpoint for record in networks),
         "seeds": _listed(sorted(_distinct(record.seed for record in networks))),
         "architectures": _listed(kinds),

@@ -19,6 +19,15 @@ RUN_JSON = "run.json"
 PROGRESS = "progress.json"
 FOLD_FOLDER = re.compile(r"fold(\d+)(?:-seed(\d+))?")
 Setting = str | int | float | bool | None
+_SCHEDULES = {
+    "constant": "constant learning rate",
+    "one_cycle": "one-cycle learning rate",
+    "cosine": "learning rate that falls to 0 along a cosine",
+}
+_STATISTICS = {
+    "precise": "batch-norm statistics re-estimated over the training cases",
+    "running": "running batch-norm statistics, as in the paper",
+}
 
 
 class Row(Record):
@@ -51,6 +60,17 @@ class Optimisation(Record):
     mixup: float = 0.0
     ema_decay: float | None = None
     batch_norm: str
+
+    def in_words(self) -> str:
+        """What was trained by, and what was kept: `constant learning rate; running batch-norm statistics, ...`."""
+        trained = [_SCHEDULES.get(self.schedule, self.schedule)]
+        if self.label_smoothing:
+            trained.append(f"label smoothing {self.label_smoothing:g}")
+        if self.mixup:
+            trained.append(f"mixup (alpha {self.mixup:g})")
+        kept = [] if self.ema_decay is None else [f"weights averaged (EMA {self.ema_decay:g})"]
+        kept.append(_STATISTICS.get(self.batch_norm, self.batch_norm))
+        return f"{', '.join(trained)}; {', '.join(kept)}"
 
 
 class RunRecord(Record):

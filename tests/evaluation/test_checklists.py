@@ -133,6 +133,7 @@ def test_the_sentences_show_the_numbers_of_the_summary():
         "3 case(s) were left out before training; by reason: motion 2, preprocess: dose.cgy 1.",
         "dealt at random, once, into 5 folds",
         "70 finished run(s), each of 800 epochs",
+        "the kept network: constant learning rate; running batch-norm statistics, as in the paper.",
         "python 3.11.7, ricenet 0.1.0, torch 2.13.0",
         "the BCa bootstrap (9999 resamples, seed 17)",
         "21.5 on 6 degrees of freedom, p 0.002, 80 cases",

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from ricenet.evaluation.facts import read_facts
 from ricenet.networks.input_settings import InputSettings
-from ricenet.training.run_record import Row
+from ricenet.training.run_record import Optimisation, Row
 
 NO_ROWS = summary_content()
 
@@ -202,3 +202,12 @@ def test_transferred_weights_are_named_by_their_hash():
     run = full_records()[0]
     run = run.model_copy(update={"model": {**run.model, "pretrained": "0123456789abcdef" * 4}})
     assert read_facts(record(NO_ROWS), [run])["initialisation"] == "transferred weights (SHA-256 0123456789ab)"
+
+
+def test_how_the_networks_were_trained_is_told_in_words():
+    records = [run.model_copy(update={"optimisation": None}) for run in full_records()]
+    assert "optimisation" not in read_facts(record(NO_ROWS), records)  # runs of before
+    precise, running = (Optimisation(schedule="cosine", batch_norm=kind) for kind in ("precise", "running"))
+    records = [run.model_copy(update={"optimisation": precise}) for run in records]
+    records[3] = records[3].model_copy(update={"optimisation": running})
+    assert read_facts(record(NO_ROWS), records)["optimisation"] == f"{precise.in_words()}; or {running.in_words()}"

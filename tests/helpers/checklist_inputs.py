@@ -120,6 +120,7 @@ def _record(name: str, fold: int, seed: int) -> RunRecord:
             "seed": seed,
             "epochs": 800,
             "checkpoint": "last",
+            "optimisation": {"schedule": "constant", "batch_norm": "running"},
             "model": {
                 "name": "resnet18",
                 "architecture": "resnet18",

@@ -106,6 +106,7 @@ def write_tiny_fold(
         "seed": 0,
         "epochs": 1,
         "checkpoint": "last",
+        "optimisation": {"schedule": "constant", "ema_decay": 0.99, "batch_norm": "precise"},
         "model": {"name": "tiny", **MODEL, "pool": pool},
         "inputs": inputs,
         "cases": f"../{cases.name}",

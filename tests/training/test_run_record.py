@@ -7,7 +7,7 @@ import pytest
 from helpers.run_records import run_record, write_begun_run
 
 from ricenet.errors import InvalidInput
-from ricenet.training.run_record import EpochProgress, RunRecord, channels_of_rows, read_run, walk
+from ricenet.training.run_record import EpochProgress, Optimisation, RunRecord, channels_of_rows, read_run, walk
 
 NETWORK = """\
 {
@@ -125,3 +125,22 @@ def test_the_channels_of_a_row_stand_in_its_runs(tmp_path: Path) -> None:
     (write_begun_run(tmp_path, "mine/fold1") / "run.json").write_text("{")
     write_begun_run(tmp_path, "rd/fold0")
     assert channels_of_rows(tmp_path) == {"mine": ["post", "t2_flair"], "rd": ["rd"]}
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (
+            {"schedule": "constant", "batch_norm": "running"},
+            "constant learning rate; running batch-norm statistics, as in the paper",
+        ),
+        (
+            {"steps": 300, "schedule": "one_cycle", "label_smoothing": 0.1, "mixup": 0.4, "ema_decay": 0.99,
+             "batch_norm": "precise"},
+            "one-cycle learning rate, label smoothing 0.1, mixup (alpha 0.4); weights averaged (EMA 0.99), batch-norm "
+            "statistics re-estimated over the training cases",
+        ),
+    ],
+)  # fmt: skip
+def test_how_a_network_was_trained_in_words(settings: dict[str, object], words: str) -> None:
+    assert Optimisation.model_validate(settings).in_words() == words
