@@ -58,6 +58,12 @@ def test_memory_layout_stays_and_changes_no_value(layout: torch.memory_format) -
     torch.testing.assert_close(out, layer(stored))
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
+def test_gradients_reach_the_stored_channels(layout: torch.memory_format) -> None:
+    stored = volume()[:1, :, :2, :2, :2].double().contiguous(memory_format=layout).requires_grad_()
+    assert torch.autograd.gradcheck(ComputedInputs(EVERY, BOTH).double(), (stored,))
+
+
 def test_there_is_nothing_to_train_and_nothing_to_store() -> None:
     layer = ComputedInputs(EVERY, BOTH)
     assert not list(layer.parameters())
