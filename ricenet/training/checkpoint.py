@@ -6,10 +6,12 @@
 import csv
 import io
 import logging
+import math
 import os
 import pickle
 import time
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,14 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.plugins import TorchCheckpointIO
 
-from ricenet.errors import InvalidInput
+from ricenet.errors import Incomplete, InvalidInput
 from ricenet.training.run_folder import keep, writing
 from ricenet.training.run_record import PROGRESS, EpochProgress
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 HERE = "<run folder>"  # stands in a checkpoint for the path of its own folder
 _OWNER = "ricenet_run"
+WRITE_EVERY_S = 2.0  # of metrics.csv and progress.json
 
 log = logging.getLogger(__name__)
 
@@ -145,40 +148,70 @@ class Ownership(Callback):
 
 
 class Progress(Callback):
-    """Keep progress.json: epochs done, epochs wanted, seconds an epoch takes (mean since this process began)."""
+    """Keep progress.json: epochs done, epochs wanted, seconds an epoch takes (mean since this process began).
+
+    Short epochs do not each write it: it is at most WRITE_EVERY_S old.
+    """
 
     def __init__(self, folder: Path, epochs: int) -> None:
         self.folder, self.epochs = folder, epochs
         self.first_epoch, self.started = 0, 0.0
+        self.written = -math.inf
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.first_epoch, self.started = trainer.current_epoch, time.monotonic()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         done = trainer.current_epoch + 1
+        if time.monotonic() - self.written < WRITE_EVERY_S and done < self.epochs:
+            return
         seconds = (time.monotonic() - self.started) / (done - self.first_epoch)
         progress = EpochProgress(epoch=done, epochs=self.epochs, seconds_per_epoch=round(seconds, 3))
         if trainer.is_global_zero:
             keep(self.folder, PROGRESS, progress.as_json())
+            self.written = time.monotonic()
 
 
 class MetricsTable(Callback):
-    """Keep metrics.csv: one row an epoch; a resumed run replaces the rows of the epochs it repeats."""
+    """Keep metrics.csv: one row an epoch; a resumed run replaces the rows of the epochs it repeats.
+
+    Short epochs do not each write it: it is at most WRITE_EVERY_S old, and complete where a checkpoint is written,
+    from which a killed run goes on.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.rows: list[dict[str, Any]] = []
+        self.written = -math.inf
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.rows = [row for row in _read_rows(self.path) if int(row["epoch"]) < trainer.current_epoch]
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         metrics = {name: f"{value.item():.6g}" for name, value in sorted(trainer.callback_metrics.items())}
-        if not trainer.is_global_zero:
+        self.rows.append({"epoch": trainer.current_epoch, **metrics})
+        if time.monotonic() - self.written >= WRITE_EVERY_S:
+            self._write(trainer)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._write(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._write(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        with suppress(Incomplete):  # the exception is the one to report
+            self._write(trainer)
+
+    def _write(self, trainer: Trainer) -> None:
+        if not self.rows or not trainer.is_global_zero:
             return
-        before = [row for row in _read_rows(self.path) if int(row["epoch"]) < trainer.current_epoch]
-        rows = [*before, {"epoch": trainer.current_epoch, **metrics}]
         text = io.StringIO()
-        writer = csv.DictWriter(text, rows[-1].keys(), lineterminator="\n")
+        writer = csv.DictWriter(text, self.rows[-1].keys(), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(self.rows)
         keep(self.path.parent, self.path.name, text.getvalue())
+        self.written = time.monotonic()
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:

@@ -6,18 +6,22 @@ from pathlib import Path
 import lightning
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from ricenet.errors import Incomplete, InvalidInput
+from ricenet.training import checkpoint
 from ricenet.training.checkpoint import (
     LAST,
     PREVIOUS,
     DamagedCheckpoint,
+    MetricsTable,
     Ownership,
+    Progress,
     SafeCheckpointIO,
     read_checkpoint,
     resumable,
 )
+from ricenet.training.run_record import PROGRESS, EpochProgress
 
 
 def save(folder: Path, value: float, owner: str = "me") -> None:
@@ -163,3 +167,71 @@ def test_a_read_only_folder_keeps_what_was_there(small_disk: Path) -> None:
     with pytest.raises(Incomplete, match="Read-only file system"):
         save(small_disk, 2.0)
     assert value(small_disk / LAST) == 1.0
+
+
+class Epochs:
+    """What the callbacks look at in a trainer, over epochs whose metric is their number."""
+
+    is_global_zero = True
+
+    def __init__(self, first: int = 0) -> None:
+        self.current_epoch = first
+
+    @property
+    def callback_metrics(self) -> dict[str, torch.Tensor]:
+        return {"train/loss": torch.tensor(float(self.current_epoch))}
+
+    def run(self, until: int, callback: Callback) -> None:
+        callback.on_train_start(self, None)
+        while self.current_epoch < until:
+            callback.on_train_epoch_end(self, None)
+            self.current_epoch += 1
+
+
+def epochs_of(table: Path) -> list[int]:
+    return [int(line.split(",")[0]) for line in table.read_text().splitlines()[1:]]
+
+
+def test_short_epochs_share_a_write_of_the_metrics_and_a_checkpoint_has_them_all(tmp_path: Path) -> None:
+    table, epochs = MetricsTable(tmp_path / "metrics.csv"), Epochs()
+    epochs.run(3, table)
+    assert epochs_of(table.path) == [0]
+    table.on_save_checkpoint(epochs, None, {})
+    assert epochs_of(table.path) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("end", ["on_train_end", "on_exception"])
+def test_a_training_that_ends_leaves_all_its_metrics(tmp_path: Path, end: str) -> None:
+    table, epochs = MetricsTable(tmp_path / "metrics.csv"), Epochs()
+    epochs.run(3, table)
+    getattr(table, end)(epochs, None, *([KeyboardInterrupt()] if end == "on_exception" else []))
+    assert epochs_of(table.path) == [0, 1, 2]
+
+
+def test_a_resumed_training_replaces_the_metrics_of_the_epochs_that_it_repeats(tmp_path: Path) -> None:
+    before, after = (MetricsTable(tmp_path / "metrics.csv") for _ in range(2))
+    epochs = Epochs()
+    epochs.run(4, before)
+    before.on_train_end(epochs, None)
+    Epochs(2).run(3, after)
+    assert epochs_of(after.path) == [0, 1, 2]
+
+
+def test_progress_of_short_epochs_is_told_at_once_and_at_the_end(tmp_path: Path) -> None:
+    told = []
+    progress, epochs = Progress(tmp_path, epochs=5), Epochs()
+    progress.on_train_start(epochs, None)
+    for epoch in range(5):
+        epochs.current_epoch = epoch
+        progress.on_train_epoch_end(epochs, None)
+        told.append(EpochProgress.read(tmp_path / PROGRESS).epoch)
+    assert told == [1, 1, 1, 1, 5]
+
+
+def test_progress_is_told_again_after_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "WRITE_EVERY_S", 0.0)
+    progress, table, epochs = Progress(tmp_path, epochs=5), MetricsTable(tmp_path / "metrics.csv"), Epochs()
+    epochs.run(2, progress)
+    Epochs().run(2, table)
+    assert EpochProgress.read(tmp_path / PROGRESS).epoch == 2
+    assert epochs_of(table.path) == [0, 1]

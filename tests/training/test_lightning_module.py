@@ -80,13 +80,30 @@ def test_label_smoothing_is_in_the_training_loss_alone() -> None:
         net.log = lambda name, value, **_: logged[name].append(value.item())
         net.log_dict = lambda *_, **__: None
         net.eval().validation_step(content, 0)
-        net.train().training_step(content, 0)
+        logged["train/loss"].append(net.train().training_step(content, 0).item())
     log_probabilities = plain.network(content["volume"]).log_softmax(1).detach()
     target = torch.tensor([[0.9, 0.1], [0.1, 0.9]])
     smooth, sharp = logged["train/loss"]
     assert smooth == pytest.approx(-(target * log_probabilities).sum(1).mean().item(), rel=1e-5)
     assert abs(smooth - sharp) > 1e-4
     assert logged["val/loss"][0] == logged["val/loss"][1]
+
+
+def test_the_logged_training_loss_is_the_mean_over_the_samples_of_the_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of two and of three samples: not the mean over the batches."""
+    model, losses = module(learning_rate=1e-2), []
+    step = model.training_step
+    monkeypatch.setattr(model, "training_step", lambda *args: losses.append(step(*args)) or losses[-1])
+    batches = [
+        {"volume": torch.randn(n, 1, 16, 16, 16), "label": torch.arange(n) % 2, "case": ["a"] * n} for n in (2, 3)
+    ]
+    trainer = lightning.Trainer(
+        max_epochs=2, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False
+    )
+    trainer.fit(model, torch.utils.data.DataLoader(batches, batch_size=None))
+    first, second = losses[-2:]
+    assert trainer.callback_metrics["train/loss"].item() == pytest.approx((2 * first + 3 * second).item() / 5)
+    assert abs(first - second) > 1e-3
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
