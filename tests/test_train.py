@@ -19,19 +19,22 @@ from pathlib import Path
 import lightning
 import pytest
 import torch
+import yaml
 from helpers.fewer_channels import keep_channels
 from helpers.train_command import QUICK, command, config
 
 from ricenet.cases.case_record import CASE_FILE, CaseRecord
+from ricenet.cohort.folds import read_folds
 from ricenet.command.atomic import file_hash
 from ricenet.command.schemas import TrainConfig
 from ricenet.errors import InvalidInput, WrongUsage
 from ricenet.networks.input_settings import InputSettings
 from ricenet.train import train
 from ricenet.training.checkpoint import Progress, read_checkpoint, resumable
+from ricenet.training.datamodule import steps_per_epoch
 from ricenet.training.predictions import read_predictions, read_predictions_by_set
 from ricenet.training.run_folder import finished_runs, owner
-from ricenet.training.run_record import read_run
+from ricenet.training.run_record import Optimisation, read_run
 
 
 def results(run: Path, name: str = "rd_post_event/fold0") -> dict[str, str]:
@@ -108,6 +111,29 @@ HARD_TO_RESUME = [
     "ema_decay=0.9",
     "mixup=0.4",
 ]
+
+
+def test_steps_are_trained_in_whole_epochs_whatever_epochs_says(
+    phantom_cases: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The epochs that follow from them stand wherever a run says how far it is."""
+    train(config(phantom_cases, tmp_path, "steps=6", "epochs=1"))
+    folder = tmp_path / "rd_post_event" / "fold0"
+    record = read_run(folder)
+    n_cases = len(read_folds(phantom_cases).training(0))
+    in_epoch = steps_per_epoch(n_cases, 4)
+    assert (record.epochs - 1) * in_epoch < 6 <= record.epochs * in_epoch
+    assert record.epochs > 1
+    with (folder / "metrics.csv").open() as stream:
+        assert len(list(csv.DictReader(stream))) == record.epochs
+    assert record.optimisation == Optimisation(
+        steps=6, schedule="constant", label_smoothing=0, mixup=0, ema_decay=None, batch_norm="precise"
+    )
+    config_yaml = yaml.safe_load((folder / "config.yaml").read_text())
+    assert (config_yaml["steps"], config_yaml["epochs"]) == (6, record.epochs)
+    caplog.set_level("INFO")
+    train(config(phantom_cases, tmp_path, "steps=6", "epochs=800"))
+    assert "is finished already" in caplog.text
 
 
 @pytest.mark.parametrize("moment", ["in an epoch", "before the weights are written"])

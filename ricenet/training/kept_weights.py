@@ -3,8 +3,9 @@
 Both act where the weights are validated, so that what is validated is what is kept.
 
 Precise batch norm: the running averages of training lag behind the weights; after a short one-cycle schedule they
-belong to weights of many steps ago. Here they are the mean over one pass through all training cases, no weight changed,
-as torch.optim.swa_utils.update_bn computes it (Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021).
+belong to weights of many steps ago. Here they are the mean over one pass through the training cases, both classes
+equally often, no weight changed, as torch.optim.swa_utils.update_bn computes it (Wu and Johnson, "Rethinking 'Batch' in
+BatchNorm", 2021).
 """
 
 import lightning

@@ -1,6 +1,7 @@
 """Run folders: claimed once, finished once, refused when anything that matters changed."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from helpers.make_grid import make_cases, write_cases_folder, write_run
 from helpers.run_records import run_record
 
+from ricenet.command.schemas import TrainConfig, compose
 from ricenet.errors import Incomplete, InvalidInput, WrongUsage
 from ricenet.training import run_folder
 from ricenet.training.predictions import BY_SET, write_predictions, write_predictions_by_set
@@ -74,6 +76,8 @@ def test_what_cannot_change_the_result_may_change(folder: Path) -> None:
 
 
 def test_a_key_that_came_later_does_not_change_what_was_begun_before(folder: Path) -> None:
+    keys_of_now = asdict(compose("train", TrainConfig, ["cases=x", "experiment=paper"]))
+    assert not [key for key in run_folder.identity(keys_of_now, HASHES) if key in run_folder.ADDED_LATER]
     now = run_folder.identity(CONFIG | {"control": None, "several_seeds": False}, HASHES)
     assert run_folder.is_finished(folder, now)
     assert run_folder.owner(now) == run_folder.owner(IDENTITY)  # its checkpoints are still its own
