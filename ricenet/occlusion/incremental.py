@@ -67,7 +67,7 @@ class IncrementalEngine:
             prepared, activation = _prepare(block, activation, dtype, store, scratch)
             self._blocks.append(prepared)
         self.cache_bytes, self.streamed_bytes = store.bytes, store.streamed_bytes
-        self._input_pool = self._stem.pool_input(dtype) if network.input_pooled else None
+        self._input_pool = self._stem.pool_input() if network.input_pooled else None
         pools = [self._input_pool, *(block.pool for block in self._blocks)]
         self.baseline = self._logits([pool.clean for pool in pools if pool])[0]
 

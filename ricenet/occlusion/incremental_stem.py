@@ -76,11 +76,11 @@ class IncrementalStem:
             self._fill(patch[slices(begin, (x, y, z))], filling, channels)
         return self._activate(patches, boxes.window, self._dtype), boxes
 
-    def pool_input(self, dtype: torch.dtype) -> IncrementalPool:
-        """Mean and maximum of the channels that conv1 sees."""
+    def pool_input(self) -> IncrementalPool:
+        """Mean and maximum of the channels that conv1 sees, in float32 whatever the stem's dtype."""
         x, y, z = self._size
         clean = self._padded[slices(np.full(3, self._margin), (x, y, z))]
-        return IncrementalPool(first(clean[None]), dtype, maxima=True)
+        return IncrementalPool(first(clean[None]), torch.float32, maxima=True)
 
     def changed_input(self, cubes: Cubes, filler: Tensor, channels: Sequence[int]) -> tuple[Tensor, Window, Tensor]:
         """What blanking changes of the channels that conv1 sees; arguments as of `occluded`.
