@@ -252,6 +252,8 @@ def _sigterm_ends_this() -> Iterator[None]:
 
 def _check(cfg: TrainConfig) -> None:
     """Refuse values that no later step could make sense of, before anything heavy is loaded."""
+    from ricenet.cases.case_record import MAX_CROP_MM
+
     choices = {
         "checkpoint": (cfg.checkpoint, ("last", "best")),
         "averaging": (cfg.averaging, ("none", "ema")),
@@ -267,8 +269,8 @@ def _check(cfg: TrainConfig) -> None:
             raise WrongUsage(f"{key} should be one of {', '.join(allowed)}, got {value!r}")
     if cfg.crop.at not in (None, "lesion", "random"):
         raise WrongUsage(f"crop.at should be null, lesion or random, got {cfg.crop.at!r}")
-    if cfg.crop.size_mm <= 0:
-        raise WrongUsage(f"crop.size_mm should be above 0, got {cfg.crop.size_mm:g}")
+    if not 0 < cfg.crop.size_mm <= MAX_CROP_MM:
+        raise WrongUsage(f"crop.size_mm should be above 0 and at most {MAX_CROP_MM:g}, got {cfg.crop.size_mm:g}")
     if not 0 <= cfg.crop.jitter_mm <= cfg.crop.size_mm / 2:
         raise WrongUsage(
             f"crop.jitter_mm should lie between 0 and half of crop.size_mm, got {cfg.crop.jitter_mm:g} of "

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CASE_FILE = "case.json"
+MAX_CROP_MM = 256.0  # a head
 CHECKS_FILE = "checks.json"
 
 Row = tuple[float, float, float, float]
@@ -63,7 +64,7 @@ class Crop(Record):
     """
 
     at: Literal["lesion", "random"]
-    size_mm: float
+    size_mm: Annotated[float, Field(gt=0, le=MAX_CROP_MM, allow_inf_nan=False, strict=True)]
 
     def voxels(self, spacing_mm: float) -> int:
         """The cube's edge in voxels: even, at least 2."""

@@ -5,6 +5,7 @@ import io
 import numpy as np
 
 from ricenet.cases.case_folder import Prepared
+from ricenet.cases.crop import Window
 from ricenet.cases.structures import TARGETS
 from ricenet.cohort.ready_cases import ReadyCase
 from ricenet.cohort.table import LESION, Case
@@ -43,6 +44,18 @@ def layers(view: Prepared, drop: np.ndarray | None) -> list[Layer]:
     return stack
 
 
+def on_view(window: Window | None, prepared: Prepared, view: Prepared) -> Window | None:
+    """A box of the model's grid, in the nearest voxels of the page's, which lies along the same axes."""
+    if window is None:
+        return None
+    view_from_voxel = np.linalg.inv(view.record.affine) @ prepared.record.affine
+    edges = np.array([window.start, np.add(window.start, window.shape)]) - 0.5
+    first, end = np.rint(edges @ view_from_voxel[:3, :3].T + view_from_voxel[:3, 3] + 0.5).astype(int).tolist()
+    x, y, z = first
+    sizes = [b - a for a, b in zip(first, end, strict=True)]
+    return Window((x, y, z), (sizes[0], sizes[1], sizes[2]))
+
+
 def _masks_to_show(view: Prepared) -> dict[str, Mask]:
     """Those with a voxel on the grid, the lesion and the targets first, as many as the viewer can tell apart."""
     first = [name for name in (LESION, *TARGETS) if name in view.structures]
@@ -50,8 +63,15 @@ def _masks_to_show(view: Prepared) -> dict[str, Mask]:
     return {name: view.structures[name] for name in [each for each in names if view.structures[each].any()][:MAX_MASKS]}
 
 
-def draw_picture(case: Case, view: Prepared, drop: np.ndarray | None, prediction: PredictionRecord) -> bytes:
-    """A PNG of the map over the event MRI; of the volumes alone where there is no map. Arguments as of `layers`."""
+def draw_picture(
+    case: Case, view: Prepared, drop: np.ndarray | None, prediction: PredictionRecord, seen: Window | None = None
+) -> bytes:
+    """A PNG of the map over the event MRI; of the volumes alone where there is no map.
+
+    Args:
+        view, drop: as of `layers`.
+        seen: what the networks see, on the same grid; None: all.
+    """
     from ricenet.cases import qc_picture
     from ricenet.explanation.map_figures import draw_case
 
@@ -69,6 +89,7 @@ def draw_picture(case: Case, view: Prepared, drop: np.ndarray | None, prediction
         truth={},
         mri=masked["event"],
         mri_role="event",
+        seen=seen,
     )
     title = (
         f"Case {prediction.case_key}: predicted {prediction.predicted}, "

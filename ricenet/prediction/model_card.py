@@ -47,6 +47,7 @@ def model_card(model: ModelRecord, evaluation: Mapping[str, object]) -> str:
         missing=[fold for fold in range(model.n_folds) if fold not in model.folds],
         brain=BRAIN[model.preprocessing.brain],
         scale_gy=DOSE_SCALE_GY,
+        seen=None if model.crop is None else model.crop.voxels(model.preprocessing.spacing_mm),
         draws=DRAWS,
         ranges=[(describe(name), measured) for name, measured in model.ranges.items()],
         interval=interval,

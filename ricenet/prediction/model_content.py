@@ -69,13 +69,17 @@ def read_trained(run: Path, modalities: str) -> Trained:
     """Read the set `modalities` of the grid `run`; folds that are not finished are warned of.
 
     Raises:
-        WrongUsage: the row is a leakage control's.
+        WrongUsage: the row is a control's.
         InvalidInput: no fold is finished, folds differ in the network, or as runs.finished_folds and grid.read_grid.
     """
     runs = finished_runs(run)
     if any(run.modalities == modalities and run.control is not None for run in runs):
         raise WrongUsage(
             f"modalities={modalities} is a leakage control: it is no model of a set; export a modality set"
+        )
+    if any(run.modalities == modalities and run.record.crop and run.record.crop.at == "random" for run in runs):
+        raise WrongUsage(
+            f"modalities={modalities} is a control: its networks look at a random place; export a set of crop=lesion"
         )
     cases = cases_folder(run, runs)
     folds = read_folds(cases)
@@ -94,7 +98,13 @@ def read_trained(run: Path, modalities: str) -> Trained:
 
 
 def _require_one_network(name: str, finished: Mapping[int, FinishedRun]) -> None:
-    settings = {json.dumps(describe_network(run.record).model_dump(), sort_keys=True) for run in finished.values()}
+    settings = {
+        json.dumps(
+            describe_network(run.record).model_dump() | run.record.model_dump(include={"crop"}, exclude_none=True),
+            sort_keys=True,
+        )
+        for run in finished.values()
+    }
     if len(settings) > 1:
         raise InvalidInput(
             f"{name}: expected folds of one network, got {' and '.join(sorted(settings))}",
@@ -153,6 +163,7 @@ def describe_model(trained: Trained, row: RowScores) -> ModelRecord:
             seeds=max(len(fold.seeds) for fold in trained.probabilities.values()),
         ),
         versions={name: record.versions.get(name) for name in PACKAGES} | {"preprocessing": made_by},
+        **({} if record.crop is None else {"crop": record.crop}),
     )
 
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from ricenet import LABELS
 from ricenet.cases.alignment import PreprocessingSettings
+from ricenet.cases.case_record import Crop
 from ricenet.command.records import Record
 from ricenet.errors import InvalidInput
 from ricenet.images.brain import BACKENDS, DEVICES, HDBET_MODES
@@ -65,6 +66,12 @@ def _known_pool(pool: str) -> str:
     if pool not in POOLS:
         raise ValueError(f"expected one of {', '.join(POOLS)}")
     return pool
+
+
+def _possible_crop(crop: Crop) -> Crop:
+    if crop.at != "lesion":  # a random place is a control
+        raise ValueError("expected a cube at the lesion")
+    return crop
 
 
 def _our_labels(labels: tuple[str, ...]) -> tuple[str, ...]:
@@ -171,10 +178,11 @@ class ModelRecord(_Part):
         calibration: None where there is none, for `calibration_reason`.
         ranges: by the names of ricenet.prediction.training_range.
         versions: of the packages it was trained with, and `preprocessing`, of the case folders.
+        crop: what of a volume the networks see; None, and not in the file: all.
     """
 
     version: Literal[1]
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,200}$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_@-]{1,200}$")]
     channels: Annotated[tuple[Channel, ...], Field(min_length=1), AfterValidator(_distinct)]
     labels: Annotated[tuple[str, ...], AfterValidator(_our_labels)]
     network: NetworkSettings
@@ -188,6 +196,7 @@ class ModelRecord(_Part):
     cohort: TrainingCohort
     evaluation: ModelEvaluation
     versions: dict[str, Setting]
+    crop: Annotated[Crop, AfterValidator(_possible_crop)] | None = None
 
     @property
     def computed(self) -> list[str]:

@@ -42,6 +42,8 @@ def metadata(model: ModelRecord) -> dict[str, Any]:
     )
     if model.computed:
         description += f" Each network computes further channels from its input: {', '.join(model.computed)}."
+    if model.crop is not None:
+        description += " Their input is a cube around the lesion, cut out of the volume of a case."
     return {
         "schema": SCHEMA,
         "version": VERSION,
@@ -68,16 +70,17 @@ def metadata(model: ModelRecord) -> dict[str, Any]:
 
 
 def _input(model: ModelRecord) -> dict[str, Any]:
-    channels, preprocessing = model.channels, model.preprocessing
+    channels, preprocessing, crop = model.channels, model.preprocessing, model.crop
+    size = preprocessing.size if crop is None else crop.voxels(preprocessing.spacing_mm)
     return {
         "type": "image",
         "format": "magnitude",
         "modality": "MR and radiotherapy dose" if "rd" in channels else "MR",
         "num_channels": len(channels),
-        "spatial_shape": [preprocessing.size] * 3,
+        "spatial_shape": [size] * 3,
         "dtype": "float32",
         "value_range": [],  # z-scores have none
-        "is_patch_data": False,
+        "is_patch_data": crop is not None,
         "channel_def": {str(index): _channel(name, preprocessing) for index, name in enumerate(channels)},
     }
 

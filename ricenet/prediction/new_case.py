@@ -16,19 +16,22 @@ import torch
 from ricenet import __version__
 from ricenet.cases.alignment import Aligned, PreprocessingSettings, align
 from ricenet.cases.case_folder import Prepared, sample
+from ricenet.cases.case_record import LesionPlace
+from ricenet.cases.crop import Window, choose
 from ricenet.cases.one_person import judge_likeness, measure_likeness
 from ricenet.cohort.ingest_record import SelectionRecord
 from ricenet.cohort.table import Case
 from ricenet.errors import Finding, InvalidInput
 from ricenet.explanation.attribution import measure
 from ricenet.explanation.case_map import SIGN
+from ricenet.explanation.map_record import SeenPart
 from ricenet.explanation.regions import dose_bands
 from ricenet.images.volume import Voxels
 from ricenet.occlusion.sensitivity import OcclusionPlan, drop_map, occlude
 from ricenet.prediction import training_range
 from ricenet.prediction.ensemble import Ensemble, OcclusionSettings, PredictionSettings, probabilities, summarise
 from ricenet.prediction.model_folder import Model
-from ricenet.prediction.model_json import CrossValidation
+from ricenet.prediction.model_json import CrossValidation, ModelRecord
 from ricenet.prediction.prediction_record import (
     VERSION,
     CaseMapNumbers,
@@ -43,6 +46,7 @@ from ricenet.prediction.suitability import (
     as_finding,
     check_delivery,
     check_frame,
+    check_seen,
     examine_patient,
     in_order,
     is_fit,
@@ -61,12 +65,14 @@ class PredictedCase:
         prepared: on the model's grid.
         view: the same field of view for the page, in voxels of a millimetre or the model's where those are finer.
         drop: (X, Y, Z) occlusion map on the model's grid; None where none was made.
+        seen: what the networks see of the model's grid; None: all.
     """
 
     record: PredictionRecord
     prepared: Prepared
     view: Prepared
     drop: Voxels | None
+    seen: Window | None = None
 
 
 def predict(
@@ -105,6 +111,8 @@ def predict(
         findings += judge_likeness(measure_likeness(aligned, prepared), case.name)
         if not is_fit(findings):
             return unfit_record(case.key, ensemble.model, findings, delivery)
+        seen = seen_part(model, prepared)
+        findings += check_seen(case, seen, prepared.record)
         numbers = _numbers(case, ensemble, settings.occlusion, prepared, label)
     except InvalidInput as error:
         return unfit_record(case.key, ensemble.model, [*findings, as_finding(error, case)], delivery)
@@ -125,7 +133,31 @@ def predict(
     )
     if prepared.record.structures:
         record = record.model_copy(update={"structures": prepared.record.structures})
-    return PredictedCase(record, prepared, view, numbers.drop)
+    if seen is not None:
+        record = record.model_copy(update={"seen": seen})
+    return PredictedCase(record, prepared, view, numbers.drop, window_of_model(model, prepared))
+
+
+def seen_part(model: ModelRecord, prepared: Prepared) -> SeenPart | None:
+    """Where the model's networks look in a case, and around which place; None: at all of it."""
+    window = window_of_model(model, prepared)
+    if model.crop is None or window is None:
+        return None
+    place = _place(model, prepared)
+    return SeenPart(at=model.crop.at, size_mm=model.crop.size_mm, place=place, first_voxel=window.start)
+
+
+def window_of_model(model: ModelRecord, prepared: Prepared) -> Window | None:
+    """What the model's networks see of a case; None: all."""
+    if model.crop is None:
+        return None
+    return Window.around(_place(model, prepared), model.crop, prepared.record.spacing_mm)
+
+
+def _place(model: ModelRecord, prepared: Prepared) -> LesionPlace:
+    """As of the training cases; a set without the event MRI was cropped at a place that the other images told."""
+    record = prepared.record
+    return choose(record.lesion, model.channels if "event" in model.channels else record.channels)
 
 
 def unfit_record(
@@ -217,7 +249,9 @@ def _numbers(
     log.info("case %s: predicting with %d networks", case.key, len(model.folds))
     rows = [prepared.record.channels.index(name) for name in model.channels]
     array = prepared.volume[rows].astype(np.float32)
-    volume = torch.from_numpy(array).to(ensemble.device)
+    window = window_of_model(model, prepared)
+    seen = array if window is None else window.cut(array)
+    volume = torch.from_numpy(seen).to(ensemble.device)
     summary = summarise(probabilities(ensemble.networks, volume), model.calibration)
     measured = training_range.measure(
         array, prepared.brain, model.channels, prepared.record.qc, prepared.record.dose_scale_gy
@@ -225,14 +259,24 @@ def _numbers(
     measures = training_range.compare(measured, model.ranges)
     if occlusion_settings is None:
         return _Numbers(summary, measures)
-    drop, occlusion = _occlusion(ensemble, occlusion_settings, prepared, volume, label)
+    drop, occlusion = _occlusion(ensemble, occlusion_settings, prepared, volume, window, label)
     return _Numbers(summary, measures, occlusion, drop)
 
 
 def _occlusion(
-    ensemble: Ensemble, settings: OcclusionSettings, prepared: Prepared, volume: torch.Tensor, label: str
+    ensemble: Ensemble,
+    settings: OcclusionSettings,
+    prepared: Prepared,
+    volume: torch.Tensor,
+    window: Window | None,
+    label: str,
 ) -> tuple[Voxels, CaseMapNumbers]:
-    """The map of the mean probability with all channels blanked by 0 at once, and its numbers."""
+    """The map of the mean probability with all channels blanked by 0 at once, and its numbers.
+
+    Args:
+        volume: what the networks see.
+        window: where that lies on the model's grid; None: it is all of it.
+    """
     spacing_mm = prepared.record.spacing_mm
     edge, step = (max(1, round(length / spacing_mm)) for length in (settings.cube_mm, settings.stride_mm))
     finest = None if settings.refine_mm is None else (max(1, round(settings.refine_mm / spacing_mm)),) * 3
@@ -240,9 +284,13 @@ def _occlusion(
     blanked = {"all": range(len(volume))}
     maps = occlude(ensemble.networks, volume, torch.zeros_like(volume), blanked, plan, f"{label} occlusion")["all"]
     drop = drop_map(maps)
+    brain = prepared.brain
+    if window is not None:
+        drop = window.paste(drop, brain.shape)
+        brain = window.paste(window.cut(brain), brain.shape)
     dose_gy = prepared.view.get("rd")
     bands = {} if dose_gy is None else dose_bands(dose_gy, prepared.brain)
-    measured = measure(drop, prepared.record.affine, plan.cube, prepared.brain, bands, dose_gy)
+    measured = measure(drop, prepared.record.affine, plan.cube, brain, bands, dose_gy)
     numbers = measured.model_dump(exclude={"pointing"}, exclude_unset=True)  # no region is known to point at
     return drop, CaseMapNumbers(
         cube_mm=settings.cube_mm,

@@ -3,7 +3,8 @@
 NIfTI: event.nii.gz, as far as the model needs them post.nii.gz and rd.nii.gz (Gy; without a post-OP MRI with the
 planning image whose frame it lies in), and where there are any planning.nii.gz, brain_mask.nii.gz, the
 model's further channels, and doses in frames of their own, which are added: rd_2.nii.gz with planning_2.nii.gz, ...
-Masks that are shown only: lesion.nii.gz or lesion.dcm (DICOM SEG), structures/GTV.nii.gz and others.
+Masks: lesion.nii.gz or lesion.dcm (DICOM SEG), around which a model of crop=lesion looks and which is shown only to
+other models; structures/GTV.nii.gz and others are always shown only.
 DICOM: any layout, one patient; rules and dates choose as in ricenet.ingest.
 The case key is a digest of its files or, for DICOM, of its series' UIDs: the same images, the same key.
 """

@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from ricenet.cases.crop import SOURCE_WORDS
 from ricenet.cases.structures import structure_words
 from ricenet.cohort.ingest_record import SelectionRecord
 from ricenet.command.atomic import replace_file
 from ricenet.display.page import Picture, jpeg, render
 from ricenet.display.viewer import Layer, build_view, scripts
 from ricenet.display.words import channel_name, interval, number, percent
+from ricenet.explanation.map_record import SeenPart
 from ricenet.images.volume import Affine, Mask
 from ricenet.prediction.prediction_record import (
     CalibratedProbability,
@@ -137,7 +139,17 @@ def prediction_sentences(prediction: PredictionRecord) -> list[str]:
             f", {votes} of {len(folds)} vote for it, and they range from {number(min(folds))} to {number(max(folds))} "
             f"(standard deviation {number(prediction.spread)})"
         )
-    return [first, models + ".", *_doubts(calibrated, mean)]
+    return [first, models + ".", *_seen(prediction.seen), *_doubts(calibrated, mean)]
+
+
+def _seen(seen: SeenPart | None) -> list[str]:
+    """What of the images the models look at, where it is not all."""
+    if seen is None:
+        return []
+    return [
+        f"The models see a cube of about {seen.size_mm:g} mm, around {SOURCE_WORDS[seen.place.source]}; nothing "
+        "outside of it can change their prediction, and the occlusion map is 0 there."
+    ]
 
 
 def _doubts(calibrated: CalibratedProbability | None, mean: float) -> list[str]:

@@ -18,7 +18,7 @@ from ricenet.cohort.table import Case
 from ricenet.command.atomic import partial_folder, publish, remove_folder
 from ricenet.errors import Finding, InvalidInput
 from ricenet.images.volume import Volume, resample, write_volume
-from ricenet.prediction.case_view import draw_picture, layers
+from ricenet.prediction.case_view import draw_picture, layers, on_view
 from ricenet.prediction.ensemble import Ensemble, PredictionSettings
 from ricenet.prediction.model_folder import Model
 from ricenet.prediction.new_case import PredictedCase, package_versions, predict, unfit_record
@@ -109,7 +109,8 @@ def _write_map_and_page(folder: Path, case: Case, predicted: PredictedCase) -> N
         world_from_voxel = predicted.prepared.record.affine
         write_volume(folder / MAP, drop, world_from_voxel)
         drop_on_view = resample(Volume(drop, world_from_voxel), view.brain.shape, world_from_view)
-    picture = draw_picture(case, view, drop_on_view, predicted.record)
+    seen = on_view(predicted.seen, predicted.prepared, view)
+    picture = draw_picture(case, view, drop_on_view, predicted.record, seen)
     write_page(folder / PAGE, predicted.record, layers(view, drop_on_view), world_from_view, view.brain, picture)
 
 

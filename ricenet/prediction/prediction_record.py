@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field
 from ricenet.cases.case_record import StructureNumbers
 from ricenet.cohort.ingest_record import SelectionRecord
 from ricenet.command.records import Record
-from ricenet.explanation.map_record import MeanDose
+from ricenet.explanation.map_record import MeanDose, SeenPart
 from ricenet.prediction.model_json import CrossValidation, TrainingCohort
 
 VERSION: Final = 1
@@ -116,7 +116,9 @@ class PredictionRecord(FoldSummary, Heading):  # the heading comes first in the 
         delivery: which of the delivered series and doses were taken; None where files were given by name.
         question: digest of all that decides the prediction.
         seconds: that it took.
-        structures: the case's masks by name, which no prediction depends on; only where there are some.
+        structures: the case's masks by name, only where there are some; of them the prediction depends on the lesion
+            alone, where the networks see a cube around it.
+        seen: the part of the volume that the networks see; not in the file where they see all of it.
     """
 
     fit: Literal[True]
@@ -129,6 +131,7 @@ class PredictionRecord(FoldSummary, Heading):  # the heading comes first in the 
     versions: dict[str, str]
     seconds: float
     structures: dict[str, StructureNumbers] = Field(default_factory=dict)
+    seen: SeenPart | None = None
 
 
 class UnfitRecord(Heading):

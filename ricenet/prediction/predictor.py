@@ -123,7 +123,7 @@ def predict_case(
         patient: a folder with the DICOM of one patient in any layout, or with post.nii.gz, event.nii.gz and rd.nii.gz;
             or the images by role, each a path or a Volume: {"post": ..., "event": ..., "rd": ...} (rd: the dose of the
             whole treatment in Gy), and where there are any "planning", "brain_mask", "rd_2" with "planning_2", and
-            "lesion", a mask that is shown only.
+            "lesion", a mask around which a model of crop=lesion looks; to other models it is shown only.
         details: dates, fractions, prescription; which series to take where the rules leave a choice.
         brain: how the brain is found (auto, hdbet, hdbet2, mask or none); None: as in the model's training cases.
         occlusion: also make the occlusion map, with the settings of conf/predict.yaml; takes minutes.

@@ -7,6 +7,7 @@ a single patient perhaps nobody does, so some doubts are errors here: no predict
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+from ricenet.cases.case_record import CaseRecord
 from ricenet.checks.case_checks import examine
 from ricenet.checks.delivered_doses import check_doses
 from ricenet.checks.duplicates import find_duplicates
@@ -14,6 +15,7 @@ from ricenet.checks.image_checks import finding
 from ricenet.cohort.ingest_record import SelectionRecord
 from ricenet.cohort.table import Case
 from ricenet.errors import Finding, InvalidInput
+from ricenet.explanation.map_record import SeenPart
 from ricenet.images.dose_limits import DoseLimits
 
 STRICT_CODES = ("geometry.flip_doubtful", "dose.coverage_estimated")
@@ -70,6 +72,35 @@ def check_frame(case: Case, reference: str, without_post: int) -> list[Finding]:
     message = "without a post-OP MRI the frame is that of the event MRI; every training case lay in that of the other"
     hint = "add post.nii.gz where there is one: the brain is found on it, and turned as it is"
     return [Finding("range.reference", case.name, message, hint, "warning", "post")]
+
+
+def check_seen(case: Case, seen: SeenPart | None, record: CaseRecord) -> list[Finding]:
+    """Warn where the networks look at a place that is not the lesion's, or that the given mask does not say.
+
+    Args:
+        seen: what the networks see; None: all, and nothing can be missed.
+        record: of the case on the model's grid.
+    """
+    findings = []
+    if seen is not None and case.lesion is not None and "mask" not in record.lesion:
+        findings.append(
+            Finding(
+                "lesion.outside", case.name,
+                "the given lesion mask has no voxel in the brain: the networks look for the lesion themselves",
+                "is it in the frame of the event MRI? Correct it, or leave it out", "warning", "lesion",
+            )
+        )  # fmt: skip
+    if seen is not None and seen.place.source == "none":
+        findings.append(
+            Finding(
+                "lesion.none", case.name,
+                f"nothing in the brain enhances (contrast {seen.place.contrast or 0:.1f} SD): the networks look at a "
+                f"cube of {seen.size_mm:g} mm at its middle",
+                "is the event MRI contrast-enhanced? Give lesion.nii.gz, a mask of what is in question", "warning",
+                "event",
+            )
+        )  # fmt: skip
+    return findings
 
 
 def as_finding(error: InvalidInput, case: Case) -> Finding:

@@ -10,8 +10,9 @@ from PIL import Image
 
 from ricenet.cases.case_folder import Prepared
 from ricenet.cases.case_record import CaseRecord
+from ricenet.cases.crop import Window
 from ricenet.cohort.table import Case
-from ricenet.prediction.case_view import draw_picture, layers
+from ricenet.prediction.case_view import draw_picture, layers, on_view
 
 SHAPE = (30, 32, 28)
 
@@ -85,3 +86,13 @@ def test_no_more_structures_than_the_viewer_can_tell_apart(shown: Prepared) -> N
     names = layers(replace(shown, structures=masks), None)[-1].names
     assert len(names) == 16
     assert names[0] == "lesion"
+
+
+def test_what_the_models_see_lies_at_the_same_place_on_the_page(shown: Prepared) -> None:
+    """On a page of voxels of 1 mm whose first one lies 4 mm before that of the model's grid of 3 mm."""
+    affine = np.diag([1.0, 1, 1, 1])
+    affine[:3, 3] = [-5.0, -5.0, -5.0]  # the outer face at -5.5, that of the model's grid at -1.5
+    view = replace(shown, record=shown.record.model_copy(update={"world_from_voxel": affine.tolist(), "spacing_mm": 1}))
+    assert on_view(Window((2, -1, 4), (6, 8, 10)), shown, view) == Window((10, 1, 16), (18, 24, 30))
+    assert on_view(Window((2, -1, 4), (6, 8, 10)), shown, shown) == Window((2, -1, 4), (6, 8, 10))
+    assert on_view(None, shown, view) is None

@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 
 from ricenet.cases.alignment import PreprocessingSettings
 from ricenet.cases.case_folder import PREPROCESSING_VERSION
+from ricenet.cases.case_record import Crop
 from ricenet.cohort.folds import Folds
 from ricenet.cohort.ready_cases import ReadyCase
 from ricenet.command.schemas import PreprocessConfig, compose
@@ -42,6 +43,8 @@ WHAT_EXPORTS = (
     "LICENSE", "config.yaml", "configs/inference.json", "configs/metadata.json", "docs/README.md", "evaluation.json",
     "model.json", "models/fold0.safetensors", "models/fold1.safetensors",
 )  # fmt: skip
+
+CROP = Crop(at="lesion", size_mm=96.0)
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +101,19 @@ def test_a_model_of_our_recipe_comes_back_as_it_was_trained(phantom_cases: Path,
     card = (tmp_path / "model" / "docs" / "README.md").read_text()
     assert "further channels, voxel by voxel: dose above 20 Gy, dose above 57 Gy." in card
     assert "mean and maximum of the input channels and of all four stages" in card
+
+
+def test_a_cropped_model_says_what_its_networks_see(own_grid: Path, tmp_path: Path) -> None:
+    for folder in (own_grid / NAME).iterdir():
+        run_folder.finish(folder, read_run(folder).model_copy(update={"crop": CROP}))
+    export_model(own_grid, NAME, tmp_path / "model")
+    model = read_model(tmp_path / "model").record
+    assert model.crop == CROP
+    card = (tmp_path / "model" / "docs" / "README.md").read_text()
+    assert "a cube of 8 voxels along each axis (about 96 mm) around the lesion" in card
+    assert "else where the event MRI is brightest; where nothing" in card
+    image = json.loads((tmp_path / "model" / "configs" / "metadata.json").read_text())["network_data_format"]["inputs"]
+    assert (image["image"]["spatial_shape"], image["image"]["is_patch_data"]) == ([8, 8, 8], True)
 
 
 def test_what_it_says_of_the_training(grid: tuple[Path, Folds], exported: Path) -> None:
@@ -261,9 +277,27 @@ def _export_two_networks(run: Path) -> None:
     export_model(run, NAME, run / "model")
 
 
+def _export_two_crops(run: Path) -> None:
+    run_folder.finish(run / NAME / "fold1", read_run(run / NAME / "fold1").model_copy(update={"crop": CROP}))
+    export_model(run, NAME, run / "model")
+
+
+def _export_random_place(run: Path) -> None:
+    crop = Crop(at="random", size_mm=96.0)
+    for folder in (run / NAME).iterdir():
+        run_folder.finish(folder, read_run(folder).model_copy(update={"crop": crop}))
+    export_model(run, NAME, run / "model")
+
+
 @pytest.mark.parametrize(
     ("export", "error", "says"),
     [
+        (_export_two_crops, InvalidInput, r"folds of one network, got .*size_mm"),
+        (
+            _export_random_place,
+            WrongUsage,
+            r"a random place; export a set of crop=lesion",
+        ),
         (_export_control, WrongUsage, "leakage control"),
         (_export_without_evaluation, InvalidInput, r"no evaluation; run python -m ricenet.evaluate run="),
         (_export_with_other_answers, InvalidInput, r"other predictions.*run python -m ricenet.evaluate run="),

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from helpers import model_sample as sample
 
+from ricenet.cases.case_record import Crop
 from ricenet.errors import InvalidInput
 from ricenet.networks.network import build_network
 from ricenet.prediction.model_json import MeasureRange, ModelRecord, NetworkSettings
@@ -72,3 +73,14 @@ def test_another_version_is_refused_before_anything_else(tmp_path: Path, version
     with pytest.raises(InvalidInput, match="should have version 1") as refused:
         ModelRecord.read(write(tmp_path, version=version, name=3))
     assert refused.value.code == "model.version"
+
+
+def test_a_crop_is_read_again_and_one_that_no_training_has_is_refused(tmp_path: Path) -> None:
+    crop = {"at": "lesion", "size_mm": 96.0}
+    record = ModelRecord.read(write(tmp_path, crop=crop, name="rd@lesion"))
+    assert (record.crop, record.name) == (Crop(at="lesion", size_mm=96.0), "rd@lesion")
+    assert json.loads(record.as_json())["crop"] == crop
+    assert "crop" not in json.loads(ModelRecord.read(write(tmp_path)).as_json()), "an older model has none"
+    for wrong in ({"at": "random"}, {"size_mm": 0.0}, {"size_mm": 1e9}, {"size_mm": "96"}, {"at": "hippocampus"}):
+        with pytest.raises(InvalidInput, match=r"model\.json: crop"):
+            ModelRecord.read(write(tmp_path, crop=crop | wrong))

@@ -1,5 +1,6 @@
 """One new case in memory: the numbers are those of the parts, and a doubt is no prediction."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,10 @@ from helpers.new_patient import coarse_pages  # noqa: F401  # a fixture
 
 from ricenet.cases import one_person
 from ricenet.cases.case_folder import Prepared, input_hashes, prepare
+from ricenet.cases.case_record import Crop
+from ricenet.cases.crop import Window
 from ricenet.cohort.table import Case
+from ricenet.images.volume import read_volume, write_volume
 from ricenet.prediction.ensemble import Ensemble, PredictionSettings, probabilities
 from ricenet.prediction.new_case import PredictedCase, predict
 from ricenet.prediction.new_patient import PatientDetails, find_patient
@@ -84,3 +88,56 @@ def test_what_registration_reveals_is_no_prediction_either(
     record = predict(case, ensemble, settings, inputs=input_hashes(case), label="case")
     assert isinstance(record, UnfitRecord)
     assert [finding.code for finding in record.findings] == ["patient.two_people"]
+
+
+@pytest.fixture(scope="module")
+def cropped(ensemble: Ensemble) -> Ensemble:
+    """The same networks, as if they had been trained on cubes of 96 mm."""
+    record = ensemble.model.record.model_copy(update={"crop": Crop(at="lesion", size_mm=96)})
+    return replace(ensemble, model=replace(ensemble.model, record=record))
+
+
+def test_a_cropped_model_looks_at_the_lesion_that_it_finds_itself(
+    case: Case, cropped: Ensemble, settings: PredictionSettings, prepared: Prepared
+) -> None:
+    prediction = predict(case, cropped, settings, inputs=input_hashes(case), label="case")
+    assert isinstance(prediction, PredictedCase)
+    record = prediction.record
+    assert record.seen is not None
+    assert record.seen.place == prepared.record.lesion["event"], "the model has no post-OP MRI among its channels"
+    window = Window(record.seen.first_voxel, (16, 16, 16))
+    cube = torch.from_numpy(window.cut(prepared.volume[1:].astype(np.float32)))
+    assert record.folds == pytest.approx(probabilities(cropped.networks, cube), abs=1e-9)
+    assert prediction.drop is not None
+    assert prediction.drop.shape == prepared.brain.shape
+    outside = window.paste(np.ones(window.shape), prepared.brain.shape) == 0
+    assert not prediction.drop[outside].any()
+    assert prediction.drop.any()
+    assert record.occlusion is not None
+    bands = [share for name, share in record.occlusion.brain_share.items() if name.startswith("dose_")]
+    assert sum(share for share in bands if share is not None) == pytest.approx(1), "of the brain inside"
+    # The measures of the training range are those of the whole case, which registration and scanner decide.
+    whole = {measure.name: measure.value for measure in record.measures}
+    assert whole["dose_max_gy"] == pytest.approx(float(prepared.view["rd"][prepared.brain].max()), rel=2e-3)
+
+
+def test_a_cropped_model_looks_at_the_lesion_mask_where_there_is_one(
+    case: Case, cropped: Ensemble, settings: PredictionSettings, tmp_path: Path
+) -> None:
+    event = read_volume(case.images["event"])
+    mask = np.zeros(event.voxels.shape, dtype=np.float32)
+    x, y, z = (n // 2 for n in mask.shape)
+    mask[x : x + 4, y : y + 4, z : z + 4] = 1
+    write_volume(tmp_path / "lesion.nii.gz", mask, event.world_from_voxel)
+    with_mask = replace(case, lesion=tmp_path / "lesion.nii.gz")
+    plain = replace(settings, occlusion=None)
+    prediction = predict(with_mask, cropped, plain, inputs=input_hashes(with_mask), label="case")
+    automatic = predict(case, cropped, plain, inputs=input_hashes(case), label="case")
+    assert isinstance(prediction, PredictedCase)
+    assert isinstance(automatic, PredictedCase)
+    assert prediction.record.seen is not None
+    assert prediction.record.seen.place.source == "mask"
+    middle = np.argwhere(prediction.prepared.structures["lesion"]).mean(axis=0)
+    assert prediction.record.seen.place.voxel == pytest.approx(middle, abs=1e-3)
+    assert prediction.record.folds != automatic.record.folds
+    assert prediction.seen != automatic.seen

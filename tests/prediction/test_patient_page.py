@@ -299,3 +299,12 @@ def test_names_in_words() -> None:
     assert [quantity(one) for one in ("dose_max_gy", "similarity", "event_coverage")] == [
         "dose max (Gy)", "similarity", "event coverage",
     ]  # fmt: skip
+
+
+def test_it_says_what_cropped_models_see(tmp_path: Path) -> None:
+    place = {"source": "difference", "voxel": [10.0, 12.5, 9.0], "contrast": 3.2}
+    seen = {"at": "lesion", "size_mm": 96.0, "place": place, "first_voxel": [2, 4, 1]}
+    page = page_of(tmp_path, sample.prediction(seen=seen))
+    said = "The models see a cube of about 96 mm, around where the event MRI is brighter than the post-OP MRI; nothing"
+    assert said in re.sub(r"\s+", " ", page.sections["answer"])
+    assert "The models see" not in page_of(tmp_path, sample.prediction()).sections["answer"]

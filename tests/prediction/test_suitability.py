@@ -7,13 +7,16 @@ from pathlib import Path
 import numpy as np
 from helpers import rt_records
 
+from ricenet.cases.case_record import CaseRecord, LesionPlace
 from ricenet.cohort.ingest_record import SelectionRecord
 from ricenet.cohort.table import Case
 from ricenet.errors import Finding
+from ricenet.explanation.map_record import SeenPart
 from ricenet.images.volume import write_volume
 from ricenet.prediction.suitability import (
     check_delivery,
     check_frame,
+    check_seen,
     examine_patient,
     in_order,
     is_fit,
@@ -74,3 +77,22 @@ def test_errors_come_first() -> None:
     found = [Finding("b.b", "c", "", "", "warning"), Finding("z.z", "c", "", ""), Finding("a.a", "c", "", "", "info")]
     assert [one.code for one in in_order(found)] == ["z.z", "b.b", "a.a"]
     assert is_fit([found[0], found[2]])
+
+
+def test_a_place_that_is_not_the_lesions_is_a_warning_of_a_cropped_model_alone() -> None:
+    case = Case("c0", "c0", 0, -1, "", {"event": Path()})
+    record = CaseRecord(
+        version=3, case_key="c0", channels=("event",), world_from_voxel=np.eye(4).tolist(), spacing_mm=1.0,
+        dose_scale_gy=None,
+    )  # fmt: skip
+    none = LesionPlace(source="none", voxel=(1.0, 1.0, 1.0), contrast=0.84)
+    event = LesionPlace(source="event", voxel=(1.0, 1.0, 1.0), contrast=3.0)
+    at_none, at_event = (SeenPart(at="lesion", size_mm=96, place=p, first_voxel=(0, 0, 0)) for p in (none, event))
+    (warning,) = check_seen(case, at_none, record)
+    assert (warning.code, warning.severity, warning.channel) == ("lesion.none", "warning", "event")
+    assert "contrast 0.8 SD" in warning.message
+    with_mask = replace(case, lesion=Path("lesion.nii.gz"))
+    assert [each.code for each in check_seen(with_mask, at_event, record)] == ["lesion.outside"]
+    taken = record.model_copy(update={"lesion": {"mask": LesionPlace(source="mask", voxel=(1.0, 1.0, 1.0))}})
+    assert check_seen(with_mask, at_event, taken) == check_seen(case, at_event, record) == []
+    assert check_seen(with_mask, None, record) == [], "a model of whole volumes misses nothing"
