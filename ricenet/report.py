@@ -250,6 +250,7 @@ def provenance(cells: "Sequence[Cell]", evaluation: "SummaryRecord | None") -> l
         "folds": [record.n_folds for record in records],
         "folds hash": [record.folds_hash for record in records],
         "computed inputs, where a set has their parts": [_computed_inputs(record) for record in records],
+        "what the networks see": [record.crop.in_words() if record.crop else "whole volumes" for record in records],
     }
     groups = {"model": [record.model for record in records], "made with": [record.versions for record in records]}
     for title, settings in groups.items():

@@ -197,6 +197,14 @@ def test_computed_inputs_of_the_runs_stand_on_the_page(run: Path) -> None:
     assert "dose above 20 Gy, dose above 50 Gy, event minus post (1 runs); none (3 runs)" in told
 
 
+def test_what_the_networks_see_stands_on_the_page(run: Path) -> None:
+    assert "what the networks see whole volumes" in page_of(run).sections["provenance"]
+    path = run / "post_event" / "fold0" / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"crop": {"at": "lesion", "size_mm": 96.0}}))
+    told = page_of(run).sections["provenance"]
+    assert "what the networks see a cube of 96 mm around the lesion (1 runs); whole volumes (3 runs)" in told
+
+
 def test_quality_control_is_that_of_the_qc_page(run: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"no qc\.csv"):
         write_report(run, tmp_path, 24)

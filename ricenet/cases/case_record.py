@@ -70,6 +70,11 @@ class Crop(Record):
         """The cube's edge in voxels: even, at least 2."""
         return 2 * max(1, round(self.size_mm / spacing_mm / 2))
 
+    def in_words(self) -> str:
+        """`a cube of 96 mm around the lesion`."""
+        place = "the lesion" if self.at == "lesion" else "a random place in the brain"
+        return f"a cube of {self.size_mm:g} mm around {place}"
+
 
 class CaseRecord(Record):
     """The record of one case folder, written last: a folder without it is not finished.

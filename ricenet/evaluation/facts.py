@@ -84,7 +84,7 @@ def _of_runs(networks: Sequence[RunRecord]) -> Facts:
         "resnet": _listed(kind for kind in kinds if str(kind).startswith("resnet")),
         "networks": "; ".join(_distinct(map(_network, models))),
         "initialisation": "; ".join(map(_initialisation, weights)) if models else None,
-        "inputs": ", ".join([*map(channel_name, channels), *_computed(networks)]),
+        "inputs": ", ".join([*map(channel_name, channels), *_computed(networks), *_cropped(networks)]),
     }
 
 
@@ -94,6 +94,14 @@ def _computed(networks: Sequence[RunRecord]) -> list[str]:
         name for record in networks if record.inputs for name in record.inputs.computed(record.modalities.channels)
     )
     return [f"and computed from them voxel by voxel: {', '.join(names)}"] if names else []
+
+
+def _cropped(networks: Sequence[RunRecord]) -> list[str]:
+    """What the networks see of the volumes, as the end of a list; sets that see all of them are named."""
+    crops = _distinct(record.crop.in_words() for record in networks if record.crop)
+    whole = _distinct(record.modalities.name for record in networks if record.crop is None and record.control is None)
+    but = f" ({', '.join(whole)}: the whole volume)" if whole else ""
+    return [f"cropped to {' or '.join(crops)}{but}"] if crops else []
 
 
 def _network(model: Mapping[str, Setting]) -> str:

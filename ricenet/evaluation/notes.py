@@ -64,6 +64,13 @@ def on_runs(runs: "Sequence[FinishedRun]") -> list[str]:
         values = {json.dumps(_setting(run.record, key), sort_keys=True) for run in compared}
         if len(values) > 1:
             notes.append(f"the runs differ in {key}: {', '.join(sorted(values))}")
+    seen = {
+        run.record.crop.in_words() if run.record.crop else "whole volumes"
+        for run in runs
+        if "event" in run.record.modalities.channels and "@" not in run.record.modalities.name
+    }  # the others are cropped, or not, on purpose
+    if len(seen) > 1:
+        notes.append(f"the runs differ in what they see: {', '.join(sorted(seen))}")
     if any(run.record.checkpoint == "best" for run in runs):
         notes.append("checkpoint=best: chosen on the very fold it is scored on, so validation values are too high")
     return notes

@@ -3,6 +3,7 @@
 import logging
 import math
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from safetensors.torch import save
 
+from ricenet.cases.crop import SOURCE_WORDS
 from ricenet.cohort.folds import Folds, lacking
 from ricenet.command.atomic import replace_file
 from ricenet.command.schemas import TrainConfig, TrainerConfig
@@ -63,6 +65,7 @@ def fit(cfg: TrainConfig, cases: Path, folds: Folds, folder: Path, owner: str, n
         torch.set_num_threads(cfg.trainer.threads)
     lightning.seed_everything(cfg.seed, verbose=False)
     data = build_data(cfg, cases, folds)
+    _tell_places(data, folder)
     model = build_model(cfg)
     require_size(cfg.model.architecture, data.volumes.shape)
     _run_epochs(_trainer(cfg, data, folder, owner, number), model, data, resumable(folder, owner))
@@ -72,6 +75,14 @@ def fit(cfg: TrainConfig, cases: Path, folds: Folds, folder: Path, owner: str, n
     with run_folder.writing(folder, "weights.safetensors"):
         replace_file(folder / "weights.safetensors", save(weights))
     _predict(cfg, model, data, folder, number)
+
+
+def _tell_places(data: CasesDataModule, folder: Path) -> None:
+    """Log around what the cases are cropped."""
+    counts = Counter(SOURCE_WORDS[place.source] for place in data.places)
+    if counts:
+        places = "; ".join(f"{words} ({n} cases)" for words, n in counts.most_common())
+        log.info("%s %s: cropped around %s", folder.parent.name, folder.name, places)
 
 
 def build_model(cfg: TrainConfig) -> RiceClassifier:

@@ -9,6 +9,7 @@ from helpers.checklist_inputs import full_records, full_summary, record
 from helpers.summaries import summary_content
 from pydantic import ValidationError
 
+from ricenet.cases.case_record import Crop
 from ricenet.evaluation.facts import read_facts
 from ricenet.networks.input_settings import InputSettings
 from ricenet.training.run_record import Optimisation, Row
@@ -211,3 +212,16 @@ def test_how_the_networks_were_trained_is_told_in_words():
     records = [run.model_copy(update={"optimisation": precise}) for run in records]
     records[3] = records[3].model_copy(update={"optimisation": running})
     assert read_facts(record(NO_ROWS), records)["optimisation"] == f"{precise.in_words()}; or {running.in_words()}"
+
+
+def test_what_cropped_networks_see_is_told_and_who_sees_all():
+    crop = Crop(at="lesion", size_mm=96)
+    runs = [
+        run.model_copy(update={"crop": crop} if "event" in run.modalities.channels else {}) for run in full_records()
+    ]
+    whole = sorted({run.modalities.name for run in runs if run.crop is None})
+    assert whole
+    told = read_facts(record(NO_ROWS), runs)["inputs"]
+    assert "dose, cropped to a cube of 96 mm around the lesion (" in told
+    assert all(name in told.partition("(")[2] for name in whole)
+    assert "cropped" not in read_facts(record(NO_ROWS), full_records())["inputs"]

@@ -98,3 +98,20 @@ def test_inputs_that_differ_are_told_and_a_run_of_before_they_were_a_key_is_a_pl
     ]
     (note,) = on_runs([run(), run(model={"name": "resnet18", "pool": "multi"})])
     assert note.startswith("the runs differ in model")
+
+
+def test_crops_that_differ_are_told_but_not_those_that_differ_on_purpose() -> None:
+    def run(row: str, *channels: str, **changes: object) -> SimpleNamespace:
+        return SimpleNamespace(record=run_record(row, channels, **changes))
+
+    def crop(size_mm: float, at: str = "lesion") -> dict[str, object]:
+        return {"crop": {"at": at, "size_mm": size_mm}}
+
+    event, dose = run("event", "event", **crop(96)), run("rd", "rd")
+    controls = [run("rd@lesion", "rd", **crop(96)), run("event@random", "event", **crop(96, "random"))]
+    assert on_runs([event, dose, *controls]) == []
+    assert on_runs([event, run("rd_event", "event", "rd")]) == [
+        "the runs differ in what they see: a cube of 96 mm around the lesion, whole volumes"
+    ]
+    (note,) = on_runs([event, run("rd_event", "event", "rd", **crop(64))])
+    assert "a cube of 64 mm around the lesion, a cube of 96 mm" in note
