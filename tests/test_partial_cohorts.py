@@ -18,7 +18,7 @@ from ricenet.cohort.table import read_cohort
 pytestmark = pytest.mark.slow
 SEED = 81  # of which the four patients have these:
 HAVE = [("event",), ("event", "rd"), ("post", "event", "rd"), ("post", "event")]
-COARSE = ["brain=mask", "registration=quick", "spacing_mm=6", "size=36", "folds=0", "jobs=2"]
+COARSE = ["brain=mask", "registration=quick", "spacing_mm=9", "size=24", "folds=0", "jobs=2"]
 
 
 def stage(name: str, *arguments: str, code: int = 0) -> str:
@@ -93,7 +93,7 @@ def test_a_partial_delivery_becomes_cases_that_say_what_they_have(hospital: Path
         assert [covariates.numbers[f"has_{role}"][key] for key in order] == [role in channels for channels in HAVE]
     for case in load_cases(cases):
         volume = case.volume()
-        assert volume.shape == (len(ready[case.case_key] or ()), 36, 36, 36)
+        assert volume.shape == (len(ready[case.case_key] or ()), 24, 24, 24)
         assert all(np.ptp(channel) > 0.5 for channel in volume), "nothing is filled in"
     numbers = {row["case_key"]: row for row in rows_of(cases / "qc.csv")}
     assert [bool(numbers[key]["similarity"]) for key in order] == ["post" in channels for channels in HAVE]

@@ -35,7 +35,7 @@ def test_raw_scans_to_page(tmp_path: Path) -> None:
     cohort, cases, run = tmp_path / "cohort", tmp_path / "cases", tmp_path / "outputs" / "grid"
     stage("phantom", f"out={cohort}", "format=nifti", "patients=8", "spacing_mm=4")
     use_true_brain_masks(cohort)
-    coarse = ["brain=mask", "registration=quick", "spacing_mm=6", "size=36"]
+    coarse = ["brain=mask", "registration=quick", "spacing_mm=9", "size=24"]
     stage("preprocess", f"cohort={cohort}", f"cases={cases}", *coarse, "folds=2")
     grid = [f"cases={cases}", f"run={run}", "experiment=smoke", "+modalities=rd,rd_event", "fold=0,1"]
     stage("train", "-m", *grid)
