@@ -59,7 +59,7 @@ def codes(cohort: Path, out: Path, **options) -> dict[str, list[str]]:
 @pytest.fixture(scope="module")
 def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     parameters = asdict(
-        compose("phantom", PhantomConfig, ["out=.", "format=nifti", "patients=12", "spacing_mm=4", "jobs=1"])
+        compose("phantom", PhantomConfig, ["out=.", "format=nifti", "patients=6", "spacing_mm=4", "jobs=1"])
     )
     out = tmp_path_factory.mktemp("phantom") / "cohort"
     del parameters["out"]
@@ -74,7 +74,7 @@ def test_a_clean_phantom_cohort_has_no_errors_and_no_warnings(phantom: Path, tmp
     assert (found["error"], found["warning"]) == ([], [])
     assert tree(phantom) == before, "not even a key: it is there"
     report = json.loads((tmp_path / "verify.json").read_text())
-    assert len(report["cases"]) == 12
+    assert len(report["cases"]) == 6
     assert [table["column"] for table in report["label_tables"]] == ["site", "label_source", "prescription_gy"]
 
 
