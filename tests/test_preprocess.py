@@ -41,7 +41,8 @@ from ricenet.cohort.folds import read_folds
 from ricenet.cohort.ready_cases import read_cases
 from ricenet.cohort.table import read_cohort
 
-KEYS = [f"spacing_mm={SPACING_MM}", f"size={SIZE}", "brain=none", "registration=quick"]
+KEYS = ["spacing_mm=6", "size=28", "brain=none", "registration=quick"]
+FINE = [f"spacing_mm={SPACING_MM}", f"size={SIZE}"]  # where the volumes are looked at
 
 
 def command(cohort: Path, cases: Path, *keys: str) -> list[str]:
@@ -63,7 +64,7 @@ def run_here(monkeypatch, capfd, cohort: Path, cases: Path, *keys: str) -> tuple
 @pytest.fixture(scope="module")
 def done(cohort, tmp_path_factory):
     output = tmp_path_factory.mktemp("work") / "cases"
-    return output, run(cohort, output, "jobs=1", "folds=0")
+    return output, run(cohort, output, "jobs=1", "folds=0", *FINE)
 
 
 def test_a_cohort_of_two_becomes_two_case_folders(cohort, done):
@@ -149,13 +150,13 @@ def test_finished_cases_are_reused_and_another_run_gives_the_same_bytes(cohort, 
     output, _ = done
     before = {path: path.stat().st_mtime_ns for path in output.rglob("*.npy")}
     (output / "qc.html").unlink()
-    again = run(cohort, output, "jobs=2", "folds=0")
+    again = run(cohort, output, "jobs=2", "folds=0", *FINE)
     assert again.returncode == 0
     assert "0 to do, 2 finished before" in again.stdout + again.stderr
     assert before == {path: path.stat().st_mtime_ns for path in output.rglob("*.npy")}
     (output / sorted(read_cases(output), key=str)[0].folder / "case.json").rename(tmp_path / "case.json")
-    assert run(cohort, output, "jobs=2", "folds=0").returncode == 0  # unfinished: done again
-    assert run(cohort, tmp_path / "other", "jobs=2", "folds=0").returncode == 0
+    assert run(cohort, output, "jobs=2", "folds=0", *FINE).returncode == 0  # unfinished: done again
+    assert run(cohort, tmp_path / "other", "jobs=2", "folds=0", *FINE).returncode == 0
     names = sorted(
         str(path.relative_to(output)) for path in output.rglob("*") if path.is_file() and path.name != "timings.csv"
     )
@@ -235,7 +236,7 @@ def test_a_page_that_cannot_be_written_loses_no_case(done, cohort, tmp_path):
     output = shutil.copytree(done[0], tmp_path / "cases")
     (output / "qc.html").unlink()
     (output / "qc.html" / "in-the-way").mkdir(parents=True)
-    result = run(cohort, output, "folds=0")
+    result = run(cohort, output, "folds=0", *FINE)
     assert result.returncode == 0
     assert "qc.html could not be written: IsADirectoryError" in result.stdout
     assert "ricenet.report qc=DIR" in result.stdout
@@ -249,7 +250,7 @@ def test_what_ingest_did_with_the_doses_follows_ingest_json_without_doing_a_case
     rt.write_record(own, keys[0])
     (own / keys[1]).mkdir()
     (own / keys[1] / "ingest.json").write_text("{}")
-    result = run(own, output, "folds=0")
+    result = run(own, output, "folds=0", *FINE)
     assert result.returncode == 0
     assert "0 to do, 2 finished before" in result.stdout
     assert "what was done with its doses is not known: ingest.json cannot be read" in result.stdout
@@ -259,7 +260,7 @@ def test_what_ingest_did_with_the_doses_follows_ingest_json_without_doing_a_case
     assert f"Left out : {rt.LEFT_OUT}: left out by its date; {rt.UNREADABLE}: DoseUnits is RELATIVE" in told
     for key in keys:
         (own / key / "ingest.json").unlink()
-    assert run(own, output, "folds=0").returncode == 0
+    assert run(own, output, "folds=0", *FINE).returncode == 0
     assert not (output / "doses.csv").exists()
     assert "Doses used" not in (output / "qc.html").read_text()
 
@@ -378,29 +379,29 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="fi
 
 
 @pytest.fixture(scope="module")
-def twelve(tmp_path_factory) -> Path:
-    """Twelve analytic patients, six of each class, all in cv."""
-    root = tmp_path_factory.mktemp("twelve")
+def six(tmp_path_factory) -> Path:
+    """Six analytic patients, three of each class, all in cv."""
+    root = tmp_path_factory.mktemp("six")
     labels = ("rice", "recurrence")
-    return write_table(root, [write_patient(root, f"P{n}", n, label=labels[n % 2]) for n in range(12)])
+    return write_table(root, [write_patient(root, f"P{n}", n, label=labels[n % 2]) for n in range(6)])
 
 
 @needs_proc
 @pytest.mark.extended
-def test_a_worker_killed_in_case_3_of_12_is_named_and_the_others_finish_exit_4(twelve, tmp_path):
-    process, worker = start(twelve, tmp_path / "cases")
+def test_a_worker_killed_in_case_3_of_6_is_named_and_the_others_finish_exit_4(six, tmp_path):
+    process, worker = start(six, tmp_path / "cases")
     seen = {worker}
     while len(seen) < 3:
         seen |= (new := set(workers(process.pid)) - seen)
         time.sleep(0.02)
     os.kill(new.pop(), signal.SIGKILL)
     stdout, stderr = process.communicate(timeout=300)
-    third = sorted(read_cohort(twelve), key=lambda case: case.row)[2]
+    third = sorted(read_cohort(six), key=lambda case: case.row)[2]
     assert process.returncode == 4
-    assert "1 of 12 cases failed" in stderr
+    assert "1 of 6 cases failed" in stderr
     assert f"{third.name}: its process was killed by signal 9" in stderr
-    assert re.search(rf"3 of 12: case {third.key} failed after \d+ s, about 0:\d\d:\d\d left", stdout)
-    assert len(list((tmp_path / "cases").glob("*/case.json"))) == 11
+    assert re.search(rf"3 of 6: case {third.key} failed after \d+ s, about 0:\d\d:\d\d left", stdout)
+    assert len(list((tmp_path / "cases").glob("*/case.json"))) == 5
     assert not list((tmp_path / "cases").glob(f"{third.key}*"))
     (row,) = read_rows(tmp_path / "cases" / "failed.csv")
     assert (row["case_key"], row["row"], row["kind"], row["code"]) == (third.key, "4", "failed", "worker.killed")
@@ -428,8 +429,8 @@ def tree(output: Path) -> dict[str, bytes]:
 
 @needs_proc
 @pytest.mark.extended
-def test_twenty_kills_at_random_moments_leave_the_tree_of_an_undisturbed_run(twelve, tmp_path, monkeypatch):
-    four, output = shutil.copytree(twelve, tmp_path / "four"), tmp_path / "cases"
+def test_twenty_kills_at_random_moments_leave_the_tree_of_an_undisturbed_run(six, tmp_path, monkeypatch):
+    four, output = shutil.copytree(six, tmp_path / "four"), tmp_path / "cases"
     write_table(four, read_rows(four / "cohort.csv")[:4])
     temporary = Path(tempfile.mkdtemp(prefix="kills-"))  # sockets want short paths
     monkeypatch.setenv("TMPDIR", str(temporary))
