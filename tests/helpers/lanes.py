@@ -40,7 +40,8 @@ HEAVY = {
     "ricenet.explanation.map_figures", "ricenet.phantoms.hospital.deliver", "ricenet.prediction.case_view.draw_picture",
     "ricenet.preprocess",
 }  # fmt: skip
-LONGEST = ("test_privacy.py", "test_train.py")  # minutes each: they start first, so that none comes last alone
+# Minutes each: they start first, so that none comes last alone.
+LONGEST = ("test_launchers.py", "test_privacy.py", "test_sources.py", "test_train.py")
 MAX_STEPS = 20  # of optimisers: a few steps that check a gradient are no training
 
 _happened: list[str] = []
