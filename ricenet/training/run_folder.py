@@ -110,7 +110,8 @@ def is_finished(folder: Path, run_identity: Mapping[str, object]) -> bool:
         changed = [
             name for name in sorted(before.keys() | run_identity.keys()) if before.get(name) != run_identity.get(name)
         ]
-        lines = [f"{name}: {before.get(name)} before, {run_identity.get(name)} now" for name in changed]
+        values = [[held.get(name, ADDED_LATER.get(name)) for held in (before, run_identity)] for name in changed]
+        lines = [f"{name}: {old} before, {new} now" for name, (old, new) in zip(changed, values, strict=True)]
         if changed:
             beside = "add several_seeds=true to train this seed beside the other, " if changed == ["seed"] else ""
             raise WrongUsage(
