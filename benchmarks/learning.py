@@ -30,10 +30,9 @@ from tqdm import tqdm
 
 OUT = Path("outputs/learning")
 TRAINING, VALIDATION, TEST = 600, 8, 400  # patients of a cohort; validation decides nothing, but a fold has one
-ON_PHANTOMS = ("model=narrow", "data=phantom", "trainer=cpu")
-OURS = ("experiment=ricenet", *ON_PHANTOMS)
+OURS = ("experiment=phantom_ricenet",)
 RECIPES: dict[str, tuple[str, ...]] = {
-    "paper": ("experiment=phantom_paper",),
+    "paper": ("experiment=phantom_ablation", "batch_norm=running", "steps=616"),  # as many steps
     "ricenet": OURS,
     # The recipe's ablation: one part off at a time.
     "no crop": (*OURS, "crop=none"),
@@ -43,8 +42,8 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "no difference": (*OURS, "inputs=isodoses"),
     "last stage pooled": (*OURS, "model.pool=last"),
     "running batch norm": (*OURS, "batch_norm=running"),
-    "dose in Gy": (*OURS, "inputs.dose=gy"),
-    "no weight average": (*OURS, "averaging=none"),
+    "dose in Gy": (*OURS, "inputs.relative_dose=false"),
+    "weight average": (*OURS, "averaging=ema"),
     "half of the steps": (*OURS, "steps=308"),
     "shuffled labels": (*OURS, "control=shuffled_labels"),
 }

@@ -99,13 +99,14 @@ def explain(run: Path, modalities: str, requested: Any, settings: "ExplainSettin
     finished = finished_folds(runs, modalities, cases, folds)
     first = next(iter(finished.values()))
     channels, crop = first.channels, first.record.crop
+    relative_dose = first.record.sees_relative_dose
     _require_one_crop(finished.values())
     requested_cases, folds = select(folds, requested), folds.having(channels)
     chosen = _having(channels, requested_cases, requested, modalities)
     by_key = {case.case_key: case for case in folds.cases}
 
     def scene(case_key: str) -> "Scene":
-        return read_scene(cases, by_key[case_key], channels, settings.masks, crop)
+        return read_scene(cases, by_key[case_key], channels, settings.masks, crop, relative_dose)
 
     explanation = run / "explanation"
     try:
@@ -204,8 +205,11 @@ def _shuffled(network: "nn.Module", run: "FinishedRun", cases: Path, folds: Fold
     from ricenet.cases.case_reader import load_seen
     from ricenet.explanation.weight_shuffling import shuffled
 
-    crop = run.record.crop
-    volumes = (torch.from_numpy(load_seen(cases, case, run.channels, crop)) for case in folds.cases[:SHUFFLED_OVER])
+    crop, relative_dose = run.record.crop, run.record.sees_relative_dose
+    volumes = (
+        torch.from_numpy(load_seen(cases, case, run.channels, crop, relative_dose))
+        for case in folds.cases[:SHUFFLED_OVER]
+    )
     return shuffled(network, volumes, seed=run.fold)
 
 

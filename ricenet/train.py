@@ -73,6 +73,8 @@ def train(cfg: TrainConfig, number: int = 0) -> None:
     if cfg.control == METADATA_ONLY:
         deciding = metadata_only.deciding(settings)
         hashes |= metadata_only.inputs(cases)
+    elif cfg.inputs.relative_dose and "rd" in cfg.modalities.channels:  # it says the prescriptions
+        hashes |= metadata_only.inputs(cases)
     identity = run_folder.identity(deciding, hashes)
     if run_folder.is_finished(folder, identity):
         log.info("%s %s is finished already", cfg.row, folder.name)
@@ -172,6 +174,7 @@ class _Work:
 def _on_images(cfg: TrainConfig, cases: Path, folds: "Folds", record: "RunRecord", owner: str, number: int) -> _Work:
     import torch
 
+    from ricenet.cases.case_reader import dose_factors
     from ricenet.cohort.shuffled_labels import shuffled
     from ricenet.command.provenance import provenance
     from ricenet.networks.input_settings import InputSettings
@@ -181,8 +184,10 @@ def _on_images(cfg: TrainConfig, cases: Path, folds: "Folds", record: "RunRecord
     inputs = InputSettings.from_config(cfg.inputs)
     with torch.device("meta"):  # a model that cannot be built is refused before the run folder has its settings
         build_network(cfg.modalities.channels, inputs=inputs, **network_settings(asdict(cfg.model)))
-    if inputs.levels_gy(cfg.modalities.channels):
+    if inputs.levels_gy(cfg.modalities.channels) or inputs.has_relative_dose(cfg.modalities.channels):
         _require_gray(cases, folds)
+    if inputs.has_relative_dose(cfg.modalities.channels):
+        dose_factors(cases, folds.cases)
 
     # Before anything else sees them; the hash stays that of the real folds.
     labelled = shuffled(folds, cfg.seed) if cfg.control == SHUFFLED_LABELS else folds
@@ -202,7 +207,8 @@ def _require_gray(cases: Path, folds: "Folds") -> None:
         record = read_case_record(cases, case)
         if "rd" in record.channels and record.dose_scale_gy != DOSE_SCALE_GY:
             raise InvalidInput(
-                f"case {case.case_key}: inputs.isodoses_gy needs the dose in units of {DOSE_SCALE_GY:g} Gy, got "
+                f"case {case.case_key}: isodose levels and a relative dose need the dose in units of "
+                f"{DOSE_SCALE_GY:g} Gy, got "
                 + ("z-scores" if record.dose_scale_gy is None else f"units of {record.dose_scale_gy:g} Gy"),
                 "preprocess with dose_scaling=fixed, or choose inputs=plain or inputs=difference",
                 code="inputs.dose_unit",

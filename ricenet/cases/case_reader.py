@@ -18,10 +18,14 @@ from tqdm import tqdm
 
 from ricenet.cases.case_record import Crop, read_case_record
 from ricenet.cases.crop import Triple, Window, window_of
+from ricenet.cohort.covariates import read_covariates
 from ricenet.cohort.folds import lacking
 from ricenet.cohort.ready_cases import ReadyCase, read_cases
 from ricenet.command.memory import available_gb
 from ricenet.errors import InvalidInput, WrongUsage, about
+from ricenet.images.dose_limits import DOSE_SCALE_GY
+
+DOSE = "rd"
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ class CaseVolumes:
         may_lack: whether a case may lack some of the channels (not all): they are read as 0 then, see `present`.
         windows: the crop of each case; None: whole volumes.
         margin: voxels around a crop that are kept as its content, too.
+        relative_dose: whether the dose is read relative to each case's prescription (dose_factors).
 
     Attributes:
         some_lack: whether one does.
@@ -83,9 +88,12 @@ class CaseVolumes:
         may_lack: bool = False,
         windows: Sequence[Window] | None = None,
         margin: int = 0,
+        relative_dose: bool = False,
     ) -> None:
         find = _find_present if may_lack else find_case
         self.places: list[tuple[Path, Sequence[int | None]]] = [find(cases, case, channels) for case in table]
+        self.dose = channels.index(DOSE) if relative_dose else None
+        self.factors = dose_factors(cases, table) if relative_dose else []
         self.some_lack = any(None in rows for _, rows in self.places)
         self.boxes: dict[int, tuple[slice, ...]] = {}
         self.kept: list[Content] = []
@@ -110,6 +118,8 @@ class CaseVolumes:
         box = self.boxes[index]
         absent = np.zeros([side.stop - side.start for side in box], volume.dtype)
         voxels = np.stack([absent if row is None else volume[row][box] for row in rows])
+        if self.dose is not None:
+            voxels[self.dose] *= volume.dtype.type(self.factors[index])
         first = self.windows[index].start if self.windows else (0, 0, 0)
         x, y, z = (side.start - before for side, before in zip(box, first, strict=True))
         return Content(torch.from_numpy(voxels), (x, y, z), self.shape)
@@ -198,9 +208,37 @@ def load_case(cases: Path, case: ReadyCase, channels: Sequence[str]) -> NDArray[
     return np.load(path, mmap_mode="r")[rows].astype(np.float32)
 
 
-def load_seen(cases: Path, case: ReadyCase, channels: Sequence[str], crop: Crop | None = None) -> NDArray[np.float32]:
-    """Read what a network of these channels sees of one case, all or the crop; as load_case."""
+def dose_factors(cases: Path, table: Sequence[ReadyCase]) -> list[float]:
+    """By what the dose of each case is multiplied to be relative to its prescription: DOSE_SCALE_GY / prescription.
+
+    1 for a case of a partial cohort that has no dose.
+
+    Raises:
+        InvalidInput: a case without a prescription in covariates.csv (`dose.no_prescription`), naming the first.
+    """
+    covariates = read_covariates(cases, [case.case_key for case in read_cases(cases)])
+    prescriptions = {} if covariates is None else covariates.numbers.get("prescription_gy", {})
+    dosed = [case for case in table if not lacking(case, [DOSE])]
+    without = [case for case in dosed if case.case_key not in prescriptions]
+    if without:
+        with about(without[0].name):
+            raise InvalidInput(
+                f"inputs.relative_dose=true needs prescription_gy, {len(without)} of {len(dosed)} cases have none",
+                "fill the column prescription_gy of cohort.csv and run python -m ricenet.preprocess again (covariates= "
+                "has to name it), or choose inputs.relative_dose=false",
+                code="dose.no_prescription",
+            )
+    factors = {case.case_key: DOSE_SCALE_GY / prescriptions[case.case_key] for case in dosed}
+    return [factors.get(case.case_key, 1.0) for case in table]
+
+
+def load_seen(
+    cases: Path, case: ReadyCase, channels: Sequence[str], crop: Crop | None = None, relative_dose: bool = False
+) -> NDArray[np.float32]:
+    """Read what a network of these channels sees of one case, all or the crop; raises as load_case, dose_factors."""
     volume = load_case(cases, case, channels)
+    if relative_dose:
+        volume[channels.index(DOSE)] *= dose_factors(cases, [case])[0]
     return volume if crop is None else window_of(cases, case, channels, crop).cut(volume)
 
 

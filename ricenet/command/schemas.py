@@ -187,6 +187,7 @@ class InputsConfig:
     isodoses_gy: list[float]
     isodose_edge_gy: float
     difference: bool
+    relative_dose: bool
 
 
 @dataclass

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from ricenet.cases.case_reader import load_case
+from ricenet.cases.case_reader import load_case, load_seen
 from ricenet.cases.case_record import Crop, LesionPlace, read_case_record
 from ricenet.cases.crop import Window, place_of
 from ricenet.cohort.covariates import read_covariates
@@ -72,7 +72,12 @@ class Scene:
 
 
 def read_scene(
-    cases: Path, case: ReadyCase, channels: Sequence[str], masks: Path | None = None, crop: Crop | None = None
+    cases: Path,
+    case: ReadyCase,
+    channels: Sequence[str],
+    masks: Path | None = None,
+    crop: Crop | None = None,
+    relative_dose: bool = False,
 ) -> Scene:
     """Read what explaining `case` to a model of these channels takes.
 
@@ -83,11 +88,13 @@ def read_scene(
         masks: folder of the user's masks, <case_key>/lesion.nii.gz and <case_key>/cavity.nii.gz, as far as there are
             any; on any grid, in the world frame of the case (of the reference that preprocess registered to).
         crop: what the models see of a volume; None: all.
+        relative_dose: whether they see the dose relative to the case's prescription.
 
     Raises:
         InvalidInput: as load_case and read_volume; a mask that does not meet the brain.
     """
-    volume, folder = load_case(cases, case, channels), cases / case.folder
+    volume = load_seen(cases, case, channels, relative_dose=relative_dose)
+    folder = cases / case.folder
     record = read_case_record(cases, case)
     world_from_voxel = record.affine
     brain = np.load(folder / "brain.npy")

@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field
 from ricenet.command.records import Record
 from ricenet.command.schemas import InputsConfig
 from ricenet.errors import WrongUsage
+from ricenet.images.dose_limits import DOSE_SCALE_GY
 
 MAX_GY = 500.0
 MAX_ISODOSES = 64
@@ -21,6 +22,8 @@ class InputSettings(Record):
         isodoses_gy: Gy of the whole treatment; one channel per level, in sets with the dose.
         isodose_edge_gy: Gy, the softness of their edges.
         difference: whether event minus post is a channel, in sets with both.
+        relative_dose: whether the network sees the dose as if every prescription were DOSE_SCALE_GY (60 Gy): a level in
+            Gy is a share of the prescription then, and a stored 1 is all of it.
     """
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
@@ -28,6 +31,7 @@ class InputSettings(Record):
     isodoses_gy: Annotated[tuple[Gy, ...], Field(max_length=MAX_ISODOSES)]
     isodose_edge_gy: Gy
     difference: bool
+    relative_dose: bool = False
 
     @classmethod
     def from_config(cls, config: InputsConfig) -> Self:
@@ -51,11 +55,16 @@ class InputSettings(Record):
             isodoses_gy=tuple(config.isodoses_gy),
             isodose_edge_gy=config.isodose_edge_gy,
             difference=config.difference,
+            relative_dose=config.relative_dose,
         )
 
     def levels_gy(self, channels: Sequence[str]) -> tuple[float, ...]:
         """The isodose levels that a set of these stored channels has."""
         return self.isodoses_gy if "rd" in channels else ()
+
+    def has_relative_dose(self, channels: Sequence[str]) -> bool:
+        """Whether a set of these stored channels sees the dose relative to its prescription."""
+        return self.relative_dose and "rd" in channels
 
     def has_difference(self, channels: Sequence[str]) -> bool:
         """Whether a set of these stored channels has event minus post."""
@@ -63,5 +72,9 @@ class InputSettings(Record):
 
     def computed(self, channels: Sequence[str]) -> list[str]:
         """What is appended to the stored `channels`, in order: names for readers."""
-        names = [f"dose above {level:g} Gy" for level in self.levels_gy(channels)]
+        share = "dose above {:.0%} of the prescription"
+        names = [
+            share.format(level / DOSE_SCALE_GY) if self.relative_dose else f"dose above {level:g} Gy"
+            for level in self.levels_gy(channels)
+        ]
         return [*names, *(["event minus post"] if self.has_difference(channels) else [])]

@@ -187,6 +187,7 @@ class CasesDataModule(lightning.LightningDataModule):
         may_lack: whether a case may lack channels; they are 0 then, and `present` (B, C) of a batch says which are not.
         crop: which part of each volume is seen; None: all.
         jitter_mm: by which a crop is moved at most in training, along each axis.
+        relative_dose: whether the dose is read relative to each case's prescription.
 
     Attributes:
         places: where each case of `table` is cropped; empty without a crop.
@@ -207,6 +208,7 @@ class CasesDataModule(lightning.LightningDataModule):
         may_lack: bool = False,
         crop: Crop | None = None,
         jitter_mm: float = 0.0,
+        relative_dose: bool = False,
     ) -> None:
         super().__init__()
         self.augmentation = augmentation
@@ -224,7 +226,7 @@ class CasesDataModule(lightning.LightningDataModule):
             (crop.voxels(self.spacing_mm),) * 3, self.spacing_mm
         )  # fmt: skip
         kept = "ram" if cache == "ram" else "none"
-        self.volumes = CaseVolumes(cases, self.table, channels, kept, may_lack, windows, margin)
+        self.volumes = CaseVolumes(cases, self.table, channels, kept, may_lack, windows, margin, relative_dose)
         self.place = {case.case_key: index for index, case in enumerate(self.table)}
         self.on_device: dict[str, tuple[Tensor, Triple]] = {}
 

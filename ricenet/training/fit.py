@@ -113,6 +113,7 @@ def build_data(cfg: TrainConfig, cases: Path, folds: Folds) -> CasesDataModule:
         cases, folds, cfg.fold, cfg.modalities.channels, _augmentation(cfg), cfg.data.batch_size, cfg.data.workers,
         cfg.seed, cfg.data.cache, cfg.data.augment_on, may_lack=bool(cfg.model.channel_dropout),
         crop=crop_of(cfg), jitter_mm=cfg.crop.jitter_mm,
+        relative_dose=InputSettings.from_config(cfg.inputs).has_relative_dose(cfg.modalities.channels),
     )  # fmt: skip
 
 

@@ -88,7 +88,8 @@ class RunRecord(Record):
         inputs: channels that the network computes from the stored ones; None: none.
         crop: what of each volume the network sees; None: all.
         cases: the cases folder, relative to the grid.
-        folds_hash, case_hash, covariates_hash: of what the training reads; covariates.csv by a control on metadata.
+        folds_hash, case_hash, covariates_hash: of what the training reads; covariates.csv by a control on metadata
+            and where the dose is read relative to its prescription.
         metadata: columns that a control on metadata reads.
         n_cases: that the row can use, those of the test split too, of the `n_cohort_cases` of the cases folder; only
             where some lack its channels.
@@ -121,6 +122,11 @@ class RunRecord(Record):
     elapsed_s: float | None = None
     seconds_per_epoch: float | None = None
     message: str | None = None
+
+    @property
+    def sees_relative_dose(self) -> bool:
+        """Whether the network sees the dose relative to each case's prescription."""
+        return self.inputs is not None and self.inputs.has_relative_dose(self.modalities.channels)
 
     @property
     def input_hashes(self) -> dict[str, str]:

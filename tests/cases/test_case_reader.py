@@ -1,6 +1,8 @@
 """A case's volume comes back as it was written, cropped to what is not 0; what is unfinished or odd is refused."""
 
+import csv
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import torch
 from helpers.fewer_channels import keep_channels
 
 from ricenet.cases import case_reader
-from ricenet.cases.case_reader import CaseVolumes, case_spacing_mm, load_case, load_cases
+from ricenet.cases.case_reader import CaseVolumes, case_spacing_mm, dose_factors, load_case, load_cases, load_seen
 from ricenet.cohort.folds import read_folds
 from ricenet.errors import InvalidInput, WrongUsage
 
@@ -140,3 +142,42 @@ def test_a_missing_channel_is_0_and_said_to_be_missing(own: Path, cache: str) ->
     assert not CaseVolumes(own, table[:1], ALL, may_lack=True).some_lack
     with pytest.raises(InvalidInput, match="has no channel post, rd, only event"):
         CaseVolumes(own, table, ALL)
+
+
+def set_prescriptions(cases: Path, prescriptions: list[str]) -> None:
+    """Write covariates.csv with these, in the order of the cases."""
+    keys = [case.case_key for case in read_folds(cases).cases]
+    with (cases / "covariates.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["case_key", "prescription_gy"])
+        writer.writerows(zip(keys, prescriptions, strict=True))
+
+
+def test_a_dose_is_read_relative_to_its_prescription(own: Path) -> None:
+    """Half of 30 Gy looks as half of 60 Gy; the MRI stays, wherever the volume is read."""
+    table = read_folds(own).cases
+    set_prescriptions(own, ["30", *["60"] * (len(table) - 1)])
+    channels = ["event", "rd"]
+    plain = CaseVolumes(own, table, channels)
+    relative = CaseVolumes(own, table, channels, relative_dose=True)
+    for index, factor in enumerate([2, 1]):
+        expected = plain.read(index).whole() * torch.tensor([1, factor], dtype=torch.float16).view(2, 1, 1, 1)
+        assert torch.equal(relative.read(index).whole(), expected)
+        seen = load_seen(own, table[index], channels, relative_dose=True)
+        assert np.array_equal(seen, expected.float().numpy())
+
+
+def test_a_case_without_prescription_is_named(own: Path) -> None:
+    table = read_folds(own).cases
+    set_prescriptions(own, [*["60"] * (len(table) - 1), ""])
+    with pytest.raises(InvalidInput, match=rf"{table[-1].case_key}.*needs prescription_gy, 1 of {len(table)} cases"):
+        CaseVolumes(own, table, ["rd"], relative_dose=True)
+    (own / "covariates.csv").unlink()
+    with pytest.raises(InvalidInput, match=f"{len(table)} of {len(table)} cases have none"):
+        dose_factors(own, table)
+
+
+def test_a_case_without_a_dose_needs_no_prescription(own: Path) -> None:
+    first, second = read_folds(own).cases[:2]
+    set_prescriptions(own, ["", *["30"] * (len(read_folds(own).cases) - 1)])
+    assert dose_factors(own, [replace(first, channels=("post", "event")), second]) == [1.0, 2.0]

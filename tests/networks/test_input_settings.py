@@ -10,7 +10,7 @@ from ricenet.command.schemas import CONF_DIR, InputsConfig
 from ricenet.errors import WrongUsage
 from ricenet.networks.input_settings import InputSettings
 
-BOTH = InputsConfig("both", [10.0, 57.5], 2.0, True)
+BOTH = InputsConfig("both", [10.0, 57.5], 2.0, True, False)
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,13 @@ def test_what_is_switched_off_is_not_computed() -> None:
         "dose above 10 Gy", "dose above 57.5 Gy",
     ]  # fmt: skip
     assert InputSettings.from_config(replace(BOTH, isodoses_gy=[])).computed(every) == ["event minus post"]
+
+
+def test_levels_of_a_relative_dose_are_called_shares_of_the_prescription() -> None:
+    relative = InputSettings.from_config(replace(BOTH, relative_dose=True))
+    assert relative.computed(["rd"]) == ["dose above 17% of the prescription", "dose above 96% of the prescription"]
+    assert (relative.has_relative_dose(["event", "rd"]), relative.has_relative_dose(["event"])) == (True, False)
+    assert not InputSettings.from_config(BOTH).has_relative_dose(["rd"])
 
 
 def test_committed_files_compute_what_they_are_named_after() -> None:
