@@ -148,9 +148,11 @@ def train(training: Training) -> None:
     """Train with the code of ricenet.train, on the first n patients."""
     from ricenet.cohort.shuffled_labels import shuffled
     from ricenet.command.schemas import SHUFFLED_LABELS
-    from ricenet.training.fit import fit
+    from ricenet.training.fit import epochs_of_steps, fit
 
     cfg, _ = settings_of(training)
+    if cfg.steps is not None:
+        cfg = replace(cfg, epochs=epochs_of_steps(cfg, training.n, cfg.steps))
     folds = learning_folds(cohort_folder(training.cohort, training.difficulty), training.n)
     if cfg.control == SHUFFLED_LABELS:
         folds = shuffled(folds, cfg.seed)

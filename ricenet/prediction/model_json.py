@@ -199,6 +199,11 @@ class ModelRecord(_Part):
     crop: Annotated[Crop, AfterValidator(_possible_crop)] | None = None
 
     @property
+    def sees_relative_dose(self) -> bool:
+        """Whether the networks see the dose relative to the prescription of the patient."""
+        return self.network.inputs is not None and self.network.inputs.has_relative_dose(self.channels)
+
+    @property
     def computed(self) -> list[str]:
         """What its networks compute from the channels, in words."""
         inputs = self.network.inputs

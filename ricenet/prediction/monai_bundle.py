@@ -13,7 +13,6 @@ from typing import Any
 import torch
 
 from ricenet import LABELS, __version__
-from ricenet.cases.alignment import PreprocessingSettings
 from ricenet.display.words import channel_name
 from ricenet.images.dose_limits import DOSE_SCALE_GY
 from ricenet.networks.computed_inputs import behind_inputs
@@ -60,7 +59,7 @@ def metadata(model: ModelRecord) -> dict[str, Any]:
         "copyright": "of the weights: theirs; of the code: the authors of ricenet, Apache-2.0",
         "data_source": "ricenet.phantom" if model.cohort.phantom else "not distributed",
         "data_type": "case folders of ricenet.preprocess",
-        "image_classes": "; ".join(_channel(name, model.preprocessing) for name in model.channels),
+        "image_classes": "; ".join(_channel(name, model) for name in model.channels),
         "pred_classes": ", ".join(f"{label}: {name}" for label, name in enumerate(LABELS)),
         "eval_metrics": {"oof_macro_f1": model.evaluation.oof_macro_f1, "auroc": model.evaluation.auroc},
         "intended_use": RESEARCH_ONLY,
@@ -81,7 +80,7 @@ def _input(model: ModelRecord) -> dict[str, Any]:
         "dtype": "float32",
         "value_range": [],  # z-scores have none
         "is_patch_data": crop is not None,
-        "channel_def": {str(index): _channel(name, preprocessing) for index, name in enumerate(channels)},
+        "channel_def": {str(index): _channel(name, model) for index, name in enumerate(channels)},
     }
 
 
@@ -98,8 +97,10 @@ def _output() -> dict[str, Any]:
     }
 
 
-def _channel(name: str, preprocessing: PreprocessingSettings) -> str:
-    if name == "rd" and preprocessing.dose_scaling == "fixed":
+def _channel(name: str, model: ModelRecord) -> str:
+    if name == "rd" and model.sees_relative_dose:
+        return f"{channel_name(name)} of the whole treatment, divided by the prescription"
+    if name == "rd" and model.preprocessing.dose_scaling == "fixed":
         return f"{channel_name(name)} of the whole treatment in units of {DOSE_SCALE_GY:g} Gy"
     return f"{channel_name(name)}, z-scored in the brain, 0 outside it"
 

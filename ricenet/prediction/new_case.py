@@ -26,6 +26,7 @@ from ricenet.explanation.attribution import measure
 from ricenet.explanation.case_map import SIGN
 from ricenet.explanation.map_record import SeenPart
 from ricenet.explanation.regions import dose_bands
+from ricenet.images.dose_limits import DOSE_SCALE_GY
 from ricenet.images.volume import Voxels
 from ricenet.occlusion.sensitivity import OcclusionPlan, drop_map, occlude
 from ricenet.prediction import training_range
@@ -46,6 +47,7 @@ from ricenet.prediction.suitability import (
     as_finding,
     check_delivery,
     check_frame,
+    check_prescription,
     check_seen,
     examine_patient,
     in_order,
@@ -99,6 +101,7 @@ def predict(
     started = time.monotonic()
     model = ensemble.model.record
     findings = examine_patient(case, model.channels, settings.dose_limits)
+    findings += check_prescription(case, model.sees_relative_dose)
     findings += check_frame(case, settings.preprocessing.reference, model.cohort.without_post)
     findings = in_order([*findings, *check_delivery(case, delivery, findings)])
     if not is_fit(findings):
@@ -250,7 +253,10 @@ def _numbers(
     rows = [prepared.record.channels.index(name) for name in model.channels]
     array = prepared.volume[rows].astype(np.float32)
     window = window_of_model(model, prepared)
-    seen = array if window is None else window.cut(array)
+    seen = array.copy() if window is None else window.cut(array)
+    if model.sees_relative_dose:
+        assert case.prescription_gy is not None  # check_prescription
+        seen[model.channels.index("rd")] *= DOSE_SCALE_GY / case.prescription_gy
     volume = torch.from_numpy(seen).to(ensemble.device)
     summary = summarise(probabilities(ensemble.networks, volume), model.calibration)
     measured = training_range.measure(

@@ -60,6 +60,21 @@ def check_delivery(case: Case, delivery: SelectionRecord | None, known: Sequence
     return check_doses(delivery, case.name, hint, known)
 
 
+def check_prescription(case: Case, relative_dose: bool) -> list[Finding]:
+    """Refuse a case without prescription where the model sees the dose relative to it (`relative_dose`)."""
+    if not relative_dose or case.prescription_gy is not None or "rd" not in case.images:
+        return []
+    return [
+        Finding(
+            "dose.no_prescription",
+            case.name,
+            "the model sees the dose relative to the prescription, none was given",
+            "give prescription_gy= (Gy of the whole treatment), or its RTPLAN with it",
+            channel="rd",
+        )
+    ]
+
+
 def check_frame(case: Case, reference: str, without_post: int) -> list[Finding]:
     """Warn where the patient lies in the frame of the event MRI, and no training case did.
 

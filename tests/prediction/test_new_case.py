@@ -14,6 +14,7 @@ from ricenet.cases.case_record import Crop
 from ricenet.cases.crop import Window
 from ricenet.cohort.table import Case
 from ricenet.images.volume import read_volume, write_volume
+from ricenet.networks.input_settings import InputSettings
 from ricenet.prediction.ensemble import Ensemble, PredictionSettings, probabilities
 from ricenet.prediction.new_case import PredictedCase, predict
 from ricenet.prediction.new_patient import PatientDetails, find_patient
@@ -88,6 +89,24 @@ def test_what_registration_reveals_is_no_prediction_either(
     record = predict(case, ensemble, settings, inputs=input_hashes(case), label="case")
     assert isinstance(record, UnfitRecord)
     assert [finding.code for finding in record.findings] == ["patient.two_people"]
+
+
+def test_networks_of_relative_doses_see_shares_of_the_prescription(
+    case: Case, ensemble: Ensemble, settings: PredictionSettings, prepared: Prepared
+) -> None:
+    inputs = InputSettings(isodoses_gy=(), isodose_edge_gy=2.0, difference=False, relative_dose=True)
+    network = ensemble.model.record.network.model_copy(update={"inputs": inputs})
+    record = ensemble.model.record.model_copy(update={"network": network})
+    relative = replace(ensemble, model=replace(ensemble.model, record=record))
+    refused = predict(replace(case, prescription_gy=None), relative, settings, inputs=input_hashes(case), label="case")
+    assert isinstance(refused, UnfitRecord)
+    assert [finding.code for finding in refused.findings] == ["dose.no_prescription"]
+    plain = replace(settings, occlusion=None)
+    other = predict(replace(case, prescription_gy=66.0), relative, plain, inputs=input_hashes(case), label="case")
+    assert isinstance(other, PredictedCase)
+    volume = prepared.volume[1:].astype(np.float32)
+    volume[1] *= 60 / 66
+    assert other.record.folds == pytest.approx(probabilities(ensemble.networks, torch.from_numpy(volume)), abs=1e-9)
 
 
 @pytest.fixture(scope="module")

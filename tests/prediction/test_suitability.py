@@ -16,6 +16,7 @@ from ricenet.images.volume import write_volume
 from ricenet.prediction.suitability import (
     check_delivery,
     check_frame,
+    check_prescription,
     check_seen,
     examine_patient,
     in_order,
@@ -48,6 +49,15 @@ def test_a_model_asks_for_its_channels_and_the_event_alone(tmp_path: Path) -> No
     ):
         found = [each.channel for each in examine_patient(case, channels) if each.code == "channel.missing"]
         assert found == missing, channels
+
+
+def test_a_model_of_relative_doses_asks_for_the_prescription() -> None:
+    dosed = Case("c0", "c0", 0, -1, "", {"event": Path(), "rd": Path()})
+    (refusal,) = check_prescription(dosed, relative_dose=True)
+    assert (refusal.code, refusal.severity, refusal.channel) == ("dose.no_prescription", "error", "rd")
+    assert check_prescription(dosed, relative_dose=False) == []
+    assert check_prescription(replace(dosed, prescription_gy=60.0), relative_dose=True) == []
+    assert check_prescription(replace(dosed, images={"event": Path()}), relative_dose=True) == []
 
 
 def test_a_frame_that_no_training_case_had_is_a_warning() -> None:
