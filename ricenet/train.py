@@ -324,11 +324,6 @@ def _check_together(cfg: TrainConfig) -> None:
             "model.channel_dropout trains one model for all sets, and crop.at=... would show it a place that not all "
             "of them know; use crop=none, or train each set by itself"
         )
-    if cfg.model.pool == "multi" and cfg.data.batch_size < 2:
-        raise WrongUsage(
-            "model.pool=multi standardises over the batch, so it needs data.batch_size of at least 2, got 1; "
-            "set step.accumulate where memory is short"
-        )
     if cfg.step.recompute_stem and not (cfg.step.pool_first and cfg.model.max_pool):
         raise WrongUsage("step.recompute_stem needs step.pool_first=true and model.max_pool=true")
     if cfg.trainer.devices != 1 and cfg.trainer.strategy == "auto":

@@ -461,7 +461,6 @@ def test_a_control_is_a_grid_of_its_own_that_is_resumed_and_skipped(phantom_case
         (["model.architecture=vit"], 2, "model.architecture should be one of"),
         (["model=densenet121", "model.conv1_stride=1"], 2, "use model=densenet121"),
         (["model.pool=mean"], 2, "last, multi"),
-        (["model.pool=multi", "data.batch_size=1"], 2, "data.batch_size of at least 2"),
         (["inputs.isodoses_gy=[-5]"], 2, "inputs.isodoses_gy should be above 0"),
         (["model=medicalnet", "model.pretrained=/nowhere.pth"], 3, "no such file"),
         (["checkpoint=first"], 2, "last, best"),

@@ -224,8 +224,8 @@ def dose_factors(cases: Path, table: Sequence[ReadyCase]) -> list[float]:
         with about(without[0].name):
             raise InvalidInput(
                 f"inputs.relative_dose=true needs prescription_gy, {len(without)} of {len(dosed)} cases have none",
-                "fill the column prescription_gy of cohort.csv and run python -m ricenet.preprocess again (covariates= "
-                "has to name it), or choose inputs.relative_dose=false",
+                "choose inputs.relative_dose=false, or fill the column prescription_gy of cohort.csv and run python -m "
+                "ricenet.preprocess again (its covariates= has to name the column)",
                 code="dose.no_prescription",
             )
     factors = {case.case_key: DOSE_SCALE_GY / prescriptions[case.case_key] for case in dosed}

@@ -107,7 +107,7 @@ def _cropped(networks: Sequence[RunRecord]) -> list[str]:
 def _network(model: Mapping[str, Setting]) -> str:
     words = [text.format(_plain(model[key])) for key, text in MODEL_SETTINGS.items() if model.get(key) is not None]
     if model.get("pool") == "multi":
-        words.append("mean and maximum of the input and of all stages, standardised, in front of the linear layer")
+        words.append("mean and maximum of all stages in front of the linear layer")
     if model.get("channel_dropout"):
         words.append(f"each channel blanked in training with probability {_plain(model['channel_dropout'])}")
     name = model.get("architecture", model.get("name"))

@@ -42,7 +42,7 @@ class GlobalMean(nn.Module):
 
 
 class StagesPooled(nn.Module):
-    """Mean and maximum over space of every map: (B, C_s, X, Y, Z) each -> (B, 2 * sum of C_s), map by map."""
+    """Mean and maximum over space of every stage: maps (B, C_s, X, Y, Z) -> (B, 2 * sum of C_s), stage by stage."""
 
     def forward(self, stages: Sequence[Tensor]) -> Tensor:
         return torch.cat([pooled for x in stages for pooled in (x.mean((2, 3, 4)), x.amax((2, 3, 4)))], dim=1)
@@ -52,8 +52,7 @@ class LeanResNet(ResNet):
     """MONAI's 3D ResNet with the pool in front of the stem's normalisation (ricenet.networks.pool_first_stem).
 
     Attributes:
-        multi: whether the linear layer sees mean and maximum of the input and of all stages, each standardised, and not
-            the mean of the last. Those of isodose channels are dose-volume numbers.
+        multi: whether the linear layer sees the mean and the maximum of all stages, not the mean of the last.
         pool_first: whether to; False runs MONAI's own order.
         recompute_stem: in training keep nothing of full resolution for the backward pass; needs `pool_first`.
     """
@@ -62,16 +61,16 @@ class LeanResNet(ResNet):
     pool_first = True
     recompute_stem = False
 
-    def forward(self, volume: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         if self.pool_first and not self.no_max_pool:
-            x = pool_first(volume, self.conv1, self.bn1, self.maxpool, recompute=self.recompute_stem)  # type: ignore[arg-type]
+            x = pool_first(x, self.conv1, self.bn1, self.maxpool, recompute=self.recompute_stem)  # type: ignore[arg-type]
         else:
-            x = self.act(self.bn1(self.conv1(volume)))
+            x = self.act(self.bn1(self.conv1(x)))
             x = x if self.no_max_pool else self.maxpool(x)
         layers = (self.layer1, self.layer2, self.layer3, self.layer4)
         if self.multi:
             stages = list(accumulate(layers, lambda activation, layer: layer(activation), initial=x))[1:]
-            return self.fc(self.avgpool([volume, *stages]))  # type: ignore[misc]  # it is there with feed_forward
+            return self.fc(self.avgpool(stages))  # type: ignore[misc]  # it is there with feed_forward
         for layer in layers:
             x = layer(x)
         return self.fc(self.avgpool(x))  # type: ignore[misc]
@@ -99,7 +98,7 @@ def build_network(
         dropout: in front of the linear layer.
         pretrained: not None: shaped so that MedicalNet's weights fit (load_pretrained).
         pool: what the linear layer of a ResNet sees: `last`, the mean over space of the last stage, or `multi`, mean
-            and maximum of the input channels and of every stage, each standardised.
+            and maximum of every stage.
         inputs: channels to compute from the stored ones; None: none.
 
     Raises:
@@ -145,20 +144,17 @@ def _build(
     )
     network.avgpool = nn.Sequential(GlobalMean(), nn.Dropout(dropout))  # type: ignore[assignment]
     if pool == "multi":
-        _pool_all_stages(network, channels, dropout)
+        _pool_all_stages(network, dropout)
     return network
 
 
-def _pool_all_stages(network: LeanResNet, channels: int, dropout: float) -> None:
+def _pool_all_stages(network: LeanResNet, dropout: float) -> None:
     network.multi = True
     network.avgpool = nn.Sequential(StagesPooled(), nn.Dropout(dropout))  # type: ignore[assignment]
     assert network.fc is not None
     last = network.fc.in_features  # of four stages, each twice as wide as the one before
-    features = 2 * (channels + sum(last // 2**stage for stage in range(4)))
-    linear = nn.Linear(features, len(LABELS))
-    nn.init.zeros_(linear.bias)
-    # A share of the volume and a maximum have other sizes: the linear layer gets each with a variance of 1.
-    network.fc = nn.Sequential(nn.BatchNorm1d(features, affine=False), linear)  # type: ignore[assignment]
+    network.fc = nn.Linear(2 * sum(last // 2**stage for stage in range(4)), len(LABELS))
+    nn.init.zeros_(network.fc.bias)
 
 
 def _require_densenets(

@@ -19,7 +19,7 @@ from ricenet.networks.network import GlobalMean, LeanResNet, StagesPooled
 
 _PER_VOXEL = (
     *(nn.Conv3d, nn.BatchNorm3d, nn.ReLU, nn.MaxPool3d, nn.Dropout, nn.Linear),
-    *(nn.AdaptiveAvgPool3d, GlobalMean, StagesPooled, nn.BatchNorm1d),  # over space, at the very end
+    *(nn.AdaptiveAvgPool3d, GlobalMean, StagesPooled),  # over space, at the very end
 )
 
 
@@ -64,19 +64,14 @@ class Block:
 class FoldedResNet:
     """Computed inputs if any, relu(stem), a 3^3 max-pool of stride 2 where `pool`, the blocks, the linear layer.
 
-    The linear layer sees what is pooled, one after the other: of the input, where `input_pooled`, and of the blocks.
-
-    Attributes:
-        weight: (K, F) float64 of the linear layer. bias: (K,) float64.
+    The linear layer sees what is pooled of the blocks' outputs, one after the other.
     """
 
     inputs: ComputedInputs | None
     stem: Convolution
     pool: bool
     blocks: tuple[Block, ...]
-    input_pooled: bool
-    weight: Tensor
-    bias: Tensor
+    linear: nn.Linear
 
 
 def fold(model: nn.Module) -> FoldedResNet | None:
@@ -84,8 +79,7 @@ def fold(model: nn.Module) -> FoldedResNet | None:
     network: Any = model.network if type(model) is InputNetwork else model
     if type(network) not in (ResNet, LeanResNet):  # the forward pass of a subclass may be another
         return None
-    linear = _folded_linear(network.fc)
-    if linear is None:
+    if not isinstance(network.fc, nn.Linear) or network.fc.bias is None:
         return None
     layers = [layer for layer in network.modules() if not list(layer.children())]
     if not all(isinstance(layer, _PER_VOXEL) for layer in layers):
@@ -95,12 +89,13 @@ def fold(model: nn.Module) -> FoldedResNet | None:
     if any(isinstance(layer, nn.Conv3d) and not _is_cubic(layer) for layer in layers):
         return None
     inputs = model.inputs if isinstance(model, InputNetwork) else None
-    stem, blocks = _folded(network.conv1, network.bn1), tuple(_blocks(network))
-    return FoldedResNet(inputs, stem, not network.no_max_pool, blocks, _is_multi(network), *linear)
+    return FoldedResNet(
+        inputs, _folded(network.conv1, network.bn1), not network.no_max_pool, tuple(_blocks(network)), network.fc
+    )
 
 
 def _blocks(network: ResNet) -> Iterator[Block]:
-    multi = _is_multi(network)
+    multi = isinstance(network, LeanResNet) and network.multi
     stages: Any = (network.layer1, network.layer2, network.layer3, network.layer4)
     for stage in stages:
         for block in stage:
@@ -110,25 +105,6 @@ def _blocks(network: ResNet) -> Iterator[Block]:
             elif block is network.layer4[-1]:
                 pooled = "mean"
             yield _block(block, pooled)
-
-
-def _is_multi(network: ResNet) -> bool:
-    return isinstance(network, LeanResNet) and network.multi
-
-
-@torch.no_grad()
-def _folded_linear(layer: Any) -> tuple[Tensor, Tensor] | None:
-    """Weight and bias of a linear layer in double precision, the normalisation in front of it folded in."""
-    norm, linear = layer if isinstance(layer, nn.Sequential) and len(layer) == 2 else (None, layer)
-    if not isinstance(linear, nn.Linear) or linear.bias is None:
-        return None
-    weight, bias = linear.weight.double(), linear.bias.double()
-    if norm is None:
-        return weight, bias
-    if not isinstance(norm, nn.BatchNorm1d) or norm.affine or norm.running_mean is None or norm.running_var is None:
-        return None
-    weight = weight / torch.sqrt(norm.running_var.double() + norm.eps)
-    return weight, bias - weight @ norm.running_mean.double()
 
 
 def _is_cubic(conv: nn.Conv3d) -> bool:

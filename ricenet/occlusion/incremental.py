@@ -57,8 +57,7 @@ class IncrementalEngine:
     def __init__(self, network: FoldedResNet, volume: Tensor, dtype: torch.dtype, memory_bytes: int) -> None:
         x, y, z = volume.shape[1:]
         self._size: Voxels = (x, y, z)
-        self._weight, self._bias = network.weight, network.bias
-        store, scratch = _Store(memory_bytes), Scratch()
+        self._linear, store, scratch = network.linear, _Store(memory_bytes), Scratch()
         self._stem = IncrementalStem(network.stem, network.pool, volume, dtype, network.inputs)
         activation = self._stem.whole(torch.float32)
         self._stem_clean = store.keep(plain(activation if dtype == torch.float32 else self._stem.whole(dtype)))
@@ -67,9 +66,7 @@ class IncrementalEngine:
             prepared, activation = _prepare(block, activation, dtype, store, scratch)
             self._blocks.append(prepared)
         self.cache_bytes, self.streamed_bytes = store.bytes, store.streamed_bytes
-        self._input_pool = self._stem.pool_input() if network.input_pooled else None
-        pools = [self._input_pool, *(block.pool for block in self._blocks)]
-        self.baseline = self._logits([pool.clean for pool in pools if pool])[0]
+        self.baseline = self._logits([block.pool.clean for block in self._blocks if block.pool])[0]
 
     def logits(
         self, cubes: Cubes, reference: Tensor, channels: Sequence[int], batch_size: int
@@ -94,8 +91,6 @@ class IncrementalEngine:
             for sample, values in enumerate(last(difference)):
                 values.sub_(self._stem_clean[boxes.window.slices(sample)].to(values.device))
             pooled = []
-            if self._input_pool:
-                pooled.append(self._input_pool(*self._stem.changed_input(cubes[rows], filler, channels)))
             for block in self._blocks:
                 difference, boxes, features = block(difference, boxes)
                 if features is not None:
@@ -105,7 +100,9 @@ class IncrementalEngine:
         yield from map(run_batch, batches) if reference.is_cuda else _in_threads(run_batch, batches)
 
     def _logits(self, pooled: Sequence[Tensor]) -> Tensor:
-        return functional.linear(torch.cat(list(pooled), dim=1), self._weight, self._bias)
+        return functional.linear(
+            torch.cat(list(pooled), dim=1), self._linear.weight.double(), self._linear.bias.double()
+        )
 
     def _by_window(self, cubes: Cubes) -> np.ndarray:
         """Rows of the cubes, those with equal windows together, first of all in the deep layers: they cost most."""

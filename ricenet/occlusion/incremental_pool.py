@@ -17,7 +17,7 @@ class IncrementalPool:
     """Mean over space of one map, and with `maxima` its maximum behind it.
 
     Args:
-        clean: (1, C, X, Y, Z) float32, the map of the untouched volume.
+        clean: (1, C, X, Y, Z) float32, the map of the untouched volume, after its ReLU.
         dtype: in which changed values come.
 
     Attributes:
@@ -27,8 +27,7 @@ class IncrementalPool:
     def __init__(self, clean: Tensor, dtype: torch.dtype, maxima: bool) -> None:
         self._voxels = clean[0, 0].numel()
         self.maxima = maxima
-        # Plane by plane: a copy of the map in double precision would take more memory than the map.
-        self.clean = clean.sum((3, 4)).double().sum(2) / self._voxels
+        self.clean = clean.double().mean((2, 3, 4))
         if maxima:
             rounded = clean[0].to(dtype).float()
             planes = [rounded.amax(axes) for axes in ((2, 3), (1, 3), (1, 2))]  # (C, X), (C, Y), (C, Z)

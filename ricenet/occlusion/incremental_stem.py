@@ -18,7 +18,6 @@ from torch.nn import functional
 from ricenet.networks.computed_inputs import ComputedInputs
 from ricenet.occlusion.channels_last import channels_last, first, last
 from ricenet.occlusion.folded_resnet import Convolution
-from ricenet.occlusion.incremental_pool import IncrementalPool
 from ricenet.occlusion.receptive_windows import Boxes, Cubes, Voxels, Window, output_size, slices
 
 _POOL = (3, 2, 1)  # kernel, step, padding
@@ -73,36 +72,11 @@ class IncrementalStem:
             begin, end = np.maximum(low, 0), np.minimum(low + cubes.edge, regions.length)
             x, y, z = (end - begin).tolist()
             filling = filler[slices(cubes.corner[row] + begin - low, (x, y, z))]
-            self._fill(patch[slices(begin, (x, y, z))], filling, channels)
+            cube = patch[slices(begin, (x, y, z))]
+            cube[..., list(channels)] = filling
+            if self._inputs is not None:
+                cube.copy_(last(self._inputs(first(cube[None, ..., : self._stored])))[0])
         return self._activate(patches, boxes.window, self._dtype), boxes
-
-    def pool_input(self) -> IncrementalPool:
-        """Mean and maximum of the channels that conv1 sees, in float32 whatever the stem's dtype."""
-        x, y, z = self._size
-        clean = self._padded[slices(np.full(3, self._margin), (x, y, z))]
-        return IncrementalPool(first(clean[None]), torch.float32, maxima=True)
-
-    def changed_input(self, cubes: Cubes, filler: Tensor, channels: Sequence[int]) -> tuple[Tensor, Window, Tensor]:
-        """What blanking changes of the channels that conv1 sees; arguments as of `occluded`.
-
-        Returns:
-            (B, C, *window) float32 difference, its window, and (B, C) the maximum in it.
-        """
-        window = Boxes(cubes.corner, np.tile(cubes.edge, (len(cubes.corner), 1)), self._size).window
-        differences, maxima = [], []
-        for row in range(len(cubes.corner)):
-            clean = self._padded[slices(window.start[row] + self._margin, window.length)]
-            changed = clean.clone()
-            self._fill(changed, filler[window.slices(row)], channels)
-            differences.append(changed - clean)
-            maxima.append(changed.amax((0, 1, 2)))
-        return first(torch.stack(differences)), window, torch.stack(maxima)
-
-    def _fill(self, cube: Tensor, filling: Tensor, channels: Sequence[int]) -> None:
-        """Blank (x, y, z, C) in place: the stored `channels` by `filling`, and what is computed from them anew."""
-        cube[..., list(channels)] = filling
-        if self._inputs is not None:
-            cube.copy_(last(self._inputs(first(cube[None, ..., : self._stored])))[0])
 
     def _seen(self, window: Window) -> Window:
         """The region of the padded volume that a window of the output sees."""

@@ -140,7 +140,7 @@ def network_definition(channels: Sequence[str], network: NetworkSettings) -> dic
     target, arguments = _monais(len(channels) + len(computed), channels, network)
     hooks = _computing(channels, network.inputs) if network.inputs is not None and computed else []
     if network.pool == "multi":
-        hooks += _pooling(_parameters(channels, network)["fc.1.weight"].shape[1])
+        hooks += _pooling(_parameters(channels, network)["fc.weight"].shape[1])
     if not hooks:
         return {"_target_": target, **arguments}
     made = f"{target}(**{arguments!r})"
@@ -200,15 +200,13 @@ def _computing(channels: Sequence[str], inputs: InputSettings) -> list[str]:
 
 
 def _pooling(features: int) -> list[str]:
-    """The hooks that put mean and maximum of input and stages, standardised, in front of a linear layer for so many."""
+    """The hooks that put mean and maximum of every stage in front of a linear layer for so many."""
     stages = ["layer1", "layer2", "layer3", "layer4"]
-    both = "network.pooled.extend([{0}.mean((2, 3, 4)), {0}.amax((2, 3, 4))])"
-    every = f"torch.cat([network.pooled.pop(0) for _ in range({2 * (1 + len(stages))})], 1)"
+    both = "network.pooled.extend([x.mean((2, 3, 4)), x.amax((2, 3, 4))])"
+    every = f"torch.cat([network.pooled.pop(0) for _ in range({2 * len(stages)})], 1)"
     return [
-        f"setattr(network, 'fc', torch.nn.Sequential(torch.nn.BatchNorm1d({features}, affine=False), "
-        f"torch.nn.Linear({features}, {len(LABELS)})))",
+        f"setattr(network, 'fc', torch.nn.Linear({features}, {len(LABELS)}))",
         "setattr(network, 'pooled', [])",
-        f"network.conv1.register_forward_pre_hook(lambda _, inputs: {both.format('inputs[0]')})",
-        *(f"network.{stage}.register_forward_hook(lambda _, inputs, x: {both.format('x')})" for stage in stages),
+        *(f"network.{stage}.register_forward_hook(lambda _, inputs, x: {both})" for stage in stages),
         f"network.fc.register_forward_pre_hook(lambda _, inputs: ({every},))",
     ]

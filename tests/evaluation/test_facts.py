@@ -87,7 +87,7 @@ def test_computed_inputs_and_pooling_are_told():
         "post-OP MRI, event MRI, dose, and computed from them voxel by voxel: dose above 20 Gy, dose above 50 Gy, "
         "event minus post"
     )
-    assert "mean and maximum of the input and of all stages" in str(facts["networks"])
+    assert "mean and maximum of all stages" in str(facts["networks"])
 
 
 def test_a_phantom_is_known_by_its_best_possible_scores():

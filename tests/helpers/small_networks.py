@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from ricenet.networks.network import LeanResNet, build_network
 
@@ -26,8 +25,3 @@ def medicalnet(path: Path, architecture: str = "resnet18") -> LeanResNet:
     tensors = {f"module.{name}": tensor for name, tensor in theirs.state_dict().items() if not name.startswith("fc.")}
     torch.save({"state_dict": tensors | {"module.conv_seg.0.weight": torch.zeros(3)}}, path)
     return theirs  # type: ignore[return-value]
-
-
-def last_linear(network: nn.Module) -> nn.Linear:
-    """The layer that gives the logits, wherever a ResNet keeps it."""
-    return [layer for layer in network.modules() if isinstance(layer, nn.Linear)][-1]

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from helpers.small_networks import last_linear
 from ricenet import MODALITIES
 from ricenet.cases.case_reader import load_case
 from ricenet.cases.case_record import CaseRecord
 from ricenet.cohort.folds import Folds, write_folds
 from ricenet.cohort.ready_cases import ReadyCase, write_cases
+from ricenet.networks.computed_inputs import behind_inputs
 from ricenet.networks.input_settings import InputSettings
 from ricenet.networks.network import build_network
 from ricenet.training.predictions import write_predictions
@@ -73,7 +73,7 @@ def write_tiny_fold(
     network = build_network(channels, pool=pool, inputs=inputs, **MODEL)
     with torch.no_grad():
         network(torch.randn(4, len(channels), *SHAPE))  # moves the running statistics off their start
-        last_linear(network).weight.mul_(4)
+        behind_inputs(network).fc.weight.mul_(4)
     network.eval()
     name = "_".join(sorted(channels, key=["rd", "post", "event"].index))
     folder = run_folder(run, name, fold)

@@ -10,8 +10,8 @@ from monai.networks.nets import ResNet
 from torch import Tensor, nn
 from torch.nn import functional
 
-from helpers.small_networks import last_linear
 from ricenet import MODALITIES
+from ricenet.networks.computed_inputs import behind_inputs
 from ricenet.networks.input_settings import InputSettings
 from ricenet.networks.network import build_network
 
@@ -98,7 +98,7 @@ def steep(network: nn.Module) -> nn.Module:
     """A copy with probabilities that vary."""
     network = copy.deepcopy(network)
     with torch.no_grad():
-        last_linear(network).weight.mul_(4)
+        behind_inputs(network).fc.weight.mul_(4)  # type: ignore[union-attr,operator]
     return network
 
 

@@ -22,9 +22,9 @@ def answer(network: FoldedResNet, x: Tensor) -> Tensor:
         return functional.conv3d(x, conv.weight.double(), conv.bias.double(), conv.step, conv.padding)
 
     x = x.double() if network.inputs is None else network.inputs(x.double())
-    features = [x.mean((2, 3, 4)), x.amax((2, 3, 4))] if network.input_pooled else []
     x = convolve(network.stem, x).relu()
     x = functional.max_pool3d(x, 3, 2, 1) if network.pool else x
+    features = []
     for block in network.blocks:
         inside = x
         for conv in block.branch[:-1]:
@@ -33,7 +33,7 @@ def answer(network: FoldedResNet, x: Tensor) -> Tensor:
         x = (convolve(block.branch[-1], inside) + shortcut).relu()
         features += [] if block.pooled is None else [x.mean((2, 3, 4))]
         features += [x.amax((2, 3, 4))] if block.pooled == "mean and maximum" else []
-    return functional.linear(torch.cat(features, 1), network.weight, network.bias)
+    return functional.linear(torch.cat(features, 1), network.linear.weight.double(), network.linear.bias.double())
 
 
 def require_equal(network: nn.Module, channels: int) -> None:

@@ -99,21 +99,6 @@ def test_a_blanked_cube_changes_its_window_alone(given: Case, data: st.DataObjec
         torch.testing.assert_close(expected, untouched, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("computed", [False, True])
-@pytest.mark.parametrize("channels", [[1], [0, 1, 2]], ids=str)
-def test_what_blanking_changes_of_the_input_and_its_pools(computed: bool, channels: list[int]) -> None:
-    size, edge = (11, 12, 13), (4, 5, 3)
-    given = case(5, 2, True, 3, size, computed=computed)
-    cubes = find_changes(np.ones(size, bool), np.array([[0, 0, 0], [7, 7, 10], [3, 4, 5]]), edge)
-    filler = given.reference[channels].permute(1, 2, 3, 0)
-    stem = given.stem(torch.bfloat16)
-    pooled = stem.pool_input()(*stem.changed_input(cubes, filler, channels))
-    volumes = torch.stack([blanked(given, low, edge, channels) for low in cubes.corner])
-    seen = volumes if given.inputs is None else given.inputs(volumes)
-    expected = torch.cat([seen.double().mean((2, 3, 4)), seen.double().amax((2, 3, 4))], 1)
-    torch.testing.assert_close(pooled, expected, rtol=1e-5, atol=1e-6)
-
-
 def test_volume_and_later_answers_are_left_alone() -> None:
     given = case(7, 1, True, 2, (16, 15, 14))
     stem, before = given.stem(), given.volume.clone()

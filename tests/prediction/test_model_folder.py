@@ -100,7 +100,7 @@ def test_a_model_of_our_recipe_comes_back_as_it_was_trained(phantom_cases: Path,
     assert not torch.allclose(networks[0](volume), networks[1](volume))
     card = (tmp_path / "model" / "docs" / "README.md").read_text()
     assert "further channels, voxel by voxel: dose above 20 Gy, dose above 57 Gy." in card
-    assert "mean and maximum of the input channels and of all four stages" in card
+    assert "mean and maximum of all four stages" in card
 
 
 def test_a_cropped_model_says_what_its_networks_see(own_grid: Path, tmp_path: Path) -> None:
