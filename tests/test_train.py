@@ -343,7 +343,8 @@ def test_one_model_for_all_sets_answers_for_each(phantom_cases: Path, tmp_path: 
 
 
 def test_best_checkpoint_is_the_best_epochs_weights(phantom_cases: Path, tmp_path: Path) -> None:
-    train(config(phantom_cases, tmp_path, "checkpoint=best", "epochs=4", "optimizer.learning_rate=0.02"))
+    settings = ["checkpoint=best", "epochs=4", "optimizer.learning_rate=0.02", "checkpoint_every=1"]
+    train(config(phantom_cases, tmp_path, *settings))
     folder = tmp_path / "rd_post_event" / "fold0"
     with (folder / "metrics.csv").open() as stream:
         scores = [float(row["val/macro_f1"]) for row in csv.DictReader(stream)]
@@ -355,6 +356,10 @@ def test_best_checkpoint_is_the_best_epochs_weights(phantom_cases: Path, tmp_pat
     assert f1_score(labels, answers, average="macro", labels=[0, 1], zero_division=0) == pytest.approx(
         max(scores), abs=1e-5
     )
+    for name in ("last.ckpt", "previous.ckpt"):  # what a resume knows
+        checkpoint = read_checkpoint(folder / name)
+        (best,) = (state for key, state in checkpoint["callbacks"].items() if "val/macro_f1" in key)
+        assert best["best_model_score"].item() == pytest.approx(max(scores[: checkpoint["epoch"] + 1]), abs=1e-5)
 
 
 @pytest.mark.extended

@@ -155,22 +155,6 @@ def _run_epochs(trainer: lightning.Trainer, model: RiceClassifier, data: CasesDa
 
 
 def _trainer(cfg: TrainConfig, data: CasesDataModule, folder: Path, owner: str, number: int) -> lightning.Trainer:
-    callbacks: list[Callback] = [
-        ModelCheckpoint(
-            folder, filename="last", every_n_epochs=cfg.checkpoint_every, save_top_k=1, enable_version_counter=False
-        ),
-        Ownership(owner),
-        MetricsTable(folder / "metrics.csv"),
-        Progress(folder, cfg.epochs),
-    ]
-    if cfg.averaging == "ema":
-        callbacks.append(AveragedWeights(cfg.ema_decay))
-    if cfg.batch_norm == "precise":  # behind the average: of its weights
-        callbacks.append(PreciseBatchNorm(data, every_epoch=cfg.checkpoint == "best"))
-    if cfg.checkpoint == "best":
-        callbacks.append(
-            ModelCheckpoint(folder, filename="best", monitor="val/macro_f1", mode="max", enable_version_counter=False)
-        )
     return lightning.Trainer(
         **_where(cfg.trainer, number),
         strategy=cfg.trainer.strategy,
@@ -184,10 +168,28 @@ def _trainer(cfg: TrainConfig, data: CasesDataModule, folder: Path, owner: str, 
         log_every_n_steps=1,
         use_distributed_sampler=False,  # BalancedOrder deals out its own places
         default_root_dir=folder,
-        callbacks=callbacks,
+        callbacks=_callbacks(cfg, data, folder, owner),
         plugins=[SafeCheckpointIO(), LightningEnvironment()],  # under SLURM too: one process a run, no requeueing
         logger=tracker(cfg.logger, Path(cfg.run), cfg, folder.name),
     )
+
+
+def _callbacks(cfg: TrainConfig, data: CasesDataModule, folder: Path, owner: str) -> list[Callback]:
+    callbacks: list[Callback] = [Ownership(owner), MetricsTable(folder / "metrics.csv"), Progress(folder, cfg.epochs)]
+    if cfg.averaging == "ema":
+        callbacks.append(AveragedWeights(cfg.ema_decay))
+    if cfg.batch_norm == "precise":  # behind the average: of its weights
+        callbacks.append(PreciseBatchNorm(data, every_epoch=cfg.checkpoint == "best"))
+    if cfg.checkpoint == "best":  # before the last one, which says what the best score so far is
+        callbacks.append(
+            ModelCheckpoint(folder, filename="best", monitor="val/macro_f1", mode="max", enable_version_counter=False)
+        )
+    callbacks.append(
+        ModelCheckpoint(
+            folder, filename="last", every_n_epochs=cfg.checkpoint_every, save_top_k=1, enable_version_counter=False
+        )
+    )
+    return callbacks
 
 
 def epochs_of_steps(cfg: TrainConfig, cases: int, steps: int) -> int:
