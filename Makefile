@@ -40,7 +40,7 @@ demo: install  ## the whole study on phantoms: two raw patients preprocessed, 7 
 	$(BIN)/python -m ricenet.phantom out=$(OUT)/demo-hospital format=dicom patients=1 seed=5
 	rm -rf $(OUT)/demo-model
 	$(BIN)/python -m ricenet.predict export=$(OUT)/demo-model run=$(OUT)/demo
-	$(BIN)/python -m ricenet.predict model=$(OUT)/demo-model patient=$(OUT)/demo-raw/001 out=$(OUT)/demo-predictions cube_mm=21 stride_mm=14
+	$(BIN)/python -m ricenet.predict model=$(OUT)/demo-model patient=$(OUT)/demo-raw/001 out=$(OUT)/demo-predictions prescription_gy=60 cube_mm=21 stride_mm=14
 	$(BIN)/python -m ricenet.predict model=$(OUT)/demo-model patient=$(OUT)/demo-hospital/dicom out=$(OUT)/demo-predictions cube_mm=21 stride_mm=14 dicom=true
 	@echo "Open $(OUT)/demo/report.html, and of the two new patients:"
 	@ls $(OUT)/demo-predictions/*/page.html

@@ -43,6 +43,7 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "last stage pooled": (*OURS, "model.pool=last"),
     "running batch norm": (*OURS, "batch_norm=running"),
     "dose in Gy": (*OURS, "inputs.relative_dose=false"),
+    "no dropout": (*OURS, "model.dropout=0"),
     "weight average": (*OURS, "averaging=ema"),
     "half of the steps": (*OURS, "steps=308"),
     "shuffled labels": (*OURS, "control=shuffled_labels"),

@@ -12,18 +12,51 @@ if TYPE_CHECKING:
     from ricenet.evaluation.summary import PowerStatement, SplitAccess, SummaryRecord
 
 FULL = "rd_post_event"
+BASELINES = {
+    "dose_volume": "a logistic regression on seven dose-volume numbers",
+    "clinical": "a logistic regression on clinical numbers",
+    "majority_class": "the larger class",
+}
 
 
 def headline(summary: "SummaryRecord") -> list[str]:
-    """The full set, the declared contrasts, the trivial baseline, the test set, the controls; in this order."""
+    """What is missing, the network against a baseline, the full set, the contrasts, the test set, the controls."""
     return [
         *_unfinished(summary),
+        *_against_baseline(summary),
         *partial_cohort(summary),
         *_full_set(summary),
         *_contrasts(summary),
         *_test(summary),
         *_controls(summary),
         *_excluded(summary),
+    ]
+
+
+def _against_baseline(summary: "SummaryRecord") -> list[str]:
+    """What scores higher, the network or the best baseline that it was declared to be compared with."""
+    name = main_set(summary)
+    compared = {
+        baseline: contrast
+        for pair, contrast in summary.contrasts.items()
+        for first, _, baseline in [pair.partition(" - ")]
+        if first == name and baseline in summary.baselines
+    }
+    if name is None or not compared:
+        return []
+    baseline = max(compared, key=lambda row: summary.baselines[row].oof_macro_f1)
+    contrast, low, high = compared[baseline], *compared[baseline].interval
+    words = BASELINES.get(baseline, baseline)
+    scores = f"{number(summary.sets[name].oof_macro_f1)} and {number(summary.baselines[baseline].oof_macro_f1)}"
+    if low > 0:
+        verdict = f"The network ({name}) scores above {words}"
+    elif high < 0:
+        verdict = f"The network ({name}) scores below {words}"
+    else:
+        verdict = f"Which is better, the network ({name}) or {words}, this cohort does not show"
+    return [
+        f"{verdict}: macro F1 {scores}, difference {signed(contrast.difference)} (95% {signed(low)} to {signed(high)}, "
+        f"over {contrast.n} cases)."
     ]
 
 

@@ -45,6 +45,31 @@ def test_what_is_missing_comes_first():
     assert "rd fold 0; post" in headline(summary)[0]
 
 
+def test_network_against_its_best_baseline_is_the_first_sentence_also_where_it_loses():
+    baselines = {"dose_volume": row_content(oof_macro_f1=0.78), "clinical": row_content(oof_macro_f1=0.6)}
+    pair = "rd_post_event - dose_volume"
+    for difference, interval, says in (
+        (0.09, [0.01, 0.17], "The network (rd_post_event) scores above a logistic regression on seven dose"),
+        (-0.22, [-0.36, -0.08], "The network (rd_post_event) scores below a logistic regression on seven dose"),
+        (
+            0.03,
+            [-0.05, 0.11],
+            "Which is better, the network (rd_post_event) or a logistic regression on seven dose",
+        ),
+    ):
+        contrasts = {
+            pair: contrast_content(difference=difference, interval=interval),
+            "rd_post_event - clinical": contrast_content(difference=0.2, interval=[0.1, 0.3]),
+        }
+        first = headline(SUMMARY | {"baselines": baselines, "contrasts": contrasts, "declared": list(contrasts)})[0]
+        assert first.startswith(says)
+        assert f"macro F1 0.81 and 0.78, difference {difference:+.2f} (95% {interval[0]:+.2f} to" in first.replace(
+            "−", "-"
+        )
+    undeclared = headline(SUMMARY | {"baselines": baselines})[0]
+    assert undeclared.startswith("With all three inputs")
+
+
 def test_a_control_above_chance_is_told_with_its_numbers():
     control = control_content(
         kind="metadata_only", row="metadata_only", above_chance=True, oof_macro_f1=0.7, oof_interval=[0.6, 0.8],
