@@ -81,7 +81,10 @@ def _setting(record: RunRecord, key: str) -> object:
     if key == "model":
         return {"pool": "last", **record.model}  # the only one before it was a key
     if key == "inputs":
-        return record.inputs.computed(MODALITIES) if record.inputs else []
+        inputs = record.inputs
+        if inputs is None:
+            return []
+        return [*inputs.computed(MODALITIES), *(["relative dose"] if inputs.relative_dose else [])]
     if key in Optimisation.model_fields:
         return getattr(record.optimisation, key, None)
     by_steps = record.optimisation is not None and record.optimisation.steps is not None

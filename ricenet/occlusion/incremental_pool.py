@@ -27,7 +27,8 @@ class IncrementalPool:
     def __init__(self, clean: Tensor, dtype: torch.dtype, maxima: bool) -> None:
         self._voxels = clean[0, 0].numel()
         self.maxima = maxima
-        self.clean = clean.double().mean((2, 3, 4))
+        # Plane by plane: a copy of the map in double precision would take more memory than the map.
+        self.clean = clean.sum((3, 4)).double().sum(2) / self._voxels
         if maxima:
             rounded = clean[0].to(dtype).float()
             planes = [rounded.amax(axes) for axes in ((2, 3), (1, 3), (1, 2))]  # (C, X), (C, Y), (C, Z)

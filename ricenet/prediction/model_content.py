@@ -114,10 +114,11 @@ def _require_one_network(name: str, finished: Mapping[int, FinishedRun]) -> None
 
 
 def describe_network(record: RunRecord) -> NetworkSettings:
-    """What the network of a run is built from, besides its channels; `inputs` where it computes any."""
+    """What the network of a run is built from, besides its channels; `inputs` where they change what it sees."""
     settings: dict[str, Any] = network_settings(record.model)
-    if record.inputs is not None and record.inputs.computed(record.modalities.channels):
-        settings["inputs"] = record.inputs
+    channels, inputs = record.modalities.channels, record.inputs
+    if inputs is not None and (inputs.computed(channels) or inputs.has_relative_dose(channels)):
+        settings["inputs"] = inputs
     return NetworkSettings(**settings)
 
 

@@ -96,6 +96,8 @@ def test_inputs_that_differ_are_told_and_a_run_of_before_they_were_a_key_is_a_pl
     assert on_runs([now, run(model={"name": "resnet18", "pool": "last"}, inputs=plain | {"difference": True})]) == [
         'the runs differ in inputs: ["event minus post"], []'
     ]
+    relative = run(model={"name": "resnet18", "pool": "last"}, inputs=plain | {"relative_dose": True})
+    assert on_runs([now, relative]) == ['the runs differ in inputs: ["relative dose"], []']
     (note,) = on_runs([run(), run(model={"name": "resnet18", "pool": "multi"})])
     assert note.startswith("the runs differ in model")
 

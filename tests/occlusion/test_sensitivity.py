@@ -93,7 +93,9 @@ def test_map_points_at_the_planted_lesion(planted: nn.Module) -> None:
     assert not drop[outside].any()
 
 
-def test_map_equals_monai(resnet: nn.Module) -> None:
+@pytest.mark.parametrize("recipe", [{}, {"pool": "multi", "computed": True}], ids=["plain", "recipe"])
+def test_map_equals_monai(recipe: dict[str, Any]) -> None:
+    resnet = steep(trained(**recipe))
     volume = noise(2, 16, 12, 13) * 3  # 16 and 13 are no multiple of the stride: the flush end differs from the grid
     plan = OcclusionPlan((6, 6, 6), (3, 3, 3), batch_size=5)
     ours = occlude([resnet], volume, torch.full_like(volume, 0.5), BOTH, plan)["both"]
@@ -103,7 +105,7 @@ def test_map_equals_monai(resnet: nn.Module) -> None:
     probability = monai(volume[None])[0][0]  # (K, X, Y, Z), under occlusion
     chosen, confidence = predicted_class(ours)
     theirs = confidence - probability[chosen].numpy()
-    assert np.ptp(theirs) > 1e-2, "a flat map would prove nothing"
+    assert np.ptp(theirs) > 5e-3, "a flat map would prove nothing"
     np.testing.assert_allclose(drop_map(ours), theirs, atol=1e-5, rtol=0)
 
 

@@ -60,3 +60,10 @@ def test_inputs_stand_in_the_model_where_its_set_has_any(channels: tuple[str, ..
     network = describe_network(run_record(channels=channels, model=TINY | {"pool": "multi"}, inputs=inputs))
     assert network.pool == "multi"
     assert network.inputs == (inputs if kept else None)
+
+
+def test_a_relative_dose_stands_in_the_model_without_any_computed_channel() -> None:
+    """Without it the exported model would see another dose than it was trained on."""
+    inputs = InputSettings(isodoses_gy=(), isodose_edge_gy=2.0, difference=False, relative_dose=True)
+    described = [describe_network(run_record(channels=(of,), model=TINY, inputs=inputs)) for of in ("rd", "post")]
+    assert [network.inputs for network in described] == [inputs, None]
