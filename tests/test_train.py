@@ -78,7 +78,7 @@ def test_same_seed_gives_the_same_bits(finished: Path, phantom_cases: Path, tmp_
      ["optimizer.schedule=one_cycle"], ["optimizer.schedule=cosine"], ["optimizer.label_smoothing=0.1"],
      ["batch_norm=running"], ["averaging=ema"], ["mixup=0.4"], ["steps=6"],
      ["augmentation=none"], ["data.batch_size=8"], ["model.dropout=0.5"],
-     ["trainer.limit_batches=1"], ["step.accumulate=2"],
+     ["trainer.limit_batches=1"], ["step.accumulate=2"], ["crop=lesion"], ["crop=random"],
      ["augmentation=torchio", "data.augment_on=worker", "data.cache=ram"], ["model.channel_dropout=0.5"]],
 )  # fmt: skip
 def test_each_setting_changes_the_weights(
@@ -101,6 +101,7 @@ def test_bfloat16_changes_the_weights_and_little_of_the_answers(phantom_cases: P
     assert max(abs(one["prob_rice"] - other["prob_rice"]) for one, other in pairs) < 0.1
 
 
+RECIPE = ["crop=lesion", "inputs=ricenet", "model.pool=multi", "averaging=ema", "mixup=0.4", "augmentation.flip=true"]
 HARD_TO_RESUME = [
     "checkpoint_every=1",
     "model.dropout=0.3",
@@ -140,8 +141,8 @@ def test_steps_are_trained_in_whole_epochs_whatever_epochs_says(
 @pytest.mark.parametrize(
     "overrides",
     [["averaging=ema"], ["averaging=ema", "batch_norm=running", "checkpoint=best"], ["checkpoint=best"],
-     [*HARD_TO_RESUME, "step.accumulate=2", "checkpoint=best"], [*HARD_TO_RESUME, "steps=20"]],
-    ids=["average", "best of averages", "best", "best of all together", "all together in steps"],
+     [*HARD_TO_RESUME, "step.accumulate=2", "checkpoint=best"], [*HARD_TO_RESUME, "steps=20"], RECIPE],
+    ids=["average", "best of averages", "best", "best of all together", "all together in steps", "our recipe"],
 )  # fmt: skip
 def test_a_run_that_was_stopped_ends_with_the_bits_of_one_that_was_not(
     phantom_cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str], moment: str
@@ -476,6 +477,10 @@ def test_a_control_is_a_grid_of_its_own_that_is_resumed_and_skipped(phantom_case
         (["mixup=-0.1"], 2, "mixup should be at least 0, got -0.1"),
         (["mixup=nan"], 2, "mixup should be at least 0, got nan"),
         (["batch_norm=exact"], 2, "precise, running"),
+        (["crop=lesion", "crop.at=cavity"], 2, "crop.at should be null, lesion or random, got 'cavity'"),
+        (["crop=lesion", "crop.size_mm=300"], 2, "crop.size_mm should be above 0 and at most 256, got 300"),
+        (["crop=lesion", "crop.jitter_mm=60"], 2, "between 0 and half of crop.size_mm, got 60 of 96"),
+        (["crop=lesion", "model.channel_dropout=0.5"], 2, "a place that not all of them know; use crop=none"),
         (["steps=0"], 2, "steps should be at least 1"),
         (["control=shuffled"], 2, "control should be null, shuffled_labels or metadata_only, got 'shuffled'"),
         (["seed=-1"], 2, "seed should be at least 0"),
@@ -507,6 +512,28 @@ def copy_with_zscored_dose(cases: Path, out: Path) -> Path:
     for path in out.glob(f"*/{CASE_FILE}"):
         CaseRecord.read(path).model_copy(update={"dose_scale_gy": None}).write(path)
     return out
+
+
+@pytest.mark.parametrize("cache", ["none", "ram", "device"])
+def test_a_crop_stands_in_run_json_and_trains_the_same_from_every_cache(
+    phantom_cases: Path, tmp_path: Path, cache: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    sets = {
+        "rd@lesion": ["+modalities=rd", "crop=lesion", "crop.everywhere=true"],
+        "rd": ["+modalities=rd", "crop=lesion"],
+        "event": ["+modalities=event", "crop=lesion", "crop.jitter_mm=24"],
+    }
+    for row, keys in sets.items():
+        keys = ["epochs=1", f"data.cache={cache}", *keys]
+        train(config(phantom_cases, tmp_path / cache, *keys))
+        train(config(phantom_cases, tmp_path / "plain", *keys, "data.cache=none"))
+        folder = tmp_path / cache / row / "fold0"
+        crop = read_run(folder).crop
+        assert (crop is None) == (row == "rd"), "a set without the event MRI knows of no lesion"
+        weights = (folder / "weights.safetensors").read_bytes()
+        assert weights == (tmp_path / "plain" / row / "fold0" / "weights.safetensors").read_bytes()
+    assert "event fold0: cropped around where the event MRI is brightest (" in caplog.text
 
 
 def test_inputs_and_pooling_stand_in_run_json_and_decide_what_a_run_is(phantom_cases: Path, tmp_path: Path) -> None:
