@@ -632,3 +632,31 @@ def test_a_set_of_a_further_channel_is_a_second_set(tmp_path):
     assert "no two sets are compared" not in " ".join([as_text(summary), *headline(summary)])
     summary = summarised(tmp_path / "run", plan(99, contrasts=["event_flair - event"]))
     assert list(summary.contrasts) == ["event_flair - event"]
+
+
+def test_rows_that_are_cropped_at_a_place_they_do_not_tell_are_scored_and_named(tmp_path):
+    cases, run = tmp_path / "cases", tmp_path / "run"
+    folds = write_cases_folder(cases, make_cases({"cv": (12, 8)}), n_folds=2)
+    crop = {"at": "lesion", "size_mm": 96.0}
+    rows = {
+        "rd": {}, "event": {"crop": crop}, "rd@lesion": {"crop": crop},
+        "event@random": {"crop": crop | {"at": "random"}},
+        "rd@lesion-shuffled_labels": {"crop": crop, "control": "shuffled_labels"},
+    }  # fmt: skip
+    for row, keys in rows.items():
+        labels_of = shuffled(folds, 0) if "control" in keys else None
+        modalities = {"name": row, "channels": [row.partition("@")[0]]}
+        for fold in (0, 1):
+            write_run(
+                run, cases, folds, row, fold, lambda case: 0.4 + 0.2 * case.label, labels_of=labels_of,
+                modalities=modalities, **keys,
+            )  # fmt: skip
+    summary = evaluate(run, plan(99, contrasts=["rd@lesion - rd"]))
+    assert set(summary.sets) == {"rd", "event", "rd@lesion", "event@random"}
+    assert summary.contrasts["rd@lesion - rd"].difference == 0
+    assert [control.row for control in summary.controls] == ["rd@lesion-shuffled_labels"]
+    assert not any("differ" in note for note in summary.notes)
+    page = write_report(run, None, 2).read_text()
+    assert "dose, cropped at a lesion found on MRI" in page
+    assert "event MRI, cropped at a random place" in page
+    assert "a cube of 96 mm around the lesion (6 runs)" in page
