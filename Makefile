@@ -99,6 +99,7 @@ ablation: install  ## the seven sets on 600 phantom patients, three folds (about
 
 bench: .venv/.bench  ## ours against its peers, interleaved: one JSON each under outputs/bench/ (45 minutes, nothing else running)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/augmentation.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/small_volumes.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/loading.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/step.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/occlusion.py
