@@ -8,7 +8,6 @@ from pydantic import ConfigDict, Field
 from ricenet.command.records import Record
 from ricenet.command.schemas import InputsConfig
 from ricenet.errors import WrongUsage
-from ricenet.images.dose_limits import DOSE_SCALE_GY
 
 MAX_GY = 500.0
 MAX_ISODOSES = 64
@@ -72,6 +71,8 @@ class InputSettings(Record):
 
     def computed(self, channels: Sequence[str]) -> list[str]:
         """What is appended to the stored `channels`, in order: names for readers."""
+        from ricenet.images.dose_limits import DOSE_SCALE_GY  # here: status and evaluate --help start without numpy
+
         share = "dose above {:.0%} of the prescription"
         names = [
             share.format(level / DOSE_SCALE_GY) if self.relative_dose else f"dose above {level:g} Gy"

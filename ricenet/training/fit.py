@@ -179,7 +179,7 @@ def _callbacks(cfg: TrainConfig, data: CasesDataModule, folder: Path, owner: str
     if cfg.averaging == "ema":
         callbacks.append(AveragedWeights(cfg.ema_decay))
     if cfg.batch_norm == "precise":  # behind the average: of its weights
-        callbacks.append(PreciseBatchNorm(data, every_epoch=cfg.checkpoint == "best"))
+        callbacks.append(PreciseBatchNorm(data, cfg.checkpoint == "best", cfg.trainer.limit_batches))
     if cfg.checkpoint == "best":  # before the last one, which says what the best score so far is
         callbacks.append(
             ModelCheckpoint(folder, filename="best", monitor="val/macro_f1", mode="max", enable_version_counter=False)

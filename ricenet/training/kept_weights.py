@@ -8,6 +8,10 @@ equally often, no weight changed, as torch.optim.swa_utils.update_bn computes it
 BatchNorm", 2021).
 """
 
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any
+
 import lightning
 import torch
 from lightning import Callback, LightningModule
@@ -46,21 +50,26 @@ class PreciseBatchNorm(Callback):
 
     These are the weights of the last epoch, or of every epoch where the best one is kept. Of several processes each
     goes through all training cases, so all have the same statistics.
+
+    Args:
+        limit: batches that are looked at, as of a training epoch; None: all.
     """
 
-    def __init__(self, data: CasesDataModule, every_epoch: bool) -> None:
-        self.data, self.every_epoch = data, every_epoch
+    def __init__(self, data: CasesDataModule, every_epoch: bool, limit: int | None = None) -> None:
+        self.data, self.every_epoch, self.limit = data, every_epoch, limit
         self._loader: DataLoader | None = None
 
     def on_validation_epoch_start(self, trainer: lightning.Trainer, pl_module: LightningModule) -> None:
         if self.every_epoch or trainer.current_epoch + 1 == trainer.max_epochs:
             assert isinstance(pl_module, RiceClassifier)
             self._loader = self._loader or self.data.statistics_dataloader()
-            reestimate(trainer, pl_module, self.data, self._loader)
+            reestimate(trainer, pl_module, self.data, islice(self._loader, self.limit))
 
 
-def reestimate(trainer: lightning.Trainer, model: RiceClassifier, data: CasesDataModule, loader: DataLoader) -> None:
-    """Replace the running mean and variance of each batch norm of `model` by the mean over the batches of `loader`.
+def reestimate(
+    trainer: lightning.Trainer, model: RiceClassifier, data: CasesDataModule, batches: Iterable[Any]
+) -> None:
+    """Replace the running mean and variance of each batch norm of `model` by the mean over the batches.
 
     Everything but batch norm is in evaluation mode; channels are blanked as in training, by a seed of their own.
     """
@@ -73,7 +82,7 @@ def reestimate(trainer: lightning.Trainer, model: RiceClassifier, data: CasesDat
         norm.train()
     # Not compiled: a momentum for each batch would compile the network anew for each.
     with torch.random.fork_rng(devices=[]), torch.no_grad(), torch.compiler.set_stance("force_eager"):
-        for number, batch in enumerate(loader):
+        for number, batch in enumerate(batches):
             for norm in norms:
                 norm.momentum = 1 / (number + 1)  # the mean of all batches so far; momentum=None is not for every stem
             torch.default_generator.manual_seed(draw_seed(model.seed, number))  # of the channels that are blanked
