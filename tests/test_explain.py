@@ -344,7 +344,7 @@ def test_a_wrong_value_is_refused_before_anything_is_read(tmp_path: Path, argume
     [
         (NAME, "nosuchcase", InvalidInput, r"nosuchcase is none of the 6 cases \(ccccccccccc0, "),
         ("rd", "all", InvalidInput, r"modalities=rd .*\(finished: rd_post_event\)"),
-        (NAME, "test", Incomplete, "cube_mm=300 is larger than its volume"),
+        (NAME, "test", Incomplete, "cube_mm=300 is larger than the volume that its models see"),
     ],
 )
 def test_what_cannot_be_explained_is_named_and_nothing_written(
