@@ -22,7 +22,7 @@ CHOICES = [(group, choice) for group, choices in GROUPS.items() for choice in ch
 MODALITIES = sorted(path.stem for path in (CONF_DIR / "modalities").glob("*.yaml"))
 # One batch of the tiny phantom, on a CPU, whatever the config says about size and hardware.
 ONE_BATCH = [
-    "epochs=1", "trainer.limit_batches=1", "trainer.accelerator=cpu", "trainer.precision=32-true",
+    "epochs=1", "steps=null", "trainer.limit_batches=1", "trainer.accelerator=cpu", "trainer.precision=32-true",
     "trainer.progress=false", "data.workers=0", "data.batch_size=2", "model.width=4", "logger.online=false",
 ]  # fmt: skip
 
