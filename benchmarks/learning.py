@@ -28,6 +28,8 @@ from bench import machine, versions
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ricenet.statistics.metrics import macro_f1
+
 OUT = Path("outputs/learning")
 TRAINING, VALIDATION, TEST = 600, 8, 400  # patients of a cohort; validation decides nothing, but a fold has one
 OURS = ("experiment=phantom_ricenet",)
@@ -253,13 +255,6 @@ def case_numbers(cases: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 Results = Mapping[tuple[str, str, int], Mapping[tuple[int, int], Scored]]
-
-
-def macro_f1(labels: NDArray[np.int64], decisions: NDArray[np.bool_]) -> float:
-    rice, recurrence = labels == 1, labels == 0
-    hits, rejections = (decisions & rice).sum(), (~decisions & recurrence).sum()
-    wrong = len(labels) - hits - rejections
-    return float(hits / (2 * hits + wrong) + rejections / (2 * rejections + wrong))
 
 
 def mean_score(runs: Mapping[tuple[int, int], Scored]) -> float:

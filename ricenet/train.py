@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ricenet.command.exits import EXIT_SIGTERM
-from ricenet.command.schemas import CONTROLS, METADATA_ONLY, SHUFFLED_LABELS, TrainConfig
+from ricenet.command.schemas import CONTROLS, MAX_CROP_MM, METADATA_ONLY, SHUFFLED_LABELS, TrainConfig
 from ricenet.command.stage import stage
 from ricenet.errors import WrongUsage
 
@@ -72,9 +72,8 @@ def train(cfg: TrainConfig, number: int = 0) -> None:
     deciding = settings
     if cfg.control == METADATA_ONLY:
         deciding = metadata_only.deciding(settings)
-        hashes |= metadata_only.inputs(cases)
-    elif cfg.inputs.relative_dose and "rd" in cfg.modalities.channels:  # it says the prescriptions
-        hashes |= metadata_only.inputs(cases)
+    if cfg.control == METADATA_ONLY or (cfg.inputs.relative_dose and "rd" in cfg.modalities.channels):
+        hashes |= metadata_only.inputs(cases)  # covariates.csv: what the control reads, or the prescriptions
     identity = run_folder.identity(deciding, hashes)
     if run_folder.is_finished(folder, identity):
         log.info("%s %s is finished already", cfg.row, folder.name)
@@ -258,8 +257,6 @@ def _sigterm_ends_this() -> Iterator[None]:
 
 def _check(cfg: TrainConfig) -> None:
     """Refuse values that no later step could make sense of, before anything heavy is loaded."""
-    from ricenet.cases.case_record import MAX_CROP_MM
-
     choices = {
         "checkpoint": (cfg.checkpoint, ("last", "best")),
         "averaging": (cfg.averaging, ("none", "ema")),

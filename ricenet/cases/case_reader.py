@@ -5,7 +5,7 @@ Volumes are memory-mapped, and only their content, the box of what is not 0, is 
 which then share it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
@@ -208,6 +208,12 @@ def load_case(cases: Path, case: ReadyCase, channels: Sequence[str]) -> NDArray[
     return np.load(path, mmap_mode="r")[rows].astype(np.float32)
 
 
+def read_prescriptions(cases: Path) -> Mapping[str, float]:
+    """The prescription of the whole treatment in Gy by case key, of the cases of which covariates.csv says it."""
+    covariates = read_covariates(cases, [case.case_key for case in read_cases(cases)])
+    return {} if covariates is None else covariates.numbers.get("prescription_gy", {})
+
+
 def dose_factors(cases: Path, table: Sequence[ReadyCase]) -> list[float]:
     """By what the dose of each case is multiplied to be relative to its prescription: DOSE_SCALE_GY / prescription.
 
@@ -216,8 +222,7 @@ def dose_factors(cases: Path, table: Sequence[ReadyCase]) -> list[float]:
     Raises:
         InvalidInput: a case without a prescription in covariates.csv (`dose.no_prescription`), naming the first.
     """
-    covariates = read_covariates(cases, [case.case_key for case in read_cases(cases)])
-    prescriptions = {} if covariates is None else covariates.numbers.get("prescription_gy", {})
+    prescriptions = read_prescriptions(cases)
     dosed = [case for case in table if not lacking(case, [DOSE])]
     without = [case for case in dosed if case.case_key not in prescriptions]
     if without:

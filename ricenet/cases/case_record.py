@@ -8,6 +8,7 @@ from pydantic import Field
 
 from ricenet.cohort.ready_cases import ReadyCase
 from ricenet.command.records import Record
+from ricenet.command.schemas import MAX_CROP_MM
 from ricenet.errors import InvalidInput, about
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CASE_FILE = "case.json"
-MAX_CROP_MM = 256.0  # a head
 CHECKS_FILE = "checks.json"
 
 Row = tuple[float, float, float, float]

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from ricenet.cases.case_record import CaseRecord, Crop, LesionPlace, read_case_record
 from ricenet.cases.structures import load_masks
 from ricenet.cohort.ready_cases import ReadyCase
 from ricenet.cohort.table import LESION
-from ricenet.images.enhancement import brightening, brightest_spot, z_scored
+from ricenet.images.enhancement import brightening, brightest_spot, largest_part, z_scored
 
 if TYPE_CHECKING:
     from ricenet.images.volume import Mask
@@ -90,7 +89,9 @@ def find_places(
     brain = brain.astype(bool)
     places: dict[str, LesionPlace] = {}
     if lesion is not None and (lesion & brain).any():
-        places[MASK] = LesionPlace(source=MASK, voxel=_middle(_largest_part(lesion & brain)))
+        places[MASK] = LesionPlace(
+            source=MASK, voxel=_middle(largest_part(lesion & brain))
+        )  # between two there may be none
     if "event" not in images:
         return places | {EVENT: LesionPlace(source=NONE, voxel=_middle(brain))}
     event = images["event"].astype(np.float64)
@@ -112,7 +113,7 @@ def place_of(cases: Path, case: ReadyCase, channels: Sequence[str], at: str) -> 
     if at == "random":
         return random_place(case.case_key, np.load(cases / case.folder / "brain.npy"))
     places = record.lesion or _of_folder(cases / case.folder, record)
-    return choose(places, channels if "event" in channels else record.channels)
+    return choose(places, channels, record.channels)
 
 
 def window_of(cases: Path, case: ReadyCase, channels: Sequence[str], crop: Crop) -> Window:
@@ -130,9 +131,14 @@ SOURCE_WORDS = {
 }
 
 
-def choose(places: Mapping[str, LesionPlace], channels: Sequence[str]) -> LesionPlace:
-    """The place that a set with the event MRI knows, of those that `find_places` gave."""
-    searched = DIFFERENCE if "post" in channels else EVENT
+def choose(places: Mapping[str, LesionPlace], channels: Sequence[str], of_case: Sequence[str] = ()) -> LesionPlace:
+    """The place that a set of `channels` is cropped at, of those that `find_places` gave.
+
+    Args:
+        of_case: all channels of the case, which say the place of a set without the event MRI.
+    """
+    telling = channels if "event" in channels else of_case
+    searched = DIFFERENCE if "post" in telling else EVENT
     return places.get(MASK) or places[searched]
 
 
@@ -160,14 +166,6 @@ def _brightest(image: NDArray, brain: "Mask", spacing_mm: float, source: Literal
     if spot is None or spot.contrast < MIN_CONTRAST[source]:
         return LesionPlace(source=NONE, voxel=_middle(brain), contrast=contrast)
     return LesionPlace(source=source, voxel=_rounded(spot.voxel), contrast=contrast)
-
-
-def _largest_part(mask: "Mask") -> "Mask":
-    """The largest face-connected part: between two lesions there may be none."""
-    parts, _ = ndimage.label(mask)
-    sizes = np.bincount(parts.ravel())
-    sizes[0] = 0
-    return np.asarray(parts == sizes.argmax())
 
 
 def _middle(mask: "Mask") -> tuple[float, float, float]:

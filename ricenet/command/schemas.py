@@ -190,6 +190,9 @@ class InputsConfig:
     relative_dose: bool
 
 
+MAX_CROP_MM = 256.0  # a head
+
+
 @dataclass
 class CropConfig:
     name: str

@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from ricenet.cases.case_reader import load_case, load_seen
+from ricenet.cases.case_reader import load_case, load_seen, read_prescriptions
 from ricenet.cases.case_record import Crop, LesionPlace, read_case_record
 from ricenet.cases.crop import Window, place_of
-from ricenet.cohort.covariates import read_covariates
-from ricenet.cohort.ready_cases import ReadyCase, read_cases
+from ricenet.cohort.ready_cases import ReadyCase
 from ricenet.errors import InvalidInput, about
 from ricenet.images.volume import read_volume
 
@@ -117,7 +116,7 @@ def read_scene(
         mri_role=mri_role,
         post=images.get("post"),
         event=images.get("event"),
-        prescription_gy=_prescription_gy(cases, case.case_key),
+        prescription_gy=read_prescriptions(cases).get(case.case_key),
         place=place,
         seen=None if crop is None or place is None else Window.around(place, crop, record.spacing_mm),
     )
@@ -155,8 +154,3 @@ def _read_mask(path: Path, role: str, world_from_voxel: np.ndarray, shape: tuple
         mask.voxels, index[:3, :3], index[:3, 3], output_shape=shape, order=0, mode="grid-constant"
     )
     return sampled > 0.5
-
-
-def _prescription_gy(cases: Path, case_key: str) -> float | None:
-    covariates = read_covariates(cases, [case.case_key for case in read_cases(cases)])
-    return None if covariates is None else covariates.numbers.get("prescription_gy", {}).get(case_key)

@@ -45,11 +45,15 @@ def enhancement(post: np.ndarray, event: np.ndarray, brain: np.ndarray, spacing_
         (X, Y, Z) bool; empty where the difference is the same everywhere.
     """
     smooth = _smoothed(brightening(post, event, brain), spacing_mm, SMOOTHING_FWHM_MM)
-    brightest = brain & (smooth > np.quantile(smooth[brain], 1 - ENHANCED_SHARE))
-    parts, _ = ndimage.label(brightest)
+    return largest_part(brain & (smooth > np.quantile(smooth[brain], 1 - ENHANCED_SHARE)))
+
+
+def largest_part(mask: np.ndarray) -> np.ndarray:
+    """The largest face-connected part of (X, Y, Z) bool; empty where the mask is."""
+    parts, _ = ndimage.label(mask)
     sizes = np.bincount(parts.ravel())
-    sizes[0] = 0  # what is not among the brightest
-    return brightest & (parts == sizes.argmax())
+    sizes[0] = 0  # what is not in the mask
+    return np.asarray(mask & (parts == sizes.argmax()))
 
 
 def brightest_spot(image: np.ndarray, brain: np.ndarray, spacing_mm: np.ndarray) -> Spot | None:

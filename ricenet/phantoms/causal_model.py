@@ -134,8 +134,9 @@ def bayes_llr(
 @cache
 def _discriminant(modalities: tuple[str, ...], difficulty: str, hidden: tuple[str, ...]) -> NDArray[np.float64]:
     """Weights of the centred quantities in the log-likelihood ratio."""
-    shown = [function for modality in modalities for function in SHOWN_BY[modality] if not function.keys() <= {*hidden}]
-    functions = np.array([_row(function) for function in shown])
+    of_set = [function for modality in modalities for function in SHOWN_BY[modality]]
+    visible = [function for function in of_set if not function.keys() <= {*hidden}]
+    functions = np.array([_row(function) for function in visible])
     _, sds, shifts = map(np.array, zip(*QUANTITIES_OF[difficulty].values(), strict=True))
     covariance = functions @ np.diag(sds**2) @ functions.T
     return np.asarray((functions @ (shifts * sds)) @ np.linalg.pinv(covariance) @ functions, dtype=np.float64)

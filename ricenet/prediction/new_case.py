@@ -158,9 +158,8 @@ def window_of_model(model: ModelRecord, prepared: Prepared) -> Window | None:
 
 
 def _place(model: ModelRecord, prepared: Prepared) -> LesionPlace:
-    """As of the training cases; a set without the event MRI was cropped at a place that the other images told."""
-    record = prepared.record
-    return choose(record.lesion, model.channels if "event" in model.channels else record.channels)
+    """As of the training cases."""
+    return choose(prepared.record.lesion, model.channels, prepared.record.channels)
 
 
 def unfit_record(

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ricenet import LABELS
-from ricenet.cases.case_reader import CaseVolumes, case_spacing_mm, cut
+from ricenet.cases.case_reader import DOSE, CaseVolumes, case_spacing_mm, cut
 from ricenet.cases.case_record import Crop
 from ricenet.cases.crop import Triple, Window, place_of
 from ricenet.cohort.folds import Folds
@@ -30,7 +30,6 @@ from ricenet.cohort.ready_cases import ReadyCase
 from ricenet.errors import WrongUsage
 from ricenet.training.augmentation import Augmentation
 
-DOSE = "rd"
 _JITTER_STREAM = 1  # of an item's draw seed, whose own numbers are the augmentation's
 
 

@@ -127,11 +127,11 @@ def test_the_place_of_a_case_folder_is_that_of_its_record_or_is_found_in_its_ima
     if record.lesion:
         record = record.model_copy(update={"lesion": {}})
     record.write(path)
-    found = place_of(cases, case, ["post", "event"], "lesion")
+    place = place_of(cases, case, ["post", "event"], "lesion")
     volume = np.load(cases / case.folder / "volume.npy")
     brain = np.load(cases / case.folder / "brain.npy")
     places = find_places({"post": volume[0], "event": volume[1]}, brain, record.spacing_mm)
-    assert found == places["difference"]
+    assert place == places["difference"]
     assert place_of(cases, case, ["event"], "lesion") == places["event"]
     assert place_of(cases, case, ["rd"], "lesion") == places["difference"], "crop.everywhere"
     assert place_of(cases, case, ["rd"], "random") == random_place(case.case_key, brain)
@@ -151,15 +151,15 @@ def test_the_lesion_of_a_phantom_is_found_and_none_where_none_was_drawn(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (draw,) = draw_cohort(20, seed)[:1]
-    found = []
+    places_of = []
     for with_lesion in (True, False):
         if not with_lesion:
             monkeypatch.setattr(anatomy, "_with_lesion", lambda image, *_: image)
         drawn = anatomy.draw_patient(draw.quantities, draw.seed, anatomy.Grid((40,) * 3, 5.0))
         rng = np.random.default_rng(seed)
         scans = {role: with_noise(rng, getattr(drawn, role), 5.0) for role in ("post", "event")}
-        found.append(find_places(scans, drawn.brain, 5.0))
-    with_one, without = found
+        places_of.append(find_places(scans, drawn.brain, 5.0))
+    with_one, without = places_of
     truth = np.argwhere(drawn.lesion).mean(axis=0)
     for name, place in with_one.items():
         assert place.source == name

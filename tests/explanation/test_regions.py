@@ -4,22 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.bright_lesion import BRAIN, CENTRE_MM, PLACES_MM, SHAPE, SPACING_MM, ball, mris
 from scipy.spatial import cKDTree
 
 from ricenet.cohort.ready_cases import ReadyCase
 from ricenet.explanation.explained_case import Scene
 from ricenet.explanation.regions import DOSE_BANDS, dose_bands, dose_edge, regions
 
-SHAPE, SPACING_MM = (40, 28, 22), np.array([1.5, 2.0, 2.5])
 RADIUS_MM, FALL_OFF_MM = 14.0, 4.0
-CENTRE_MM = SPACING_MM * (np.array(SHAPE) - 1) / 2
-PLACES_MM = np.moveaxis(np.indices(SHAPE), 0, -1) * SPACING_MM
-BRAIN = (((PLACES_MM - CENTRE_MM) / (0.45 * SPACING_MM * SHAPE)) ** 2).sum(axis=-1) < 1
-
-
-def ball(beside_mm: tuple[float, float, float], radius_mm: float) -> np.ndarray:
-    """(X, Y, Z) bool; its centre so far from the volume's."""
-    return np.linalg.norm(PLACES_MM - CENTRE_MM - np.array(beside_mm), axis=-1) < radius_mm
 
 
 def ball_dose() -> np.ndarray:
@@ -100,15 +92,6 @@ def test_what_is_not_known_is_absent() -> None:
     assert regions(scene(dose_gy=ball_dose())).keys() == {*DOSE_BANDS, "dose_edge"}
     beside = regions(scene(truth={"lesion": ~BRAIN, "cavity": lesion}, dose_gy=ball_dose()))
     assert beside.keys() == {*DOSE_BANDS, "cavity", "dose_edge"}
-
-
-def mris(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A noisy post-OP MRI, the event MRI with a bright ball of about 1% of the brain, and that ball."""
-    rng = np.random.default_rng(seed)
-    lesion = ball((8, -6, 4), 6)
-    anatomy = rng.normal(size=SHAPE)
-    post, event = (anatomy + 0.3 * rng.normal(size=SHAPE) for _ in range(2))
-    return np.where(BRAIN, post, 0), np.where(BRAIN, event + 4 * lesion, 0), lesion
 
 
 def test_enhancement_stands_in_for_an_unknown_lesion_only() -> None:

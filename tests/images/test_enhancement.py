@@ -2,35 +2,17 @@
 
 import numpy as np
 import pytest
+from helpers.bright_lesion import BRAIN, CENTRE_MM, SHAPE, SPACING_MM, ball, mris
 
 from ricenet.images.enhancement import brightening, brightest_spot, enhancement, z_scored
-
-SHAPE, SPACING_MM = (40, 28, 22), np.array([1.5, 2.0, 2.5])
-CENTRE_MM = SPACING_MM * (np.array(SHAPE) - 1) / 2
-PLACES_MM = np.moveaxis(np.indices(SHAPE), 0, -1) * SPACING_MM
-BRAIN = (((PLACES_MM - CENTRE_MM) / (0.45 * SPACING_MM * SHAPE)) ** 2).sum(axis=-1) < 1
-
-
-def ball(beside_mm: tuple[float, float, float], radius_mm: float) -> np.ndarray:
-    """(X, Y, Z) bool; its centre so far from the volume's."""
-    return np.linalg.norm(PLACES_MM - CENTRE_MM - np.array(beside_mm), axis=-1) < radius_mm
-
-
-def mris(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A noisy post-OP MRI, the event MRI with a bright ball of about 1% of the brain, and that ball."""
-    rng = np.random.default_rng(seed)
-    lesion = ball((8, -6, 4), 6)
-    anatomy = rng.normal(size=SHAPE)
-    post, event = (anatomy + 0.3 * rng.normal(size=SHAPE) for _ in range(2))
-    return np.where(BRAIN, post, 0), np.where(BRAIN, event + 4 * lesion, 0), lesion
 
 
 def test_enhancement_finds_what_became_brighter() -> None:
     post, event, lesion = mris()
     assert 0.01 < lesion.sum() / BRAIN.sum() < 0.03  # larger than what can be found, so all that is found lies in it
-    found = enhancement(post, event, BRAIN, SPACING_MM)
-    assert found.sum() == pytest.approx(0.01 * BRAIN.sum(), abs=2)
-    assert lesion[found].all()
+    mask = enhancement(post, event, BRAIN, SPACING_MM)
+    assert mask.sum() == pytest.approx(0.01 * BRAIN.sum(), abs=2)
+    assert lesion[mask].all()
     core = ball((8, -6, 4), 3.5)  # smaller than what is found, so all of it is
     assert enhancement(post, event - 4 * (lesion & ~core), BRAIN, SPACING_MM)[core].all()
 
@@ -48,8 +30,8 @@ def test_enhancement_is_as_long_as_wide_in_mm() -> None:
     brain = np.linalg.norm(places_mm, axis=-1) < 18
     event = brain.astype(float)
     event[20, 20, 7] += 5
-    found = enhancement(brain.astype(float), event, brain, np.array([1.0, 1.0, 3.0]))
-    assert np.abs(places_mm[found]).max(axis=0).tolist() == [3, 3, 3]
+    mask = enhancement(brain.astype(float), event, brain, np.array([1.0, 1.0, 3.0]))
+    assert np.abs(places_mm[mask]).max(axis=0).tolist() == [3, 3, 3]
 
 
 def off_mm(voxel: tuple[float, ...], beside_mm: tuple[float, float, float]) -> float:

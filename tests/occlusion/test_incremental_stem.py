@@ -34,8 +34,8 @@ class Case:
     def whole(self, volume: Tensor) -> Tensor:
         """(1, C, X, Y, Z) of any volume, without the class under test."""
         seen = volume[None] if self.inputs is None else self.inputs(volume[None])
-        found = functional.conv3d(seen, self.conv.weight, self.conv.bias, self.conv.step, self.conv.padding)
-        return functional.max_pool3d(found.relu(), 3, 2, 1) if self.pool else found.relu()
+        features = functional.conv3d(seen, self.conv.weight, self.conv.bias, self.conv.step, self.conv.padding)
+        return functional.max_pool3d(features.relu(), 3, 2, 1) if self.pool else features.relu()
 
 
 def case(kernel: int, step: int, pool: bool, channels: int, size: tuple[int, int, int], seed: int = 0,
