@@ -290,6 +290,7 @@ def _check(cfg: TrainConfig) -> None:
         "model.width": cfg.model.width,
         "step.accumulate": cfg.step.accumulate,
         "checkpoint_every": cfg.checkpoint_every,
+        "validate_every": cfg.validate_every,
     }.items():
         if number < 1:
             raise WrongUsage(f"{key} should be at least 1, got {number}")
@@ -308,6 +309,8 @@ def _check(cfg: TrainConfig) -> None:
 
 
 def _check_together(cfg: TrainConfig) -> None:
+    if cfg.checkpoint == "best" and cfg.validate_every != 1:
+        raise WrongUsage(f"checkpoint=best needs validate_every=1, got {cfg.validate_every}")
     augmented = cfg.augmentation.name != "none"
     if augmented and cfg.data.cache == "device" and cfg.data.augment_on == "worker":
         raise WrongUsage("data.cache=device with augmentation requires data.augment_on=device; or set data.cache=ram")

@@ -138,11 +138,26 @@ def test_steps_are_trained_in_whole_epochs_whatever_epochs_says(
     assert "is finished already" in caplog.text
 
 
+def test_rare_validations_leave_the_weights_and_look_at_the_last_epoch(phantom_cases: Path, tmp_path: Path) -> None:
+    train(config(phantom_cases, tmp_path / "each", "epochs=5"))
+    train(config(phantom_cases, tmp_path / "rare", "epochs=5", "validate_every=3"))
+    each, rare = (
+        list(csv.DictReader((tmp_path / name / "rd_post_event" / "fold0" / "metrics.csv").read_text().splitlines()))
+        for name in ("each", "rare")
+    )
+    validation = ("val/auroc", "val/loss", "val/macro_f1")
+    unseen = dict.fromkeys(validation, "")
+    assert rare == [row if row["epoch"] in ("2", "4") else row | unseen for row in each]
+    for name in ("weights.safetensors", "predictions.csv"):
+        assert results(tmp_path / "rare")[name] == results(tmp_path / "each")[name]
+
+
 @pytest.mark.parametrize("moment", ["in an epoch", "before the weights are written"])
 @pytest.mark.parametrize(
     "overrides",
     [["averaging=ema"], ["averaging=ema", "batch_norm=running", "checkpoint=best"], ["checkpoint=best"],
-     [*HARD_TO_RESUME, "step.accumulate=2", "checkpoint=best"], [*HARD_TO_RESUME, "steps=20"], RECIPE],
+     [*HARD_TO_RESUME, "step.accumulate=2", "checkpoint=best"], [*HARD_TO_RESUME, "steps=20"],
+     [*RECIPE, "validate_every=3"]],
     ids=["average", "best of averages", "best", "best of all together", "all together in steps", "our recipe"],
 )  # fmt: skip
 def test_a_run_that_was_stopped_ends_with_the_bits_of_one_that_was_not(
@@ -471,6 +486,8 @@ def test_a_control_is_a_grid_of_its_own_that_is_resumed_and_skipped(phantom_case
         (["inputs.isodoses_gy=[-5]"], 2, "inputs.isodoses_gy should be above 0"),
         (["model=medicalnet", "model.pretrained=/nowhere.pth"], 3, "no such file"),
         (["checkpoint=first"], 2, "last, best"),
+        (["checkpoint=best", "validate_every=2"], 2, "checkpoint=best needs validate_every=1, got 2"),
+        (["validate_every=0"], 2, "validate_every should be at least 1"),
         (["optimizer.schedule=linear"], 2, "constant, one_cycle, cosine"),
         (["optimizer.label_smoothing=1"], 2, "optimizer.label_smoothing should lie in [0, 1), got 1"),
         (["averaging=swa"], 2, "averaging should be one of none, ema"),

@@ -279,6 +279,7 @@ class TrainConfig:
     steps: int | None
     checkpoint: str
     checkpoint_every: int
+    validate_every: int
     averaging: str
     ema_decay: float
     batch_norm: str

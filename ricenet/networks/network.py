@@ -17,6 +17,7 @@ from ricenet.errors import WrongUsage
 from ricenet.networks.computed_inputs import ComputedInputs, InputNetwork
 from ricenet.networks.input_settings import InputSettings
 from ricenet.networks.pool_first_stem import pool_first
+from ricenet.networks.single_voxel import lean_single_voxels
 
 # Residual blocks of each of four stages, and their kind.
 RESNETS = {
@@ -142,6 +143,7 @@ def _build(
         shortcut_type="A" if pretrained and architecture in _PLAIN_SHORTCUTS else "B",
         bias_downsample=not pretrained,
     )
+    lean_single_voxels(network)
     network.avgpool = nn.Sequential(GlobalMean(), nn.Dropout(dropout))  # type: ignore[assignment]
     if pool == "multi":
         _pool_all_stages(network, dropout)

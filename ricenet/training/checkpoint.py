@@ -172,8 +172,18 @@ class Progress(Callback):
             self.written = time.monotonic()
 
 
+class LastValidation(Callback):
+    """Validate the last epoch, however rare validations are: its weights are kept, their batch norm is made then."""
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.current_epoch + 1 == trainer.max_epochs:
+            trainer.check_val_every_n_epoch = 1
+
+
 class MetricsTable(Callback):
     """Keep metrics.csv: one row an epoch; a resumed run replaces the rows of the epochs it repeats.
+
+    An epoch that is not validated has empty columns of the validation.
 
     Short epochs do not each write it: it is at most WRITE_EVERY_S old, and complete where a checkpoint is written,
     from which a killed run goes on.
@@ -182,13 +192,22 @@ class MetricsTable(Callback):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.rows: list[dict[str, Any]] = []
+        self.validated = False  # this epoch; Lightning goes on holding the numbers of the last validation
         self.written = -math.inf
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.rows = [row for row in _read_rows(self.path) if int(row["epoch"]) < trainer.current_epoch]
 
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.validated = True
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        metrics = {name: f"{value.item():.6g}" for name, value in sorted(trainer.callback_metrics.items())}
+        metrics = {
+            name: f"{value.item():.6g}"
+            for name, value in sorted(trainer.callback_metrics.items())
+            if self.validated or not name.startswith("val/")
+        }
+        self.validated = False
         self.rows.append({"epoch": trainer.current_epoch, **metrics})
         if time.monotonic() - self.written >= WRITE_EVERY_S:
             self._write(trainer)
@@ -207,7 +226,8 @@ class MetricsTable(Callback):
         if not self.rows or not trainer.is_global_zero:
             return
         text = io.StringIO()
-        writer = csv.DictWriter(text, self.rows[-1].keys(), lineterminator="\n")
+        columns = dict.fromkeys(name for row in self.rows for name in row)
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
         keep(self.path.parent, self.path.name, text.getvalue())

@@ -28,6 +28,7 @@ from ricenet.training import run_folder
 from ricenet.training.augmentation import Augmentation
 from ricenet.training.checkpoint import (
     BEST,
+    LastValidation,
     MetricsTable,
     Ownership,
     Progress,
@@ -159,6 +160,7 @@ def _trainer(cfg: TrainConfig, data: CasesDataModule, folder: Path, owner: str, 
         **_where(cfg.trainer, number),
         strategy=cfg.trainer.strategy,
         max_epochs=cfg.epochs,
+        check_val_every_n_epoch=cfg.validate_every,
         accumulate_grad_batches=cfg.step.accumulate,
         limit_train_batches=cfg.trainer.limit_batches,
         enable_progress_bar=cfg.trainer.progress,
@@ -175,7 +177,9 @@ def _trainer(cfg: TrainConfig, data: CasesDataModule, folder: Path, owner: str, 
 
 
 def _callbacks(cfg: TrainConfig, data: CasesDataModule, folder: Path, owner: str) -> list[Callback]:
-    callbacks: list[Callback] = [Ownership(owner), MetricsTable(folder / "metrics.csv"), Progress(folder, cfg.epochs)]
+    callbacks: list[Callback] = [
+        Ownership(owner), MetricsTable(folder / "metrics.csv"), Progress(folder, cfg.epochs), LastValidation(),
+    ]  # fmt: skip
     if cfg.averaging == "ema":
         callbacks.append(AveragedWeights(cfg.ema_decay))
     if cfg.batch_norm == "precise":  # behind the average: of its weights
@@ -186,7 +190,12 @@ def _callbacks(cfg: TrainConfig, data: CasesDataModule, folder: Path, owner: str
         )
     callbacks.append(
         ModelCheckpoint(
-            folder, filename="last", every_n_epochs=cfg.checkpoint_every, save_top_k=1, enable_version_counter=False
+            folder,
+            filename="last",
+            every_n_epochs=cfg.checkpoint_every,
+            save_on_train_epoch_end=True,
+            save_top_k=1,
+            enable_version_counter=False,
         )
     )
     return callbacks
