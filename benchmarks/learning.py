@@ -1,7 +1,7 @@
 """How many patients does a recipe need? Phantom cohorts in; learning curves beside rows that need no network out.
 
     python benchmarks/learning.py                                          the table and the figure of docs/learning.md
-    python benchmarks/learning.py recipes=paper,ricenet n=80,348 cohorts=34,35,36 seeds=0,1 difficulty=hard
+    python benchmarks/learning.py recipes=paper,ricenet n=80,348 cohorts=37,38,39 seeds=0,1 difficulty=hard
 
 Each training sees the first n patients of a phantom cohort and is scored on TEST others. A finished training is kept
 under outputs/learning/ and not repeated: stop this at any time and run it again. A recipe chosen on some cohort seeds
@@ -83,7 +83,7 @@ def main(**keys: str) -> None:
     recipes = keys.pop("recipes", "paper,ricenet").split(",")
     sizes = numbers(keys.pop("n", "40,80,160,348,600"))
     sets = keys.pop("sets", "rd_post_event").split(",")
-    cohorts = numbers(keys.pop("cohorts", "34,35,36"))
+    cohorts = numbers(keys.pop("cohorts", "37,38,39"))
     seeds = numbers(keys.pop("seeds", "0,1"))
     difficulty = keys.pop("difficulty", "standard")
     jobs = int(keys.pop("jobs", "2"))
