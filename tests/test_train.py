@@ -152,21 +152,34 @@ def test_rare_validations_leave_the_weights_and_look_at_the_last_epoch(phantom_c
         assert results(tmp_path / "rare")[name] == results(tmp_path / "each")[name]
 
 
-@pytest.mark.parametrize("moment", ["in an epoch", "before the weights are written"])
-@pytest.mark.parametrize(
-    "overrides",
-    [["averaging=ema"], ["averaging=ema", "batch_norm=running", "checkpoint=best"], ["checkpoint=best"],
-     [*HARD_TO_RESUME, "step.accumulate=2", "checkpoint=best"], [*HARD_TO_RESUME, "steps=20"],
-     [*RECIPE, "validate_every=3"]],
+@pytest.fixture(
+    scope="module",
+    params=[["averaging=ema"], ["averaging=ema", "batch_norm=running", "checkpoint=best"], ["checkpoint=best"],
+            [*HARD_TO_RESUME, "step.accumulate=2", "checkpoint=best"], [*HARD_TO_RESUME, "steps=20"],
+            [*RECIPE, "validate_every=3"]],
     ids=["average", "best of averages", "best", "best of all together", "all together in steps", "our recipe"],
 )  # fmt: skip
+def undisturbed(
+    phantom_cases: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> tuple[list[str], Path]:
+    """Settings, and the folder of a run with them that nothing stopped: one for all moments."""
+    settings = ["checkpoint_every=1", "epochs=4", "optimizer.learning_rate=0.01", *request.param]
+    run = tmp_path_factory.mktemp("whole")
+    train(config(phantom_cases, run, *settings))
+    return settings, run
+
+
+@pytest.mark.parametrize("moment", ["in an epoch", "before the weights are written"])
 def test_a_run_that_was_stopped_ends_with_the_bits_of_one_that_was_not(
-    phantom_cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str], moment: str
+    undisturbed: tuple[list[str], Path],
+    phantom_cases: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    moment: str,
 ) -> None:
     """With the run folder given as a relative path, as by default."""
     monkeypatch.chdir(tmp_path)
-    settings = ["checkpoint_every=1", "epochs=4", "optimizer.learning_rate=0.01", *overrides]
-    train(config(phantom_cases, Path("whole"), *settings))
+    settings, whole = undisturbed
     stopped = config(phantom_cases, Path("stopped"), *settings)
     with monkeypatch.context() as patch:
         if moment == "in an epoch":
@@ -178,8 +191,8 @@ def test_a_run_that_was_stopped_ends_with_the_bits_of_one_that_was_not(
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="The dirpath has changed")
         train(stopped)
-    row = "modality_dropout/fold0" if "model.channel_dropout=0.3" in overrides else "rd_post_event/fold0"
-    assert results(Path("stopped"), row) == results(Path("whole"), row)
+    row = "modality_dropout/fold0" if "model.channel_dropout=0.3" in settings else "rd_post_event/fold0"
+    assert results(Path("stopped"), row) == results(whole, row)
 
 
 def exit_in_epoch(epoch: int) -> Callable[..., None]:
