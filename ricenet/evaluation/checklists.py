@@ -4,8 +4,6 @@ Items that a program can know are filled with the facts of this run (ricenet.eva
 people. What is asked and answered stands in checklists.yaml. Text that comes from folders and tables is escaped.
 """
 
-import html
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ import jinja2.meta
 import yaml
 
 from ricenet.command.atomic import replace_file
+from ricenet.display.markdown import escaped
 from ricenet.evaluation.facts import read_facts
 from ricenet.evaluation.summary import SummaryRecord
 from ricenet.training.run_record import RunRecord
@@ -160,13 +159,6 @@ def _template(sentence: str) -> jinja2.Template:
 @cache
 def _environment() -> jinja2.Environment:
     return jinja2.Environment(undefined=jinja2.StrictUndefined, finalize=escaped, trim_blocks=True, lstrip_blocks=True)
-
-
-def escaped(value: Any) -> str:
-    """`value` as one line of Markdown that shows just these characters: no markup, HTML, table cell or link."""
-    text = " ".join("".join(letter if letter.isprintable() else " " for letter in str(value)).split())
-    text = re.sub(r"([\\`*_\[\]{}|#~$!])", r"\\\1", html.escape(text, quote=False))
-    return text.replace("://", "&#58;//").replace("www.", "www&#46;")
 
 
 def _count(answers: Sequence[Answer]) -> str:

@@ -39,7 +39,8 @@ class ComputedInputs(nn.Module):
         if settings.has_difference(channels):
             self._pair = (channels.index("event"), channels.index("post"))
         self._edge = settings.isodose_edge_gy / DOSE_SCALE_GY
-        levels = torch.tensor(levels_gy, dtype=torch.float32) / DOSE_SCALE_GY
+        # Not a division of tensors: on torch's meta device that imports its compiler, which takes seconds.
+        levels = torch.tensor([gy / DOSE_SCALE_GY for gy in levels_gy], dtype=torch.float32)
         self.register_buffer("levels", levels, persistent=False)  # a setting: not among the weights
 
     def forward(self, volume: Tensor) -> Tensor:

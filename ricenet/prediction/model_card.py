@@ -9,8 +9,8 @@ from pathlib import Path
 
 import jinja2
 
+from ricenet.display.markdown import escaped
 from ricenet.display.words import channel_name, interval, number, percent
-from ricenet.evaluation.checklists import escaped
 from ricenet.images.dose_limits import DOSE_SCALE_GY
 from ricenet.prediction.model_json import ModelRecord
 from ricenet.prediction.monai_bundle import PHANTOM, REFERENCES, RESEARCH_ONLY

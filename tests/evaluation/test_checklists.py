@@ -1,16 +1,13 @@
 """The checklists are complete, say what the summary says, and leave to people what a program cannot know."""
 
-import html
 import re
 from pathlib import Path
 
 import pytest
 from helpers.checklist_inputs import SETS, full_records, full_summary, record
 from helpers.summaries import summary_content
-from hypothesis import example, given
-from hypothesis import strategies as st
 
-from ricenet.evaluation.checklists import Checklist, answers, escaped, fill, needed, read_checklists, write_checklists
+from ricenet.evaluation.checklists import Checklist, answers, fill, needed, read_checklists, write_checklists
 from ricenet.evaluation.facts import read_facts
 
 # Written off the published tables, not off checklists.yaml.
@@ -221,13 +218,3 @@ def test_text_from_folders_and_tables_cannot_become_markup():
         assert "49" not in text.replace("0.49", "").replace("(49 recurrence", "")  # 7*7 was not calculated
         for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
             assert len({len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}) == 1, table
-
-
-@given(st.text())
-@example("a\\|b & <i> &lt; www.x.org http://y `z` _u_ #1 \u2028 \x00 $m$ ~s~")
-def test_escaped_text_shows_the_characters_it_was_made_of(text: str):
-    """Markdown's own rules backwards: a backslash before punctuation goes, entities become characters."""
-    shown = html.unescape(re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", escaped(text)))
-    visible = "".join(one if one.isprintable() else " " for one in text)
-    assert shown == " ".join(visible.split())
-    assert not re.search(r"[\n<>]|(?<!\\)\||://", escaped(text))
