@@ -186,15 +186,8 @@ def read_scored(training: Training) -> Scored:
     from ricenet.training.predictions import read_predictions
 
     rows = [row for row in read_predictions(folder_of(training)) if row["split"] == "test"]
-    if training.recipe == "shuffled labels":  # what is scored is the truth
-        truth = {case.case_key: case.label for case in learning_folds(_cases(training), training.n).test()}
-        rows = [{**row, "label": truth[row["case_key"]]} for row in rows]
     rows.sort(key=lambda row: row["case_key"])
     return Scored(np.array([row["prob_rice"] for row in rows]), np.array([row["label"] for row in rows]))
-
-
-def _cases(training: Training) -> Path:
-    return cohort_folder(training.cohort, training.difficulty)
 
 
 def rows(cohort: int, difficulty: str, n: int, sets: Sequence[str]) -> Iterator[tuple[str, Scored]]:
