@@ -1,5 +1,6 @@
 """The page of a real evaluated grid: complete, self-contained, safe with any text, and honest about what is missing."""
 
+import html
 import json
 import re
 import shutil
@@ -19,6 +20,8 @@ from ricenet.cases import qc_page
 from ricenet.command.schemas import ReportConfig, compose
 from ricenet.errors import InvalidInput
 from ricenet.evaluate import evaluate
+from ricenet.evaluation.sentences import headline
+from ricenet.evaluation.summary import read_summary
 from ricenet.explain import explain
 from ricenet.explanation.case_map import ExplainSettings
 from ricenet.report import grid_view, write_report
@@ -58,6 +61,11 @@ def test_numbers_of_the_page_are_those_of_the_files(run: Path) -> None:
     assert f"rd_post_event − post_event {contrast['n']} {shown} " in page.sections["results"]
     told = "2 of 11 contrasts that were declared beforehand do not pass, 9 cannot be computed yet"
     assert told in page.sections["headline"]
+    evaluated = read_summary(run)
+    first = re.search(r'<ul class="headline">\s*<li>([^<]*)</li>', page.source)
+    assert evaluated is not None
+    assert first is not None
+    assert html.unescape(first.group(1)) == headline(evaluated)[0]  # the network against a baseline, not its trainings
     assert "4 of 14 trainings" in page.sections["headline"]
     assert f"{summary['cohort']['validation']['recurrence']}" in page.sections["cohort"]
     assert "1 epochs; constant learning rate; weights averaged (EMA 0.99), batch-norm" in page.sections["grid"]
