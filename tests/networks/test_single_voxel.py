@@ -25,14 +25,14 @@ def test_result_and_gradients_are_those_of_the_convolution(
     lean_single_voxels(lean)
     assert isinstance(lean[0], SingleVoxelConv3d)
     volumes = torch.randn(4, 3, *size, dtype=torch.double).contiguous(memory_format=layout)
-    found = []
+    computed = []
     for network in (plain, lean):
         volume = volumes.clone().requires_grad_()
         result = network(volume)
         weights = torch.arange(result.numel(), dtype=torch.double).view_as(result)
         (result * weights).sum().backward()
-        found.append([result, volume.grad, *(parameter.grad for parameter in network.parameters())])
-    for ours, theirs in zip(*found, strict=True):
+        computed.append([result, volume.grad, *(parameter.grad for parameter in network.parameters())])
+    for ours, theirs in zip(*computed, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
