@@ -13,7 +13,7 @@ from ricenet.display.markdown import escaped
 @example("a\\|b & <i> &lt; www.x.org http://y `z` _u_ #1 \u2028 \x00 $m$ ~s~")
 def test_escaped_text_shows_the_characters_it_was_made_of(text: str) -> None:
     """Markdown's own rules backwards: a backslash before punctuation goes, entities become characters."""
-    shown = html.unescape(re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", escaped(text)))
+    rendered = html.unescape(re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", escaped(text)))
     visible = "".join(one if one.isprintable() else " " for one in text)
-    assert shown == " ".join(visible.split())
+    assert rendered == " ".join(visible.split())
     assert not re.search(r"[\n<>]|(?<!\\)\||://", escaped(text))
