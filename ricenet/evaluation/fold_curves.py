@@ -154,6 +154,7 @@ def figure(curves: Mapping[str, Mapping[str, Curve]], channels_of: RowChannels =
 
 def _draw_row(upper: Axes, lower: Axes, title: str, by_metric: Mapping[str, Curve]) -> None:
     runs = max(curve.n.max() for curve in by_metric.values())
+    upper.sharex(lower)  # its epochs have no labels, and may begin later
     upper.set_title(f"{title}\n{runs} run{'s' if runs > 1 else ''}", fontsize=8)
     for axes, names in ((upper, (SCORE,)), (lower, LOSSES)):
         for name in names:

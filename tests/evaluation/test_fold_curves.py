@@ -143,6 +143,15 @@ def test_one_epoch_of_one_fold_is_a_visible_point(tmp_path: Path) -> None:
     assert "1 run" in page.axes[0].get_title().splitlines()
 
 
+def test_score_and_losses_lie_over_the_same_epochs_where_few_are_validated(tmp_path: Path) -> None:
+    write_metrics(tmp_path, "rd", "fold0", {"train/loss": [0.6] * 8, "val/macro_f1": [""] * 5 + [0.5] * 3})
+    page = figure(read_curves(tmp_path))
+    FigureCanvasAgg(page).draw()
+    upper, lower = page.axes
+    assert upper.get_xlim() == lower.get_xlim()
+    assert list(upper.lines[-1].get_xdata()) == [5, 6, 7]
+
+
 def test_a_loss_that_diverges_once_is_cut_off_and_that_is_said(tmp_path: Path) -> None:
     write_grid(tmp_path, list(PAPER))
     assert not any("cut off" in text.get_text() for text in figure(read_curves(tmp_path)).legends[0].get_texts())
