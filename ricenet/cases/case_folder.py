@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ricenet.cases.alignment import COPY_SPACING_MM, Aligned, PreprocessingSettings, align, reference_of, timed
-from ricenet.cases.case_numbers import further_dose_numbers, qc_numbers
 from ricenet.cases.case_record import CASE_FILE, CHECKS_FILE, CaseChecks, CaseRecord
 from ricenet.cases.crop import find_places
 from ricenet.cases.one_person import measure_likeness, refuse_two_people
+from ricenet.cases.registration_numbers import further_dose_numbers, qc_numbers
 from ricenet.cases.structures import structure_numbers, write_masks
 from ricenet.cohort.table import LESION, Case, further_dose_roles, is_further_dose
 from ricenet.command.atomic import file_hash, partial_folder, publish

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from ricenet.cases.case_numbers import further_dose_numbers, qc_numbers
+from ricenet.cases.registration_numbers import further_dose_numbers, qc_numbers
 
 SHAPE = (10, 12, 14)
 GRID = np.array([[2.0, 0, 0, -10], [0, 2.0, 0, 5], [0, 0, 2.0, 30], [0, 0, 0, 1]])
