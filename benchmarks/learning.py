@@ -151,7 +151,7 @@ def folder_of(training: Training) -> Path:
 def train(training: Training) -> None:
     """Train with the code of ricenet.train, on the first n patients."""
     from ricenet.cohort.shuffled_labels import shuffled
-    from ricenet.command.schemas import SHUFFLED_LABELS
+    from ricenet.command.row_names import SHUFFLED_LABELS
     from ricenet.training.fit import epochs_of_steps, fit
 
     cfg, _ = settings_of(training)

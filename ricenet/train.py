@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ricenet.command.exits import EXIT_SIGTERM
-from ricenet.command.schemas import CONTROLS, MAX_CROP_MM, METADATA_ONLY, SHUFFLED_LABELS, TrainConfig
+from ricenet.command.row_names import CONTROLS, METADATA_ONLY, SHUFFLED_LABELS
+from ricenet.command.schemas import MAX_CROP_MM, TrainConfig
 from ricenet.command.stage import stage
 from ricenet.errors import WrongUsage
 

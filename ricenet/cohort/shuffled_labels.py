@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from ricenet.cohort.folds import Folds
-from ricenet.command.schemas import SHUFFLED_LABELS
+from ricenet.command.row_names import SHUFFLED_LABELS
 from ricenet.errors import InvalidInput
 
 _SHUFFLING = 1  # of the generators that a seed gives, so that nothing else draws the same

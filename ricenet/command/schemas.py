@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ricenet.command.row_names import METADATA_ONLY, ONE_MODEL, RowName
+
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
@@ -260,12 +262,6 @@ class LoggerConfig:
     project: str
 
 
-SHUFFLED_LABELS, METADATA_ONLY = CONTROLS = (
-    "shuffled_labels",
-    "metadata_only",
-)  # ricenet.cohort.shuffled_labels, ricenet.training.metadata_only
-
-
 @dataclass
 class TrainConfig:
     name: str
@@ -310,10 +306,10 @@ class TrainConfig:
         """
         if self.control == METADATA_ONLY:
             return METADATA_ONLY
-        row = "modality_dropout" if self.model.channel_dropout else self.modalities.name
-        if self.cropped and (self.crop.at == "random" or "event" not in self.modalities.channels):
-            row = f"{row}@{self.crop.at}"
-        return f"{row}-{self.control}" if self.control else row
+        of_set = ONE_MODEL if self.model.channel_dropout else self.modalities.name
+        untold = self.cropped and (self.crop.at == "random" or "event" not in self.modalities.channels)
+        place = (self.crop.at or "") if untold else ""
+        return str(RowName(of_set, place, control=self.control or ""))
 
 
 @dataclass

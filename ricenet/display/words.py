@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
+from ricenet.command.row_names import NUMBERS, ONE_MODEL, RowName
 from ricenet.paper import PAPER_CHANNELS
 
 CHANNEL_NAMES = {"post": "post-OP MRI", "event": "event MRI", "rd": "dose"}
@@ -24,14 +25,19 @@ CROPS = {
     "random": "cropped at a random place",
 }
 
-ONE_MODEL = {"modality_dropout": "one model for all sets"}
+ONE_MODELS = {ONE_MODEL: "one model for all sets"}
+
+# What a row sees besides its images, or starts from: rd_event+numbers, rd_event+medicalnet.
+ADDITIONS = {
+    NUMBERS: "with numbers of the case",
+}
 
 # The rows that are no modality set, as short as a figure needs them and in two lines.
 SHORT_NAMES = {
     "dose_volume": "dose-volume\nregression",
     "majority_class": "larger\nclass",
     "clinical": "clinical\nregression",
-    "modality_dropout": "one model\nfor all sets",
+    ONE_MODEL: "one model\nfor all sets",
 }
 
 
@@ -55,22 +61,18 @@ def row_name(row: str, channels_of: RowChannels = PAPERS_ONLY) -> str:
 
     A set that is neither the paper's nor in `channels_of` is called by its own name: a name says no channels.
     """
-    name, dash, control = row.rpartition("-")
-    if not dash or control not in CONTROLS:
-        name, control = row, ""
-    of_set, _, place = name.partition("@")
-    crop = CROPS.get(place, "")
-    if not crop:
-        of_set = name
-    channels = channels_of.get(row) or PAPER_CHANNELS.get(of_set)
-    words = (BASELINES | ONE_MODEL | CONTROLS).get(of_set) or (in_words(channels) if channels else of_set)
-    with_crop = f"{words}, {crop}" if crop else words
-    return f"{with_crop}, control: {control.replace('_', ' ')}" if control else with_crop
+    name = RowName.parse(row)
+    channels = channels_of.get(row) or PAPER_CHANNELS.get(name.of_set)
+    words = (BASELINES | ONE_MODELS | CONTROLS).get(name.of_set) or (in_words(channels) if channels else name.of_set)
+    crop = [CROPS[name.place]] if name.place else []
+    additions = [ADDITIONS.get(addition, f"from {addition}") for addition in name.additions]
+    control = [f"control: {name.control.replace('_', ' ')}"] if name.control else []
+    return ", ".join([words, *crop, *additions, *control])
 
 
 def is_set(row: str) -> bool:
-    """Whether a row is a modality set: not the one model for all sets, nor a set at a place that it does not tell."""
-    return row not in ONE_MODEL and "@" not in row
+    """Whether a row is a modality set: not the one model for all sets, nor a set with a place or an addition."""
+    return RowName.parse(row).is_set
 
 
 def short_name(row: str, channels_of: RowChannels = PAPERS_ONLY) -> str:

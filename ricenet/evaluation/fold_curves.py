@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from ricenet.command.schemas import METADATA_ONLY, SHUFFLED_LABELS
+from ricenet.command.row_names import METADATA_ONLY, SHUFFLED_LABELS
 from ricenet.display.figure_style import STYLE, Look
 from ricenet.display.words import PAPERS_ONLY, RowChannels, row_name
 from ricenet.errors import InvalidInput

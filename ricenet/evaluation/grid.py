@@ -15,7 +15,7 @@ import numpy as np
 from ricenet import LABELS
 from ricenet.cohort.folds import Folds
 from ricenet.cohort.ready_cases import ReadyCase
-from ricenet.command.schemas import SHUFFLED_LABELS
+from ricenet.command.row_names import SHUFFLED_LABELS
 from ricenet.errors import InvalidInput
 from ricenet.paper import PAPER
 from ricenet.training.predictions import read_predictions, read_predictions_by_set, sets_shown

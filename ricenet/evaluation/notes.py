@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ricenet import MODALITIES
 from ricenet.cohort.folds import Folds
+from ricenet.command.row_names import RowName
 from ricenet.evaluation.grid import Control, Grid
 from ricenet.evaluation.scores import has_both_classes, has_test
 from ricenet.training.run_record import Optimisation, RunRecord
@@ -67,7 +68,7 @@ def on_runs(runs: "Sequence[FinishedRun]") -> list[str]:
     seen = {
         run.record.crop.in_words() if run.record.crop else "whole volumes"
         for run in runs
-        if "event" in run.record.modalities.channels and "@" not in run.record.modalities.name
+        if "event" in run.record.modalities.channels and not RowName.parse(run.record.modalities.name).place
     }  # the others are cropped, or not, on purpose
     if len(seen) > 1:
         notes.append(f"the runs differ in what they see: {', '.join(sorted(seen))}")

@@ -182,7 +182,7 @@ class ModelRecord(_Part):
     """
 
     version: Literal[1]
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_@-]{1,200}$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_@+-]{1,200}$")]
     channels: Annotated[tuple[Channel, ...], Field(min_length=1), AfterValidator(_distinct)]
     labels: Annotated[tuple[str, ...], AfterValidator(_our_labels)]
     network: NetworkSettings

@@ -14,7 +14,7 @@ from typing import TypeVar
 from ricenet.cases.case_record import CASE_FILE, CaseRecord, read_case_record
 from ricenet.cohort.folds import Folds, read_folds
 from ricenet.command.records import Record
-from ricenet.command.schemas import METADATA_ONLY, SHUFFLED_LABELS
+from ricenet.command.row_names import METADATA_ONLY, RowName
 from ricenet.errors import InvalidInput
 from ricenet.paper import PAPER, PAPER_CHANNELS, sets_of
 from ricenet.training.run_folder import run_folder
@@ -206,13 +206,14 @@ def _keys(row: str, cells: Sequence[Cell]) -> list[str]:
         channels = tuple(record.modalities.channels)
         names = [name for name, of_set in PAPER_CHANNELS.items() if of_set == channels]
         return [*names, *([] if names else [""]), f"model={record.model['name']}", *control]
-    return [*_of_set(row.removesuffix(f"-{SHUFFLED_LABELS}") if control else row), *control]
+    return [*_of_set(row), *control]
 
 
 def _of_set(row: str) -> list[str]:
     """The modality set of a row, and the keys by which it is cropped at a place that it does not tell."""
-    name, _, place = row.partition("@")
-    return [name, *{"lesion": ["crop=lesion", "crop.everywhere=true"], "random": ["crop=random"]}.get(place, [])]
+    name = RowName.parse(row)
+    crops = {"lesion": ["crop=lesion", "crop.everywhere=true"], "random": ["crop=random"]}
+    return [name.of_set, *crops.get(name.place, [])]
 
 
 def _seeds(row: str, cells: Sequence[Cell]) -> list[str]:

@@ -20,7 +20,7 @@ from ricenet.cohort.covariates import COVARIATES, PRESENCE, read_covariates
 from ricenet.cohort.folds import Folds
 from ricenet.cohort.ready_cases import ReadyCase
 from ricenet.command.atomic import file_hash, replace_file
-from ricenet.command.schemas import METADATA_ONLY
+from ricenet.command.row_names import METADATA_ONLY
 from ricenet.errors import InvalidInput
 from ricenet.training.predictions import PREDICTIONS, PredictionRow, write_predictions
 from ricenet.training.run_folder import keep, writing

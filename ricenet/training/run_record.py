@@ -11,7 +11,8 @@ from typing import Literal
 from ricenet.cases.case_record import Crop
 from ricenet.cohort.folds import Folds
 from ricenet.command.records import Record
-from ricenet.command.schemas import METADATA_ONLY, TrainConfig
+from ricenet.command.row_names import METADATA_ONLY
+from ricenet.command.schemas import TrainConfig
 from ricenet.errors import InvalidInput
 from ricenet.networks.input_settings import InputSettings
 

@@ -27,6 +27,14 @@ def test_a_set_cropped_at_a_place_that_it_does_not_tell_says_so():
     ]
 
 
+def test_a_row_says_what_its_network_sees_besides_its_images():
+    assert words.row_name("rd_event+numbers") == "dose + event MRI, with numbers of the case"
+    assert words.row_name("rd@lesion+numbers-shuffled_labels") == (
+        "dose, cropped at a lesion found on MRI, with numbers of the case, control: shuffled labels"
+    )
+    assert not words.is_set("rd_event+numbers")
+
+
 def test_rows_have_short_names_for_figures():
     assert words.short_name("dose_volume") == "dose-volume regression"
     assert words.short_name("modality_dropout") == "one model for all sets"
