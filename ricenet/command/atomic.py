@@ -1,8 +1,8 @@
 """Atomic writes: readers see the complete result or nothing, even if the writer is killed or the power fails.
 
 Every output of ricenet is written through this module: beside its target under a hidden name, flushed, renamed, and the
-folder's entry flushed. An unfinished folder is called `.partial-<name>-<random>`, an unfinished file `.<name>.<pid>`;
-the next holder of the lock removes both (`remove_leftovers`).
+folder's entry flushed. An unfinished folder is called `.partial-<name>-<random>`, an unfinished file
+`.ricenet-<pid>-<name>`; the next holder of the lock removes both (`remove_leftovers`), and nothing else that is hidden.
 """
 
 import fcntl
@@ -21,7 +21,8 @@ from typing import IO, BinaryIO, TextIO
 from ricenet.errors import InvalidInput
 
 PREFIX = ".partial-"
-UNFINISHED_FILE = re.compile(r"\..+\.\d+")  # .<name>.<pid>
+UNFINISHED_FOLDER = re.compile(r"\.partial-.+-[0-9a-f]{8}")
+UNFINISHED_FILE = re.compile(r"\.ricenet-\d+-.+")
 POLL_S = 0.2
 MANIFEST = "manifest.sha256"  # of a cohort folder, as sha256sum writes it
 
@@ -82,7 +83,7 @@ def replace_file(path: Path, content: str | bytes) -> None:
 @contextmanager
 def replacing_file(path: Path) -> Iterator[BinaryIO]:
     """A binary stream whose content becomes the file `path` when the block ends well; after an error `path` stays."""
-    temporary = _temporary(path)
+    temporary = unfinished(path)
     try:
         with temporary.open("wb") as stream:
             yield stream
@@ -104,11 +105,15 @@ def replacing_text(path: Path) -> Iterator[TextIO]:
         text.detach()  # else it would close the stream before it is flushed to disk
 
 
-def write_once(path: Path, content: str) -> None:
-    """Write `path` atomically, as UTF-8, unless it exists: of several processes the first one's file stays."""
-    temporary = _temporary(path)
+def write_once(path: Path, content: str, mode: int = 0o666) -> None:
+    """Write `path` atomically, as UTF-8, unless it exists: of several processes the first one's file stays.
+
+    Args:
+        mode: of the new file, before the umask.
+    """
+    temporary = unfinished(path)
     try:
-        with temporary.open("wb") as stream:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as stream:
             stream.write(content.encode())
             stream.flush()
             os.fsync(stream.fileno())
@@ -168,15 +173,16 @@ def _locked(handle: IO[str]) -> bool:
 
 def remove_leftovers(parent: Path) -> None:
     """Remove what killed processes left unfinished in `parent`; only for the holder of its lock."""
-    for leftover in parent.glob(f"{PREFIX}*"):
-        shutil.rmtree(leftover, ignore_errors=True)
     for path in parent.glob(".*"):
-        if UNFINISHED_FILE.fullmatch(path.name) and path.is_file():
+        if UNFINISHED_FOLDER.fullmatch(path.name):
+            shutil.rmtree(path, ignore_errors=True)
+        elif UNFINISHED_FILE.fullmatch(path.name) and path.is_file():
             path.unlink()
 
 
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}")
+def unfinished(path: Path) -> Path:
+    """The name under which this process writes the file `path` before it is complete."""
+    return path.with_name(f".ricenet-{os.getpid()}-{path.name}")
 
 
 def _partial_name(name: str) -> str:

@@ -19,6 +19,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.plugins import TorchCheckpointIO
 
+from ricenet.command.atomic import unfinished
 from ricenet.errors import Incomplete, InvalidInput
 from ricenet.training.run_folder import keep, writing
 from ricenet.training.run_record import PROGRESS, EpochProgress
@@ -55,7 +56,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
         checkpoint = checkpoint | {"callbacks": _moved(checkpoint.get("callbacks", {}), str(final.parent), HERE)}
         buffer = io.BytesIO()  # torch.save cannot tell what goes wrong with a file: on a full disk it may abort
         torch.save(checkpoint, buffer)
-        temporary = final.with_name(f".{final.name}.{os.getpid()}")
+        temporary = unfinished(final)
         with writing(final.parent, final.name):
             final.parent.mkdir(parents=True, exist_ok=True)
             try:

@@ -3,6 +3,7 @@
 import hashlib
 import re
 import stat
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -32,11 +33,57 @@ def test_a_key_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
     assert read_key(tmp_path / "cohort.key") == first
 
 
-def test_a_damaged_or_unwritable_key_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "cohort.key").write_text("MUSTERMANN")
-    with pytest.raises(InvalidInput, match="only hexadecimal digits") as damaged:
+@pytest.mark.parametrize("content", ["", "MUSTERMANN", "ab", "00" * 31, "00" * 33, "é" * 64])
+def test_a_damaged_key_is_refused_and_not_shown(tmp_path: Path, content: str) -> None:
+    """With an empty one, as a full disk leaves it, every pseudonym could be found by trying ids."""
+    (tmp_path / "cohort.key").write_text(content)
+    with pytest.raises(InvalidInput, match="should hold 64 hexadecimal digits") as damaged:
         read_key(tmp_path / "cohort.key")
-    assert "MUSTERMANN" not in str(damaged.value)
+    assert damaged.value.code == "key.damaged"
+    assert not content or content not in str(damaged.value)
+
+
+def test_a_key_that_cannot_be_written_or_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput) as unwritable:
         read_key(tmp_path / "absent" / "cohort.key")
-    assert (damaged.value.code, unwritable.value.code) == ("key.damaged", "key.unwritable")
+    (tmp_path / "cohort.key").mkdir()
+    with pytest.raises(InvalidInput) as unreadable:
+        read_key(tmp_path / "cohort.key")
+    assert (unwritable.value.code, unreadable.value.code) == ("key.unwritable", "key.unreadable")
+
+
+def test_a_new_key_asks_for_a_copy_and_an_open_one_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "cohort.key"
+    with caplog.at_level("INFO"):
+        read_key(path)
+        assert "keep a copy of the key file" in caplog.text
+        caplog.clear()
+        read_key(path)
+        assert caplog.text == ""
+        path.chmod(0o644)
+        read_key(path)
+    assert "can be read by others" in caplog.text
+    assert path.read_text() not in caplog.text
+    assert str(tmp_path) not in caplog.text
+
+
+def test_no_reader_ever_sees_half_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process may end before it has written: its name appears with the whole key, or not at all."""
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(InvalidInput, match="No space left"):
+        read_key(tmp_path / "cohort.key")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.process
+def test_first_runs_at_once_get_one_key(tmp_path: Path) -> None:
+    for number in range(20):
+        with ProcessPoolExecutor(4) as pool:
+            keys = set(pool.map(read_key, [tmp_path / f"{number}.key"] * 8))
+        assert len(keys) == 1

@@ -214,7 +214,7 @@ def test_no_table(tmp_path):
 
 def test_a_key_that_is_none_or_cannot_be_written(tmp_path):
     (tmp_path / "cohort.key").write_text("not hexadecimal")
-    with pytest.raises(InvalidInput, match="only hexadecimal digits"):
+    with pytest.raises(InvalidInput, match="should hold 64 hexadecimal digits"):
         read_cohort(table(tmp_path, {}))
     with pytest.raises(InvalidInput, match=r"cannot be written \(No such file or directory\)"):
         read_key(tmp_path / "absent" / "labels.csv.key")

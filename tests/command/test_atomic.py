@@ -58,11 +58,23 @@ def test_a_writer_that_fails_leaves_nothing(tmp_path):
 def test_leftovers_go_and_finished_folders_stay(tmp_path):
     for name in (".partial-x-0123abcd", "x"):
         (tmp_path / name / "deep").mkdir(parents=True)
+    (tmp_path / ".ricenet-123-cohort.csv").touch()
     remove_leftovers(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
     remove_folder(tmp_path / "x")
     remove_folder(tmp_path / "x")  # nothing there is nothing to do
     assert list(tmp_path.iterdir()) == []
+
+
+def test_hidden_files_of_other_programs_stay(tmp_path: Path) -> None:
+    """out= may be any folder: vim's swap files and backups, and what looks a little like ours."""
+    others = [".cohort.csv.swp", ".cohort.csv.1234", ".page.html.backup", ".ricenet-key", ".last.ckpt.17~", ".lock"]
+    for name in others:
+        (tmp_path / name).touch()
+    for name in (".partial-mine", ".git"):
+        (tmp_path / name).mkdir()
+    remove_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*others, ".partial-mine", ".git"])
 
 
 def test_a_file_replaces_the_old_one_and_leaves_nothing_else(tmp_path) -> None:
@@ -117,7 +129,8 @@ def test_everything_is_flushed_before_it_gets_its_name(tmp_path: Path, monkeypat
         (folder / "deep").mkdir()
         (folder / "deep" / "d").write_text("x")
     pid, top = os.getpid(), tmp_path.name
-    assert flushed[:4] == [f".a.{pid} []", f"{top} ['a']", f".b.{pid} ['a']", f"{top} ['a', 'b']"]
+    assert flushed[:2] == [f".ricenet-{pid}-a []", f"{top} ['a']"]
+    assert flushed[2:4] == [f".ricenet-{pid}-b ['a']", f"{top} ['a', 'b']"]
     assert [line.split()[0] for line in flushed[4:6]] == ["deep", "d"]
     assert flushed[-1] == f"{top} ['a', 'b', 'c']"
     assert all("'c'" not in line for line in flushed[:-1])

@@ -15,7 +15,7 @@ WRITES_ATOMICALLY = {"figure_style"}
 TO_MEMORY = {"stream", "buffer"}  # names of what is no file on disk, or one that atomic opened
 # module -> method -> why it may.
 ALLOWED = {
-    "command/atomic.py": {"open": "it is the one that writes"},
+    "command/atomic.py": {"open": "it is the one that writes", "fdopen": "likewise"},
     "cases/case_folder.py": {"save": "into a partial folder that publish flushes"},
     "cases/derivatives.py": {"write_text": "into a partial folder that publish flushes"},
     "cases/structures.py": {"savez_compressed": "likewise"},
@@ -25,7 +25,6 @@ ALLOWED = {
     "prediction/model_folder.py": {"write_text": "into a partial folder that publish flushes", "copyfile": "likewise"},
     "preprocess.py": {"copy": "into a folder that only checks folds and is thrown away"},
     "dicom/pixels.py": {"save": "into a temporary folder, and read back at once"},
-    "cohort/pseudonyms.py": {"fdopen": "created with mode 0600 before there is content, and flushed"},
     "evaluation/test_split_log.py": {"open": "a line is appended under a lock, and flushed"},
     "training/checkpoint.py": {"open": "read back before the rotation that renames it, and flushed"},
     "dashboard.py": {"save": "a workspace on the server of Weights & Biases"},
