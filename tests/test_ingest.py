@@ -483,11 +483,11 @@ def test_excluded_rows_stay_in_the_table_and_unknown_patients_are_counted(own, t
 @pytest.mark.process
 def test_a_crash_says_nothing_of_a_patient(own, tmp_path, monkeypatch, capfd):
     """An exception that nobody foresaw: its text would have shown the folder of a patient."""
-    (own / "PHANTOM-001-labels.csv").write_text("patient_id,label\n")
-    (own / "PHANTOM-001-labels.csv.key").mkdir()
+    out = tmp_path / "PHANTOM-001"
+    (out / ".lock").mkdir(parents=True)
     labels = f"labels={own / 'PHANTOM-001-labels.csv'}"
     (own / "PHANTOM-001-labels.csv").write_text((own / "labels.csv").read_text())
-    monkeypatch.setattr(sys, "argv", ["ingest", f"delivery={own / 'dicom'}", labels, f"out={tmp_path / 'out'}"])
+    monkeypatch.setattr(sys, "argv", ["ingest", f"delivery={own / 'dicom'}", labels, f"out={out}"])
     with pytest.raises(SystemExit) as stop:
         module.main()
     assert stop.value.code == 1

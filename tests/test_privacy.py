@@ -257,7 +257,10 @@ def test_a_crash_tells_nothing_either(hospital, tmp_path):
     (cohort / "cohort.key").mkdir()
     for stage in ("preprocess", "verify"):
         more = keys if stage == "preprocess" else [f"cohort={cohort}", f"out={world.root / 'outputs' / 'v'}"]
-        assert "IsADirectoryError" in fresh(f"ricenet.{stage}", *more, expect=1)
+        assert "key file of the pseudonyms cannot be read" in fresh(f"ricenet.{stage}", *more, expect=3)
     shutil.rmtree(cohort / "cohort.key")
+    blocked = world.root / "outputs" / "blocked"
+    (blocked / ".lock").mkdir(parents=True)  # a crash: nobody foresaw a folder of that name
+    assert "IsADirectoryError" in fresh("ricenet.preprocess", keys[0], f"cases={blocked}", *keys[2:], expect=1)
     assert world.holds({MARKER.encode(), b"MUSTERMANN"}) == []
     shutil.rmtree(world.short)

@@ -127,7 +127,8 @@ def with_noise(
     rng: np.random.Generator, image: Array, spacing_mm: float, scanner: Scanner = SCANNERS[0]
 ) -> NDArray[np.float32]:
     """`image` in the scanner's contrast, under a smooth receive field and with Rician noise."""
-    rendered = image if scanner.contrast == 1 else image**scanner.contrast
+    # A core that is drawn very dark, one in 30,000, is a hair below 0, and a power of that is no number.
+    rendered = image if scanner.contrast == 1 else np.maximum(image, 0) ** scanner.contrast
     image = rendered * np.exp(BIAS * smooth_noise(rng, image.shape, 120 / spacing_mm))
     noisy = image + rng.normal(0, scanner.noise, image.shape)
     return np.hypot(noisy, rng.normal(0, scanner.noise, image.shape)).astype(np.float32)

@@ -49,6 +49,13 @@ def test_the_second_scanner_shows_less_contrast_and_more_noise() -> None:
     assert second[0].mean() == pytest.approx(2.5 * standard[0].mean(), rel=0.02)
 
 
+def test_a_core_below_0_stays_a_number_on_both_scanners() -> None:
+    """Patient 511 of the hard cohort of seed 37 used to be NaN in every voxel."""
+    image = np.full((4, 4, 4), -0.01)
+    for scanner in SCANNERS:
+        assert np.isfinite(with_noise(np.random.default_rng(0), image, 2.0, scanner)).all()
+
+
 def test_raw_scans_have_no_registration_error_but_the_one_of_their_poses() -> None:
     (draw, *_) = draw_cohort(2, 3, difficulty="hard")
     assert any(draw.appearance.event_shift_mm)
