@@ -235,7 +235,7 @@ def test_runs_that_differ_are_named(one, cohort):
     run, _ = one
     cases, folds = cohort
     write_run(run, cases, folds, "rd", 1, lambda case: 0.4, epochs=800, checkpoint="best")
-    notes = evaluated(run, plan(DRAWS))["notes"]
+    notes = numbers(run, plan(DRAWS))["notes"]
     assert "the runs differ in epochs: 3, 800" in notes
     assert any("chosen on the very fold" in note for note in notes)
 
@@ -266,7 +266,7 @@ def test_without_truth_dose_or_test_split(tmp_path):
 def test_z_scored_dose_gives_no_dose_volume_numbers(tmp_path):
     folds = write_cases_folder(tmp_path / "cases", make_cases({"cv": (4, 4), "test": (1, 1)}), 2, dose_scale_gy=None)
     write_grid(tmp_path / "run", tmp_path / "cases", folds, ("rd",), lambda *_: 0.3)
-    assert list(evaluated(tmp_path / "run", plan(DRAWS))["baselines"]) == ["majority_class"]
+    assert list(numbers(tmp_path / "run", plan(DRAWS))["baselines"]) == ["majority_class"]
 
 
 def test_nothing_finished_is_refused(tmp_path):
@@ -386,7 +386,7 @@ def test_looks_at_the_test_split_are_counted(cohort, tmp_path):
     counts = []
     for fold in (0, 1):
         write_run(tmp_path, cases, folds, "rd", fold, lambda case: 0.3)
-        unseen = evaluated(tmp_path, plan(99, test=False))
+        unseen = numbers(tmp_path, plan(99, test=False))
         assert unseen["test_access"] == {"looked": False, "count": None}
         assert unseen["sets"]["rd"]["test_vote_macro_f1"] is None
         counts += [numbers(tmp_path, plan(99))["test_access"]["count"] for _ in range(2)]
@@ -406,7 +406,8 @@ def test_controls_are_told_apart_from_the_grid(cohort, tmp_path):
             ("metadata_only", {"control": "metadata_only"}),
         ):
             write_run(tmp_path, cases, folds, row, fold, lambda case: 0.9 if case.label else 0.1, **settings)
-    summary = evaluated(tmp_path, plan(199))
+    record = summarised(tmp_path, plan(199))
+    summary = json.loads(record.as_json())
     assert list(summary["sets"]) == ["rd"]
     assert all("shuffled" not in cell for cell in summary["missing"])
     found = {one["row"]: one for one in summary["controls"]}
@@ -414,7 +415,7 @@ def test_controls_are_told_apart_from_the_grid(cohort, tmp_path):
     assert found["rd-shuffled_labels"]["above_chance"]
     assert found["metadata_only"]["above_chance"]
     assert any(labels[case.case_key] != case.label for case in folds.cases)
-    assert "control metadata_only (seed 0): 1.00" in as_text(read_summary(tmp_path))
+    assert "control metadata_only (seed 0): 1.00" in as_text(record)
     folder = tmp_path / "rd-shuffled_labels/fold0"
     rows = [row | {"label": 1 - row["label"]} for row in predictions.read_predictions(folder)]
     finish_run(folder, rows, json.loads((folder / "run.json").read_text()))

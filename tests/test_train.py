@@ -20,6 +20,7 @@ import lightning
 import pytest
 import torch
 import yaml
+from helpers import commands
 from helpers.fewer_channels import keep_channels
 from helpers.train_command import QUICK, command, config
 
@@ -304,24 +305,16 @@ def test_a_disk_that_fills_up_stops_the_run_which_goes_on_when_there_is_room(
     phantom_cases: Path, small_disk: Path
 ) -> None:
     overrides = ["checkpoint_every=1", "epochs=400"]
-    line = [
-        sys.executable,
-        "-m",
-        "ricenet.train",
-        f"cases={phantom_cases}",
-        f"run={small_disk}/run",
-        *QUICK,
-        *overrides,
-    ]
-    process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
+    keys = [f"cases={phantom_cases}", f"run={small_disk}/run", *QUICK, *overrides]
+    process = commands.start([sys.executable, "-m", "ricenet.train", *keys])
     folder = small_disk / "run" / "rd_post_event" / "fold0"
     while not (folder / "previous.ckpt").is_file():
         time.sleep(0.05)
     with suppress(OSError), (small_disk / "filler").open("wb", buffering=0) as filler:
         while process.poll() is None:
             filler.write(bytes(4096))
-    _, said = process.communicate(timeout=60)
-    assert (process.returncode, "No space left on device" in said) == (4, True), said
+    said = process.streams(timeout=60)[1].decode()
+    assert (process.wait(), "No space left on device" in said) == (4, True), said
     assert resumable(folder, owner(json.loads((folder / "identity.json").read_text()))) is not None
     (small_disk / "filler").unlink()
     assert killed_while_writing(config(phantom_cases, small_disk / "run", *overrides), folder, 0)
@@ -396,11 +389,11 @@ def test_best_checkpoint_is_the_best_epochs_weights(phantom_cases: Path, tmp_pat
 def test_terminated_run_says_so_and_can_go_on(phantom_cases: Path, tmp_path: Path) -> None:
     arguments = ["epochs=500", "checkpoint_every=1"]
     line = [sys.executable, "-m", "ricenet.train", f"cases={phantom_cases}", f"run={tmp_path}", *QUICK, *arguments]
-    process = subprocess.Popen(line, stderr=subprocess.DEVNULL)
+    process = commands.start(line)
     checkpoint = tmp_path / "rd_post_event" / "fold0" / "last.ckpt"
     while not checkpoint.is_file():
         time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
+    os.kill(process.pid, signal.SIGTERM)
     assert process.wait(60) == 143
     assert json.loads((checkpoint.parent / "run.json").read_text())["status"] == "interrupted"
     assert json.loads((checkpoint.parent / "progress.json").read_text())["epochs"] == 500

@@ -19,7 +19,7 @@ from ricenet.phantoms.hospital import ct_numbers
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 REAL = {"glioma": "glioma_a_t1c_stripped.nii.gz", "metastasis": "metastasis_b_t1c_stripped.nii.gz"}
 STILL = np.eye(4)
-REGISTERED_MM = 6.0
+REGISTERED_MM = 8.0
 
 
 @cache
