@@ -7,7 +7,8 @@ Each training sees the first n patients of a phantom cohort and is scored on TES
 under outputs/learning/ and not repeated: stop this at any time and run it again. A recipe chosen on some cohort seeds
 has to be judged on others: 101 and 102 were used to choose experiment=ricenet, the default ones were not.
 
-Keys: recipes (names of RECIPES), n, sets, cohorts (seeds of the phantom), seeds (of the training), difficulty, jobs.
+Keys: recipes (names of RECIPES), n, sets, cohorts (seeds of the phantom), seeds (of the training), difficulty, jobs,
+against (the recipe or row that all are compared with, on the same patients).
 """
 
 import csv
@@ -87,6 +88,9 @@ def main(**keys: str) -> None:
     seeds = numbers(keys.pop("seeds", "0,1"))
     difficulty = keys.pop("difficulty", "standard")
     jobs = int(keys.pop("jobs", "2"))
+    against = keys.pop("against", ROWS[0])
+    if against not in (*recipes, *ROWS[:2]):
+        sys.exit(f"against={against}: expected one of {', '.join((*recipes, *ROWS[:2]))}")
     unknown = [*keys, *(recipe for recipe in recipes if recipe not in RECIPES)]
     if unknown:
         sys.exit(f"unknown: {', '.join(unknown)}; recipes are {', '.join(RECIPES)}; keys: see --help")
@@ -102,7 +106,7 @@ def main(**keys: str) -> None:
     for n, cohort in product(sizes, cohorts):
         for row, scored in rows(cohort, difficulty, n, sets):
             results[row, "", n][cohort, 0] = scored
-    table = as_table(results)
+    table = as_table(results, against)
     print(table)
     name = difficulty if recipes == ["paper", "ricenet"] else f"{difficulty}-{len(recipes)}-recipes"
     write_results(OUT / name, results, table)
@@ -271,24 +275,24 @@ def _resampled(runs: Mapping[tuple[int, int], Scored], chosen: Mapping[int, NDAr
     return float(np.mean(scores))
 
 
-def as_table(results: Results) -> str:
-    """One line for each curve and n: mean macro-F1 with its interval, the cohorts' means, the difference to a row."""
+def as_table(results: Results, against: str) -> str:
+    """One line for each curve and n: mean macro-F1 with its interval, the cohorts' means, the difference to another."""
     lines = [
-        "| recipe or row | set | n | macro-F1 [95%] | by cohort | against dose volume |",
+        f"| recipe or row | set | n | macro-F1 [95%] | by cohort | against {against} |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for (name, modalities, n), runs in sorted(results.items(), key=lambda item: (item[0][1], item[0][2], item[0][0])):
         low, high = interval(runs)
         cohorts = sorted({cohort for cohort, _ in runs})
         by_cohort = [mean_score({key: run for key, run in runs.items() if key[0] == cohort}) for cohort in cohorts]
-        against = ""
-        baseline = results.get((ROWS[0], "", n))
-        if baseline and name != ROWS[0]:
-            least, most = interval(runs, baseline)
-            against = f"{mean_score(runs) - mean_score(baseline):+.3f} [{least:+.3f}, {most:+.3f}]"
+        difference = ""
+        other = results.get((against, "" if against in ROWS else modalities, n))
+        if other and name != against:
+            least, most = interval(runs, other)
+            difference = f"{mean_score(runs) - mean_score(other):+.3f} [{least:+.3f}, {most:+.3f}]"
         named = " ".join(f"{score:.3f}" for score in by_cohort)
         lines.append(
-            f"| {name} | {modalities} | {n} | {mean_score(runs):.3f} [{low:.3f}, {high:.3f}] | {named} | {against} |"
+            f"| {name} | {modalities} | {n} | {mean_score(runs):.3f} [{low:.3f}, {high:.3f}] | {named} | {difference} |"
         )
     return "\n".join(lines)
 
