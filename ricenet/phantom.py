@@ -125,11 +125,13 @@ def _check_same(out: Path, record: "PhantomRecord") -> None:
 
 
 def _write_ready_cohort(out: Path, draws: "list[Draw]", key: bytes, jobs: int, record: "PhantomRecord") -> None:
+    from ricenet.cases.numbers_table import write_numbers
     from ricenet.phantoms.controls import control_names
     from ricenet.phantoms.truth import write_cohort_truth
 
     cases = _draw_all(partial(_write_case, out=out, key=key, record=record), draws, jobs)
     ready = [ReadyCase(case.key, case.patient_key, case.label, case.split, case.key, case.channels) for case in cases]
+    write_numbers(out, {case.case_key: case.folder for case in ready})
     write_cases(out, ready)
     columns = ("label_source", "prescription_gy", "fractions", *control_names(record.difficulty))
     write_covariates(out, cases, columns)
@@ -176,6 +178,7 @@ def _write_case(numbered: "tuple[int, Draw]", out: Path, key: bytes, record: "Ph
 
     from ricenet.cases.case_record import CASE_FILE, CaseRecord
     from ricenet.cases.crop import find_places
+    from ricenet.cases.numbers_table import NUMBERS_FILE, measure
     from ricenet.images.dose_limits import DOSE_SCALE_GY
     from ricenet.phantoms.controls import controls, existing_channels
     from ricenet.phantoms.ready_volumes import draw_ready_volumes
@@ -192,7 +195,7 @@ def _write_case(numbered: "tuple[int, Draw]", out: Path, key: bytes, record: "Ph
     np.save(folder / "brain.npy", ready.brain)
     np.savez_compressed(folder / "truth.npz", lesion=ready.lesion, cavity=ready.cavity)
     dose = {"dose_max_gy": float(ready.patient.dose_gy.max())} if "rd" in channels else {}
-    CaseRecord(
+    case_record = CaseRecord(
         version=1,
         case_key=case_key,
         channels=channels,
@@ -204,7 +207,10 @@ def _write_case(numbered: "tuple[int, Draw]", out: Path, key: bytes, record: "Ph
         transforms={},
         qc={**dose, "brain_ml": float(ready.brain.sum() * spacing_mm**3 / 1000)},
         lesion=find_places(dict(zip(channels, volume, strict=True)), ready.brain, spacing_mm),
-    ).write(folder / CASE_FILE)
+    )
+    prescription_gy = ready.patient.prescription_gy
+    measure(case_record, volume, ready.brain, {}, prescription_gy).write(folder / NUMBERS_FILE)
+    case_record.write(folder / CASE_FILE)
     return Case(
         case_key,
         patient_key,
@@ -213,7 +219,7 @@ def _write_case(numbered: "tuple[int, Draw]", out: Path, key: bytes, record: "Ph
         draw.split,
         images=dict.fromkeys(channels, folder / "volume.npy"),
         fractions=ready.patient.fractions,
-        prescription_gy=ready.patient.prescription_gy,
+        prescription_gy=prescription_gy,
         label_source=SOURCE,
         extra=controls(draw),
     )

@@ -132,6 +132,7 @@ def preprocess_cohort(
     from ricenet.cases.case_tables import FAILED, write_failures, write_tables
     from ricenet.cases.derivatives import check_target, write_derivatives
     from ricenet.cases.hdbet_needed import require_hdbet
+    from ricenet.cases.numbers_table import write_numbers
     from ricenet.cases.one_person import warn_of_people
 
     if bids is not None:
@@ -150,6 +151,7 @@ def preprocess_cohort(
             log.info("%d cases: %d to do, %d finished before", len(tasks), len(todo), len(tasks) - len(todo))
             require_hdbet([task.case for task in todo], settings)
             ended = _run_all(todo, output, settings, limits, (doses, likeness))
+            ended |= _measure_older([task for task in tasks if task not in todo], output, limits)
             failed = {key: end for key, end in ended.items() if end.kind != "done"}
             write_failures(output, [task.case for task in tasks], failed)
             done = [task for task in tasks if task.case.key not in failed]
@@ -166,6 +168,7 @@ def preprocess_cohort(
                 _check_folds(output, done, folds, fold_seed, keep=True)
             codes = [end.code for end in failed.values()]
             _write_what_is_known(output, cohort, tasks, [task.case.key for task in done], covariates, codes)
+            write_numbers(output, {task.case.key: task.folder for task in done})
             write_cases(output, [task.ready for task in done])
             if folds:
                 write_folds(output, folds, fold_seed)
@@ -346,6 +349,19 @@ def _run_all(
         log.warning("interrupted: finished cases are kept; run the same command again to continue")
         raise
     return ended
+
+
+def _measure_older(finished: list[Task], output: Path, limits: Limits) -> dict[str, Ended]:
+    """Write numbers.json of finished case folders that lack it; returns those of which it failed, by case key."""
+    from ricenet.cases.numbers_table import is_measured, measure_folder
+
+    lacking = {task.case.name: task for task in finished if not is_measured(output / task.folder)}
+    if not lacking:
+        return {}
+    log.info("numbers of finished cases to compute: %d", len(lacking))
+    tasks = {name: (output / task.folder, task.case.prescription_gy) for name, task in lacking.items()}
+    with closing(run_each(measure_folder, tasks, **asdict(limits), preload=["ricenet.cases.numbers_table"])) as ends:
+        return {lacking[name].case.key: end for name, end in ends if end.kind != "done"}
 
 
 def _failure(failed: dict[str, Ended], total: int, skipped: bool) -> InvalidInput | Incomplete:

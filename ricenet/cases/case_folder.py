@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ricenet.cases.alignment import COPY_SPACING_MM, Aligned, PreprocessingSettings, align, reference_of, timed
 from ricenet.cases.case_record import CASE_FILE, CHECKS_FILE, CaseChecks, CaseRecord
 from ricenet.cases.crop import find_places
+from ricenet.cases.numbers_table import NUMBERS_FILE, CaseNumbers, measure
 from ricenet.cases.one_person import measure_likeness, refuse_two_people
 from ricenet.cases.registration_numbers import further_dose_numbers, qc_numbers
 from ricenet.cases.structures import structure_numbers, write_masks
@@ -235,8 +236,10 @@ def make_case_folder(
         alike = measure_likeness(aligned, prepared)
         if likeness == "refuse":
             refuse_two_people(alike, case.name)
+    with timed(prepared.seconds, "numbers"), about(case.name):
+        numbers = measure(prepared.record, prepared.volume, prepared.brain, prepared.structures, case.prescription_gy)
     with timed(prepared.seconds, "write"):
-        write_case_folder(cases, name, prepared, CaseChecks(likeness=alike))
+        write_case_folder(cases, name, prepared, CaseChecks(likeness=alike), numbers)
     return prepared.seconds
 
 
@@ -245,7 +248,9 @@ def is_finished(folder: Path) -> bool:
     return (folder / CASE_FILE).is_file()
 
 
-def write_case_folder(cases: Path, name: str, prepared: Prepared, checks: CaseChecks | None = None) -> None:
+def write_case_folder(
+    cases: Path, name: str, prepared: Prepared, checks: CaseChecks | None = None, numbers: CaseNumbers | None = None
+) -> None:
     """Write the folder `cases`/`name`: it is there completely or not, and one that is complete stays."""
     from ricenet.cases.qc_picture import draw_case
 
@@ -258,5 +263,7 @@ def write_case_folder(cases: Path, name: str, prepared: Prepared, checks: CaseCh
         )
         if checks is not None:
             checks.write(folder / CHECKS_FILE)
+        if numbers is not None:
+            numbers.write(folder / NUMBERS_FILE)
         prepared.record.write(folder / CASE_FILE)
         publish(folder, cases / name, last=CASE_FILE)

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,21 +18,22 @@ from ricenet.cases.case_record import CaseRecord, Crop, LesionPlace, read_case_r
 from ricenet.cases.structures import load_masks
 from ricenet.cohort.ready_cases import ReadyCase
 from ricenet.cohort.table import LESION
-from ricenet.images.enhancement import brightening, brightest_spot, largest_part, z_scored
+from ricenet.images.enhancement import (
+    DIFFERENCE,
+    EVENT,
+    MASK,
+    MIN_CONTRAST,
+    NONE,
+    brightening,
+    brightest_spot,
+    largest_part,
+    z_scored,
+)
 
 if TYPE_CHECKING:
     from ricenet.images.volume import Mask
 
 Triple = tuple[int, int, int]
-
-MASK: Final = "mask"
-DIFFERENCE: Final = "difference"
-EVENT: Final = "event"
-NONE: Final = "none"
-# SD of the brain, below which nothing enhances: no lesion of 128 phantoms, 60 of them difficulty=hard, lies below (the
-# faintest: 1.33 and 1.96), because a lesion that is passed over costs more than a bright spot that is looked at. Drawn
-# without their lesion, 63 of 92 lie below in the difference and 56 in the event MRI.
-MIN_CONTRAST = {DIFFERENCE: 1.3, EVENT: 1.9}
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,17 @@ from typing import NamedTuple
 import numpy as np
 
 from ricenet import LABELS
+from ricenet.cases.case_numbers import dose_volume, names_of
 from ricenet.cases.case_record import read_case_record
 from ricenet.cohort.covariates import Covariates
 from ricenet.cohort.folds import Folds
 from ricenet.cohort.ready_cases import ReadyCase
-from ricenet.errors import InvalidInput
+from ricenet.errors import InvalidInput, about
 from ricenet.evaluation.grid import FoldProbabilities, Grid, labels_of
 from ricenet.training.metadata_only import balanced_regression, fill_missing
 
 DOSE = "rd"
-BRAIN_SHARE_AT_GY = (20, 30, 40, 50, 60)
-DOSE_NUMBERS = ("max_gy", "mean_gy", *(f"v{gy}" for gy in BRAIN_SHARE_AT_GY))
+DOSE_NUMBERS = names_of("dose_volume")
 
 
 class Baselines(NamedTuple):
@@ -105,7 +105,7 @@ def clinical_numbers(
 
 
 def dose_numbers(cases: Path, ready: Sequence[ReadyCase]) -> np.ndarray | None:
-    """The DOSE_NUMBERS of each case: maximum and mean in Gy, and the share of the brain with at least x Gy.
+    """The DOSE_NUMBERS of each case (ricenet.cases.case_numbers.dose_volume).
 
     Returns:
         (cases, DOSE_NUMBERS) float64, or None where the cases hold no dose, or none in Gy (dose_scaling=zscore).
@@ -121,14 +121,9 @@ def dose_numbers(cases: Path, ready: Sequence[ReadyCase]) -> np.ndarray | None:
             return None
         # Mapped, so that only this channel is read from disk; float16 holds 60 Gy to 0.03 Gy.
         channel = np.load(folder / "volume.npy", mmap_mode="r")[record.channels.index("rd")]
-        dose_gy = channel[np.load(folder / "brain.npy")].astype(float) * record.dose_scale_gy
-        if dose_gy.size == 0 or not np.isfinite(dose_gy).all():
-            raise InvalidInput(
-                f"case {case.case_key}: expected a finite dose inside a brain mask",
-                "preprocess it again",
-                code="dose.not_finite",
-            )
-        rows.append([dose_gy.max(), dose_gy.mean(), *((dose_gy >= gy).mean() for gy in BRAIN_SHARE_AT_GY)])
+        with about(case.name):
+            numbers = dose_volume(channel.astype(np.float64) * record.dose_scale_gy, np.load(folder / "brain.npy"))
+        rows.append([numbers[name] for name in DOSE_NUMBERS])
     return np.array(rows)
 
 

@@ -452,7 +452,7 @@ def test_temporary_files_of_the_libraries_lie_in_the_cases_folder_and_go(own, tm
     monkeypatch.setattr(alignment, "rigid", rigid)  # ANTs itself, not what it gave before
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))  # whoever wanted it would fail
     seconds = make_case_folder(tmp_path / "cases", "x", case, inputs, SETTINGS)
-    assert list(seconds) == ["read", "register", "brain", "sample", "check", "write"]
+    assert list(seconds) == ["read", "register", "brain", "sample", "check", "numbers", "write"]
     assert [path.name for path in (tmp_path / "cases").iterdir()] == ["x"]
     assert tempfile.tempdir == str(tmp_path / "absent")
 
