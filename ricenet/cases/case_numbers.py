@@ -42,7 +42,7 @@ class Number:
 
 
 def _dose_volume() -> list[Number]:
-    brain = "dose_volume"
+    brain: Group = "dose_volume"
     return [
         Number("max_gy", "Gy", brain, "Highest dose of the brain."),
         Number("mean_gy", "Gy", brain, "Mean dose of the brain."),
@@ -51,7 +51,7 @@ def _dose_volume() -> list[Number]:
 
 
 def _lesion_dose() -> list[Number]:
-    lesion = "lesion_dose"
+    lesion: Group = "lesion_dose"
     shares = (
         Number(f"lesion_share_above_{percent}", "1", lesion,
                f"Share of the lesion with at least {percent}% of the prescription.")
@@ -78,7 +78,7 @@ def _lesion_dose() -> list[Number]:
 
 
 def _lesion_image() -> list[Number]:
-    lesion = "lesion_image"
+    lesion: Group = "lesion_image"
     return [
         Number("lesion_volume_ml", "ml", lesion, "Volume of the lesion's voxels.", "Volume (voxel counting), YEKZ"),
         Number("lesion_sphericity", "1", lesion,

@@ -72,7 +72,9 @@ def measure(
         InvalidInput: as numbers_of_case.
     """
     channels = dict(zip(record.channels, volume, strict=True))
-    images = {role: channels[role].astype(np.float64) for role in ("post", "event") if role in channels}
+    images: dict[str, NDArray] = {
+        role: channels[role].astype(np.float64) for role in ("post", "event") if role in channels
+    }
     brain = brain.astype(bool)
     lesion = find_lesion(images, brain, record.spacing_mm, masks.get(LESION))
     if "rd" in channels and record.dose_scale_gy is not None:
@@ -119,9 +121,10 @@ def at_random_place(mask: Mask, brain: Mask, case_key: str) -> Mask:
         mask: (X, Y, Z); may be empty.
         brain: (X, Y, Z), not empty.
     """
+    moved = np.zeros(mask.shape, dtype=bool)
     voxels = np.argwhere(mask)
     if not len(voxels):
-        return mask
+        return moved
     seed = int.from_bytes(hashlib.sha256(f"{case_key} numbers".encode()).digest()[:8], "big")
     inside = np.argwhere(brain)
     middle = np.round(voxels.mean(axis=0)).astype(int)
@@ -131,7 +134,6 @@ def at_random_place(mask: Mask, brain: Mask, case_key: str) -> Mask:
     rooms = [_in_brain(place, brain) for place in places]
     shares = np.array([room.mean() for room in rooms])
     chosen = int(np.argmax(shares >= ROOM)) if (shares >= ROOM).any() else int(shares.argmax())
-    moved = np.zeros_like(mask)
     moved[tuple(places[chosen][rooms[chosen]].T)] = True
     return moved
 
@@ -139,8 +141,8 @@ def at_random_place(mask: Mask, brain: Mask, case_key: str) -> Mask:
 def _in_brain(voxels: NDArray[np.int64], brain: Mask) -> Mask:
     """(n,): whether each voxel lies in the volume and in the brain."""
     within = ((voxels >= 0) & (voxels < brain.shape)).all(axis=1)
-    within[within] = brain[tuple(voxels[within].T)]
-    return np.asarray(within)
+    at = np.where(within[:, None], voxels, 0)
+    return np.asarray(within & brain[tuple(at.T)])
 
 
 def write_numbers(cases: Path, folders: Mapping[str, str]) -> None:
