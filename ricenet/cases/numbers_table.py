@@ -140,8 +140,8 @@ def at_random_place(mask: Mask, brain: Mask, case_key: str) -> Mask:
 
 def _in_brain(voxels: NDArray[np.int64], brain: Mask) -> Mask:
     """(n,): whether each voxel lies in the volume and in the brain."""
-    within = ((voxels >= 0) & (voxels < brain.shape)).all(axis=1)
-    at = np.where(within[:, None], voxels, 0)
+    within = np.all((voxels >= 0) & (voxels < brain.shape), axis=1)
+    at = np.where(np.expand_dims(within, 1), voxels, 0)
     return np.asarray(within & brain[tuple(at.T)])
 
 
