@@ -11,12 +11,13 @@ of shuffled weights, where asked for), occlusion.png and occlusion.json; a case 
 the same stays. Beside them: cohort.png, and for all sets summary.json, attribution.png, curves.png.
 """
 
+import copy
 import hashlib
 import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from ricenet.explanation.case_map import ExplainSettings, FoldModel
     from ricenet.explanation.explained_case import Scene
+    from ricenet.training.fused_numbers import FusedNumbers
     from ricenet.training.run_folder import FinishedRun
 
 SHUFFLED_OVER = 8  # cases on which networks with shuffled weights get their normalisation
@@ -105,8 +107,11 @@ def explain(run: Path, modalities: str, requested: Any, settings: "ExplainSettin
     chosen = _having(channels, requested_cases, requested, modalities)
     by_key = {case.case_key: case for case in folds.cases}
 
+    numbers = _numbers(cases, folds, list(finished.values()))
+
     def scene(case_key: str) -> "Scene":
-        return read_scene(cases, by_key[case_key], channels, settings.masks, crop, relative_dose)
+        of_images = read_scene(cases, by_key[case_key], channels, settings.masks, crop, relative_dose)
+        return of_images if numbers is None else replace(of_images, numbers=numbers.named(case_key))
 
     explanation = run / "explanation"
     try:
@@ -127,6 +132,32 @@ def _require_one_crop(runs: "Iterable[FinishedRun]") -> None:
         raise InvalidInput(
             f"expected folds with one crop, got {listed}", "train the folds that differ again", code="run.crops_differ"
         )
+
+
+def _numbers(cases: Path, folds: Folds, runs: "Sequence[FinishedRun]") -> "FusedNumbers | None":
+    """The numbers of all cases that the models see; None where they see none.
+
+    Raises:
+        InvalidInput: they are not those of the training any more, or of some folds only.
+    """
+    from ricenet.training.fused_numbers import hashes, read_fused_numbers
+
+    requested = {() if run.record.numbers is None else run.record.numbers.requested for run in runs}
+    if len(requested) > 1:
+        raise InvalidInput(
+            "expected folds that see the same numbers", "train the folds that differ again", code="run.numbers_differ"
+        )
+    names = requested.pop()
+    if not names:
+        return None
+    for key, now in hashes(cases, names).items():
+        if any(getattr(run.record, key) != now for run in runs):
+            raise InvalidInput(
+                f"the numbers of the cases changed after training ({key})",
+                "restore the cases folder as it was, or train the run again",
+                code="run.cases_changed",
+            )
+    return read_fused_numbers(cases, folds.cases, names, runs[0].channels, runs[0].modalities)
 
 
 def _having(channels: Sequence[str], cases: Sequence[ReadyCase], requested: Any, name: str) -> list[ReadyCase]:
@@ -186,11 +217,12 @@ def load_fold_model(run: "FinishedRun", cases: Path, folds: Folds, settings: "Ex
     """One fold's network and, if asked for, its double with shuffled weights."""
     from ricenet.command.atomic import file_hash
     from ricenet.explanation.case_map import FoldModel
+    from ricenet.networks.late_fusion import of_volumes
     from ricenet.occlusion.folded_resnet import fold
     from ricenet.training.trained_network import load_network
 
     network = load_network(run.folder).to(settings.device)
-    if fold(network) is None:
+    if fold(of_volumes(network)) is None:
         log.warning(
             "%s fold %d: %s cannot be run incrementally; every cube takes a whole forward pass",
             run.modalities, run.fold, run.record.model["architecture"],
@@ -204,13 +236,18 @@ def _shuffled(network: "nn.Module", run: "FinishedRun", cases: Path, folds: Fold
 
     from ricenet.cases.case_reader import load_seen
     from ricenet.explanation.weight_shuffling import shuffled
+    from ricenet.networks.late_fusion import LateFusion
 
     crop, relative_dose = run.record.crop, run.record.sees_relative_dose
     volumes = (
         torch.from_numpy(load_seen(cases, case, run.channels, crop, relative_dose))
         for case in folds.cases[:SHUFFLED_OVER]
     )
-    return shuffled(network, volumes, seed=run.fold)
+    if not isinstance(network, LateFusion):
+        return shuffled(network, volumes, seed=run.fold)
+    double = copy.deepcopy(network)  # the numbers' part stays: they are held fixed
+    double.network = shuffled(network.network, volumes, seed=run.fold)
+    return double
 
 
 def explain_case(
@@ -229,6 +266,7 @@ def explain_case(
     from ricenet.explanation.case_map import map_case
     from ricenet.explanation.map_figures import draw_case
     from ricenet.explanation.map_record import RECORD
+    from ricenet.explanation.map_sentences import numbers_in_words
     from ricenet.images.volume import write_volume
 
     fingerprint = _fingerprint(settings, members, case_folder, scene)
@@ -237,6 +275,8 @@ def explain_case(
     case_map = map_case(scene, members, settings, fingerprint, label)
     record = case_map.record
     title = f"Case {record.case_key}: {record.label}, predicted {record.predicted} ({record.probability:.2f})"
+    if record.numbers is not None:
+        title += f"\n{numbers_in_words(record.numbers)}"
     with replacing_folder(out) as temporary:
         for name, drop in case_map.maps.items():
             write_volume(temporary / f"{name}.nii.gz", drop, scene.world_from_voxel)
@@ -272,6 +312,8 @@ def _fingerprint(settings: "ExplainSettings", members: Sequence["FoldModel"], fo
     }
     if scene.seen is not None:
         parts["seen"] = asdict(scene.seen)
+    if scene.numbers:
+        parts["numbers"] = dict(scene.numbers)
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -75,6 +75,10 @@ def train(cfg: TrainConfig, number: int = 0) -> None:
         deciding = metadata_only.deciding(settings)
     if cfg.control == METADATA_ONLY or (cfg.inputs.relative_dose and "rd" in cfg.modalities.channels):
         hashes |= metadata_only.inputs(cases)  # covariates.csv: what the control reads, or the prescriptions
+    if cfg.model.numbers and cfg.control != METADATA_ONLY:
+        from ricenet.training import fused_numbers
+
+        hashes |= fused_numbers.hashes(cases, cfg.model.numbers)
     identity = run_folder.identity(deciding, hashes)
     if run_folder.is_finished(folder, identity):
         log.info("%s %s is finished already", cfg.row, folder.name)
@@ -112,7 +116,7 @@ def _record(
         control=cfg.control,
         epochs=cfg.epochs,
         checkpoint=cfg.checkpoint,
-        model=model,
+        model={name: value for name, value in model.items() if name != "numbers"},
         cases=cases,
         folds_hash=hashes["folds_hash"],
         case_hash=hashes["case_hash"],
@@ -180,6 +184,7 @@ def _on_images(cfg: TrainConfig, cases: Path, folds: "Folds", record: "RunRecord
     from ricenet.networks.input_settings import InputSettings
     from ricenet.networks.network import build_network, network_settings
     from ricenet.training.fit import fit
+    from ricenet.training.fused_numbers import read_fused_numbers
 
     inputs = InputSettings.from_config(cfg.inputs)
     with torch.device("meta"):  # a model that cannot be built is refused before the run folder has its settings
@@ -189,12 +194,18 @@ def _on_images(cfg: TrainConfig, cases: Path, folds: "Folds", record: "RunRecord
     if inputs.has_relative_dose(cfg.modalities.channels):
         dose_factors(cases, folds.cases)
 
+    described = {"optimisation": _optimisation(cfg), "inputs": inputs, "versions": provenance()}
+    numbers = None
+    if cfg.model.numbers:
+        table = read_fused_numbers(cases, folds.cases, cfg.model.numbers, cfg.modalities.channels, cfg.row)
+        numbers = table.seen(folds.training(cfg.fold))
+        described |= {"numbers": numbers.inputs}
+
     # Before anything else sees them; the hash stays that of the real folds.
     labelled = shuffled(folds, cfg.seed) if cfg.control == SHUFFLED_LABELS else folds
-    described = record.model_copy(
-        update={"optimisation": _optimisation(cfg), "inputs": inputs, "versions": provenance()}
+    return _Work(
+        lambda folder: fit(cfg, cases, labelled, folder, owner, number, numbers), record.model_copy(update=described)
     )
-    return _Work(lambda folder: fit(cfg, cases, labelled, folder, owner, number), described)
 
 
 def _require_gray(cases: Path, folds: "Folds") -> None:
@@ -324,6 +335,11 @@ def _check_together(cfg: TrainConfig) -> None:
         raise WrongUsage(
             "model.channel_dropout trains one model for all sets, and crop.at=... would show it a place that not all "
             "of them know; use crop=none, or train each set by itself"
+        )
+    if cfg.crop.at == "random" and cfg.model.numbers:
+        raise WrongUsage(
+            "crop.at=random is a control that does not know where the lesion is, and model.numbers may tell; leave one "
+            "of them out"
         )
     if cfg.step.recompute_stem and not (cfg.step.pool_first and cfg.model.max_pool):
         raise WrongUsage("step.recompute_stem needs step.pool_first=true and model.max_pool=true")

@@ -14,7 +14,15 @@ import pytest
 import torch
 from helpers import commands
 from helpers.fewer_channels import keep_channels
-from helpers.tiny_grid import ORIGIN_MM, SHAPE, SPACING_MM, write_tiny_cases, write_tiny_fold, write_tiny_grid
+from helpers.tiny_grid import (
+    ORIGIN_MM,
+    SHAPE,
+    SPACING_MM,
+    write_tiny_cases,
+    write_tiny_fold,
+    write_tiny_grid,
+    write_tiny_numbers,
+)
 
 from ricenet.cases.case_reader import load_case
 from ricenet.cohort.folds import Folds
@@ -25,8 +33,10 @@ from ricenet.explain import _device, explain, explain_case, load_fold_model
 from ricenet.explanation.attribution import rank_agreement
 from ricenet.explanation.case_map import CaseMap, ExplainSettings, FoldModel, map_case
 from ricenet.explanation.explained_case import Scene, read_scene
-from ricenet.explanation.map_record import VERSION
+from ricenet.explanation.map_record import VERSION, read_record
+from ricenet.networks.late_fusion import for_case
 from ricenet.occlusion.sensitivity import Occlusion, OcclusionPlan, drop_map, occlude
+from ricenet.training.fused_numbers import FusedNumbers
 from ricenet.training.predictions import read_predictions
 from ricenet.training.run_folder import finished_folds, finished_runs
 from ricenet.training.trained_network import load_network
@@ -112,6 +122,57 @@ def mapped(grid: tuple[Path, Folds], **changed: Any) -> CaseMap:
     asked = settings(**changed)
     case, scene, model = first_case(grid, asked)
     return map_case(scene, [model], asked, "0" * 64, case.name)
+
+
+@pytest.fixture
+def grid_with_numbers(tmp_path: Path) -> tuple[Path, Folds, FusedNumbers]:
+    folds = write_tiny_cases(tmp_path / "cases")
+    numbers = write_tiny_numbers(tmp_path / "cases", folds)
+    for fold in range(2):
+        write_tiny_fold(tmp_path / "demo", tmp_path / "cases", folds, CHANNELS, fold, numbers=numbers)
+    return tmp_path / "demo", folds, numbers
+
+
+def test_numbers_are_held_fixed_in_the_map_and_their_parts_add_up(
+    grid_with_numbers: tuple[Path, Folds, FusedNumbers],
+) -> None:
+    run, folds, numbers = grid_with_numbers
+    row = f"{NAME}+numbers"
+    cv = next(case for case in folds.validation(0) if len(numbers.named(case.case_key)) == 2)
+    lacking = next(case for case in folds.cases if len(numbers.named(case.case_key)) == 1)
+    test = folds.test()[0]
+    explain(run, row, [cv.case_key, lacking.case_key, test.case_key], settings(randomised=True))
+    for case in (cv, lacking, test):
+        members = [0, 1] if case.split == "test" else [folds.fold_of[case.case_key]]
+        folder = run / "explanation" / row / case.case_key
+        record = read_record(folder)
+        networks = [load_network(run / row / f"fold{fold}") for fold in members]
+        volume = torch.from_numpy(load_case(run.parent / "cases", case, CHANNELS))
+        values = numbers.named(case.case_key)
+
+        fixed = [for_case(network, values) for network in networks]
+        plan = OcclusionPlan((3, 3, 3), (2, 2, 2))
+        maps = occlude(fixed, volume, torch.zeros_like(volume), {"": range(3)}, plan)[""]
+        drop = nibabel.load(folder / "occlusion.nii.gz").get_fdata()
+        assert maps[0].method == "incremental"
+        np.testing.assert_allclose(drop, drop_map(maps), atol=1e-6)
+
+        answers = [one for fold in members for one in read_predictions(run / row / f"fold{fold}")]
+        log_odds = [one["logit_rice"] - one["logit_recurrence"] for one in answers if one["case_key"] == case.case_key]
+        parts = record.numbers
+        assert parts is not None
+        assert parts.log_odds == pytest.approx(np.mean(log_odds), abs=1e-4)
+        assert parts.log_odds == pytest.approx(
+            parts.image_log_odds + sum(part.log_odds for part in parts.parts.values()), abs=1e-6
+        )
+        assert {name: part.value for name, part in parts.parts.items()} == {"age": None} | values
+        assert all(abs(part.log_odds) > 0 for part in parts.parts.values())
+    summary = json.loads((run / "explanation" / "summary.json").read_text())["sets"][row]
+    assert set(summary["numbers"]["parts"]) == {"mean_gy", "age"}
+
+    (run.parent / "cases" / "numbers.csv").write_text("case_key,mean_gy\n")
+    with pytest.raises(InvalidInput, match=r"numbers of the cases changed after training \(numbers_hash\)"):
+        explain(run, row, cv.case_key, settings())
 
 
 def test_every_case_is_explained_by_models_that_did_not_see_it(explained_grid: tuple[Path, Folds]) -> None:

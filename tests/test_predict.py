@@ -22,7 +22,6 @@ from ricenet.prediction.ensemble import Ensemble, PredictionSettings
 from ricenet.prediction.model_folder import read_model
 from ricenet.prediction.new_patient import PatientDetails, read_intake_settings
 
-pytestmark = pytest.mark.usefixtures("kept_registrations")
 EVIL = "<img src=x onerror=alert(1)>"
 QUICK = ["occlusion=false", "threads=1", "accelerator=cpu"]
 

@@ -24,18 +24,22 @@ from helpers import commands
 from helpers.fewer_channels import keep_channels
 from helpers.train_command import QUICK, command, config
 
+from ricenet.cases.case_reader import load_case
 from ricenet.cases.case_record import CASE_FILE, CaseRecord
 from ricenet.cohort.folds import read_folds
 from ricenet.command.atomic import file_hash
 from ricenet.command.schemas import TrainConfig
 from ricenet.errors import InvalidInput, WrongUsage
 from ricenet.networks.input_settings import InputSettings
+from ricenet.networks.late_fusion import LateFusion
 from ricenet.train import train
 from ricenet.training.checkpoint import Progress, read_checkpoint, resumable
 from ricenet.training.datamodule import steps_per_epoch
+from ricenet.training.fused_numbers import read_fused_numbers
 from ricenet.training.predictions import read_predictions, read_predictions_by_set
 from ricenet.training.run_folder import finished_runs, owner
 from ricenet.training.run_record import Optimisation, read_run
+from ricenet.training.trained_network import load_network
 
 
 def results(run: Path, name: str = "rd_post_event/fold0") -> dict[str, str]:
@@ -157,8 +161,10 @@ def test_rare_validations_leave_the_weights_and_look_at_the_last_epoch(phantom_c
     scope="module",
     params=[["averaging=ema"], ["averaging=ema", "batch_norm=running", "checkpoint=best"], ["checkpoint=best"],
             [*HARD_TO_RESUME, "step.accumulate=2", "checkpoint=best"], [*HARD_TO_RESUME, "steps=20"],
-            [*RECIPE, "validate_every=3"]],
-    ids=["average", "best of averages", "best", "best of all together", "all together in steps", "our recipe"],
+            [*RECIPE, "validate_every=3"],
+            ["averaging=ema", "mixup=0.4", "model.channel_dropout=0.3", "model.numbers=[lesion_dose,days_since_rt]"]],
+    ids=["average", "best of averages", "best", "best of all together", "all together in steps", "our recipe",
+         "numbers"],
 )  # fmt: skip
 def undisturbed(
     phantom_cases: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
@@ -192,7 +198,8 @@ def test_a_run_that_was_stopped_ends_with_the_bits_of_one_that_was_not(
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="The dirpath has changed")
         train(stopped)
-    row = "modality_dropout/fold0" if "model.channel_dropout=0.3" in settings else "rd_post_event/fold0"
+    (done,) = whole.glob("*/fold0/DONE")
+    row = str(done.parent.relative_to(whole))
     assert results(Path("stopped"), row) == results(whole, row)
 
 
@@ -505,6 +512,8 @@ def test_a_control_is_a_grid_of_its_own_that_is_resumed_and_skipped(phantom_case
         (["crop=lesion", "crop.size_mm=300"], 2, "crop.size_mm should be above 0 and at most 256, got 300"),
         (["crop=lesion", "crop.jitter_mm=60"], 2, "between 0 and half of crop.size_mm, got 60 of 96"),
         (["crop=lesion", "model.channel_dropout=0.5"], 2, "a place that not all of them know; use crop=none"),
+        (["crop=random", "model.numbers=[dose_volume]"], 2, "crop.at=random is a control that does not know where"),
+        (["model.numbers=[doses]"], 2, "expected a group (dose_volume, lesion_dose, lesion_image)"),
         (["steps=0"], 2, "steps should be at least 1"),
         (["control=shuffled"], 2, "control should be null, shuffled_labels or metadata_only, got 'shuffled'"),
         (["seed=-1"], 2, "seed should be at least 0"),
@@ -567,6 +576,45 @@ def test_inputs_and_pooling_stand_in_run_json_and_decide_what_a_run_is(phantom_c
     assert record.model["pool"] == "multi"
     with pytest.raises(WrongUsage, match=r"inputs\.difference: True before, False now"):
         train(config(phantom_cases, tmp_path, "model.pool=multi", "epochs=1"))
+
+
+NUMBERS = ["model.numbers=[dose_volume,lesion_dose,days_since_rt]", "epochs=2", "optimizer.learning_rate=0.01"]
+
+
+def test_numbers_stand_in_run_json_are_learnt_and_decide_what_a_run_is(phantom_cases: Path, tmp_path: Path) -> None:
+    train(config(phantom_cases, tmp_path, *NUMBERS))
+    folder = tmp_path / "rd_post_event+numbers" / "fold0"
+    record = read_run(folder)
+    assert record.numbers is not None
+    assert record.numbers.requested == ("dose_volume", "lesion_dose", "days_since_rt")
+    assert {"mean_gy", "lesion_dose_mean_gy", "days_since_rt"} <= set(record.numbers.names)
+    assert record.numbers_hash == file_hash(phantom_cases / "numbers.csv")
+    assert record.covariates_hash == file_hash(phantom_cases / "covariates.csv")
+    assert "numbers" not in record.model
+
+    folds = read_folds(phantom_cases)
+    table = read_fused_numbers(
+        phantom_cases, folds.cases, record.numbers.requested, record.modalities.channels, record.modalities.name
+    )
+    network = load_network(folder)
+    assert isinstance(network, LateFusion)
+    assert network.head.weight.abs().sum() > 0
+    for row in read_predictions(folder)[:3]:
+        case = next(case for case in folds.cases if case.case_key == row["case_key"])
+        volume = torch.from_numpy(load_case(phantom_cases, case, ["post", "event", "rd"]))[None]
+        with torch.inference_mode():
+            logits = network(volume, network.row(table.named(case.case_key)))[0]
+            of_images = network.network(volume)[0]
+        assert logits[1].item() == pytest.approx(row["logit_rice"], abs=1e-4)
+        assert of_images[1].item() != pytest.approx(row["logit_rice"], abs=1e-3)
+    with pytest.raises(WrongUsage, match=r"model\.numbers: \['dose_volume', 'lesion_dose', 'days_since_rt'\] before"):
+        train(config(phantom_cases, tmp_path, *NUMBERS, "model.numbers=[dose_volume]"))
+
+
+def test_numbers_that_a_set_does_not_know_leave_no_folder(phantom_cases: Path, tmp_path: Path) -> None:
+    with pytest.raises(WrongUsage, match=r"post_event\+numbers: model.numbers has max_gy, .* does not contain \(rd\)"):
+        train(config(phantom_cases, tmp_path, "model.numbers=[dose_volume]", "+modalities=post_event"))
+    assert not list(tmp_path.glob("*/fold*"))
 
 
 def test_help_and_errors_load_neither_torch_nor_lightning(phantom_cases: Path) -> None:

@@ -5,14 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from helpers import commands
 from helpers.new_patient import write_model, write_nifti
 
 from ricenet.cases.case_folder import input_hashes, prepare
@@ -32,23 +30,19 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder, pip = tmp_path_factory.mktemp("wheel"), [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
     subprocess.run([*pip, "wheel", "--no-deps", "-w", folder / "dist", ROOT], check=True)
     (wheel,) = (folder / "dist").glob("*.whl")
-    with zipfile.ZipFile(wheel) as packed:
-        packed.extractall(folder / "site")
+    subprocess.run([*pip, "install", "--no-deps", "--target", folder / "site", wheel], check=True)
     away = folder / "elsewhere"
     away.mkdir()
 
     def run(*command: str, expect: int = 0) -> str:
-        environment, line = os.environ | {"PYTHONPATH": str(folder / "site")}, [sys.executable, *command]
-        if command[0] == "-m":
-            done = commands.run(line, cwd=away, env=environment)
-        else:
-            done = subprocess.run(line, cwd=away, env=environment, capture_output=True, text=True, check=False)
+        environment = os.environ | {"PYTHONPATH": str(folder / "site")}
+        done = subprocess.run(
+            [sys.executable, *command], cwd=away, env=environment, capture_output=True, text=True, check=False
+        )
         assert done.returncode == expect, done.stderr[-3000:]
         return done.stdout
 
-    (folder / "site" / "whence.py").write_text("import ricenet; print(ricenet.__file__)")
-    for command in (("-c", "import whence"), ("-m", "whence")):
-        assert run(*command).startswith(str(folder / "site"))
+    assert run("-c", "import ricenet; print(ricenet.__file__)").startswith(str(folder / "site"))
     return run
 
 

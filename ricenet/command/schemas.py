@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ricenet.command.row_names import METADATA_ONLY, ONE_MODEL, RowName
+from ricenet.command.row_names import METADATA_ONLY, NUMBERS, ONE_MODEL, RowName
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -181,6 +181,7 @@ class ModelConfig:
     dropout: float
     channel_dropout: float
     pretrained: str | None
+    numbers: list[str]
 
 
 @dataclass
@@ -302,14 +303,16 @@ class TrainConfig:
     def row(self) -> str:
         """The row of the grid that a run belongs to: its modality set, or the one model for all sets; or a control.
 
-        A set that is cropped at a place that it does not tell itself says so: rd@lesion, rd_post_event@random.
+        A set that is cropped at a place that it does not tell itself says so: rd@lesion, rd_post_event@random; and
+        one whose network sees numbers of the case, too: rd_post_event+numbers.
         """
         if self.control == METADATA_ONLY:
             return METADATA_ONLY
         of_set = ONE_MODEL if self.model.channel_dropout else self.modalities.name
         untold = self.cropped and (self.crop.at == "random" or "event" not in self.modalities.channels)
         place = (self.crop.at or "") if untold else ""
-        return str(RowName(of_set, place, control=self.control or ""))
+        additions = (NUMBERS,) if self.model.numbers else ()
+        return str(RowName(of_set, place, additions, self.control or ""))
 
 
 @dataclass

@@ -8,12 +8,16 @@ import numpy as np
 from nibabel.affines import apply_affine
 from scipy.ndimage import maximum_filter
 from scipy.stats import binomtest, rankdata
+from torch import nn
 
 from ricenet.explanation.map_record import (
     CurveNumbers,
     CurveSummary,
     MapNumbers,
     MeanDose,
+    NumberPart,
+    NumberParts,
+    NumberSummary,
     OcclusionRecord,
     PairedHits,
     Pointing,
@@ -25,6 +29,7 @@ from ricenet.explanation.map_record import (
 )
 from ricenet.explanation.regions import POINTED
 from ricenet.images.views import peak
+from ricenet.networks.late_fusion import LateFusion
 from ricenet.statistics.metrics import proportion_interval
 
 Value = TypeVar("Value")
@@ -96,8 +101,11 @@ def rank_agreement(maps: Sequence[np.ndarray], brain: np.ndarray) -> float | Non
 def summarise(records: Sequence[OcclusionRecord]) -> SetSummary:
     """One modality set's cases taken together."""
     agreements = [record.fold_agreement for record in records if record.fold_agreement is not None]
-    seen = _seen(records)
-    return SetSummary(
+    optional = {
+        "seen": _seen(records),
+        "numbers": _numbers([record.numbers for record in records if record.numbers is not None]),
+    }
+    summary = SetSummary(
         n=len(records),
         n_correct=sum(record.predicted == record.label for record in records),
         settings=_distinct(record.settings for record in records),
@@ -111,7 +119,43 @@ def summarise(records: Sequence[OcclusionRecord]) -> SetSummary:
         pointing=_pointing([record.pointing for record in records]),
         randomised=_shuffled(records),
         curves=_curves([record.curves for record in records if record.curves is not None]),
-        **({} if seen is None else {"seen": seen}),
+    )
+    return summary.model_copy(update={name: value for name, value in optional.items() if value is not None})
+
+
+def number_parts(
+    networks: Sequence[nn.Module], values: Mapping[str, float], log_odds: Sequence[float]
+) -> NumberParts | None:
+    """What a case's numbers do in its prediction; None where the networks see none.
+
+    Args:
+        networks: of one modality set.
+        values: the case's numbers by name, as far as it has them.
+        log_odds: of RICE, of each network for the whole case.
+    """
+    of_network = [network.log_odds(values) for network in networks if isinstance(network, LateFusion)]
+    if not of_network:
+        return None
+    # A fold whose training cases have no such number does not see it.
+    names = dict.fromkeys(name for parts in of_network for name in parts)
+    means = {name: float(np.mean([parts.get(name, 0.0) for parts in of_network])) for name in names}
+    largest_first = sorted(means, key=lambda name: -abs(means[name]))
+    total = float(np.mean(log_odds))
+    return NumberParts(
+        log_odds=total,
+        image_log_odds=total - sum(means.values()),
+        parts={name: NumberPart(value=values.get(name), log_odds=means[name]) for name in largest_first},
+    )
+
+
+def _numbers(cases: Sequence[NumberParts]) -> NumberSummary | None:
+    if not cases:
+        return None
+    parts = _medians({name: abs(part.log_odds) for name, part in case.parts.items()} for case in cases)
+    return NumberSummary(
+        image_log_odds=float(np.median([abs(case.image_log_odds) for case in cases])),
+        numbers_log_odds=float(np.median([abs(case.log_odds - case.image_log_odds) for case in cases])),
+        parts=dict(sorted(parts.items(), key=lambda item: -item[1])),
     )
 
 

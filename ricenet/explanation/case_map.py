@@ -11,7 +11,7 @@ from torch import nn
 
 from ricenet import LABELS
 from ricenet.errors import InvalidInput, WrongUsage
-from ricenet.explanation.attribution import channel_shares, measure, rank_agreement
+from ricenet.explanation.attribution import channel_shares, measure, number_parts, rank_agreement
 from ricenet.explanation.deletion_curves import curves
 from ricenet.explanation.explained_case import Scene
 from ricenet.explanation.map_record import (
@@ -24,6 +24,7 @@ from ricenet.explanation.map_record import (
     ShuffledNumbers,
 )
 from ricenet.explanation.regions import regions
+from ricenet.networks.late_fusion import for_case
 from ricenet.occlusion.sensitivity import Occlusion, OcclusionPlan, drop_map, occlude, predicted_class
 from ricenet.training.run_folder import FinishedRun
 
@@ -93,7 +94,7 @@ def map_case(
     Raises:
         InvalidInput: a cube larger than the volume, or a prediction that is not finite.
     """
-    channels, networks = members[0].run.channels, [one.network for one in members]
+    channels, networks = members[0].run.channels, [for_case(one.network, scene.numbers) for one in members]
     plan = _plan(scene, settings)
     filler = fill_reference(scene, channels, settings.fill, plan.cube)
     volume, reference = (torch.from_numpy(scene.cut(each)).to(settings.device) for each in (scene.volume, filler))
@@ -109,7 +110,7 @@ def map_case(
     alone = {name: maps[f"occlusion_{name}"] for name in channels if settings.per_channel}
     shuffled_numbers = None
     if settings.randomised:
-        shuffled = [one.shuffled for one in members if one.shuffled is not None]
+        shuffled = [for_case(one.shuffled, scene.numbers) for one in members if one.shuffled is not None]
         meaningless = occlude(shuffled, volume, reference, {"": whole}, plan, f"{label} shuffled weights")
         _require_finite(meaningless)
         maps["randomised"] = scene.whole(drop_map(meaningless[""]))
@@ -120,6 +121,8 @@ def map_case(
             networks, volume, reference, scene.cut(maps["occlusion"]), scene.cut(scene.brain.astype(bool)), plan.stride,
             batch_size=plan.batch_size, progress=f"{label} curves",
         ).as_record()  # fmt: skip
+    log_odds = [float(one.baseline[1] - one.baseline[0]) for one in occlusions["occlusion"]]
+    parts = number_parts([one.network for one in members], scene.numbers, log_odds)
     record = OcclusionRecord(
         **_heading(scene, members, settings, plan, occlusions).model_dump(exclude_unset=True),
         **numbers.model_dump(exclude_unset=True),
@@ -130,6 +133,8 @@ def map_case(
         curves=curve_numbers,
         fingerprint=fingerprint,
     )
+    if parts is not None:
+        record = record.model_copy(update={"numbers": parts})
     return CaseMap(maps, record)
 
 

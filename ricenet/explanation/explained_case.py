@@ -1,7 +1,7 @@
 """One case as it is explained: a case folder and, if there are any, the user's masks in; volumes and masks out."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,7 @@ class Scene:
         post, event: the MRIs, z-scored as in the case folder; None where the case has no such channel.
         prescription_gy: of the whole treatment; None where covariates.csv does not say.
         place, seen: where the models look, and the box that they see; None: all of the volume.
+        numbers: of the case by name, as far as it has them, for models that see numbers, too.
     """
 
     case: ReadyCase
@@ -44,6 +45,7 @@ class Scene:
     prescription_gy: float | None = None
     place: LesionPlace | None = None
     seen: Window | None = None
+    numbers: Mapping[str, float] = field(default_factory=dict)
 
     def cut(self, volume: np.ndarray) -> np.ndarray:
         """What the models see of (..., X, Y, Z)."""

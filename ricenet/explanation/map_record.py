@@ -109,6 +109,34 @@ class SeenPart(Record):
     first_voxel: tuple[int, int, int]
 
 
+class NumberPart(Record):
+    """One number of a case that the models see beside the volume.
+
+    Attributes:
+        value: None where the case does not have it.
+        log_odds: by how much it moves the log-odds of RICE from those at the training cases' mean: an exact Shapley
+            value (ricenet.networks.late_fusion), the mean over the models.
+    """
+
+    value: float | None
+    log_odds: float
+
+
+class NumberParts(Record):
+    """What the numbers of a case do, of which the map shows nothing: they are held fixed while cubes are blanked.
+
+    Attributes:
+        log_odds: of RICE, the mean over the models: those of the image with all numbers at the training cases' mean,
+            and the sum of all parts.
+        image_log_odds: the first of these two.
+        parts: by number, the largest first.
+    """
+
+    log_odds: float
+    image_log_odds: float
+    parts: dict[str, NumberPart]
+
+
 class MapHeading(Record):
     """Which case was explained by which models, and how.
 
@@ -151,6 +179,7 @@ class OcclusionRecord(MapNumbers, MapHeading):  # fields of the last base come f
         fold_agreement: see ricenet.explanation.attribution.rank_agreement; None for a single model.
         randomised, curves: None where not asked for.
         fingerprint: SHA-256 of all that decides the map.
+        numbers: not in the file where the models see none.
     """
 
     per_channel: dict[str, MapNumbers]
@@ -159,6 +188,7 @@ class OcclusionRecord(MapNumbers, MapHeading):  # fields of the last base come f
     randomised: ShuffledNumbers | None
     curves: CurveNumbers | None
     fingerprint: str
+    numbers: NumberParts | None = None
 
 
 def read_record(folder: Path) -> OcclusionRecord:
@@ -249,6 +279,14 @@ class SeenParts(Record):
     sources: dict[str, int]
 
 
+class NumberSummary(Record):
+    """What the numbers do over the cases: medians of the absolute values of NumberParts, the parts largest first."""
+
+    image_log_odds: float
+    numbers_log_odds: float
+    parts: dict[str, float]
+
+
 class SetSummary(Record):
     """One modality set's explained cases taken together.
 
@@ -258,6 +296,7 @@ class SetSummary(Record):
         median_*: over the cases that have the number; no entry, or None, where none has.
         randomised, curves: None where no case has them.
         seen: None, and not in the file, where the models see whole volumes.
+        numbers: None, and not in the file, where the models see none.
     """
 
     n: int
@@ -274,6 +313,7 @@ class SetSummary(Record):
     randomised: ShuffledSummary | None
     curves: CurveSummary | None
     seen: SeenParts | None = None
+    numbers: NumberSummary | None = None
 
 
 class ExplanationSummary(Record):

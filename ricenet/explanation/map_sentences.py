@@ -2,7 +2,9 @@
 
 from ricenet.cases.crop import SOURCE_WORDS
 from ricenet.display.words import number, p_in_words, percent, signed
-from ricenet.explanation.map_record import OcclusionRecord, PointingSummary, SetSummary
+from ricenet.explanation.map_record import NumberParts, OcclusionRecord, PointingSummary, SetSummary
+
+LISTED = 3  # numbers of a case, those with the largest parts
 
 # By what a maximum should point at, the most telling that is known first; see ricenet.explanation.regions.
 PLACES = {
@@ -14,7 +16,10 @@ PLACES = {
 
 def map_sentences(summary: SetSummary) -> list[str]:
     """The pointing game of the trained and the shuffled networks, how alike their maps are, perturbation, folds."""
-    return [*_seen(summary), *_pointing(summary), *_similarity(summary), *_curves(summary), *_folds(summary)]
+    return [
+        *_seen(summary), *_numbers(summary), *_pointing(summary), *_similarity(summary), *_curves(summary),
+        *_folds(summary),
+    ]  # fmt: skip
 
 
 def _seen(summary: SetSummary) -> list[str]:
@@ -26,6 +31,29 @@ def _seen(summary: SetSummary) -> list[str]:
         f"The networks see a cube of about {seen.size_mm:g} mm around a place in each case: {places}. Outside of it a "
         "map is 0, because nothing there can change the prediction; shares and chance are those of the brain inside."
     ]
+
+
+def _numbers(summary: SetSummary) -> list[str]:
+    """What the numbers of the cases do beside the images, of which the maps show nothing."""
+    numbers = summary.numbers
+    if numbers is None:
+        return []
+    largest = ", ".join(f"{name} ({number(value)})" for name, value in list(numbers.parts.items())[:LISTED])
+    return [
+        "The networks also see numbers of each case, which are held fixed while cubes are blanked: the maps are of the "
+        f"images alone. In the log-odds of RICE the images stand for {number(numbers.image_log_odds)} and the numbers "
+        f"for {number(numbers.numbers_log_odds)} (medians of the absolute values); the largest are {largest}. A "
+        "number's part is exact: its weight times its distance to the training cases' mean."
+    ]
+
+
+def numbers_in_words(parts: NumberParts) -> str:
+    """What a case's numbers do, in one line: the images' part, the numbers', and the largest of these."""
+    listed = ", ".join(f"{name} {signed(part.log_odds)}" for name, part in list(parts.parts.items())[:LISTED])
+    return (
+        f"log-odds of RICE {signed(parts.log_odds)}: images {signed(parts.image_log_odds)}, "
+        f"numbers {signed(parts.log_odds - parts.image_log_odds)} ({listed})"
+    )
 
 
 def _pointing(summary: SetSummary) -> list[str]:

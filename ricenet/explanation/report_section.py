@@ -16,7 +16,7 @@ from ricenet.explanation.map_record import (
     SetSummary,
     read_record,
 )
-from ricenet.explanation.map_sentences import map_sentences
+from ricenet.explanation.map_sentences import map_sentences, numbers_in_words
 from ricenet.explanation.regions import DOSE_BANDS, POINTED
 
 MAP_FIGURES = {
@@ -97,6 +97,8 @@ def _occlusion_picture(folder: Path, record: OcclusionRecord) -> Picture:
         f"Case {record.case_key}: {record.label}, predicted {record.predicted} "
         f"({record.probability:.2f}, {verdict}). Largest probability drop {record.drop_max:.2f}, {place}."
     )
+    if record.numbers is not None:
+        caption += f" {numbers_in_words(record.numbers).capitalize()}."
     alt = f"Axial, coronal and sagittal slices of case {record.case_key} with its occlusion map and dose contours"
     return Picture(jpeg(folder / "occlusion.png"), alt, caption)
 

@@ -16,6 +16,8 @@ from ricenet import LABELS
 from ricenet.errors import WrongUsage
 from ricenet.networks.computed_inputs import ComputedInputs, InputNetwork
 from ricenet.networks.input_settings import InputSettings
+from ricenet.networks.late_fusion import LateFusion
+from ricenet.networks.number_inputs import NumberInput
 from ricenet.networks.pool_first_stem import pool_first
 from ricenet.networks.single_voxel import lean_single_voxels
 
@@ -32,7 +34,7 @@ POOLS = ("last", "multi")
 DENSENET_SIDE = 32  # voxels: it halves the volume five times
 # MedicalNet trained these with parameter-free shortcuts; its others have shortcuts without a bias.
 _PLAIN_SHORTCUTS = ("resnet18", "resnet34")
-_NOT_OF_THE_NETWORK = ("name", "channel_dropout")
+_NOT_OF_THE_NETWORK = ("name", "channel_dropout", "numbers")
 
 
 class GlobalMean(nn.Module):
@@ -88,8 +90,9 @@ def build_network(
     pretrained: str | None,
     pool: str = "last",
     inputs: InputSettings | None = None,
+    numbers: Sequence[NumberInput] = (),
 ) -> nn.Module:
-    """An untrained network for volumes of the stored `channels`.
+    """An untrained network for volumes of the stored `channels`, and for `numbers` of the case where there are any.
 
     Args:
         channels: their names in order, or how many there are; computed inputs need the names.
@@ -101,15 +104,21 @@ def build_network(
         pool: what the linear layer of a ResNet sees: `last`, the mean over space of the last stage, or `multi`, mean
             and maximum of every stage.
         inputs: channels to compute from the stored ones; None: none.
+        numbers: that are joined to the pooled features (ricenet.networks.late_fusion); they need the channels' names.
 
     Raises:
         WrongUsage: an unknown architecture, or a setting that it does not have.
     """
     plain = (architecture, width, conv1_size, conv1_stride, max_pool, dropout, pretrained, pool)
     if isinstance(channels, int):
-        if inputs is not None:
-            raise ValueError("computed inputs need the names of the channels, got their number")
+        if inputs is not None or numbers:
+            raise ValueError("computed inputs and numbers need the names of the channels, got how many there are")
         return _build(channels, *plain)
+    network = _behind_inputs(channels, inputs, *plain)
+    return LateFusion(network, channels, numbers) if numbers else network
+
+
+def _behind_inputs(channels: Sequence[str], inputs: InputSettings | None, *plain: Any) -> nn.Module:
     computed = None if inputs is None else ComputedInputs(channels, inputs)
     if computed is None or not computed.count:
         return _build(len(channels), *plain)

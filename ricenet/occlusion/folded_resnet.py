@@ -2,7 +2,7 @@
 
 Reads the ResNets of ricenet.networks.network and of MONAI: basic and bottleneck blocks, shortcuts of type A and B, a
 first convolution of any size and stride, with or without the max-pool, the mean of the last stage or mean and maximum
-of all, and computed inputs in front.
+of all, computed inputs in front, and a case's numbers, held fixed, beside what is pooled.
 """
 
 from collections.abc import Iterator
@@ -15,6 +15,7 @@ from monai.networks.nets import ResNet
 from torch import Tensor, nn
 
 from ricenet.networks.computed_inputs import ComputedInputs, InputNetwork
+from ricenet.networks.late_fusion import WithNumbers
 from ricenet.networks.network import GlobalMean, LeanResNet, StagesPooled
 
 _PER_VOXEL = (
@@ -76,6 +77,8 @@ class FoldedResNet:
 
 def fold(model: nn.Module) -> FoldedResNet | None:
     """`model` as convolutions; None where it is not a ResNet whose every normalisation is per voxel."""
+    offset = model.offset if type(model) is WithNumbers else None
+    model = model.network if isinstance(model, WithNumbers) else model
     network: Any = model.network if type(model) is InputNetwork else model
     if type(network) not in (ResNet, LeanResNet):  # the forward pass of a subclass may be another
         return None
@@ -89,9 +92,19 @@ def fold(model: nn.Module) -> FoldedResNet | None:
     if any(isinstance(layer, nn.Conv3d) and not _is_cubic(layer) for layer in layers):
         return None
     inputs = model.inputs if isinstance(model, InputNetwork) else None
+    linear = network.fc if offset is None else _shifted(network.fc, offset)
     return FoldedResNet(
-        inputs, _folded(network.conv1, network.bn1), not network.no_max_pool, tuple(_blocks(network)), network.fc
+        inputs, _folded(network.conv1, network.bn1), not network.no_max_pool, tuple(_blocks(network)), linear
     )
+
+
+@torch.no_grad()
+def _shifted(linear: nn.Linear, offset: Tensor) -> nn.Linear:
+    """`linear` + offset (K,), in double precision: a layer of its own with the same weights."""
+    shifted = nn.Linear(linear.in_features, linear.out_features).to(linear.weight.device)
+    shifted.weight = linear.weight
+    shifted.bias = nn.Parameter(linear.bias.double() + offset.double())
+    return shifted
 
 
 def _blocks(network: ResNet) -> Iterator[Block]:

@@ -81,6 +81,11 @@ def read_trained(run: Path, modalities: str) -> Trained:
         raise WrongUsage(
             f"modalities={modalities} is a control: its networks look at a random place; export a set of crop=lesion"
         )
+    if any(run.modalities == modalities and run.record.numbers is not None for run in runs):
+        raise WrongUsage(
+            f"modalities={modalities}: its networks see numbers of the case, which a model folder does not carry; "
+            "export the set without numbers"
+        )
     cases = cases_folder(run, runs)
     folds = read_folds(cases)
     finished = dict(sorted(finished_folds(runs, modalities, cases, folds).items()))

@@ -1,5 +1,7 @@
 """LightningDataModule: cases and a modality set in; batches {volume (B, C, X, Y, Z), label (B,), case [B]} out.
 
+A network that sees numbers of the case, too, gets `numbers` (B, N) with them, nan where a case has none.
+
 Every random choice is a function of (seed, epoch, position), never of what was drawn before or of which worker draws:
 the same seed gives the same batches with 0 and 2 workers, and after a resume at an epoch border.
 
@@ -11,13 +13,14 @@ around the cube is read and kept as far as augmentation can bring it in, so that
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import lightning
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -54,11 +57,13 @@ class CaseDataset(Dataset):
         jitter: voxels by which a crop is moved at most along each axis.
         framed: give out what the device needs to augment: contents in boxes of one shape, and where these begin.
         deferred: leave the volumes out, they are on the device already.
+        numbers: of each case by its key, (N,) float32, nan where it has none; None: no numbers.
     """
 
     def __init__(
         self, table: Sequence[ReadyCase], volumes: CaseVolumes, intensity: Sequence[bool], spacing_mm: float,
         augmentation: Augmenting | None = None, jitter: int = 0, framed: bool = False, deferred: bool = False,
+        numbers: Mapping[str, NDArray[np.float32]] | None = None,
     ) -> None:  # fmt: skip
         self.table = table
         self.volumes = volumes
@@ -66,6 +71,7 @@ class CaseDataset(Dataset):
         self.spacing_mm = spacing_mm
         self.augmentation, self.jitter = augmentation, jitter
         self.framed, self.deferred = framed, deferred
+        self.numbers = numbers
 
     def __len__(self) -> int:
         return len(self.table)
@@ -74,6 +80,8 @@ class CaseDataset(Dataset):
         index, seed = item
         case = self.table[index]
         sample = {"label": case.label, "case": case.case_key, "seed": seed}
+        if self.numbers is not None:
+            sample["numbers"] = torch.from_numpy(self.numbers[case.case_key])
         if self.volumes.some_lack:
             sample["present"] = self.volumes.present(index)
         if self.deferred:
@@ -94,13 +102,14 @@ class CaseDataset(Dataset):
 
 
 def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
-    """A batch: volumes, labels and present channels stacked, cases and draw seeds as lists."""
+    """A batch: volumes, numbers, labels and present channels stacked, cases and draw seeds as lists."""
     batch: dict[str, Any] = {name: [item[name] for item in items] for name in items[0]}
     batch["label"] = torch.tensor(batch["label"])
     if "present" in batch:
         batch["present"] = torch.tensor(batch["present"])
-    if "volume" in batch:
-        batch["volume"] = torch.stack(batch["volume"])
+    for name in ("volume", "numbers"):
+        if name in batch:
+            batch[name] = torch.stack(batch[name])
     return batch
 
 
@@ -187,6 +196,7 @@ class CasesDataModule(lightning.LightningDataModule):
         crop: which part of each volume is seen; None: all.
         jitter_mm: by which a crop is moved at most in training, along each axis.
         relative_dose: whether the dose is read relative to each case's prescription.
+        numbers: of each case, as of CaseDataset; a batch then has `numbers` (B, N).
 
     Attributes:
         places: where each case of `table` is cropped; empty without a crop.
@@ -208,8 +218,10 @@ class CasesDataModule(lightning.LightningDataModule):
         crop: Crop | None = None,
         jitter_mm: float = 0.0,
         relative_dose: bool = False,
+        numbers: Mapping[str, NDArray[np.float32]] | None = None,
     ) -> None:
         super().__init__()
+        self.numbers = numbers
         self.augmentation = augmentation
         self.intensity = [channel != DOSE for channel in channels]  # a dose is moved, never re-scaled
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
@@ -310,7 +322,7 @@ class CasesDataModule(lightning.LightningDataModule):
         workers = 0 if deferred else self.workers  # then there is nothing to load
         seen = (self.table, self.volumes, self.intensity, self.spacing_mm)
         return DataLoader(
-            CaseDataset(*seen, augmentation, jitter, framed, deferred),
+            CaseDataset(*seen, augmentation, jitter, framed, deferred, self.numbers),
             **order,
             num_workers=workers,
             collate_fn=collate,

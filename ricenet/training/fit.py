@@ -22,6 +22,7 @@ from ricenet.command.schemas import TrainConfig, TrainerConfig
 from ricenet.errors import WrongUsage
 from ricenet.networks.computed_inputs import behind_inputs
 from ricenet.networks.input_settings import InputSettings
+from ricenet.networks.late_fusion import of_volumes
 from ricenet.networks.network import LeanResNet, build_network, network_settings, require_size
 from ricenet.networks.pretrained import load_pretrained
 from ricenet.training import run_folder
@@ -37,6 +38,7 @@ from ricenet.training.checkpoint import (
     resumable,
 )
 from ricenet.training.datamodule import Augmenting, CasesDataModule, steps_per_epoch
+from ricenet.training.fused_numbers import SeenNumbers
 from ricenet.training.kept_weights import AveragedWeights, PreciseBatchNorm
 from ricenet.training.lightning_module import RiceClassifier
 from ricenet.training.predictions import (
@@ -53,21 +55,31 @@ from ricenet.training.trackers import finish_tracking, tracker
 log = logging.getLogger(__name__)
 
 
-def fit(cfg: TrainConfig, cases: Path, folds: Folds, folder: Path, owner: str, number: int) -> None:
+def fit(
+    cfg: TrainConfig,
+    cases: Path,
+    folds: Folds,
+    folder: Path,
+    owner: str,
+    number: int,
+    numbers: SeenNumbers | None = None,
+) -> None:
     """Train from the last epoch border, write the weights, and the predictions for the validation and test cases.
 
     Args:
         folder: the run folder, held by this process.
         owner: the run that its checkpoints belong to (runs.owner).
         number: of this run in its grid, by which it gets its GPU.
+        numbers: of the cases that the network sees; None: none.
     """
     _quiet_lightning()
     if cfg.trainer.threads:
         torch.set_num_threads(cfg.trainer.threads)
     lightning.seed_everything(cfg.seed, verbose=False)
-    data = build_data(cfg, cases, folds)
+    data = build_data(cfg, cases, folds, numbers)
     _tell_places(data, folder)
-    model = build_model(cfg)
+    _tell_left_out(numbers, folder)
+    model = build_model(cfg, numbers)
     require_size(cfg.model.architecture, data.volumes.shape)
     _run_epochs(_trainer(cfg, data, folder, owner, number), model, data, resumable(folder, owner))
     if cfg.checkpoint == "best":
@@ -86,11 +98,20 @@ def _tell_places(data: CasesDataModule, folder: Path) -> None:
         log.info("%s %s: cropped around %s", folder.parent.name, folder.name, places)
 
 
-def build_model(cfg: TrainConfig) -> RiceClassifier:
+def _tell_left_out(numbers: SeenNumbers | None, folder: Path) -> None:
+    if numbers is not None and numbers.inputs.left_out:
+        left_out = ", ".join(numbers.inputs.left_out)
+        log.info("%s %s: left out, as no training case has it: %s", folder.parent.name, folder.name, left_out)
+
+
+def build_model(cfg: TrainConfig, numbers: SeenNumbers | None = None) -> RiceClassifier:
     """The untrained model that the config describes, with its weights drawn from torch's global generator."""
     inputs = InputSettings.from_config(cfg.inputs)
-    network = build_network(cfg.modalities.channels, inputs=inputs, **network_settings(asdict(cfg.model)))
-    trained = behind_inputs(network)
+    fused = () if numbers is None else numbers.inputs.numbers
+    network = build_network(
+        cfg.modalities.channels, inputs=inputs, numbers=fused, **network_settings(asdict(cfg.model))
+    )
+    trained = behind_inputs(of_volumes(network))
     if cfg.model.pretrained is not None:
         load_pretrained(trained, Path(cfg.model.pretrained))
     if isinstance(trained, LeanResNet):
@@ -108,13 +129,14 @@ def build_model(cfg: TrainConfig) -> RiceClassifier:
     )
 
 
-def build_data(cfg: TrainConfig, cases: Path, folds: Folds) -> CasesDataModule:
+def build_data(cfg: TrainConfig, cases: Path, folds: Folds, numbers: SeenNumbers | None = None) -> CasesDataModule:
     """The batches that the config describes, of the cases in `folds`."""
     return CasesDataModule(
         cases, folds, cfg.fold, cfg.modalities.channels, _augmentation(cfg), cfg.data.batch_size, cfg.data.workers,
         cfg.seed, cfg.data.cache, cfg.data.augment_on, may_lack=bool(cfg.model.channel_dropout),
         crop=crop_of(cfg), jitter_mm=cfg.crop.jitter_mm,
         relative_dose=InputSettings.from_config(cfg.inputs).has_relative_dose(cfg.modalities.channels),
+        numbers=None if numbers is None else numbers.of_case,
     )  # fmt: skip
 
 

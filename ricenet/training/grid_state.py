@@ -202,6 +202,8 @@ def _keys(row: str, cells: Sequence[Cell]) -> list[str]:
     if record.control == METADATA_ONLY:
         return ["", f"control={METADATA_ONLY}"]
     control = [f"control={record.control}"] if record.control else []
+    if record.numbers is not None:
+        control = [f"'model.numbers=[{','.join(record.numbers.requested)}]'", *control]
     if record.model.get("channel_dropout"):
         channels = tuple(record.modalities.channels)
         names = [name for name, of_set in PAPER_CHANNELS.items() if of_set == channels]

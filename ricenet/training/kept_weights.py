@@ -88,7 +88,7 @@ def reestimate(
             torch.default_generator.manual_seed(draw_seed(model.seed, number))  # of the channels that are blanked
             on_device = data.on_after_batch_transfer(trainer.strategy.batch_to_device(batch), 0)
             with trainer.precision_plugin.val_step_context():
-                model(model.blanked(on_device))
+                model(*model.blanked(on_device))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
         norm.eval()

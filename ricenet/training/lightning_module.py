@@ -1,7 +1,8 @@
 """LightningModule around a network: batches {volume (B, C, X, Y, Z), label} in; logits (B, 2) out.
 
+A network with numbers (ricenet.networks.late_fusion) also takes the batch's `numbers` (B, N), nan where missing.
 Loss: cross-entropy; optimiser: Adam. With `channel_dropout` channels are blanked at random in training, so that one
-model answers for every modality set.
+model answers for every modality set; a number is missing where a channel that it is measured on is blanked.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,13 +18,14 @@ from torchmetrics.classification import MulticlassAUROC, MulticlassF1Score
 
 from ricenet import LABELS
 from ricenet.errors import InvalidInput
+from ricenet.networks.late_fusion import LateFusion
 
 
 class RiceClassifier(lightning.LightningModule):
     """Train and score a network; validation metrics are torchmetrics objects, computed over the whole epoch.
 
     Args:
-        network: (B, C, X, Y, Z) -> logits (B, 2).
+        network: (B, C, X, Y, Z) -> logits (B, 2); or a LateFusion, which takes numbers (B, N), too.
         schedule: of the learning rate: constant, one_cycle or cosine (to 0).
         label_smoothing: share of every label that is spread over both classes, in training.
         fused: Adam in one kernel.
@@ -62,11 +64,13 @@ class RiceClassifier(lightning.LightningModule):
             prefix="val/",
         )
 
-    def forward(self, volume: Tensor) -> Tensor:
+    def forward(self, volume: Tensor, numbers: Tensor | None = None) -> Tensor:
         if self.present is not None:
             kept = torch.tensor([[channel in self.present for channel in range(volume.shape[1])]])
-            volume = shown(volume, kept)
-        return self.network(volume.contiguous(memory_format=self.layout))
+            volume, *rest = self._shown(volume, numbers, kept)
+            numbers = rest[0] if rest else None
+        volume = volume.contiguous(memory_format=self.layout)
+        return self.network(volume) if numbers is None else self.network(volume, numbers)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         # Dropout must not depend on what was drawn before: a run resumed at an epoch border goes on bit for bit.
@@ -96,21 +100,30 @@ class RiceClassifier(lightning.LightningModule):
     def _loss(self, batch: Mapping[str, Any]) -> Tensor:
         smoothing = self.label_smoothing
         if not self.mixup:
-            return functional.cross_entropy(self(self.blanked(batch)), batch["label"], label_smoothing=smoothing)
+            return functional.cross_entropy(self(*self.blanked(batch)), batch["label"], label_smoothing=smoothing)
         blend = blended(batch, self.mixup)
-        logits = self(self.blanked(blend.batch))
+        logits = self(*self.blanked(blend.batch))
         first, second = (
             functional.cross_entropy(logits, label, label_smoothing=smoothing)
             for label in (batch["label"], batch["label"][blend.partner])
         )
         return blend.share * first + (1 - blend.share) * second
 
-    def blanked(self, batch: Mapping[str, Any]) -> Tensor:
-        """The volumes of a batch, with channels blanked at random where the model is trained so."""
+    def blanked(self, batch: Mapping[str, Any]) -> tuple[Tensor, ...]:
+        """The volumes of a batch, and its numbers if any, with channels blanked at random where it is trained so."""
         volume: Tensor = batch["volume"]
+        numbers: Tensor | None = batch.get("numbers")
         if not self.channel_dropout:
-            return volume
-        return shown(volume, channels_kept(len(volume), volume.shape[1], self.channel_dropout, batch.get("present")))
+            return (volume,) if numbers is None else (volume, numbers)
+        kept = channels_kept(len(volume), volume.shape[1], self.channel_dropout, batch.get("present"))
+        return self._shown(volume, numbers, kept)
+
+    def _shown(self, volume: Tensor, numbers: Tensor | None, kept: Tensor) -> tuple[Tensor, ...]:
+        """`volume`, and `numbers` if any, without what `kept` leaves out."""
+        if numbers is None:
+            return (shown(volume, kept),)
+        assert isinstance(self.network, LateFusion)
+        return shown(volume, kept), self.network.shown(numbers, kept)
 
     def on_validation_start(self) -> None:
         self._require_finite()
@@ -128,14 +141,14 @@ class RiceClassifier(lightning.LightningModule):
             )
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
-        logits = self(batch["volume"])
+        logits = self(batch["volume"], batch.get("numbers"))
         loss = functional.cross_entropy(logits, batch["label"])
         self.log("val/loss", loss, batch_size=len(batch["label"]), prog_bar=True)
         self.validation_metrics.update(logits.softmax(1), batch["label"])
         self.log_dict(dict(self.validation_metrics.items()), batch_size=len(batch["label"]))
 
     def predict_step(self, batch: Mapping[str, Any], batch_idx: int) -> tuple[list[str], Tensor]:
-        return batch["case"], self(batch["volume"]).float()
+        return batch["case"], self(batch["volume"], batch.get("numbers")).float()
 
     def configure_optimizers(self) -> Any:
         # decoupled_weight_decay=True is AdamW; with weight_decay=0 both are the paper's Adam.
@@ -168,7 +181,8 @@ class Blend(NamedTuple):
 def blended(batch: Mapping[str, Any], alpha: float) -> Blend:
     """Mixup: every volume blended with another one's by a share from Beta(alpha, alpha), one for the batch.
 
-    A blend has the channels that both cases have; a case that has none in common with its partner stays as it is.
+    A blend has the channels that both cases have, and the numbers that both have, blended by the same share; a case
+    that has no channel in common with its partner stays as it is.
     Source: Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018.
     """
     volume: Tensor = batch["volume"]
@@ -182,8 +196,12 @@ def blended(batch: Mapping[str, Any], alpha: float) -> Blend:
         partner = torch.where(in_common, partner, torch.arange(len(volume)))
         both = {"present": available & available[partner]}
     partner = partner.to(volume.device)
-    mixed = share * volume + (1 - share) * volume[partner]
-    return Blend({**batch, "volume": mixed, **both}, share, partner)
+    mixed = {
+        name: share * batch[name] + (1 - share) * batch[name][partner]
+        for name in ("volume", "numbers")
+        if name in batch
+    }
+    return Blend({**batch, **mixed, **both}, share, partner)
 
 
 def channels_kept(samples: int, channels: int, dropout: float, present: Tensor | None = None) -> Tensor:

@@ -15,6 +15,7 @@ from ricenet.command.row_names import METADATA_ONLY
 from ricenet.command.schemas import TrainConfig
 from ricenet.errors import InvalidInput
 from ricenet.networks.input_settings import InputSettings
+from ricenet.networks.number_inputs import NumberInputs
 
 RUN_JSON = "run.json"
 PROGRESS = "progress.json"
@@ -87,10 +88,12 @@ class RunRecord(Record):
         optimisation: None for a regression, and in runs of before.
         model: the keys of conf/model; `pretrained` is the hash of its file.
         inputs: channels that the network computes from the stored ones; None: none.
+        numbers: of the case that the network sees beside the volume, fitted on the fold's training cases; None: none.
         crop: what of each volume the network sees; None: all.
         cases: the cases folder, relative to the grid.
-        folds_hash, case_hash, covariates_hash: of what the training reads; covariates.csv by a control on metadata
-            and where the dose is read relative to its prescription.
+        folds_hash, case_hash, covariates_hash, numbers_hash: of what the training reads; covariates.csv by a control
+            on metadata, where the dose is read relative to its prescription, and where a clinical column is among the
+            numbers; numbers.csv where one of its numbers is.
         metadata: columns that a control on metadata reads.
         n_cases: that the row can use, those of the test split too, of the `n_cohort_cases` of the cases folder; only
             where some lack its channels.
@@ -111,11 +114,13 @@ class RunRecord(Record):
     optimisation: Optimisation | None = None
     model: Mapping[str, Setting]
     inputs: InputSettings | None = None
+    numbers: NumberInputs | None = None
     crop: Crop | None = None
     cases: str
     folds_hash: str
     case_hash: str
     covariates_hash: str | None = None
+    numbers_hash: str | None = None
     metadata: list[str] | None = None
     n_cases: int | None = None
     n_cohort_cases: int | None = None

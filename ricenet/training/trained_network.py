@@ -18,7 +18,12 @@ def load_network(folder: Path) -> nn.Module:
         InvalidInput: the weights are missing or do not fit the architecture in run.json.
     """
     record = read_run(folder)
-    network = build_network(record.modalities.channels, inputs=record.inputs, **network_settings(record.model))
+    network = build_network(
+        record.modalities.channels,
+        inputs=record.inputs,
+        numbers=() if record.numbers is None else record.numbers.numbers,
+        **network_settings(record.model),
+    )
     try:
         network.load_state_dict(load_file(folder / "weights.safetensors"))
     except (OSError, RuntimeError, SafetensorError) as error:

@@ -6,14 +6,24 @@ from math import prod
 
 import numpy as np
 import pytest
+import torch
 from helpers.occlusion_records import SETTINGS, occlusion_record
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage, stats
 
-from ricenet.explanation.attribution import at_least, channel_shares, measure, rank_agreement, summarise
+from ricenet.explanation.attribution import (
+    at_least,
+    channel_shares,
+    measure,
+    number_parts,
+    rank_agreement,
+    summarise,
+)
 from ricenet.explanation.map_record import CurveSummary, MeanDose, OcclusionRecord, PairedHits, Pointing, SetSummary
 from ricenet.images.views import peak
+from ricenet.networks.late_fusion import LateFusion
+from ricenet.networks.number_inputs import NumberInput
 
 SHAPE = (12, 10, 8)
 WORLD_FROM_VOXEL = np.array([[4.0, 0, 0, -20], [0, 4, 0, -16], [0, 0, 4, 8], [0, 0, 0, 1]])
@@ -275,3 +285,35 @@ def test_curves_are_means_over_the_cases_with_the_most_common_fractions() -> Non
     assert (found.median_deletion_random_area, found.median_insertion_random_area) == (0.4, 0.6)
     assert (found.n_deletion_better, found.n_insertion_better) == (2, 2), "equal is not better"
     assert CurveSummary(**json.loads(json.dumps(found.model_dump(), allow_nan=False))) == found
+
+
+def fused(**weights: float) -> LateFusion:
+    """With these weights of the numbers in the log-odds of RICE, each of mean 10 and SD 2."""
+    numbers = [NumberInput(name=name, mean=10.0, scale=2.0, missing=0.0, channels=()) for name in weights]
+    network = LateFusion(torch.nn.Identity(), ["rd"], numbers)
+    with torch.no_grad():
+        network.head.weight[1, : len(weights)] = torch.tensor(list(weights.values()))
+    return network
+
+
+def test_parts_of_numbers_are_means_over_the_networks_and_one_that_a_fold_lacks_counts_as_0() -> None:
+    parts = number_parts([fused(a=1.0, b=-3.0), fused(a=2.0)], {"a": 12.0, "b": 14.0}, [0.5, 1.5])
+    assert parts is not None
+    assert {name: (part.value, part.log_odds) for name, part in parts.parts.items()} == {
+        "b": (14.0, -3.0), "a": (12.0, 1.5)
+    }  # fmt: skip
+    assert list(parts.parts) == ["b", "a"]
+    assert (parts.log_odds, parts.image_log_odds) == (1.0, 2.5)
+    assert number_parts([torch.nn.Identity()], {}, [0.5]) is None
+
+
+def test_summary_of_numbers_is_of_medians_of_absolute_values() -> None:
+    cases = [
+        {"log_odds": total, "image_log_odds": image, "parts": {"a": {"value": 1.0, "log_odds": total - image}}}
+        for total, image in ((1.0, 0.5), (-2.0, 1.0), (0.0, -4.0))
+    ]
+    records = [occlusion_record(f"c{index}", numbers=case) for index, case in enumerate(cases)]
+    numbers = summarise(records).numbers
+    assert numbers is not None
+    assert (numbers.image_log_odds, numbers.numbers_log_odds, numbers.parts) == (1.0, 3.0, {"a": 3.0})
+    assert "numbers" not in summarise([occlusion_record("c")]).model_dump(exclude_unset=True)

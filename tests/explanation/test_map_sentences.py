@@ -2,7 +2,8 @@
 
 from helpers.occlusion_records import occlusion_record, pointing_summary, set_summary
 
-from ricenet.explanation.map_sentences import hits, map_sentences, points_at
+from ricenet.explanation.map_record import NumberPart, NumberParts
+from ricenet.explanation.map_sentences import hits, map_sentences, numbers_in_words, points_at
 
 
 def test_trained_and_shuffled_stand_side_by_side() -> None:
@@ -72,3 +73,15 @@ def test_a_page_says_what_cropped_networks_see_and_where_chance_is_counted() -> 
         "nothing there can change the prediction; shares and chance are those of the brain inside."
     )
     assert "where one anywhere in the brain that they see would in" in sentences[1]
+
+
+def test_numbers_beside_the_images_are_told_the_largest_first() -> None:
+    parts = {"mean_gy": 1.24, "age": 0.5, "v20": 0.4, "v30": 0.01}
+    sentences = map_sentences(set_summary(numbers={"image_log_odds": 0.9, "numbers_log_odds": 1.5, "parts": parts}))
+    assert "the images stand for 0.90 and the numbers for 1.50 (medians" in sentences[0]
+    assert "mean_gy (1.24), age (0.50), v20 (0.40). A number's part is exact" in sentences[0]
+
+    of_case = {"age": NumberPart(value=None, log_odds=-1.0), "mean_gy": NumberPart(value=20.0, log_odds=0.25)}
+    case = NumberParts(log_odds=-0.5, image_log_odds=0.25, parts=of_case)
+    expected = "log-odds of RICE \u22120.50: images +0.25, numbers \u22120.75 (age \u22121.00, mean_gy +0.25)"
+    assert numbers_in_words(case) == expected

@@ -19,7 +19,7 @@ from ricenet.prediction import new_case
 from ricenet.prediction.model_folder import export_model
 
 NAME = "rd_event"
-COARSE = ["brain=mask", "registration=quick", "spacing_mm=9", "size=24"]
+COARSE = ["brain=mask", "registration=quick", "spacing_mm=6", "size=36"]
 SPACING_MM = 3.0
 
 

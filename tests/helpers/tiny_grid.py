@@ -13,7 +13,9 @@ from ricenet.cohort.folds import Folds, write_folds
 from ricenet.cohort.ready_cases import ReadyCase, write_cases
 from ricenet.networks.computed_inputs import behind_inputs
 from ricenet.networks.input_settings import InputSettings
+from ricenet.networks.late_fusion import LateFusion, for_case, of_volumes
 from ricenet.networks.network import build_network
+from ricenet.training.fused_numbers import FusedNumbers, hashes, read_fused_numbers
 from ricenet.training.predictions import write_predictions
 from ricenet.training.run_folder import case_hash, finish, run_folder
 from ricenet.training.run_record import RunRecord
@@ -64,18 +66,25 @@ def write_tiny_fold(
     having: Folds | None = None,
     pool: str = "last",
     inputs: InputSettings | None = None,
+    numbers: FusedNumbers | None = None,
 ) -> Path:
     """One finished fold: an untrained network whose output layer is steep enough for its answers to differ.
 
     having: the cases that it answers for, where not all have its channels.
+    numbers: of the cases, that the network sees, too; its row is <set>+numbers.
     """
     torch.manual_seed(10 * fold + len(channels) if seed is None else seed)
-    network = build_network(channels, pool=pool, inputs=inputs, **MODEL)
+    fitted = None if numbers is None else numbers.fitted(folds.training(fold))
+    network = build_network(
+        channels, pool=pool, inputs=inputs, numbers=() if fitted is None else fitted.numbers, **MODEL
+    )
     with torch.no_grad():
-        network(torch.randn(4, len(channels), *SHAPE))  # moves the running statistics off their start
-        behind_inputs(network).fc.weight.mul_(4)
+        of_volumes(network)(torch.randn(4, len(channels), *SHAPE))  # moves the running statistics off their start
+        behind_inputs(of_volumes(network)).fc.weight.mul_(4)
+        if isinstance(network, LateFusion):
+            torch.nn.init.normal_(network.head.weight, std=0.5)
     network.eval()
-    name = "_".join(sorted(channels, key=["rd", "post", "event"].index))
+    name = "_".join(sorted(channels, key=["rd", "post", "event"].index)) + ("+numbers" if numbers else "")
     folder = run_folder(run, name, fold)
     folder.mkdir(parents=True, exist_ok=True)
     save_file(network.state_dict(), folder / "weights.safetensors")
@@ -83,7 +92,8 @@ def write_tiny_fold(
     of = having or folds
     for split, case in [("val", c) for c in of.validation(fold)] + [("test", c) for c in of.test()]:
         with torch.inference_mode():
-            logits = network(torch.from_numpy(load_case(cases, case, channels))[None])[0]
+            of_case = {} if numbers is None else numbers.named(case.case_key)
+            logits = for_case(network, of_case)(torch.from_numpy(load_case(cases, case, channels))[None])[0]
         rows.append(
             {
                 "case_key": case.case_key,
@@ -115,8 +125,20 @@ def write_tiny_fold(
         "versions": {"ricenet": "0.1.0", "torch": "2"},
         "elapsed_s": 90.0,
     }
+    if numbers is not None:
+        record |= {"numbers": fitted, **hashes(cases, numbers.requested)}
     finish(folder, RunRecord.model_validate(record))
     return folder
+
+
+def write_tiny_numbers(cases: Path, folds: Folds) -> FusedNumbers:
+    """numbers.csv and covariates.csv of the tiny cases, in which one case has no age; and what is read of them."""
+    keys = [case.case_key for case in folds.cases]
+    rows = [f"{key},{20 + 3 * number}\n" for number, key in enumerate(keys)]
+    (cases / "numbers.csv").write_text("".join(["case_key,mean_gy\n", *rows]))
+    ages = [f"{key},{50 + 7 * number if number else ''}\n" for number, key in enumerate(keys)]
+    (cases / "covariates.csv").write_text("".join(["case_key,age\n", *ages]))
+    return read_fused_numbers(cases, folds.cases, ["mean_gy", "age"], MODALITIES, "rd_post_event+numbers")
 
 
 def write_tiny_grid(root: Path, sets: tuple[str, ...] = ("rd_post_event",), n_folds: int = 2) -> tuple[Path, Folds]:

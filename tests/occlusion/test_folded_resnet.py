@@ -10,8 +10,11 @@ from monai.networks.nets import DenseNet, ResNet, resnet18
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ricenet import MODALITIES
 from ricenet.networks.computed_inputs import ComputedInputs, InputNetwork
+from ricenet.networks.late_fusion import LateFusion, for_case
 from ricenet.networks.network import LeanResNet
+from ricenet.networks.number_inputs import NumberInput
 from ricenet.occlusion.folded_resnet import Convolution, FoldedResNet, fold
 
 
@@ -127,3 +130,11 @@ def with_normalisation(norm: nn.Module) -> nn.Module:
 )
 def test_what_is_no_such_resnet_is_not_folded(network: nn.Module) -> None:
     assert fold(network.eval()) is None
+
+
+def test_numbers_of_a_case_are_part_of_the_linear_layer() -> None:
+    number = NumberInput(name="age", mean=60.0, scale=10.0, missing=0.0, channels=())
+    fused = LateFusion(trained(2), MODALITIES[-2:], [number])
+    nn.init.normal_(fused.head.weight, generator=torch.Generator().manual_seed(0))
+    require_equal(for_case(fused.eval(), {"age": 75.0}), 2)
+    assert fold(fused) is None  # it is no function of volumes alone

@@ -34,7 +34,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
 
 
 def test_the_network_has_all_arguments_of_build_network_and_no_other() -> None:
-    arguments = inspect.signature(build_network).parameters.keys() - {"channels"}
+    arguments = inspect.signature(build_network).parameters.keys() - {"channels", "numbers"}
     assert NetworkSettings.model_fields.keys() == arguments
 
 

@@ -71,7 +71,7 @@ def test_map_is_the_drop_of_the_mean_probability(
     assert predicted.drop is not None
     assert predicted.record.occlusion is not None
     assert predicted.record.occlusion.cube_mm == 36
-    cube = (slice(None), slice(12, 16), slice(12, 16), slice(12, 16))
+    cube = (slice(None), slice(18, 24), slice(18, 24), slice(18, 24))
     blanked = volume.clone()
     blanked[cube] = 0
     before, after = (np.mean(probabilities(ensemble.networks, x)) for x in (volume, blanked))
@@ -111,8 +111,8 @@ def test_networks_of_relative_doses_see_shares_of_the_prescription(
 
 @pytest.fixture(scope="module")
 def cropped(ensemble: Ensemble) -> Ensemble:
-    """The same networks, as if they had been trained on cubes of 90 mm."""
-    record = ensemble.model.record.model_copy(update={"crop": Crop(at="lesion", size_mm=90)})
+    """The same networks, as if they had been trained on cubes of 96 mm."""
+    record = ensemble.model.record.model_copy(update={"crop": Crop(at="lesion", size_mm=96)})
     return replace(ensemble, model=replace(ensemble.model, record=record))
 
 
@@ -124,7 +124,7 @@ def test_a_cropped_model_looks_at_the_lesion_that_it_finds_itself(
     record = prediction.record
     assert record.seen is not None
     assert record.seen.place == prepared.record.lesion["event"], "the model has no post-OP MRI among its channels"
-    window = Window(record.seen.first_voxel, (10, 10, 10))
+    window = Window(record.seen.first_voxel, (16, 16, 16))
     cube = torch.from_numpy(window.cut(prepared.volume[1:].astype(np.float32)))
     assert record.folds == pytest.approx(probabilities(cropped.networks, cube), abs=1e-9)
     assert prediction.drop is not None

@@ -47,6 +47,17 @@ def test_batch_has_named_fields_shapes_and_types(phantom_cases: Path) -> None:
     assert batch["case"] == [case.case_key for case in data.validation[:4]]
 
 
+def test_numbers_of_a_case_stand_beside_its_volume(phantom_cases: Path) -> None:
+    keys = [case.case_key for case in read_folds(phantom_cases).cases]
+    numbers = {key: np.array([index, np.nan], np.float32) for index, key in enumerate(keys)}
+    data = CasesDataModule(phantom_cases, read_folds(phantom_cases), 0, ALL, None, 4, 0, seed=1, numbers=numbers)
+    for loader in (data.train_dataloader(), data.statistics_dataloader(), data.predict_dataloader()):
+        batch = on_device(data, next(iter(loader)), training=False)
+        expected = torch.from_numpy(np.stack([numbers[key] for key in batch["case"]]))
+        torch.testing.assert_close(batch["numbers"], expected, equal_nan=True)
+    assert "numbers" not in next(iter(module(phantom_cases).val_dataloader()))
+
+
 @pytest.mark.process
 def test_two_workers_give_the_batches_of_none(phantom_cases: Path) -> None:
     alone, helped = (list(module(phantom_cases, workers=w).train_dataloader()) for w in (0, 2))

@@ -10,6 +10,7 @@ from helpers.small_networks import TINY
 
 from ricenet.errors import InvalidInput
 from ricenet.networks.network import build_network
+from ricenet.networks.number_inputs import NumberInput
 from ricenet.training.lightning_module import RiceClassifier, blended, channels_kept, shown
 
 SETTINGS: dict[str, Any] = {
@@ -218,3 +219,45 @@ def test_a_run_without_mixup_draws_nothing() -> None:
     torch.manual_seed(5)
     model.training_step(batch(0.1, "a", "b"), 0)
     assert torch.equal(torch.rand(3), expected)
+
+
+NUMBERS = [
+    NumberInput(name="mean_gy", mean=0.0, scale=1.0, missing=0.0, channels=("rd",)),
+    NumberInput(name="age", mean=0.0, scale=1.0, missing=0.0, channels=()),
+]
+
+
+def with_numbers(**changes: Any) -> RiceClassifier:
+    network = build_network(["event", "rd"], numbers=NUMBERS, **TINY)
+    torch.nn.init.normal_(network.head.weight, generator=torch.Generator().manual_seed(0))
+    return RiceClassifier(network, **(SETTINGS | changes))
+
+
+def test_numbers_are_blended_by_the_share_of_the_volumes_and_missing_where_one_has_none() -> None:
+    torch.manual_seed(0)
+    volume = torch.arange(4.0).view(4, 1, 1, 1, 1).expand(4, 2, 2, 2, 2)
+    numbers = torch.stack([torch.arange(4.0), torch.tensor([1.0, math.nan, 3.0, 4.0])], dim=1)
+    blend = blended({"volume": volume, "numbers": numbers, "label": torch.zeros(4)}, 0.4)
+    assert 0 < blend.share < 1
+    assert torch.equal(blend.batch["numbers"][:, 0], blend.batch["volume"][:, 0, 0, 0, 0])
+    lacking = torch.tensor([case == 1 or partner == 1 for case, partner in enumerate(blend.partner.tolist())])
+    assert torch.equal(blend.batch["numbers"][:, 1].isnan(), lacking)
+
+
+def test_a_number_goes_with_the_channel_that_it_is_measured_on() -> None:
+    model = with_numbers(channel_dropout=0.5)
+    torch.manual_seed(0)
+    volume, numbers = model.blanked({"volume": torch.ones(64, 2, 1, 1, 1), "numbers": torch.ones(64, 2)})
+    without_dose = volume[:, 1, 0, 0, 0] == 0
+    assert 0 < without_dose.sum() < 64
+    assert torch.equal(numbers[:, 0].isnan(), without_dose)
+    assert not numbers[:, 1].isnan().any()  # age is measured on no image
+
+
+def test_a_set_of_the_one_model_sees_the_numbers_of_its_images() -> None:
+    model = with_numbers(channel_dropout=0.5).eval()
+    volume, numbers = torch.randn(2, 2, 16, 16, 16), torch.tensor([[2.0, 1.0]] * 2)
+    model.present = [0]
+    only_event = volume * torch.tensor([1.0, 0.0]).view(1, 2, 1, 1, 1)
+    expected = model.network(only_event, torch.tensor([[math.nan, 1.0]] * 2))
+    assert torch.equal(model(volume, numbers), expected)
