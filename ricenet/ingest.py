@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from ricenet.cohort.label_events import deal_test, source_rows
 from ricenet.cohort.label_table import LabelRow, further_patient_ids, rows_like
 from ricenet.cohort.pseudonyms import KEY_FILE, case_key, pseudonym, read_key, write_key
-from ricenet.cohort.table import COLUMNS, further_dose_roles
+from ricenet.cohort.table import COLUMNS, LESION_MM, further_dose_roles
 from ricenet.command.atomic import MANIFEST, hold, partial_folder, publish, remove_folder, replace_file
 from ricenet.command.processes import run_each
 from ricenet.command.schemas import IngestConfig
@@ -513,6 +513,7 @@ def _row(task: Task, record: "CaseIngestRecord | None", keep: list[str], lesion:
         "split": label.split,
         "label_source": label.label_source,
         "excluded_because": task.excluded_because,
+        **({LESION_MM: label.lesion_mm} if label.lesion_mm else {}),
         **{name: label.extra.get(name, "") for name in keep},
     }
     if record is None:
@@ -543,7 +544,8 @@ def _write_tables(
 
     table = io.StringIO()
     doses = further_dose_roles(name for row in rows for name in row)
-    writer = csv.DictWriter(table, [*COLUMNS, *doses, *MORE_COLUMNS, *keep], restval="", lineterminator="\n")
+    places = [LESION_MM] * any(LESION_MM in row for row in rows)
+    writer = csv.DictWriter(table, [*COLUMNS, *doses, *MORE_COLUMNS, *places, *keep], restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     hashes = {f"{record.case}/{name}": sha for record in records.values() for name, sha in record.sha256.items()}

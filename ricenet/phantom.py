@@ -64,7 +64,7 @@ def main(cfg: PhantomConfig) -> None:
     keys = {name: value for name, value in asdict(cfg).items() if name not in unused or value != unused[name]}
     out, jobs = Path(keys.pop("out")), keys.pop("jobs")
     if out.exists() and any(out.iterdir()):
-        return _check_same(out, PhantomRecord(**keys))
+        return _check_same(out, PhantomRecord(**keys), jobs)
     write_phantom(out, jobs=jobs, **keys)
     print(f"{cfg.patients} phantom patients as {cfg.format}: {out}")
 
@@ -99,8 +99,8 @@ def write_phantom(out: Path, *, jobs: int, **keys: int | float | str) -> None:
     publish(partly, out, last=MARKER)
 
 
-def _check_same(out: Path, record: "PhantomRecord") -> None:
-    """Keep a finished cohort of the same parameters; refuse anything else in the folder."""
+def _check_same(out: Path, record: "PhantomRecord", jobs: int) -> None:
+    """Keep a finished cohort of the same parameters, add numbers it lacks; refuse anything else in the folder."""
     from ricenet.phantoms.phantom_record import PhantomRecord
 
     if not (out / MARKER).is_file():
@@ -121,7 +121,27 @@ def _check_same(out: Path, record: "PhantomRecord") -> None:
             "choose another folder",
             code="out.changed",
         )
+    if record.format == "cases":
+        _add_numbers(out, jobs)
     print(f"{record.patients} phantom patients exist already: {out}")
+
+
+def _add_numbers(out: Path, jobs: int) -> None:
+    """Compute the numbers of cases that an earlier version of ricenet drew."""
+    from ricenet.cases.numbers_table import RANDOM_TABLE, TABLE, is_measured, measure_folder, write_numbers
+    from ricenet.cohort.covariates import read_covariates
+    from ricenet.cohort.ready_cases import read_cases
+
+    ready = read_cases(out)
+    lacking = [case for case in ready if not is_measured(out / case.folder)]
+    if not lacking and (out / TABLE).is_file() and (out / RANDOM_TABLE).is_file():
+        return
+    covariates = read_covariates(out, [case.case_key for case in ready])
+    prescriptions_gy = covariates.numbers.get("prescription_gy", {}) if covariates else {}
+    with ProcessPoolExecutor(jobs) as pool:
+        folders = [out / case.folder for case in lacking]
+        list(pool.map(measure_folder, folders, [prescriptions_gy.get(case.case_key) for case in lacking]))
+    write_numbers(out, {case.case_key: case.folder for case in ready})
 
 
 def _write_ready_cohort(out: Path, draws: "list[Draw]", key: bytes, jobs: int, record: "PhantomRecord") -> None:

@@ -156,7 +156,9 @@ def preprocess_cohort(
             write_failures(output, [task.case for task in tasks], failed)
             done = [task for task in tasks if task.case.key not in failed]
             if done:
-                write_tables(output, {task.case.key: task.folder for task in done}, ended)
+                places_mm = {task.case.key: place for task in done if (place := task.case.lesion_mm) is not None}
+                write_tables(output, {task.case.key: task.folder for task in done}, ended, places_mm)
+                _warn_of_lesions_elsewhere(output)
                 _write_doses(output, cohort, [task.case for task in done])
                 warn_of_people({task.case.name: output / task.folder for task in done})
             if failed and not (skip_failed and done):
@@ -195,6 +197,16 @@ def _write_page(output: Path) -> str:
         log.warning("qc.html could not be written: %s; %s", without_private_text(error), again)
         return "no qc.html"
     return f"look at every case in qc.html ({size / 1e6:.1f} MB)"
+
+
+def _warn_of_lesions_elsewhere(output: Path) -> None:
+    """Say whose lesion, given or found, is not where lesion_mm of cohort.csv says."""
+    from ricenet.cases.case_tables import lesions_elsewhere
+    from ricenet.cases.qc_numbers import MAX_OFF_MM
+
+    if keys := lesions_elsewhere(output, MAX_OFF_MM):
+        words = "lesion more than %g mm from lesion_mm: %d cases (%s); look at them in qc.html, or give lesion masks"
+        log.warning(words, MAX_OFF_MM, len(keys), ", ".join(keys))
 
 
 def _write_doses(output: Path, cohort: Path, cases: list[Case]) -> None:

@@ -570,5 +570,8 @@ def test_the_structure_of_the_events_follow_up_is_its_lesion():
     assert module._row(task, record, [], "FU_*_CE")["lesion"] == "c1/structures/FU_3_CE.nii.gz"
     assert "lesion" not in module._row(task, record, [], "FU_*_FLAIR")
     assert "lesion" not in module._row(task, record, [])
+    assert "lesion_mm" not in module._row(task, record, [])
+    placed = module.Task(LabelRow(2, "MUSTER", "fup3", "rice", lesion_mm="1 2 3"), "p1", "e1", "c1")
+    assert module._row(placed, record, [])["lesion_mm"] == "1 2 3"
     numbered = module.Task(LabelRow(2, "MUSTER", "e1", "rice"), "p1", "e1", "c1")  # of a table of one's own
     assert "lesion" not in module._row(numbered, record, [], "FU_*_CE")

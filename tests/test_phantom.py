@@ -187,7 +187,12 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_another_cohort_in_the_folder_is_refused(phantom_cases: Path, tmp_path: Path) -> None:
     out = shutil.copytree(phantom_cases, tmp_path / "cases")
     same = ["patients=24", "size=16", "case_spacing_mm=12", "folds=2"]
+    numbers = {path: path.read_bytes() for path in out.rglob("numbers*")}
+    assert len(numbers) == 24 + 2
+    for path in numbers:
+        path.unlink()  # as an older version of ricenet left it
     assert run(f"out={out}", *same).returncode == 0
+    assert numbers == {path: path.read_bytes() for path in numbers}
     refused = run(f"out={out}", *same, "seed=1")
     assert refused.returncode == 3
     assert "seed: 0 in the folder, 1 requested" in refused.stderr

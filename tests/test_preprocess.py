@@ -146,6 +146,21 @@ def test_no_patient_id_and_no_path_leaves_the_cohort(cohort, done):
 
 
 @pytest.mark.slow
+def test_finished_cases_of_an_older_version_get_their_numbers_and_nothing_else(cohort, done, tmp_path):
+    output = shutil.copytree(done[0], tmp_path / "cases")
+    written = {path: path.read_bytes() for path in output.rglob("numbers*") if path.is_file()}
+    assert len(written) == 2 + 2
+    others = {path: path.stat().st_mtime_ns for path in output.glob("*/*") if path not in written}
+    for path in written:
+        path.unlink()
+    again = run(cohort, output, "jobs=2", "folds=0", *FINE)
+    assert again.returncode == 0
+    assert "numbers of finished cases to compute: 2" in again.stdout + again.stderr
+    assert written == {path: path.read_bytes() for path in written}
+    assert others == {path: path.stat().st_mtime_ns for path in others}
+
+
+@pytest.mark.slow
 def test_finished_cases_are_reused_and_another_run_gives_the_same_bytes(cohort, done, tmp_path):
     output, _ = done
     before = {path: path.stat().st_mtime_ns for path in output.rglob("*.npy")}
@@ -160,7 +175,7 @@ def test_finished_cases_are_reused_and_another_run_gives_the_same_bytes(cohort, 
     names = sorted(
         str(path.relative_to(output)) for path in output.rglob("*") if path.is_file() and path.name != "timings.csv"
     )
-    assert len(names) == 2 * 5 + 6
+    assert len(names) == 2 * 6 + 8
     for name in names:
         assert (output / name).read_bytes() == (tmp_path / "other" / name).read_bytes(), name
 

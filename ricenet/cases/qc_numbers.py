@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from math import inf, isfinite
 from statistics import median
 
-from ricenet.cases.case_tables import CONTRAST_COLUMN, LIKENESS_COLUMN, PLACE_COLUMN, WORD_ENDING
+from ricenet.cases.case_tables import CONTRAST_COLUMN, LIKENESS_COLUMN, OFF_COLUMN, PLACE_COLUMN, WORD_ENDING
 from ricenet.display.page import Picture
 from ricenet.images.similarity import ONE_PERSON_FROM, SURELY_FROM
 from ricenet.images.stripped import STRIPPED
@@ -17,6 +17,7 @@ from ricenet.images.stripped import STRIPPED
 OUTLIER_SD = 3.5
 SD_PER_MAD = 1.4826
 MIN_CASES = 10
+MAX_OFF_MM = 15.0  # of a lesion from lesion_mm
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,11 @@ QUANTITIES = (
     Quantity(
         CONTRAST_COLUMN, "how far the brightest enhancement that is new (of a case without a post-OP MRI: any) stands "
         "out of the brain, in SD", 2, 0.3,
+    ),
+    Quantity(
+        OFF_COLUMN, "how far the middle of the lesion that is used lies from lesion_mm", 1, 1.0,
+        high=MAX_OFF_MM, because="the lesion that is used is not where the table says: look at both (lesion_mm is "
+        "x y z in RAS+; DICOM viewers show LPS)",
     ),
 )  # fmt: skip
 UNKNOWN = Quantity("", "", 3, 0.0)

@@ -16,9 +16,10 @@ from ricenet.cases.structures import read_structure
 from ricenet.checks import image_checks
 from ricenet.checks.duplicates import Traces, thumbnail, voxel_hash
 from ricenet.checks.laterality import check_sides, compare_sides
+from ricenet.checks.lesion_checks import check_lesion
 from ricenet.checks.skull_checks import check_extraction, check_skulls
 from ricenet.checks.verify_record import CaseFacts, DoseCoverage, ImageFacts, SidesRecord
-from ricenet.cohort.table import Case
+from ricenet.cohort.table import LESION, Case
 from ricenet.command.atomic import file_hash
 from ricenet.display.slice_drawing import draw_isodoses, label_isodoses, mark_right, name_plane
 from ricenet.errors import Finding, InvalidInput
@@ -98,13 +99,16 @@ def _read(case: Case) -> tuple[dict[str, Volume], list[Finding]]:
 
 
 def _check_masks(case: Case, images: Mapping[str, Volume]) -> list[Finding]:
-    """A lesion or a structure that is no mask, or lies outside the image in whose frame it should lie."""
+    """A lesion or a structure that is no mask, or lies outside its image; a lesion that is large or elsewhere."""
     findings = []
     for name in case.masks:
         try:
-            read_structure(case, name, images)
+            structure = read_structure(case, name, images)
         except InvalidInput as error:
             findings.append(image_checks.finding(error, case.name, name))
+        else:
+            if name == LESION and structure.role == "event":
+                findings += check_lesion(structure.mask, images.get("event"), case.lesion_mm, case.name)
     return findings
 
 

@@ -12,13 +12,13 @@ from typing import Any
 
 from ricenet import MODALITIES
 from ricenet.cohort.covariates import DAYS, NAMES
-from ricenet.cohort.table import COLUMNS, DATES, Case, is_further_dose
+from ricenet.cohort.table import COLUMNS, DATES, LESION_MM, Case, is_further_dose
 from ricenet.errors import WrongUsage
 
 GROUP = "modalities"
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 # Columns that say something else in cohort.csv; and what the quality control calls something else.
-TAKEN = {*COLUMNS, *NAMES, *DATES, DAYS, "post_day", "event_day", "brain", "dose"} - {*MODALITIES}
+TAKEN = {*COLUMNS, LESION_MM, *NAMES, *DATES, DAYS, "post_day", "event_day", "brain", "dose"} - {*MODALITIES}
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from ricenet.errors import InvalidInput, WrongUsage
 
 COVARIATES, EXCLUDED = "covariates.csv", "excluded.csv"
 OWN_COLUMNS = ("fractions", "prescription_gy", "label_source")  # of cohort.COLUMNS; the others name, place or answer
-REFUSED = {*table.COLUMNS, *DATES, "case_key", "patient_key"} - {*OWN_COLUMNS}
+REFUSED = {*table.COLUMNS, table.LESION_MM, *DATES, "case_key", "patient_key"} - {*OWN_COLUMNS}
 NAMES = ("site", "scanner_post", "scanner_event", "label_source")  # a hospital's code may be a number
 DAYS = "days_since_rt"
 PRESENCE = "has_"  # before the name of a channel that some cases lack

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ricenet import LABELS
 from ricenet.cohort.spreadsheet import Table, check_date_format, fits, parse_date, parse_number, read_table
-from ricenet.cohort.table import DATES, MAX_PRESCRIPTION_GY, SPLITS
+from ricenet.cohort.table import DATES, LESION_MM, MAX_PRESCRIPTION_GY, SPLITS, parse_place
 from ricenet.errors import InvalidInput, WrongUsage
 
 CHOICES = ("post_series", "event_series", "planning_series")
@@ -25,6 +25,7 @@ RT_CHOICES = ("doses", "plans", "exclude_doses")
 FIELDS = (
     "patient_id", "event_id", "label", "split", *DATES, "fractions", "prescription_gy", "label_source",
     "excluded_because", "rt_patient_id", "delivered_fractions", *RT_CHOICES, *CHOICES,
+    LESION_MM,
 )  # fmt: skip
 EXCLUDE = "exclude:"
 log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class LabelRow:
         patient_id: as the table writes it. It never leaves the process.
         event_id: from the table, else the event's rank among the patient's dates: e1, e2, ...
         event_named: whether the table gives it.
+        lesion_mm: where the table says that the lesion is (ricenet.cohort.table.Case), as it writes it.
         label: recurrence, rice, or empty where the row is excluded.
         split: cv, test or empty.
         choice: role (post, event, planning) -> series key by which the user resolves an ambiguity.
@@ -72,6 +74,7 @@ class LabelRow:
     delivered_fractions: int | None = None
     marked: tuple[str, ...] = ()
     event_named: bool = False
+    lesion_mm: str = ""
 
     @property
     def event_is_numbered(self) -> bool:
@@ -335,6 +338,9 @@ def _read_row(
     split = cell.get("split", "").lower()
     if split and split not in SPLITS:
         complain(f"split should be {' or '.join(SPLITS)}, got {split[:40]!r}")
+    lesion_mm = cell.get(LESION_MM, "").strip()
+    if lesion_mm and parse_place(lesion_mm) is None:
+        complain("lesion_mm should be three numbers in mm, x y z")
     return LabelRow(
         row=number,
         patient_id=ids["patient_id"] if ids else cell["patient_id"],
@@ -354,6 +360,7 @@ def _read_row(
         rt_patient_id=cell.get("rt_patient_id", ""),
         **{name: split_keys(cell.get(name, "")) for name in RT_CHOICES},
         delivered_fractions=_fractions(cell.get("delivered_fractions", ""), "delivered_fractions", complain),
+        lesion_mm=lesion_mm,
     )
 
 

@@ -10,6 +10,7 @@ import io
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 
 from ricenet import LABELS, MODALITIES
@@ -25,6 +26,8 @@ SPLITS = ("cv", "test")
 FURTHER_DOSE = re.compile(r"(rd|planning)_([2-9]|[1-9]\d+)")
 MAX_PRESCRIPTION_GY = 100.0
 LESION = "lesion"
+LESION_MM = "lesion_mm"  # an optional column
+Place = tuple[float, float, float]
 MASK_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
 
 
@@ -38,6 +41,8 @@ class Case:
         lesion: a mask of the event's lesion, NIfTI or DICOM SEG, in the frame of the event MRI; one of `structures`
             lies in theirs.
         structures: masks by name, NIfTI, in the frame of the planning image or, without one, of the anchor.
+        lesion_mm: where the user says that the lesion is: x, y, z in mm, RAS+ world of the event MRI. It is compared
+            with the lesion that is used, and decides nothing.
     """
 
     key: str
@@ -55,6 +60,7 @@ class Case:
     further_doses: dict[str, Path] = field(default_factory=dict)
     lesion: Path | None = None
     structures: dict[str, Path] = field(default_factory=dict)
+    lesion_mm: Place | None = None
 
     @property
     def name(self) -> str:
@@ -234,6 +240,14 @@ def _read_row(
         report(
             "dose.unit", f"dose_unit should be Gy, got {row['dose_unit']!r}", "convert the dose map to Gy (cGy / 100)"
         )
+    place = (row.get(LESION_MM) or "").strip()
+    lesion_mm = parse_place(place)
+    if place and lesion_mm is None:
+        report(
+            "lesion.coordinates",
+            "lesion_mm should be three numbers in mm, x y z",
+            "RAS+ world coordinates of the event MRI, such as -31.5 12 40",
+        )
     prescription, fractions = number_or_none("prescription_gy"), number_or_none("fractions")
     if prescription is not None and not 0 < prescription <= MAX_PRESCRIPTION_GY:
         report("dose.prescription", f"prescription_gy should lie in 0-100 Gy, got {prescription:g}", "is it in cGy?")
@@ -243,6 +257,7 @@ def _read_row(
     return Case(
         lesion=masks.pop(LESION, None),
         structures=masks,
+        lesion_mm=lesion_mm,
         key=pseudonym_of_case,
         patient_key=pseudonym(key, patient),
         row=number,
@@ -257,10 +272,20 @@ def _read_row(
         extra={
             name: value
             for name, value in row.items()
-            if name and name not in (*COLUMNS, *channels) and not is_further_dose(name)
+            if name and name not in (*COLUMNS, LESION_MM, *channels) and not is_further_dose(name)
         },
         further_doses={role: paths[role] for role in further_doses if role in paths},
     )
+
+
+def parse_place(text: str) -> Place | None:
+    """Three numbers in mm, apart by spaces, commas or semicolons; None where the text is something else."""
+    parts = re.split(r"[\s,;]+", text.strip(" ()[]"))
+    try:
+        x, y, z = map(float, parts)
+    except ValueError:
+        return None
+    return (x, y, z) if all(map(isfinite, (x, y, z))) else None
 
 
 def _inside(root: Path, text: str, role: str, report) -> Path:  # type: ignore[no-untyped-def]  # a local closure

@@ -4,7 +4,7 @@ from pathlib import Path
 from helpers.cases_folder import write_case
 
 from ricenet.cases.case_record import LesionPlace
-from ricenet.cases.case_tables import write_csv, write_doses, write_failures, write_tables
+from ricenet.cases.case_tables import lesions_elsewhere, write_csv, write_doses, write_failures, write_tables
 from ricenet.cohort.table import Case
 from ricenet.command.processes import Ended
 
@@ -77,3 +77,20 @@ def test_how_the_lesion_was_found_stands_beside_the_numbers(tmp_path):
     assert [(row["lesion_place"], row["enhancement_contrast"]) for row in read(tmp_path / "qc.csv")] == [
         ("", ""), ("event", "3.5"), ("none", "0.75"), ("mask", "3.5"),
     ]  # fmt: skip
+
+
+def test_a_lesion_is_compared_with_its_coordinates_in_the_frame_of_the_event(tmp_path):
+    """Grid voxels of 1 mm from the post-OP MRI's origin; the event MRI is moved by (5, 0, -2) mm."""
+    moved = [[1.0, 0, 0, 5], [0, 1.0, 0, 0], [0, 0, 1.0, -2], [0, 0, 0, 1.0]]
+    identity = [[float(row == column) for column in range(4)] for row in range(4)]
+    maps = {"post_from_post": identity, "event_from_post": moved}
+    place = LesionPlace(source="difference", voxel=(10.0, 20.0, 30.0), contrast=3.5)
+    none = LesionPlace(source="none", voxel=(10.0, 20.0, 30.0), contrast=0.5)
+    for key, lesion in (("c0", place), ("c1", place), ("c2", place), ("c3", none)):
+        write_case(tmp_path / key, key, {}, lesion={"difference": lesion, "event": lesion}, transforms=maps)
+    places_mm = {"c0": (15.0, 20.0, 28.0), "c1": (15.0, 36.0, 28.0), "c3": (0.0, 0.0, 0.0)}
+    write_tables(tmp_path, {key: key for key in ("c0", "c1", "c2", "c3")}, {}, places_mm)
+    assert [row["lesion_off_mm"] for row in read(tmp_path / "qc.csv")] == ["0.0", "16.0", "", ""]
+    assert lesions_elsewhere(tmp_path, 15.0) == ["c1"]
+    write_tables(tmp_path, {"c2": "c2"}, {})
+    assert lesions_elsewhere(tmp_path, 15.0) == [], "no such column"

@@ -373,3 +373,11 @@ def test_a_date_format_of_the_source(tmp_path):
 def test_keys_are_letters_and_digits_whatever_parts_them(text):
     assert split_keys(text) == ("rd1", "rd2")
     assert split_keys(" ; ") == ()
+
+
+def test_where_the_lesion_is_said_to_be_is_kept_as_written_and_must_be_three_numbers(tmp_path):
+    (row,) = read(tmp_path, "patient_id,label,lesion_mm", "P1,rice,-31.5 12 40")
+    assert row.lesion_mm == "-31.5 12 40"
+    error = refusal(tmp_path, "patient_id,label,lesion_mm", "P1,rice,frontal left")
+    assert "row 2: lesion_mm should be three numbers in mm, x y z" in error.message
+    assert "frontal" not in str(error)

@@ -218,3 +218,19 @@ def test_a_key_that_is_none_or_cannot_be_written(tmp_path):
         read_cohort(table(tmp_path, {}))
     with pytest.raises(InvalidInput, match=r"cannot be written \(No such file or directory\)"):
         read_key(tmp_path / "absent" / "labels.csv.key")
+
+
+@pytest.mark.parametrize("text", ["-31.5 12 40", "-31.5; 12; 40", "(-31.5,12,40)"])
+def test_where_the_lesion_is_said_to_be(tmp_path, text):
+    columns = (*COLUMNS, "lesion_mm")
+    (case,) = read_cohort(table(tmp_path, {"lesion_mm": f'"{text}"'}, columns=columns))
+    assert case.lesion_mm == (-31.5, 12.0, 40.0)
+    assert "lesion_mm" not in case.extra
+    assert read_cohort(table(tmp_path, {}))[0].lesion_mm is None
+
+
+@pytest.mark.parametrize("text", ["12,5 -30 4", "left frontal", "1 2", "1 2 nan"])
+def test_coordinates_that_are_not_three_numbers_are_an_error(tmp_path, text):
+    _, findings = inspect_cohort(table(tmp_path, {"lesion_mm": f'"{text}"'}, columns=(*COLUMNS, "lesion_mm")))
+    assert [finding.code for finding in findings] == ["lesion.coordinates"]
+    assert text not in str(findings[0])
