@@ -25,8 +25,10 @@ from ricenet.cohort.covariates import Covariates, excluded, read_covariates
 from ricenet.cohort.folds import Folds, read_folds
 from ricenet.cohort.ready_cases import ReadyCase
 from ricenet.command.atomic import replace_file
+from ricenet.command.row_names import NUMBERS, RowName
 from ricenet.command.schemas import EvaluateConfig
 from ricenet.command.stage import stage
+from ricenet.display.words import BASELINES
 from ricenet.errors import WrongUsage
 from ricenet.evaluation.grid import (
     Control,
@@ -59,8 +61,8 @@ if TYPE_CHECKING:
     from ricenet.training.run_folder import FinishedRun
 
 MIN_DRAWS = 99
-BASELINES = ("majority_class", "dose_volume", "clinical")
 ABOVE_CHANCE_P = 0.05
+WITH_NUMBERS = [str(RowName(name, additions=(NUMBERS,))) for name in PAPER]  # may be declared before one is trained
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +144,7 @@ def summarise(
     possible = possible_sets(cases, folds)
     rows = {**grid, **trivial.rows}
     folds_of = {**row_folds(runs, folds), **trivial.folds_of}
-    declared = contrasts.parse(plan.contrasts, list(dict.fromkeys([*PAPER, *BASELINES, *grid])))
+    declared = contrasts.parse(plan.contrasts, list(dict.fromkeys([*PAPER, *WITH_NUMBERS, *BASELINES, *grid])))
     untestable = contrasts.untestable(declared, {*possible, *rows})
     pairs = [(ours, theirs) for ours, theirs in declared if f"{ours} - {theirs}" not in untestable]
     compared = contrasts.compare(folds, rows, [name for name in grid if name in PAPER], pairs, how, folds_of)

@@ -2,16 +2,66 @@
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import NamedTuple
 
 from ricenet.command.row_names import NUMBERS, ONE_MODEL, RowName
 from ricenet.paper import PAPER_CHANNELS
 
 CHANNEL_NAMES = {"post": "post-OP MRI", "event": "event MRI", "rd": "dose"}
 
+
+class BaselineWords(NamedTuple):
+    """What a row that needs no network is called.
+
+    Attributes:
+        name: in tables and lists.
+        in_sentence: with its article.
+        short: in figures, in at most two lines.
+    """
+
+    name: str
+    in_sentence: str
+    short: str
+
+
+# Every row that needs no network, in the order of tables.
 BASELINES = {
-    "majority_class": "the training set's larger class",
-    "dose_volume": "logistic regression on dose-volume numbers",
-    "clinical": "logistic regression on clinical numbers",
+    "majority_class": BaselineWords("the training set's larger class", "the larger class", "larger\nclass"),
+    "dose_volume": BaselineWords(
+        "logistic regression on dose-volume numbers",
+        "a logistic regression on seven dose-volume numbers",
+        "dose-volume\nregression",
+    ),
+    "lesion_dose": BaselineWords(
+        "elastic-net regression on the dose at the lesion",
+        "an elastic-net regression on the dose at the lesion",
+        "lesion dose\nregression",
+    ),
+    "lesion_image": BaselineWords(
+        "elastic-net regression on the lesion's shape and intensities",
+        "an elastic-net regression on the lesion's shape and intensities",
+        "lesion image\nregression",
+    ),
+    "all_numbers": BaselineWords(
+        "elastic-net regression on all numbers of the dose and the lesion",
+        "an elastic-net regression on all numbers of the dose and the lesion",
+        "all numbers\nregression",
+    ),
+    "clinical": BaselineWords(
+        "logistic regression on clinical numbers",
+        "a logistic regression on clinical numbers",
+        "clinical\nregression",
+    ),
+    "all_numbers_clinical": BaselineWords(
+        "elastic-net regression on all numbers and the clinical ones",
+        "an elastic-net regression on all numbers and the clinical ones",
+        "all + clinical\nregression",
+    ),
+    "lesion_dose@random": BaselineWords(
+        "control: elastic-net regression on the dose at a random place",
+        "an elastic-net regression on the dose at a random place",
+        "control: dose at\na random place",
+    ),
 }
 
 CONTROLS = {
@@ -33,12 +83,7 @@ ADDITIONS = {
 }
 
 # The rows that are no modality set, as short as a figure needs them and in two lines.
-SHORT_NAMES = {
-    "dose_volume": "dose-volume\nregression",
-    "majority_class": "larger\nclass",
-    "clinical": "clinical\nregression",
-    ONE_MODEL: "one model\nfor all sets",
-}
+SHORT_NAMES = {row: words.short for row, words in BASELINES.items()} | {ONE_MODEL: "one model\nfor all sets"}
 
 
 # row -> its channels, as the run.json of its runs say (training.run_record.channels_of_rows); the paper's need none.
@@ -61,9 +106,11 @@ def row_name(row: str, channels_of: RowChannels = PAPERS_ONLY) -> str:
 
     A set that is neither the paper's nor in `channels_of` is called by its own name: a name says no channels.
     """
+    if row in BASELINES:
+        return BASELINES[row].name
     name = RowName.parse(row)
     channels = channels_of.get(row) or PAPER_CHANNELS.get(name.of_set)
-    words = (BASELINES | ONE_MODELS | CONTROLS).get(name.of_set) or (in_words(channels) if channels else name.of_set)
+    words = (ONE_MODELS | CONTROLS).get(name.of_set) or (in_words(channels) if channels else name.of_set)
     crop = [CROPS[name.place]] if name.place else []
     additions = [ADDITIONS.get(addition, f"from {addition}") for addition in name.additions]
     control = [f"control: {name.control.replace('_', ' ')}"] if name.control else []

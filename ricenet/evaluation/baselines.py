@@ -1,7 +1,8 @@
 """Baselines that need no network, in the same folds: cases in, probabilities out.
 
-From below: the training cases' larger class, and logistic regressions on dose-volume numbers and on clinical ones. From
-above, where the cohort is a phantom: the Bayes-optimal decision of each modality set.
+From below: the training cases' larger class, logistic regressions on dose-volume numbers and on clinical ones, and the
+rows of ricenet.evaluation.number_rows. From above, where the cohort is a phantom: the Bayes-optimal decision of each
+modality set.
 """
 
 import csv
@@ -17,8 +18,10 @@ from ricenet.cases.case_record import read_case_record
 from ricenet.cohort.covariates import Covariates
 from ricenet.cohort.folds import Folds
 from ricenet.cohort.ready_cases import ReadyCase
+from ricenet.display.words import BASELINES
 from ricenet.errors import InvalidInput, about
 from ricenet.evaluation.grid import FoldProbabilities, Grid, labels_of
+from ricenet.evaluation.number_rows import BaselineRow, Rows, fit_folds, number_rows
 from ricenet.training.metadata_only import balanced_regression, fill_missing
 
 DOSE = "rd"
@@ -36,30 +39,35 @@ class Baselines(NamedTuple):
 def baseline_probabilities(
     cases: Path, folds: Folds, covariates: Covariates | None, clinical: Sequence[str]
 ) -> Baselines:
-    """The baselines that this cohort allows, in the same folds; the dose-volume one on the cases that have a dose."""
-    trivial = {"majority_class": larger_class(folds)}
-    folds_of = {"majority_class": folds}
+    """The baselines that this cohort allows, in the same folds; each on the cases that have its images."""
+    covariate_numbers = covariates.numbers if covariates else {}
+    values, used = clinical_numbers(folds.cases, covariate_numbers, clinical)
+    rows: Rows = {"majority_class": BaselineRow(folds, larger_class(folds))}
     notes = []
     with_dose = folds.having([DOSE])
     numbers = dose_numbers(cases, with_dose.cases) if with_dose.cases else None
     if numbers is None:
         notes.append("no dose-volume baseline: the cases hold no dose in Gy")
-    elif not all(map(with_dose.is_trainable, range(folds.n_folds))):
+    elif not all(map(with_dose.is_trainable, range(with_dose.n_folds))):
         notes.append(
             f"no dose-volume baseline: the {len(with_dose.cases)} cases with a dose cannot be trained on in every fold"
         )
     else:
-        trivial["dose_volume"] = regression(with_dose, numbers)
-        folds_of["dose_volume"] = with_dose
-    covariate_numbers = covariates.numbers if covariates else {}
-    values, used = clinical_numbers(folds.cases, covariate_numbers, clinical)
+        rows["dose_volume"] = BaselineRow(with_dose, regression(with_dose, numbers))
+    of_numbers, on_numbers = number_rows(cases, folds, values)
+    rows |= of_numbers
+    notes += on_numbers
     if used:
-        trivial["clinical"] = regression(folds, values)
-        folds_of["clinical"] = folds
+        rows["clinical"] = BaselineRow(folds, regression(folds, values))
         notes.append(f"the clinical baseline reads {', '.join(used)}")
     else:
         notes.append(f"no clinical baseline: the cohort has no numbers in {', '.join(clinical) or 'clinical=[]'}")
-    return Baselines(trivial, folds_of, notes)
+    ordered = {name: rows[name] for name in BASELINES if name in rows}
+    return Baselines(
+        {name: row.by_fold for name, row in ordered.items()},
+        {name: row.folds for name, row in ordered.items()},
+        notes,
+    )
 
 
 def larger_class(folds: Folds) -> dict[int, FoldProbabilities]:
@@ -80,15 +88,7 @@ def regression(folds: Folds, numbers: np.ndarray) -> dict[int, FoldProbabilities
     Args:
         numbers: (cases, columns), in the order of `folds.cases`.
     """
-    row = {case.case_key: numbers[index] for index, case in enumerate(folds.cases)}
-    by_fold = {}
-    for fold in range(folds.n_folds):
-        training, validation = folds.training(fold), folds.validation(fold)
-        model = balanced_regression(fill_missing())
-        model.fit([row[case.case_key] for case in training], labels_of(training))
-        rice = model.predict_proba([row[case.case_key] for case in [*validation, *folds.test()]])[None, :, 1]
-        by_fold[fold] = FoldProbabilities(rice[:, : len(validation)], rice[:, len(validation) :])
-    return by_fold
+    return fit_folds(folds, numbers, lambda seen, labels, *_: balanced_regression(fill_missing()).fit(seen, labels))
 
 
 def clinical_numbers(

@@ -5,22 +5,18 @@ Only what was declared beforehand is said to pass; no set is called the best of 
 
 from typing import TYPE_CHECKING
 
-from ricenet.display.words import channel_name, in_words, interval, is_set, number, p_in_words, signed
+from ricenet.command.row_names import NUMBERS, RowName
+from ricenet.display.words import BASELINES, channel_name, in_words, interval, is_set, number, p_in_words, signed
 from ricenet.paper import PAPER, PAPER_CHANNELS
 
 if TYPE_CHECKING:
     from ricenet.evaluation.summary import PowerStatement, SplitAccess, SummaryRecord
 
 FULL = "rd_post_event"
-BASELINES = {
-    "dose_volume": "a logistic regression on seven dose-volume numbers",
-    "clinical": "a logistic regression on clinical numbers",
-    "majority_class": "the larger class",
-}
 
 
 def headline(summary: "SummaryRecord") -> list[str]:
-    """What is missing, the network against a baseline, the full set, the contrasts, the test set, the controls."""
+    """What is missing, network against best baseline, the full set, the contrasts, the test set, the controls."""
     return [
         *_unfinished(summary),
         *_against_baseline(summary),
@@ -34,30 +30,38 @@ def headline(summary: "SummaryRecord") -> list[str]:
 
 
 def _against_baseline(summary: "SummaryRecord") -> list[str]:
-    """What scores higher, the network or the best baseline that it was declared to be compared with."""
-    name = main_set(summary)
-    compared = {
-        baseline: contrast
-        for pair, contrast in summary.contrasts.items()
-        for first, _, baseline in [pair.partition(" - ")]
-        if first == name and baseline in summary.baselines
-    }
-    if name is None or not compared:
-        return []
-    baseline = max(compared, key=lambda row: summary.baselines[row].oof_macro_f1)
-    contrast, low, high = compared[baseline], *compared[baseline].interval
-    words = BASELINES.get(baseline, baseline)
-    scores = f"{number(summary.sets[name].oof_macro_f1)} and {number(summary.baselines[baseline].oof_macro_f1)}"
-    if low > 0:
-        verdict = f"The network ({name}) scores above {words}"
-    elif high < 0:
-        verdict = f"The network ({name}) scores below {words}"
-    else:
-        verdict = f"Which is better, the network ({name}) or {words}, this cohort does not show"
-    return [
-        f"{verdict}: macro F1 {scores}, difference {signed(contrast.difference)} (95% {signed(low)} to {signed(high)}, "
-        f"over {contrast.n} cases)."
-    ]
+    """What scores higher, each main network or the best baseline that it was declared to be compared with."""
+    sentences = []
+    for name, baseline in networks_and_baselines(summary):
+        contrast, words = summary.contrasts[f"{name} - {baseline}"], BASELINES[baseline].in_sentence
+        low, high = contrast.interval
+        if low > 0:
+            verdict = f"The network ({name}) scores above {words}"
+        elif high < 0:
+            verdict = f"The network ({name}) scores below {words}"
+        else:
+            verdict = f"Which is better, the network ({name}) or {words}, this cohort does not show"
+        scores = " and ".join(map(number, contrast.macro_f1))
+        sentences.append(
+            f"{verdict}: macro F1 {scores}, difference {signed(contrast.difference)} (95% {signed(low)} to "
+            f"{signed(high)}, over {contrast.n} cases)."
+        )
+    return sentences
+
+
+def networks_and_baselines(summary: "SummaryRecord") -> list[tuple[str, str]]:
+    """The study's main set, and that set with numbers: each with the best baseline it was declared to be compared with.
+
+    A network without such a baseline is left out.
+    """
+    main = main_set(summary)
+    pairs = []
+    for name in [] if main is None else [main, str(RowName(main, additions=(NUMBERS,)))]:
+        compared = {row: summary.contrasts.get(f"{name} - {row}") for row in summary.baselines}
+        scores = {row: contrast.macro_f1[1] for row, contrast in compared.items() if contrast}
+        if scores:
+            pairs.append((name, max(scores, key=lambda row: scores[row])))
+    return pairs
 
 
 def _unfinished(summary: "SummaryRecord") -> list[str]:
