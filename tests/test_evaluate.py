@@ -255,12 +255,13 @@ def test_without_truth_dose_or_test_split(tmp_path):
     assert any("no dose in Gy" in note for note in summary["notes"])
     assert summary["missing"] == [f"{name}/fold{fold}" for name in ("event", "post") for fold in range(3)]
     assert summary["declared"] == ["post_event - post", "post_event - event"]
-    assert len(summary["untestable"]) == 9
+    assert len(summary["untestable"]) == 12
     assert summary["untestable"]["rd_post_event - post_event"] == ["rd_post_event"]
     assert summary["untestable"]["rd_post_event - dose_volume"] == ["rd_post_event", "dose_volume"]
+    assert summary["untestable"]["rd_post_event+numbers - all_numbers"] == ["rd_post_event+numbers", "all_numbers"]
     told = " ".join(headline(read_summary(tmp_path / "run")))
     assert "0 of 2 contrasts that were declared beforehand do not pass, 2 cannot be computed yet" in told
-    assert "11 contrasts were declared beforehand; 9 of them need sets or baselines" in told
+    assert "14 contrasts were declared beforehand; 12 of them need sets or baselines" in told
 
 
 def test_z_scored_dose_gives_no_dose_volume_numbers(tmp_path):

@@ -22,8 +22,16 @@ INNER_FOLDS = 5
 # Inverse strengths of the penalty, strongest first: each fit starts from the weights of the one before.
 STRENGTHS = (0.01, 0.032, 0.1, 0.32, 1.0, 3.2)
 L1_RATIOS = (0.1, 1.0)
-CHOOSING = {"tol": 1e-2, "max_iter": 500}  # enough to rank penalties
-FITTING = {"tol": 1e-4, "max_iter": 10_000}
+
+
+class Effort(NamedTuple):
+    """When scikit-learn's solver stops."""
+
+    tol: float
+    max_iter: int
+
+
+CHOOSING, FITTING = Effort(1e-2, 500), Effort(1e-4, 10_000)  # the first is enough to rank penalties
 
 
 class Penalty(NamedTuple):
@@ -49,7 +57,7 @@ def fit(numbers: NDArray[np.float64], labels: NDArray[np.int_], patients: Sequen
         A fitted pipeline, whose `predict_proba` takes (cases, columns).
     """
     pipeline = _features()
-    pipeline.steps.append(("regression", _regression(choose_penalty(numbers, labels, patients, seed), **FITTING)))
+    pipeline.steps.append(("regression", _regression(choose_penalty(numbers, labels, patients, seed), FITTING)))
     return pipeline.fit(numbers, labels)
 
 
@@ -80,7 +88,7 @@ def _losses(
     seen, unseen = features.transform(numbers[training]), features.transform(numbers[held_out])
     weights = compute_sample_weight("balanced", labels[held_out])
     sign = np.where(labels[held_out] == 1, -1, 1)
-    regression = _regression(penalties[0], **CHOOSING, warm_start=True)
+    regression = _regression(penalties[0], CHOOSING, warm_start=True)
     losses = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # of the weakest penalties, on their way to the worst loss
@@ -111,15 +119,14 @@ def _features() -> "Pipeline":
     return make_pipeline(fill_missing(), StandardScaler())
 
 
-def _regression(penalty: Penalty, tol: float, max_iter: int, warm_start: bool = False) -> "LogisticRegression":
+def _regression(penalty: Penalty, effort: Effort, warm_start: bool = False) -> "LogisticRegression":
     from sklearn.linear_model import LogisticRegression
 
     return LogisticRegression(
         **penalty._asdict(),
+        **effort._asdict(),
         solver="saga",
         class_weight="balanced",
-        tol=tol,
-        max_iter=max_iter,
         warm_start=warm_start,
         random_state=0,
     )

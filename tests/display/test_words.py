@@ -10,6 +10,7 @@ def test_every_kind_of_row_has_a_name_in_words():
     assert words.row_name("rd_event-shuffled_labels") == "dose + event MRI, control: shuffled labels"
     assert words.row_name("metadata_only") == "site, scanner and the like in place of images"
     assert words.row_name("dose_volume") == "logistic regression on dose-volume numbers"
+    assert words.row_name("lesion_dose@random") == "control: elastic-net regression on the dose at a random place"
 
 
 def test_a_set_cropped_at_a_place_that_it_does_not_tell_says_so():

@@ -58,7 +58,7 @@ def test_network_against_its_best_baseline_is_the_first_sentence_also_where_it_l
         ),
     ):
         contrasts = {
-            pair: contrast_content(difference=difference, interval=interval),
+            pair: contrast_content(difference=difference, interval=interval, macro_f1=[0.81, 0.78]),
             "rd_post_event - clinical": contrast_content(difference=0.2, interval=[0.1, 0.3]),
         }
         first = headline(SUMMARY | {"baselines": baselines, "contrasts": contrasts, "declared": list(contrasts)})[0]
@@ -68,6 +68,28 @@ def test_network_against_its_best_baseline_is_the_first_sentence_also_where_it_l
         )
     undeclared = headline(SUMMARY | {"baselines": baselines})[0]
     assert undeclared.startswith("With all three inputs")
+
+
+def test_the_network_with_numbers_is_told_against_its_own_best_row():
+    """The rows are chosen and told by their scores over the common cases, which in a partial cohort are fewer."""
+    baselines = {name: row_content(oof_macro_f1=0.99) for name in ("dose_volume", "lesion_dose", "all_numbers")}
+    contrasts = {
+        "rd_post_event - dose_volume": contrast_content(macro_f1=[0.81, 0.77]),
+        "rd_post_event - lesion_dose": contrast_content(macro_f1=[0.8, 0.87], difference=-0.07, interval=[-0.2, -0.01]),
+        "rd_post_event+numbers - all_numbers": contrast_content(macro_f1=[0.9, 0.86], interval=[-0.1, 0.2]),
+    }
+    sets = {"rd_post_event": FULL, "rd_post_event+numbers": FULL}
+    summary = SUMMARY | {"sets": sets, "baselines": baselines, "contrasts": contrasts, "declared": list(contrasts)}
+    first, second, third = headline(summary)[:3]
+    assert first.startswith(
+        "The network (rd_post_event) scores below an elastic-net regression on the dose at the lesion: macro F1 0.80 "
+        "and 0.87"
+    )
+    assert second.startswith(
+        "Which is better, the network (rd_post_event+numbers) or an elastic-net regression on all numbers of the dose "
+        "and the lesion, this cohort does not show: macro F1 0.90 and 0.86"
+    )
+    assert third.startswith("With all three inputs")
 
 
 def test_a_control_above_chance_is_told_with_its_numbers():
