@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ricenet.errors import InvalidInput
-from ricenet.images.enhancement import Lesion, z_scored
+from ricenet.images.boxes import Box, box_around
+from ricenet.images.enhancement import Lesion
 from ricenet.images.lesion_dose import EDGES, SHARES, lesion_doses
 from ricenet.images.lesion_intensity import first_order, rim_minus_core
 from ricenet.images.lesion_shape import lesion_shape
@@ -178,11 +179,21 @@ def dose_volume(dose_gy: NDArray, brain: Mask) -> dict[str, float]:
 
 def _intensities(images: Mapping[str, NDArray], brain: Mask, mask: Mask) -> dict[str, float]:
     """Of each MRI in SD of the brain, however it came, and of their difference."""
-    scored = {role: z_scored(images[role], brain) for role in ("post", "event") if role in images}
+    box = box_around(mask, 1)
+    scored = {role: _in_sd(images[role], brain, box) for role in ("post", "event") if role in images}
     if len(scored) == 2:
         scored["difference"] = scored["event"] - scored["post"]
+    inside = mask[box]
     numbers = {
-        f"lesion_{image}_{name}": value for image in scored for name, value in first_order(scored[image][mask]).items()
+        f"lesion_{image}_{name}": value
+        for image in scored
+        for name, value in first_order(scored[image][inside]).items()
     }
-    pattern = rim_minus_core(scored["event"], mask) if "event" in scored else None
+    pattern = rim_minus_core(scored["event"], inside) if "event" in scored else None
     return numbers if pattern is None else numbers | {"lesion_rim_minus_core": pattern}
+
+
+def _in_sd(image: NDArray, brain: Mask, box: Box) -> NDArray[np.float64]:
+    """A box of an image in SD of the brain; all 0 where the brain is uniform."""
+    values = image[brain].astype(np.float64)
+    return np.asarray((image[box] - values.mean()) / max(values.std(), 1e-6))

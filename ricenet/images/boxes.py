@@ -1,9 +1,13 @@
 """Boxes around masks, so that a number of a small region costs what the region does, not what the volume does."""
 
+from collections.abc import Iterator
+from math import inf
+
 import numpy as np
 from numpy.typing import NDArray
 
 Box = tuple[slice, ...]
+FIRST_MARGIN = 16  # voxels
 
 
 def box_around(mask: NDArray[np.bool_], margin: int = 0) -> Box:
@@ -18,3 +22,16 @@ def box_around(mask: NDArray[np.bool_], margin: int = 0) -> Box:
         occupied = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
         box.append(slice(max(int(occupied[0]) - margin, 0), min(int(occupied[-1]) + margin + 1, count)))
     return tuple(box)
+
+
+def growing_boxes(mask: NDArray[np.bool_]) -> Iterator[tuple[float, Box]]:
+    """Boxes around a mask, for a search of what is near it: a margin in voxels, and the box that has it on all sides.
+
+    The margin doubles from box to box; that of the last one, the whole volume, is infinite.
+    """
+    margin = FIRST_MARGIN
+    whole = tuple(slice(0, count) for count in mask.shape)
+    while (box := box_around(mask, margin)) != whole:
+        yield float(margin), box
+        margin *= 2
+    yield inf, whole

@@ -5,9 +5,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.spatial import cKDTree
 
-from ricenet.images.boxes import box_around
+from ricenet.images.boxes import box_around, growing_boxes
 
 Mask = NDArray[np.bool_]
 
@@ -33,18 +32,18 @@ def lesion_shape(mask: Mask, brain: Mask, spacing_mm: float, cavity: Mask | None
         cavity: (X, Y, Z) of the resection cavity, where it is known.
 
     Returns:
-        By name; the distance to the cavity is absent without a cavity.
+        By name; a distance is absent where there is no cavity, or the brain fills the volume.
     """
     volume_mm3 = float(mask.sum()) * spacing_mm**3
     numbers = {
         "lesion_volume_ml": volume_mm3 / 1000,
         "lesion_sphericity": sphericity(mask),
         "lesion_pieces": float(ndimage.label(mask[box_around(mask)])[1]),
-        "lesion_mm_to_surface": _mm_between(mask, outside_of(brain), spacing_mm),
     }
-    if cavity is not None and cavity.any():
-        numbers["lesion_mm_to_cavity"] = 0.0 if (mask & cavity).any() else _mm_between(mask, cavity, spacing_mm)
-    return numbers
+    distances = {"lesion_mm_to_surface": _mm_between(mask, outside_of(brain), spacing_mm)}
+    if cavity is not None:
+        distances["lesion_mm_to_cavity"] = _mm_between(mask, cavity, spacing_mm)
+    return numbers | {name: distance for name, distance in distances.items() if distance is not None}
 
 
 def sphericity(mask: Mask) -> float:
@@ -77,15 +76,14 @@ def outside_of(brain: Mask) -> Mask:
     return np.asarray(parts == parts[0, 0, 0])[1:-1, 1:-1, 1:-1]
 
 
-def _mm_between(mask: Mask, other: Mask, spacing_mm: float) -> float:
-    """The least distance between the surfaces of two masks that share no voxel, in mm.
+def _mm_between(mask: Mask, other: Mask, spacing_mm: float) -> float | None:
+    """The least distance between the surfaces of two masks that share no voxel, in mm; None where one is empty.
 
     Neighbouring voxels touch: from a distance between centres one voxel is taken off.
     """
-    distances, _ = cKDTree(_border(other)).query(_border(mask))
-    return max(float(distances.min()) - 1, 0.0) * spacing_mm
-
-
-def _border(mask: Mask) -> NDArray[np.int64]:
-    """(n, 3) voxels of a mask that have a face-neighbour outside it."""
-    return np.argwhere(mask & ~ndimage.binary_erosion(mask, border_value=0))
+    for margin, box in growing_boxes(mask):
+        if other[box].any():
+            least = float(ndimage.distance_transform_edt(~other[box])[mask[box]].min())
+            if least <= margin:
+                return max(least - 1, 0.0) * spacing_mm
+    return None

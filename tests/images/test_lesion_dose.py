@@ -56,7 +56,7 @@ def test_in_a_cone_of_dose_distances_are_those_to_its_spheres() -> None:
 def test_voxels_on_both_sides_of_a_plane_isodose_have_their_exact_distance() -> None:
     mask = np.zeros(RAMP.shape, dtype=bool)
     mask[5:40:7, 20, 20] = True
-    distances = mm_inside(RAMP, 30.0, mask, SPACING_MM)
+    distances = mm_inside(RAMP, 30.0, np.argwhere(mask), SPACING_MM)
     np.testing.assert_allclose(distances, PLACES_MM[mask][:, 0] + 20, atol=1e-9)
 
 
