@@ -145,6 +145,7 @@ def summarise(
     rows = {**grid, **trivial.rows}
     folds_of = {**row_folds(runs, folds), **trivial.folds_of}
     declared = contrasts.parse(plan.contrasts, list(dict.fromkeys([*PAPER, *WITH_NUMBERS, *BASELINES, *grid])))
+    declared += contrasts.against_scratch(grid, declared)
     untestable = contrasts.untestable(declared, {*possible, *rows})
     pairs = [(ours, theirs) for ours, theirs in declared if f"{ours} - {theirs}" not in untestable]
     compared = contrasts.compare(folds, rows, [name for name in grid if name in PAPER], pairs, how, folds_of)

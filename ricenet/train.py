@@ -10,6 +10,7 @@ score at chance (ricenet.cohort.shuffled_labels, ricenet.training.metadata_only)
 import logging
 import math
 import os
+import re
 import signal
 import sys
 import time
@@ -20,14 +21,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ricenet.command.exits import EXIT_SIGTERM
-from ricenet.command.row_names import CONTROLS, METADATA_ONLY, SHUFFLED_LABELS
+from ricenet.command.row_names import CONTROLS, METADATA_ONLY, NUMBERS, SHUFFLED_LABELS
 from ricenet.command.schemas import MAX_CROP_MM, TrainConfig
 from ricenet.command.stage import stage
 from ricenet.errors import WrongUsage
 
 if TYPE_CHECKING:
     from ricenet.cohort.folds import Folds
-    from ricenet.training.run_record import Optimisation, RunRecord, Setting
+    from ricenet.training.run_record import Optimisation, PretrainedStart, RunRecord, Setting
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +72,8 @@ def train(cfg: TrainConfig, number: int = 0) -> None:
     settings["model"] |= {"pretrained": _hash_of(cfg.model.pretrained)}
     hashes = {"folds_hash": folds.hash, "case_hash": run_folder.case_hash(cases, folds)}
     deciding = settings
+    if cfg.model.pretrained is None:
+        deciding = {name: value for name, value in settings.items() if name != "pretrained"}
     if cfg.control == METADATA_ONLY:
         deciding = metadata_only.deciding(settings)
     if cfg.control == METADATA_ONLY or (cfg.inputs.relative_dose and "rd" in cfg.modalities.channels):
@@ -139,6 +142,21 @@ def _optimisation(cfg: TrainConfig) -> "Optimisation":
     )
 
 
+def _start(cfg: TrainConfig, record: "RunRecord") -> "dict[str, PretrainedStart]":
+    """`pretrained` of run.json; nothing where the weights are drawn at random."""
+    from ricenet.training.run_record import PretrainedStart
+
+    if cfg.model.pretrained is None:
+        return {}
+    chosen = cfg.pretrained
+    start = PretrainedStart.model_validate({
+        "source": chosen.name, "sha256": record.model["pretrained"], "licence": chosen.licence,
+        "citation": chosen.citation, "dose": chosen.dose, "freeze": chosen.freeze,
+        "learning_rate_factor": chosen.learning_rate_factor,
+    })  # fmt: skip
+    return {"pretrained": start}
+
+
 def _usable(cfg: TrainConfig, folds: "Folds") -> "Folds":
     """The cases that have the images of this row; refused where this fold cannot be trained and validated on them.
 
@@ -181,20 +199,29 @@ def _on_images(cfg: TrainConfig, cases: Path, folds: "Folds", record: "RunRecord
     from ricenet.cases.case_reader import dose_factors
     from ricenet.cohort.shuffled_labels import shuffled
     from ricenet.command.provenance import provenance
+    from ricenet.networks.computed_inputs import behind_inputs
     from ricenet.networks.input_settings import InputSettings
+    from ricenet.networks.late_fusion import of_volumes
     from ricenet.networks.network import build_network, network_settings
+    from ricenet.networks.pretrained import TensorNames, read_pretrained
     from ricenet.training.fit import fit
     from ricenet.training.fused_numbers import read_fused_numbers
 
     inputs = InputSettings.from_config(cfg.inputs)
     with torch.device("meta"):  # a model that cannot be built is refused before the run folder has its settings
-        build_network(cfg.modalities.channels, inputs=inputs, **network_settings(asdict(cfg.model)))
+        network = build_network(cfg.modalities.channels, inputs=inputs, **network_settings(asdict(cfg.model)))
+    if cfg.model.pretrained is not None:
+        read_pretrained(
+            behind_inputs(of_volumes(network)), Path(cfg.model.pretrained), TensorNames.from_config(cfg.pretrained)
+        )
     if inputs.levels_gy(cfg.modalities.channels) or inputs.has_relative_dose(cfg.modalities.channels):
         _require_gray(cases, folds)
     if inputs.has_relative_dose(cfg.modalities.channels):
         dose_factors(cases, folds.cases)
 
-    described = {"optimisation": _optimisation(cfg), "inputs": inputs, "versions": provenance()}
+    described = {
+        "optimisation": _optimisation(cfg), "inputs": inputs, "versions": provenance(), **_start(cfg, record)
+    }  # fmt: skip
     numbers = None
     if cfg.model.numbers:
         table = read_fused_numbers(cases, folds.cases, cfg.model.numbers, cfg.modalities.channels, cfg.row)
@@ -251,7 +278,7 @@ def _hash_of(weights: str | None) -> str | None:
     if not Path(weights).is_file():
         raise InvalidInput(
             "model.pretrained: there is no such file",
-            "download MedicalNet's weights and name the .pth",
+            "download the weights from their authors and name the file",
             code="pretrained.missing",
         )
     return file_hash(Path(weights))
@@ -320,7 +347,51 @@ def _check(cfg: TrainConfig) -> None:
     _check_together(cfg)
 
 
+def _check_pretrained(cfg: TrainConfig) -> None:
+    """Refuse what does not fit together where a network starts from the weights of others."""
+    chosen = cfg.pretrained
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,40}", chosen.name) or chosen.name == NUMBERS:
+        raise WrongUsage(
+            f"pretrained.name becomes part of the row's name: it should be small letters, digits and _, and not "
+            f"{NUMBERS}, got {chosen.name!r}"
+        )
+    for key, value, allowed in (
+        ("dose", chosen.dose, ("averaged", "scratch")),
+        ("freeze", chosen.freeze, ("none", "stem", "all")),
+    ):
+        if value not in allowed:
+            raise WrongUsage(f"pretrained.{key} should be one of {', '.join(allowed)}, got {value!r}")
+    if not 0 < chosen.learning_rate_factor <= 1:
+        raise WrongUsage(
+            f"pretrained.learning_rate_factor should be above 0 and at most 1, got {chosen.learning_rate_factor:g}"
+        )
+    if chosen.freeze == "all" and chosen.learning_rate_factor != 1:
+        raise WrongUsage("pretrained.learning_rate_factor has no effect with pretrained.freeze=all; leave it at 1")
+    if chosen.freeze != "none" and chosen.dose == "scratch" and "rd" in cfg.modalities.channels:
+        raise WrongUsage(
+            f"pretrained.freeze={chosen.freeze} would keep the random filters of pretrained.dose=scratch as they are; "
+            "use pretrained.dose=averaged"
+        )
+    model = asdict(cfg.model)
+    differences = [
+        f"model.{key}={str(value).lower()}, got {str(model.get(key)).lower()}"
+        for key, value in chosen.requires.items()
+        if model.get(key) != value
+    ]
+    if differences:
+        raise WrongUsage(
+            f"the network of pretrained={chosen.name} has {'; '.join(differences)}; if the file is another's, say "
+            "pretrained= whose it is"
+        )
+
+
 def _check_together(cfg: TrainConfig) -> None:
+    if "+" in cfg.modalities.name:
+        raise WrongUsage(
+            f"modalities.name should have no +, which row names have before a start, got {cfg.modalities.name!r}"
+        )
+    if cfg.model.pretrained is not None and cfg.control != METADATA_ONLY:
+        _check_pretrained(cfg)
     if cfg.checkpoint == "best" and cfg.validate_every != 1:
         raise WrongUsage(f"checkpoint=best needs validate_every=1, got {cfg.validate_every}")
     augmented = cfg.augmentation.name != "none"

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from helpers.small_networks import medicalnet
+from helpers.small_networks import medicalnet, write_weights
 
 from ricenet.cohort.label_events import EVENTS
 from ricenet.cohort.spreadsheet import check_date_format
@@ -16,8 +16,8 @@ from ricenet.ingest import LAYOUTS
 from ricenet.train import train
 
 STAGES = sorted(path.stem for path in CONF_DIR.glob("*.yaml") if path.stem != "quiet")
-GROUPS = {folder: sorted(p.stem for p in (CONF_DIR / folder).glob("*.yaml")) for folder in
-          ("model", "inputs", "crop", "data", "augmentation", "trainer", "logger", "experiment")}  # fmt: skip
+OF_TRAINING = ("model", "pretrained", "inputs", "crop", "data", "augmentation", "trainer", "logger", "experiment")
+GROUPS = {folder: sorted(path.stem for path in (CONF_DIR / folder).glob("*.yaml")) for folder in OF_TRAINING}
 CHOICES = [(group, choice) for group, choices in GROUPS.items() for choice in choices]
 MODALITIES = sorted(path.stem for path in (CONF_DIR / "modalities").glob("*.yaml"))
 # One batch of the tiny phantom, on a CPU, whatever the config says about size and hardware.
@@ -67,9 +67,14 @@ def test_every_training_config_runs_one_batch(
     group: str, choice: str, phantom_cases: Path, larger_cases: Path, tmp_path: Path
 ) -> None:
     chosen = [f"{group}={choice}"]
-    if choice == "medicalnet":
+    if (group, choice) == ("model", "medicalnet"):
         medicalnet(tmp_path / "weights.pth")
         chosen += [f"model.pretrained={tmp_path}/weights.pth", "model.conv1_size=3"]
+    if group == "pretrained":
+        needed = {"medicalnet": "medicalnet", "neuro_simclr": "resnet18", "brainiac": "resnet50"}[choice]
+        write_weights(tmp_path / "weights.pth", choice, "resnet50" if choice == "brainiac" else "resnet18")
+        chosen += [f"model={needed}", f"model.pretrained={tmp_path}/weights.pth", "model.conv1_size=3"]
+        chosen += [*(["model.conv1_stride=2"] if choice == "brainiac" else [])]
     if choice == "ddp":  # tests/training/test_fit.py runs it with two processes
         chosen += ["trainer.devices=1", "trainer.strategy=auto"]
     cases = larger_cases if choice == "densenet121" else phantom_cases

@@ -22,6 +22,7 @@ import torch
 import yaml
 from helpers import commands
 from helpers.fewer_channels import keep_channels
+from helpers.small_networks import medicalnet
 from helpers.train_command import QUICK, command, config
 
 from ricenet.cases.case_reader import load_case
@@ -108,6 +109,7 @@ def test_bfloat16_changes_the_weights_and_little_of_the_answers(phantom_cases: P
 
 
 RECIPE = ["crop=lesion", "inputs=ricenet", "model.pool=multi", "averaging=ema", "mixup=0.4", "augmentation.flip=true"]
+START = ["model=medicalnet", "model.pretrained=/nowhere.pth"]
 HARD_TO_RESUME = [
     "checkpoint_every=1",
     "model.dropout=0.3",
@@ -498,6 +500,24 @@ def test_a_control_is_a_grid_of_its_own_that_is_resumed_and_skipped(phantom_case
         (["model.pool=mean"], 2, "last, multi"),
         (["inputs.isodoses_gy=[-5]"], 2, "inputs.isodoses_gy should be above 0"),
         (["model=medicalnet", "model.pretrained=/nowhere.pth"], 3, "no such file"),
+        (
+            ["model=resnet18", "model.pretrained=/x"],
+            2,
+            "pretrained=medicalnet has model.conv1_stride=2, got 1; model.shor",
+        ),
+        (["model=medicalnet", "model.pretrained=/x", "pretrained=brainiac"], 2, "model.architecture=resnet50, got"),
+        ([*START, "pretrained.name=numbers"], 2, "pretrained.name becomes part of the row's name"),
+        ([*START, "pretrained.dose=zero"], 2, "pretrained.dose should be one of averaged, scratch, got 'zero'"),
+        ([*START, "pretrained.freeze=half"], 2, "pretrained.freeze should be one of none, stem, all, got 'half'"),
+        ([*START, "pretrained.learning_rate_factor=2"], 2, "above 0 and at most 1, got 2"),
+        (
+            [*START, "pretrained.learning_rate_factor=0.1", "pretrained.freeze=all"],
+            2,
+            "no effect with pretrained.freeze",
+        ),
+        ([*START, "pretrained.dose=scratch", "pretrained.freeze=stem"], 2, "random filters of pretrained.dose=scratch"),
+        (["model.shortcuts=c"], 2, "model.shortcuts should be one of monai, medicalnet, got 'c'"),
+        (["modalities.name=rd+x"], 2, "modalities.name should have no +"),
         (["checkpoint=first"], 2, "last, best"),
         (["checkpoint=best", "validate_every=2"], 2, "checkpoint=best needs validate_every=1, got 2"),
         (["validate_every=0"], 2, "validate_every should be at least 1"),
@@ -529,6 +549,52 @@ def test_what_cannot_be_meant_is_refused(
     assert not list((tmp_path / "run").glob("*/fold*")), (
         "a corrected command would be refused in a folder that was begun"
     )
+
+
+SMALL_MEDICALNET = ["model=medicalnet", "model.width=4", "model.conv1_size=3"]
+
+
+def test_a_file_that_does_not_fit_is_refused_before_there_is_a_folder(phantom_cases: Path, tmp_path: Path) -> None:
+    """So that the command with the right file is not refused in a run that was begun with the wrong one."""
+    medicalnet(tmp_path / "w.pth", "resnet10")
+    cfg = config(phantom_cases, tmp_path / "run", *SMALL_MEDICALNET, f"model.pretrained={tmp_path}/w.pth")
+    with pytest.raises(InvalidInput, match=r"lacks \d+ of \d+ tensors"):
+        train(cfg)
+    assert not list((tmp_path / "run").glob("*/fold*"))
+
+
+def test_a_training_from_others_weights_lies_beside_its_twin_from_scratch(phantom_cases: Path, tmp_path: Path) -> None:
+    medicalnet(tmp_path / "w.pth")
+    digest = file_hash(tmp_path / "w.pth")
+    keys = ["epochs=1", *SMALL_MEDICALNET, "+modalities=rd_event"]
+    for chosen in ("null", f"{tmp_path}/w.pth"):
+        train(config(phantom_cases, tmp_path / "run", *keys, f"model.pretrained={chosen}"))
+    rows = ("rd_event", "rd_event+medicalnet")
+    scratch, started = (read_run(tmp_path / "run" / row / "fold0") for row in rows)
+    assert [run.modalities.name for run in (scratch, started)] == [*rows]
+    assert scratch.pretrained is None
+    assert started.pretrained is not None
+    assert (started.pretrained.source, started.pretrained.sha256) == ("medicalnet", digest)
+    assert (started.pretrained.licence, started.pretrained.freeze) == ("MIT", "none")
+    assert "arXiv 1904.00625" in started.pretrained.citation
+    assert {**scratch.model, "pretrained": digest} == started.model
+    assert str(tmp_path) not in "".join(path.read_text() for path in (tmp_path / "run").rglob("*.[jy]*"))
+    # What is said of a file that is not there does not matter: the twin is finished.
+    before = (tmp_path / "run" / "rd_event" / "fold0" / "DONE").stat().st_mtime_ns
+    train(config(phantom_cases, tmp_path / "run", *keys, "model.pretrained=null", "pretrained.freeze=all"))
+    assert (tmp_path / "run" / "rd_event" / "fold0" / "DONE").stat().st_mtime_ns == before
+
+
+@pytest.mark.extended
+def test_a_killed_training_from_others_weights_goes_on_to_the_same_bits(phantom_cases: Path, tmp_path: Path) -> None:
+    medicalnet(tmp_path / "w.pth")
+    start = [f"model.pretrained={tmp_path}/w.pth", "pretrained.freeze=stem", "pretrained.learning_rate_factor=0.3"]
+    overrides = [*HARD_TO_RESUME, "epochs=5", *SMALL_MEDICALNET, "model.channel_dropout=0.3", *start]
+    train(config(phantom_cases, tmp_path / "whole", *overrides))
+    cfg, row = config(phantom_cases, tmp_path / "broken", *overrides), "modality_dropout+medicalnet_stem/fold0"
+    assert killed_once_there_is(cfg, tmp_path / "broken" / row, "previous.ckpt", 0)
+    train(cfg)
+    assert results(tmp_path / "broken", row) == results(tmp_path / "whole", row)
 
 
 def test_isodose_levels_of_a_dose_without_its_unit_are_refused(phantom_cases: Path, tmp_path: Path) -> None:

@@ -180,8 +180,29 @@ class ModelConfig:
     pool: str
     dropout: float
     channel_dropout: float
+    shortcuts: str
     pretrained: str | None
     numbers: list[str]
+
+
+@dataclass
+class PretrainedConfig:
+    """Whose file model.pretrained is, and what is done with it; without such a file it has no effect."""
+
+    name: str
+    state_dict: str | None
+    prefixes: list[str]
+    requires: dict[str, Any]
+    dose: str
+    freeze: str
+    learning_rate_factor: float
+    licence: str
+    citation: str
+
+    @property
+    def start(self) -> str:
+        """What a row that starts from the file is called after."""
+        return self.name + {"none": "", "all": "_frozen"}.get(self.freeze, f"_{self.freeze}")
 
 
 @dataclass
@@ -283,6 +304,7 @@ class TrainConfig:
     mixup: float
     modalities: ModalitiesConfig
     model: ModelConfig
+    pretrained: PretrainedConfig
     inputs: InputsConfig
     crop: CropConfig
     data: DataConfig
@@ -303,16 +325,18 @@ class TrainConfig:
     def row(self) -> str:
         """The row of the grid that a run belongs to: its modality set, or the one model for all sets; or a control.
 
-        A set that is cropped at a place that it does not tell itself says so: rd@lesion, rd_post_event@random; and
-        one whose network sees numbers of the case, too: rd_post_event+numbers.
+        A set that is cropped at a place that it does not tell itself says so: rd@lesion, rd_post_event@random; so do a
+        network that starts from others' weights, rd_event+medicalnet, and one that sees numbers of the case,
+        rd_post_event+numbers.
         """
         if self.control == METADATA_ONLY:
             return METADATA_ONLY
         of_set = ONE_MODEL if self.model.channel_dropout else self.modalities.name
         untold = self.cropped and (self.crop.at == "random" or "event" not in self.modalities.channels)
         place = (self.crop.at or "") if untold else ""
-        additions = (NUMBERS,) if self.model.numbers else ()
-        return str(RowName(of_set, place, additions, self.control or ""))
+        start = () if self.model.pretrained is None else (self.pretrained.start,)
+        numbers = (NUMBERS,) if self.model.numbers else ()
+        return str(RowName(of_set, place, (*start, *numbers), self.control or ""))
 
 
 @dataclass

@@ -77,9 +77,20 @@ CROPS = {
 
 ONE_MODELS = {ONE_MODEL: "one model for all sets"}
 
-# What a row sees besides its images, or starts from: rd_event+numbers, rd_event+medicalnet.
+# What a network sees besides its images: rd_event+numbers.
 ADDITIONS = {
     NUMBERS: "with numbers of the case",
+}
+
+# Whose weights a network starts from, and what of them stays: rd_event+medicalnet, rd_event+medicalnet_frozen.
+STARTS = {
+    "medicalnet": "MedicalNet",
+    "neuro_simclr": "3D-Neuro-SimCLR",
+    "brainiac": "BrainIAC",
+}
+FROZEN = {
+    "_stem": ", first convolution frozen",
+    "_frozen": ", frozen",
 }
 
 # The rows that are no modality set, as short as a figure needs them and in two lines.
@@ -112,9 +123,20 @@ def row_name(row: str, channels_of: RowChannels = PAPERS_ONLY) -> str:
     channels = channels_of.get(row) or PAPER_CHANNELS.get(name.of_set)
     words = (ONE_MODELS | CONTROLS).get(name.of_set) or (in_words(channels) if channels else name.of_set)
     crop = [CROPS[name.place]] if name.place else []
-    additions = [ADDITIONS.get(addition, f"from {addition}") for addition in name.additions]
+    additions = [ADDITIONS.get(addition) or start_in_words(addition) for addition in name.additions]
     control = [f"control: {name.control.replace('_', ' ')}"] if name.control else []
     return ", ".join([words, *crop, *additions, *control])
+
+
+def start_name(source: str) -> str:
+    """Whose weights a network starts from, in words; of a source that nobody has named yet its own name."""
+    return STARTS.get(source, source)
+
+
+def start_in_words(addition: str) -> str:
+    """The start in a row's name in words: `from MedicalNet, frozen` for medicalnet_frozen."""
+    frozen = next((suffix for suffix in FROZEN if addition.endswith(suffix)), "")
+    return f"from {start_name(addition.removesuffix(frozen))}{FROZEN.get(frozen, '')}"
 
 
 def is_set(row: str) -> bool:

@@ -10,7 +10,7 @@ has: on shuffled labels McNemar and Holm alone let a contrast pass in 7 of 60 ru
 row that was far below chance; with both, in none.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from ricenet import LABELS
 from ricenet.cohort.folds import Folds
+from ricenet.command.row_names import RowName
 from ricenet.errors import WrongUsage
 from ricenet.evaluation.grid import Grid, only
 from ricenet.evaluation.scores import Resampling, fold_macro_f1, pool
@@ -56,6 +57,16 @@ def parse(declared: Sequence[str], rows: Sequence[str]) -> list[tuple[str, str]]
             raise WrongUsage(f"contrasts: {', '.join(sorted(unknown))} is none of {', '.join(rows)}")
         pairs.append((ours, theirs))
     return pairs
+
+
+def against_scratch(rows: Iterable[str], declared: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The pairs that are declared by training a row from others' weights: it, and the same network from scratch.
+
+    Args:
+        declared: pairs that are left out.
+    """
+    twins = [(row, str(name.from_scratch)) for row in rows if (name := RowName.parse(row)).start]
+    return [pair for pair in twins if pair not in declared]
 
 
 def untestable(declared: Sequence[tuple[str, str]], possible: Collection[str]) -> dict[str, list[str]]:

@@ -10,7 +10,17 @@ from dataclasses import fields
 from typing import Any
 
 from ricenet.cohort.channels import in_order
-from ricenet.display.words import BASELINES, channel_name, interval, is_set, number, p_value, row_name, signed
+from ricenet.command.row_names import ONE_MODEL, RowName
+from ricenet.display.words import (
+    BASELINES,
+    channel_name,
+    interval,
+    number,
+    p_value,
+    row_name,
+    signed,
+    start_name,
+)
 from ricenet.evaluation.sentences import is_single, looks, main_set, missing_cells, partial_cohort, reach
 from ricenet.evaluation.summary import (
     BootstrapSettings,
@@ -72,7 +82,6 @@ def read_facts(summary: SummaryRecord, records: Sequence[RunRecord]) -> dict[str
 def _of_runs(networks: Sequence[RunRecord]) -> Facts:
     models = [record.model for record in networks]
     kinds = _distinct(model.get("architecture", model.get("name")) for model in models)
-    weights = _distinct(model.get("pretrained") or "random" for model in models)
     channels = in_order(channel for record in networks for channel in record.modalities.channels)
     return {
         "finished_runs": len(networks) or None,
@@ -83,7 +92,7 @@ def _of_runs(networks: Sequence[RunRecord]) -> Facts:
         "architectures": _listed(kinds),
         "resnet": _listed(kind for kind in kinds if str(kind).startswith("resnet")),
         "networks": "; ".join(_distinct(map(_network, models))),
-        "initialisation": "; ".join(map(_initialisation, weights)) if models else None,
+        "initialisation": "; ".join(_distinct(map(_initialisation, networks))) or None,
         "inputs": ", ".join([*map(channel_name, channels), *_computed(networks), *_cropped(networks)]),
     }
 
@@ -118,11 +127,18 @@ def _plain(value: Any) -> str:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else f"{value:g}"
 
 
-def _initialisation(weights: str) -> str:
-    if weights == "random":
+def _initialisation(record: RunRecord) -> str:
+    weights = record.model.get("pretrained")
+    if not weights:
         return "random weights"
-    digest = re.fullmatch(r"([0-9a-f]{12})[0-9a-f]{52}", weights)  # anything else could be somebody's path
-    return f"transferred weights (SHA-256 {digest[1]})" if digest else "transferred weights"
+    digest = re.fullmatch(r"([0-9a-f]{12})[0-9a-f]{52}", str(weights))  # anything else could be somebody's path
+    transferred = f"transferred weights (SHA-256 {digest[1]})" if digest else "transferred weights"
+    start = record.pretrained
+    if start is None:
+        return transferred
+    return (
+        f"{transferred} of {start_name(start.source)}, {start.in_words()} ({start.citation}; licence: {start.licence})"
+    )
 
 
 def _of_versions(networks: Sequence[RunRecord]) -> Facts:
@@ -152,7 +168,8 @@ def _of_cohort(summary: SummaryRecord) -> Facts:
 def _of_grid(summary: SummaryRecord) -> Facts:
     # Only model-ready phantoms (phantom format=cases) keep the best possible predictions beside their cases.
     drawn = any(scores.bayes_macro_f1 is not None for scores in summary.sets.values())
-    combinations = sum(map(is_set, summary.sets))
+    names = map(RowName.parse, summary.sets)
+    combinations = len({name.of_set for name in names if name.of_set != ONE_MODEL and not name.place})
     facts: Facts = {
         "combinations": combinations or None,
         "n_folds": summary.n_folds,

@@ -77,10 +77,18 @@ def on_runs(runs: "Sequence[FinishedRun]") -> list[str]:
     return notes
 
 
+def _network(record: RunRecord) -> dict[str, object]:
+    """The keys of conf/model, without the start where the row's name says it; as they were before they were keys."""
+    transferred = bool(record.model.get("pretrained"))
+    earlier = {"pool": "last", "shortcuts": "medicalnet" if transferred else "monai"}
+    told = {"pretrained"} if record.pretrained is not None or not transferred else set()
+    return {name: value for name, value in {**earlier, **record.model}.items() if name not in told}
+
+
 def _setting(record: RunRecord, key: str) -> object:
     """A setting to compare: None where it was not recorded, and for epochs that follow from a number of steps."""
     if key == "model":
-        return {"pool": "last", **record.model}  # the only one before it was a key
+        return _network(record)
     if key == "inputs":
         inputs = record.inputs
         if inputs is None:

@@ -110,7 +110,7 @@ def _legend(groups: Sequence[tuple[str, RowScores]]) -> list[Artist]:
 
 
 def _group_label(name: str, scores: RowScores, summary: SummaryRecord, channels_of: RowChannels) -> str:
-    label = SHORT_NAMES.get(name) or row_name(name, channels_of).replace(" + ", " +\n")
+    label = SHORT_NAMES.get(name) or row_name(name, channels_of).replace(" + ", " +\n").replace(", ", ",\n")
     finished, n_folds = scores.folds_finished, summary.n_folds
     lines = [label] if finished == n_folds else [label, f"({finished} of {n_folds} folds)"]
     return "\n".join([*lines, f"n = {scores.n}"] if summary.channel_cases else lines)

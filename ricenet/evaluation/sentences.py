@@ -6,7 +6,18 @@ Only what was declared beforehand is said to pass; no set is called the best of 
 from typing import TYPE_CHECKING
 
 from ricenet.command.row_names import NUMBERS, RowName
-from ricenet.display.words import BASELINES, channel_name, in_words, interval, is_set, number, p_in_words, signed
+from ricenet.display.words import (
+    BASELINES,
+    channel_name,
+    in_words,
+    interval,
+    is_set,
+    number,
+    p_in_words,
+    row_name,
+    signed,
+    start_in_words,
+)
 from ricenet.paper import PAPER, PAPER_CHANNELS
 
 if TYPE_CHECKING:
@@ -16,12 +27,13 @@ FULL = "rd_post_event"
 
 
 def headline(summary: "SummaryRecord") -> list[str]:
-    """What is missing, network against best baseline, the full set, the contrasts, the test set, the controls."""
+    """What is missing, network against best baseline, the full set, starts, contrasts, the test set, controls."""
     return [
         *_unfinished(summary),
         *_against_baseline(summary),
         *partial_cohort(summary),
         *_full_set(summary),
+        *_starts(summary),
         *_contrasts(summary),
         *_test(summary),
         *_controls(summary),
@@ -101,10 +113,17 @@ def partial_cohort(summary: "SummaryRecord") -> list[str]:
 
 
 def main_set(summary: "SummaryRecord") -> str | None:
-    """The set that stands for the study: the one with all inputs; in a cohort without such the largest it can train."""
-    if FULL in summary.sets or summary.possible is None:
-        return FULL if FULL in summary.sets else None
-    return next((name for name in reversed(list(PAPER)) if name in summary.possible and name in summary.sets), None)
+    """The set that stands for the study: the one with all inputs; in a cohort without such the largest it can train.
+
+    Where all networks start from others' weights, that row stands for its set.
+    """
+    possible = summary.possible
+    wanted = [FULL, *([] if possible is None else [name for name in reversed(list(PAPER)) if name in possible])]
+    rows = {name: name for name in summary.sets}
+    if not PAPER.keys() & rows.keys():
+        names = map(RowName.parse, summary.sets)
+        rows = {name.of_set: str(name) for name in names if name.start and not (name.place or name.control)}
+    return next((rows[name] for name in wanted if name in rows), None)
 
 
 def is_single(summary: "SummaryRecord") -> bool:
@@ -124,11 +143,13 @@ def _full_set(summary: "SummaryRecord") -> list[str]:
     name = main_set(summary)
     if name is None:
         return []
-    full, published = summary.sets[name], PAPER[name]["validation"]
-    words = in_words(PAPER_CHANNELS[name])
-    inputs = f"all three inputs ({words})" if name == FULL else f"the inputs that there are ({words})"
+    row = RowName.parse(name)
+    full, published = summary.sets[name], PAPER[row.of_set]["validation"]
+    words = in_words(PAPER_CHANNELS[row.of_set])
+    inputs = f"all three inputs ({words})" if row.of_set == FULL else f"the inputs that there are ({words})"
+    models = f"models that start {start_in_words(row.start)}" if row.start else "models"
     sentence = (
-        f"With {inputs} the models reach a pooled out-of-fold macro F1 of "
+        f"With {inputs} the {models} reach a pooled out-of-fold macro F1 of "
         f"{interval(full.oof_macro_f1, full.oof_interval)} over {full.n} cases, where chance gives "
         f"{number(full.chance.mean)} ({p_in_words(full.chance.p)}); the paper reports "
         f"{number(published)} as its mean over folds."
@@ -140,6 +161,40 @@ def _full_set(summary: "SummaryRecord") -> list[str]:
             f"{number(seeds.oof_mean)} with a standard deviation of {number(seeds.oof_sd)}."
         )
     return [sentence]
+
+
+def _starts(summary: "SummaryRecord") -> list[str]:
+    """What a start from others' weights adds to the same network from scratch, for each row that has one."""
+    sentences = []
+    for pair in [*summary.declared, *summary.untestable]:
+        ours, _, theirs = pair.partition(" - ")
+        name = RowName.parse(ours)
+        if name.start and theirs == str(name.from_scratch):
+            sentences.append(_start(summary, ours, theirs, start_in_words(name.start)))
+    return sentences
+
+
+def _start(summary: "SummaryRecord", ours: str, theirs: str, start: str) -> str:
+    contrast = summary.contrasts.get(f"{ours} - {theirs}")
+    if contrast is None:
+        return (
+            f"What it adds to start {start} ({ours}) is not known: the same network from scratch ({theirs}, "
+            "model.pretrained=null) has no predictions for the same cases."
+        )
+    low, high = contrast.interval
+    if low > 0:
+        verdict = f"The network that starts {start} ({ours}) scores above the same network from scratch ({theirs})"
+    elif high < 0:
+        verdict = f"The network that starts {start} ({ours}) scores below the same network from scratch ({theirs})"
+    else:
+        verdict = (
+            f"Whether it helps to start {start} ({ours}) and not from scratch ({theirs}), this cohort does not show"
+        )
+    first, second = map(number, contrast.macro_f1)
+    return (
+        f"{verdict}: macro F1 {first} and {second}, difference {signed(contrast.difference)} (95% {signed(low)} to "
+        f"{signed(high)}, over {contrast.n} cases)."
+    )
 
 
 def _contrasts(summary: "SummaryRecord") -> list[str]:
@@ -204,7 +259,7 @@ def _test(summary: "SummaryRecord") -> list[str]:
     full = summary.sets[name]
     few = "" if is_single(summary) else "So few cases cannot rank the sets. "
     return [
-        f"On the {full.n_test} held-out test cases the majority vote of {in_words(PAPER_CHANNELS[name])} reaches "
+        f"On the {full.n_test} held-out test cases the majority vote of {row_name(name)} reaches "
         f"{interval(full.test_vote_macro_f1, full.test_interval)}. {few}" + looks(summary.test_access)
     ]
 

@@ -1,1 +1,1 @@
-"""The networks: which there are, how they are built, and what MedicalNet's weights need."""
+"""The networks: which there are, how they are built, and how they start from weights of others."""

@@ -69,6 +69,11 @@ class InputSettings(Record):
         """Whether a set of these stored channels has event minus post."""
         return self.difference and {"post", "event"} <= set(channels)
 
+    def of_the_dose(self, channels: Sequence[str]) -> list[bool]:
+        """For each input of a network of these stored channels, stored and computed, whether it shows the dose."""
+        stored = [channel == "rd" for channel in channels]
+        return [*stored, *[True] * len(self.levels_gy(channels)), *[False] * self.has_difference(channels)]
+
     def computed(self, channels: Sequence[str]) -> list[str]:
         """What is appended to the stored `channels`, in order: names for readers."""
         from ricenet.images.dose_limits import DOSE_SCALE_GY  # here: status and evaluate --help start without numpy

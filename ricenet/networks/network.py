@@ -31,8 +31,9 @@ RESNETS = {
 DENSENETS = {"densenet121": [6, 12, 24, 16]}
 ARCHITECTURES = (*RESNETS, *DENSENETS)
 POOLS = ("last", "multi")
+SHORTCUTS = ("monai", "medicalnet")
 DENSENET_SIDE = 32  # voxels: it halves the volume five times
-# MedicalNet trained these with parameter-free shortcuts; its others have shortcuts without a bias.
+# MedicalNet trained these with parameter-free shortcuts; its others have convolutions without a bias.
 _PLAIN_SHORTCUTS = ("resnet18", "resnet34")
 _NOT_OF_THE_NETWORK = ("name", "channel_dropout", "numbers")
 
@@ -91,6 +92,7 @@ def build_network(
     pool: str = "last",
     inputs: InputSettings | None = None,
     numbers: Sequence[NumberInput] = (),
+    shortcuts: str | None = None,
 ) -> nn.Module:
     """An untrained network for volumes of the stored `channels`, and for `numbers` of the case where there are any.
 
@@ -100,16 +102,20 @@ def build_network(
         width: feature maps of the first stage; the paper's 64.
         conv1_size, conv1_stride: edge in voxels and step of the first convolution; `max_pool`: whether a pool follows.
         dropout: in front of the linear layer.
-        pretrained: not None: shaped so that MedicalNet's weights fit (load_pretrained).
+        pretrained: file of the weights it starts from, or its hash (ricenet.networks.pretrained); only `shortcuts`
+            may depend on it here.
         pool: what the linear layer of a ResNet sees: `last`, the mean over space of the last stage, or `multi`, mean
             and maximum of every stage.
         inputs: channels to compute from the stored ones; None: none.
         numbers: that are joined to the pooled features (ricenet.networks.late_fusion); they need the channels' names.
+        shortcuts: of a ResNet where the number of maps changes: `monai`, a convolution with a bias, or `medicalnet`,
+            what MedicalNet trained this depth with. None: medicalnet with `pretrained`, as before it was a key.
 
     Raises:
         WrongUsage: an unknown architecture, or a setting that it does not have.
     """
-    plain = (architecture, width, conv1_size, conv1_stride, max_pool, dropout, pretrained, pool)
+    shortcuts = shortcuts or ("monai" if pretrained is None else "medicalnet")
+    plain = (architecture, width, conv1_size, conv1_stride, max_pool, dropout, pretrained, pool, shortcuts)
     if isinstance(channels, int):
         if inputs is not None or numbers:
             raise ValueError("computed inputs and numbers need the names of the channels, got how many there are")
@@ -127,12 +133,13 @@ def _behind_inputs(channels: Sequence[str], inputs: InputSettings | None, *plain
 
 def _build(
     channels: int, architecture: str, width: int, conv1_size: int, conv1_stride: int, max_pool: bool, dropout: float,
-    pretrained: str | None, pool: str,
+    pretrained: str | None, pool: str, shortcuts: str,
 ) -> nn.Module:  # fmt: skip
-    if pool not in POOLS:
-        raise WrongUsage(f"model.pool should be one of {', '.join(POOLS)}, got {pool!r}")
+    for key, value, allowed in (("pool", pool, POOLS), ("shortcuts", shortcuts, SHORTCUTS)):
+        if value not in allowed:
+            raise WrongUsage(f"model.{key} should be one of {', '.join(allowed)}, got {value!r}")
     if architecture in DENSENETS:
-        _require_densenets(architecture, conv1_size, conv1_stride, max_pool, pretrained, pool)
+        _require_densenets(architecture, conv1_size, conv1_stride, max_pool, pretrained, pool, shortcuts)
         return DenseNet(
             3, channels, len(LABELS), width, width // 2, tuple(DENSENETS[architecture]), dropout_prob=dropout
         )
@@ -149,8 +156,8 @@ def _build(
         conv1_t_stride=conv1_stride,
         no_max_pool=not max_pool,
         num_classes=len(LABELS),
-        shortcut_type="A" if pretrained and architecture in _PLAIN_SHORTCUTS else "B",
-        bias_downsample=not pretrained,
+        shortcut_type="A" if shortcuts == "medicalnet" and architecture in _PLAIN_SHORTCUTS else "B",
+        bias_downsample=shortcuts == "monai",
     )
     lean_single_voxels(network)
     network.avgpool = nn.Sequential(GlobalMean(), nn.Dropout(dropout))  # type: ignore[assignment]
@@ -169,7 +176,7 @@ def _pool_all_stages(network: LeanResNet, dropout: float) -> None:
 
 
 def _require_densenets(
-    architecture: str, size: int, stride: int, max_pool: bool, pretrained: str | None, pool: str
+    architecture: str, size: int, stride: int, max_pool: bool, pretrained: str | None, pool: str, shortcuts: str
 ) -> None:
     differences = []
     if size != 7:
@@ -182,6 +189,8 @@ def _require_densenets(
         differences.append("model.pretrained=null, got a file")
     if pool != "last":
         differences.append(f"model.pool=last, got {pool}")
+    if shortcuts != "monai" and pretrained is None:
+        differences.append(f"model.shortcuts=monai, got {shortcuts}")
     if differences:
         raise WrongUsage(
             f"model.architecture={architecture} requires {', '.join(differences)}; use model={architecture}"

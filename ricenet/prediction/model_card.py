@@ -10,7 +10,7 @@ from pathlib import Path
 import jinja2
 
 from ricenet.display.markdown import escaped
-from ricenet.display.words import channel_name, interval, number, percent
+from ricenet.display.words import channel_name, interval, number, percent, start_name
 from ricenet.images.dose_limits import DOSE_SCALE_GY
 from ricenet.prediction.model_json import ModelRecord
 from ricenet.prediction.monai_bundle import PHANTOM, REFERENCES, RESEARCH_ONLY
@@ -45,6 +45,7 @@ def model_card(model: ModelRecord, evaluation: Mapping[str, object]) -> str:
         references=REFERENCES,
         channels=" + ".join(map(channel_name, model.channels)),
         missing=[fold for fold in range(model.n_folds) if fold not in model.folds],
+        start=None if model.pretrained is None else start_name(model.pretrained.source),
         brain=BRAIN[model.preprocessing.brain],
         scale_gy=DOSE_SCALE_GY,
         seen=None if model.crop is None else model.crop.voxels(model.preprocessing.spacing_mm),

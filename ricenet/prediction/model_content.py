@@ -138,6 +138,9 @@ def describe_model(trained: Trained, row: RowScores) -> ModelRecord:
     without_post = sum("post" not in read_case_record(trained.cases, case).channels for case in seen)
     calibration = _calibration(trained)
     channels = trained.first.channels
+    optional: dict[str, Any] = {
+        name: value for name in ("crop", "pretrained") if (value := getattr(record, name)) is not None
+    }
     complete = [case for case in seen if not lacking(case, channels)]  # not all, for one model of all sets
     return ModelRecord(
         version=VERSION,
@@ -169,7 +172,7 @@ def describe_model(trained: Trained, row: RowScores) -> ModelRecord:
             seeds=max(len(fold.seeds) for fold in trained.probabilities.values()),
         ),
         versions={name: record.versions.get(name) for name in PACKAGES} | {"preprocessing": made_by},
-        **({} if record.crop is None else {"crop": record.crop}),
+        **optional,
     )
 
 

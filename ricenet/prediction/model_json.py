@@ -22,7 +22,7 @@ from ricenet.images.registration import SCHEDULES
 from ricenet.networks.input_settings import InputSettings
 from ricenet.networks.network import ARCHITECTURES, POOLS, build_network
 from ricenet.statistics.recalibration import RecalibrationCurve
-from ricenet.training.run_record import Setting
+from ricenet.training.run_record import PretrainedStart, Setting
 
 MODEL_JSON = "model.json"
 VERSION: Final = 1
@@ -126,6 +126,7 @@ class NetworkSettings(_Part):
     pretrained: str | None
     pool: Annotated[str, AfterValidator(_known_pool)] = "last"
     inputs: InputSettings | None = None
+    shortcuts: Literal["monai", "medicalnet"] | None = None
 
     def build(self, channels: Sequence[str]) -> nn.Module:
         """The untrained network for volumes of the stored `channels`."""
@@ -179,6 +180,7 @@ class ModelRecord(_Part):
         ranges: by the names of ricenet.prediction.training_range.
         versions: of the packages it was trained with, and `preprocessing`, of the case folders.
         crop: what of a volume the networks see; None, and not in the file: all.
+        pretrained: the weights of others that they started from; None, and not in the file: none.
     """
 
     version: Literal[1]
@@ -197,6 +199,7 @@ class ModelRecord(_Part):
     evaluation: ModelEvaluation
     versions: dict[str, Setting]
     crop: Annotated[Crop, AfterValidator(_possible_crop)] | None = None
+    pretrained: PretrainedStart | None = None
 
     @property
     def sees_relative_dose(self) -> bool:

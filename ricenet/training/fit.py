@@ -24,7 +24,7 @@ from ricenet.networks.computed_inputs import behind_inputs
 from ricenet.networks.input_settings import InputSettings
 from ricenet.networks.late_fusion import of_volumes
 from ricenet.networks.network import LeanResNet, build_network, network_settings, require_size
-from ricenet.networks.pretrained import load_pretrained
+from ricenet.networks.pretrained import PretrainedPart, TensorNames, load_pretrained, pretrained_part
 from ricenet.training import run_folder
 from ricenet.training.augmentation import Augmentation
 from ricenet.training.checkpoint import (
@@ -112,8 +112,7 @@ def build_model(cfg: TrainConfig, numbers: SeenNumbers | None = None) -> RiceCla
         cfg.modalities.channels, inputs=inputs, numbers=fused, **network_settings(asdict(cfg.model))
     )
     trained = behind_inputs(of_volumes(network))
-    if cfg.model.pretrained is not None:
-        load_pretrained(trained, Path(cfg.model.pretrained))
+    start = _start(cfg, trained, inputs.of_the_dose(cfg.modalities.channels))
     if isinstance(trained, LeanResNet):
         trained.pool_first = cfg.step.pool_first
         trained.recompute_stem = cfg.step.recompute_stem
@@ -126,7 +125,18 @@ def build_model(cfg: TrainConfig, numbers: SeenNumbers | None = None) -> RiceCla
         seed=cfg.seed,
         channels_last=cfg.step.channels_last,
         channel_dropout=cfg.model.channel_dropout,
+        start=start,
     )
+
+
+def _start(cfg: TrainConfig, network: torch.nn.Module, of_the_dose: Sequence[bool]) -> PretrainedPart | None:
+    """Start `network` from the file that the config names; None where it names none."""
+    if cfg.model.pretrained is None:
+        return None
+    chosen = cfg.pretrained
+    from_scratch = of_the_dose if chosen.dose == "scratch" else ()
+    load_pretrained(network, Path(cfg.model.pretrained), TensorNames.from_config(chosen), from_scratch)
+    return pretrained_part(network, chosen.freeze, chosen.learning_rate_factor)
 
 
 def build_data(cfg: TrainConfig, cases: Path, folds: Folds, numbers: SeenNumbers | None = None) -> CasesDataModule:
@@ -161,6 +171,7 @@ def _quiet_lightning() -> None:
         "Checkpoint directory .* exists",
         ".*does not have many workers.*",
         ".*sync_dist.*",
+        ".*in eval mode at the start of training.*",  # what is frozen
     ):
         warnings.filterwarnings("ignore", message=harmless)
 

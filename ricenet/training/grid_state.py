@@ -18,7 +18,7 @@ from ricenet.command.row_names import METADATA_ONLY, RowName
 from ricenet.errors import InvalidInput
 from ricenet.paper import PAPER, PAPER_CHANNELS, sets_of
 from ricenet.training.run_folder import run_folder
-from ricenet.training.run_record import PROGRESS, RUN_JSON, EpochProgress, RunRecord, walk
+from ricenet.training.run_record import PROGRESS, RUN_JSON, EpochProgress, PretrainedStart, RunRecord, walk
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 
@@ -201,7 +201,7 @@ def _keys(row: str, cells: Sequence[Cell]) -> list[str]:
         return _of_set(row)
     if record.control == METADATA_ONLY:
         return ["", f"control={METADATA_ONLY}"]
-    control = [f"control={record.control}"] if record.control else []
+    control = [*_start(record.pretrained), *([f"control={record.control}"] if record.control else [])]
     if record.numbers is not None:
         control = [f"'model.numbers=[{','.join(record.numbers.requested)}]'", *control]
     if record.model.get("channel_dropout"):
@@ -209,6 +209,17 @@ def _keys(row: str, cells: Sequence[Cell]) -> list[str]:
         names = [name for name, of_set in PAPER_CHANNELS.items() if of_set == channels]
         return [*names, *([] if names else [""]), f"model={record.model['name']}", *control]
     return [*_of_set(row), *control]
+
+
+def _start(start: PretrainedStart | None) -> list[str]:
+    """The keys by which a network starts from a file; where that lies, nobody wrote down."""
+    if start is None:
+        return []
+    changed = {"dose": "averaged", "freeze": "none", "learning_rate_factor": 1.0}
+    keys = [
+        f"pretrained.{name}={getattr(start, name)}" for name, plain in changed.items() if getattr(start, name) != plain
+    ]
+    return [f"pretrained={start.source}", "model.pretrained=FILE", *keys]
 
 
 def _of_set(row: str) -> list[str]:

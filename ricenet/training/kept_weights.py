@@ -71,9 +71,11 @@ def reestimate(
 ) -> None:
     """Replace the running mean and variance of each batch norm of `model` by the mean over the batches.
 
+    Those of a frozen part stay: its weights and statistics are kept together, as the file has them.
     Everything but batch norm is in evaluation mode; channels are blanked as in training, by a seed of their own.
     """
-    norms = [module for module in model.network.modules() if isinstance(module, _BatchNorm)]
+    frozen = {part for module in model.start.frozen for part in module.modules()}
+    norms = [part for part in model.network.modules() if isinstance(part, _BatchNorm) and part not in frozen]
     if not norms:
         return
     momenta = [norm.momentum for norm in norms]

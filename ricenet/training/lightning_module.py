@@ -6,7 +6,7 @@ model answers for every modality set; a number is missing where a channel that i
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import lightning
 import numpy as np
@@ -19,6 +19,7 @@ from torchmetrics.classification import MulticlassAUROC, MulticlassF1Score
 from ricenet import LABELS
 from ricenet.errors import InvalidInput
 from ricenet.networks.late_fusion import LateFusion
+from ricenet.networks.pretrained import PretrainedPart
 
 
 class RiceClassifier(lightning.LightningModule):
@@ -32,6 +33,7 @@ class RiceClassifier(lightning.LightningModule):
         mixup: alpha of the shares by which training volumes are blended; 0: they are not.
         channels_last: memory layout of weights and volumes; changes the speed (1.2x on CPUs), not the function.
         channel_dropout: probability that a channel is blanked in training, where another is left.
+        start: the part of `network` that starts from a file; None: there is none.
 
     Attributes:
         present: indices of the channels that are shown to the network in validation and prediction; None: all.
@@ -49,6 +51,7 @@ class RiceClassifier(lightning.LightningModule):
         seed: int,
         channels_last: bool = True,
         channel_dropout: float = 0.0,
+        start: PretrainedPart | None = None,
     ) -> None:
         super().__init__()
         self.layout = torch.channels_last_3d if channels_last else torch.contiguous_format
@@ -56,6 +59,7 @@ class RiceClassifier(lightning.LightningModule):
         self.learning_rate, self.weight_decay, self.schedule, self.fused = learning_rate, weight_decay, schedule, fused
         self.label_smoothing, self.mixup = label_smoothing, mixup
         self.seed, self.channel_dropout = seed, channel_dropout
+        self.start = start or PretrainedPart()
         self.present: Sequence[int] | None = None
         self._last_loss: tuple[Tensor, list[str]] | None = None
         self._losses: list[tuple[Tensor, int]] = []
@@ -63,6 +67,17 @@ class RiceClassifier(lightning.LightningModule):
             {"macro_f1": MulticlassF1Score(len(LABELS), average="macro"), "auroc": MulticlassAUROC(len(LABELS))},
             prefix="val/",
         )
+        self._keep_frozen()
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        self._keep_frozen()
+        return self
+
+    def _keep_frozen(self) -> None:
+        """What is frozen is always in evaluation mode, so that its batch-norm statistics stay, too."""
+        for module in self.start.frozen:
+            module.eval()
 
     def forward(self, volume: Tensor, numbers: Tensor | None = None) -> Tensor:
         if self.present is not None:
@@ -153,7 +168,7 @@ class RiceClassifier(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         # decoupled_weight_decay=True is AdamW; with weight_decay=0 both are the paper's Adam.
         optimizer = torch.optim.Adam(
-            self.parameters(),
+            self._parameter_groups(),
             self.learning_rate,
             weight_decay=self.weight_decay,
             decoupled_weight_decay=True,
@@ -166,8 +181,20 @@ class RiceClassifier(lightning.LightningModule):
         if self.schedule == "cosine":
             scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
         else:
-            scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=steps)
+            highest = [group["lr"] for group in optimizer.param_groups]
+            scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, highest, total_steps=steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        """The parameters that are trained; those that start from a file by themselves where their rate is another."""
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        factor = self.start.learning_rate_factor
+        if factor == 1:
+            return [{"params": trained}]
+        slow = [parameter for module in self.start.trained for parameter in module.parameters()]
+        of_slow = {id(parameter) for parameter in slow}
+        others = [parameter for parameter in trained if id(parameter) not in of_slow]
+        return [{"params": others}, {"params": slow, "lr": factor * self.learning_rate}]
 
 
 class Blend(NamedTuple):

@@ -26,11 +26,13 @@ RESULTS = ("weights.safetensors", PREDICTIONS, "metrics.csv", RUN_JSON)
 # How a run is watched, and where it and its cases lie, does not change its result; the cases' hash is part of run.json.
 WITHOUT_EFFECT = (
     "run", "cases", "logger", "trainer.progress", "data.workers", "data.cache", "checkpoint_every", "several_seeds",
+    "pretrained.licence", "pretrained.citation",
 )  # fmt: skip
 # At these values a run is the one it was before the key was there.
 ADDED_LATER: Mapping[str, object] = {
     "control": None, "steps": None, "optimizer.label_smoothing": 0.0, "batch_norm": "running", "mixup": 0.0,
     "averaging": "none", "ema_decay": 0.99, "model.pool": "last", "model.numbers": [], "validate_every": 1,
+    "model.shortcuts": "monai",
     "inputs.name": "plain", "inputs.isodoses_gy": [], "inputs.isodose_edge_gy": 2.0, "inputs.difference": False,
     "inputs.relative_dose": False,
     "crop.name": "none", "crop.at": None, "crop.size_mm": 96, "crop.jitter_mm": 8, "crop.everywhere": False,

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
 
 from ricenet.cases.case_record import Crop
 from ricenet.cohort.folds import Folds
@@ -75,6 +77,36 @@ class Optimisation(Record):
         return f"{', '.join(trained)}; {', '.join(kept)}"
 
 
+class PretrainedStart(Record):
+    """The weights of others that a network started from, and what was done with them.
+
+    Attributes:
+        source: whose they are, of conf/pretrained.
+        sha256: of the file.
+        licence, citation: as conf/pretrained says.
+        dose: what the dose's part of the first convolution started from, `averaged` or `scratch`.
+        freeze: what stayed as it was: `none`, `stem` or `all` but the linear layer.
+        learning_rate_factor: of all that was trained but the linear layer.
+    """
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    source: Annotated[str, Field(max_length=100)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    licence: Annotated[str, Field(max_length=1000)]
+    citation: Annotated[str, Field(max_length=1000)]
+    dose: Literal["averaged", "scratch"]
+    freeze: Literal["none", "stem", "all"]
+    learning_rate_factor: Annotated[float, Field(gt=0, le=1)]
+
+    def in_words(self) -> str:
+        """How it was trained: `all of it trained`, `its first convolution frozen`, ..."""
+        frozen = {"none": "all of it trained", "stem": "its first convolution frozen"}
+        words = frozen.get(self.freeze, "all but the linear layer frozen")
+        factor = self.learning_rate_factor
+        return words if factor == 1 else f"{words}, at {factor:g} times the learning rate of the linear layer"
+
+
 class RunRecord(Record):
     """run.json.
 
@@ -90,6 +122,7 @@ class RunRecord(Record):
         inputs: channels that the network computes from the stored ones; None: none.
         numbers: of the case that the network sees beside the volume, fitted on the fold's training cases; None: none.
         crop: what of each volume the network sees; None: all.
+        pretrained: None where all weights were drawn at random, and in runs of before.
         cases: the cases folder, relative to the grid.
         folds_hash, case_hash, covariates_hash, numbers_hash: of what the training reads; covariates.csv by a control
             on metadata, where the dose is read relative to its prescription, and where a clinical column is among the
@@ -116,6 +149,7 @@ class RunRecord(Record):
     inputs: InputSettings | None = None
     numbers: NumberInputs | None = None
     crop: Crop | None = None
+    pretrained: PretrainedStart | None = None
     cases: str
     folds_hash: str
     case_hash: str

@@ -182,3 +182,11 @@ def test_on_shuffled_labels_no_declared_contrast_passes_in_19_of_20_runs(tmp_pat
         covered += low <= 0.5 <= high
     assert without >= 19
     assert covered >= 14, "the interval takes the models as given; below chance it misses 0.5 now and then"
+
+
+def test_a_row_from_others_weights_is_compared_with_its_twin_from_scratch():
+    rows = ["rd", "rd+medicalnet", "rd@lesion+medicalnet_frozen", "rd+numbers", "rd+medicalnet+numbers"]
+    assert contrasts.against_scratch(rows, [("rd+medicalnet", "rd")]) == [
+        ("rd@lesion+medicalnet_frozen", "rd@lesion"),
+        ("rd+medicalnet+numbers", "rd+numbers"),
+    ]

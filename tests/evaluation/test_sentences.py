@@ -145,3 +145,43 @@ def test_contrasts_that_need_sets_without_dose():
 def test_nothing_declared():
     text = " ".join(headline(SUMMARY | {"declared": [], "contrasts": {}}))
     assert "no two sets are compared" in text
+
+
+TWIN = "rd_event+medicalnet_frozen - rd_event"
+
+
+def starts(**of_contrast) -> list[str]:
+    summary = SUMMARY | {
+        "declared": [TWIN],
+        "contrasts": {TWIN: contrast_content(**of_contrast)} if of_contrast else {},
+    }
+    return [sentence for sentence in headline(summary) if "start" in sentence]
+
+
+def test_what_a_start_from_others_weights_adds_is_one_sentence():
+    assert starts(interval=[0.1, 0.3]) == [
+        "The network that starts from MedicalNet, frozen (rd_event+medicalnet_frozen) scores above the same network "
+        "from scratch (rd_event): macro F1 0.80 and 0.60, difference +0.20 (95% +0.10 to +0.30, over 80 cases)."
+    ]
+    assert "scores below the same network" in starts(difference=-0.2, interval=[-0.3, -0.1])[0]
+    assert starts(interval=[-0.1, 0.3])[0].startswith(
+        "Whether it helps to start from MedicalNet, frozen (rd_event+medicalnet_frozen) and not from scratch "
+        "(rd_event), this cohort does not show: macro F1 0.80 and 0.60"
+    )
+
+
+def test_a_start_without_its_twin_says_so():
+    assert "the same network from scratch (rd_event, model.pretrained=null) has no predictions" in starts()[0]
+    untestable = SUMMARY | {"declared": [], "contrasts": {}, "untestable": {TWIN: ["rd_event"]}}
+    assert any("is not known: the same network from scratch (rd_event" in sentence for sentence in headline(untestable))
+
+
+def test_where_all_networks_start_from_others_weights_that_row_stands_for_its_set():
+    started = SUMMARY | {"sets": {"rd+medicalnet": FULL, "rd_post_event+medicalnet": FULL}}
+    summary = SummaryRecord.model_validate(started)
+    assert sentences.main_set(summary) == "rd_post_event+medicalnet"
+    text = " ".join(sentences.headline(summary))
+    assert "the models that start from MedicalNet reach a pooled out-of-fold macro F1 of 0.81" in text
+    assert "majority vote of dose + post-OP MRI + event MRI, from MedicalNet reaches" in text
+    beside = SummaryRecord.model_validate(SUMMARY | {"sets": {"rd": FULL, "rd_post_event+medicalnet": FULL}})
+    assert sentences.main_set(beside) is None

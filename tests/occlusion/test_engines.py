@@ -1,12 +1,17 @@
 """Both engines against plain forward passes, and which networks each of them answers for."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from helpers.small_networks import write_weights
 from helpers.trained import blanked_logits, noise, normalised_by, require_exact, steep, train, trained
 from monai.networks.nets import DenseNet
 from torch import nn
 
+from ricenet.networks.network import build_network
+from ricenet.networks.pretrained import MEDICALNET, TensorNames, load_pretrained
 from ricenet.occlusion.engines import PlainEngine, prepare
 from ricenet.occlusion.receptive_windows import find_changes
 from ricenet.occlusion.sensitivity import OcclusionPlan, occlude, positions
@@ -55,3 +60,41 @@ def test_both_engines_take_the_same_cubes_and_answer_the_same() -> None:
             logits[rows] = some
         found.append(logits)
     require_exact(found[1].numpy(), found[0].numpy())
+
+
+STARTS = [
+    ("neuro_simclr", "resnet18", 1, TensorNames("neuro_simclr", "model_state_dict", ("encoder.",))),
+    ("brainiac", "resnet50", 2, TensorNames("brainiac", "state_dict", ("backbone.",))),
+    ("medicalnet", "resnet18", 2, MEDICALNET),
+    ("medicalnet", "resnet50", 2, MEDICALNET),
+]
+
+
+@pytest.mark.parametrize(
+    ("source", "architecture", "stride", "names"), STARTS, ids=[f"{start[0]}-{start[1]}" for start in STARTS]
+)
+def test_networks_that_start_from_others_weights_have_the_exact_fast_maps(
+    tmp_path: Path, source: str, architecture: str, stride: int, names: TensorNames
+) -> None:
+    """Against one plain forward pass for each cube: their shapes of stem, block and shortcut, after a training step."""
+    torch.manual_seed(0)
+    settings = {"conv1_size": 7, "conv1_stride": stride, "max_pool": True}
+    write_weights(tmp_path / "weights.pth", source, architecture, **settings)
+    shortcuts = "medicalnet" if source == "medicalnet" else "monai"
+    network = build_network(
+        ["event", "rd"], architecture, 4, dropout=0.0, pretrained="a hash", shortcuts=shortcuts, **settings
+    )
+    load_pretrained(network, tmp_path / "weights.pth", names)
+    train(network, 2, steps=1)
+    network = network.eval()
+    volume, reference = 3 * noise(2, 17, 16, 18), noise(2, 17, 16, 18, seed=1)
+    with torch.no_grad():  # to logits of about 1
+        largest = network(volume[None]).abs().max()
+        for parameter in network.fc.parameters():  # type: ignore[union-attr]
+            parameter /= largest
+    plan = OcclusionPlan((7, 7, 7), (5, 9, 6), batch_size=5)
+    (ours,) = occlude([network], volume, reference, {"": [1]}, plan)[""]
+    expected = blanked_logits(network, volume, ours.positions, plan.cube, reference, [1]).numpy()
+    assert ours.method != "plain"
+    require_exact(ours.logits, expected)
+    np.testing.assert_allclose(ours.logits, expected, rtol=0, atol=1e-5)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.small_networks import medicalnet
+from helpers.small_networks import medicalnet, write_weights
 from safetensors.torch import load_file
 
 from ricenet.cohort.folds import read_folds
@@ -145,6 +145,22 @@ def test_training_can_start_from_medicalnets_weights(tmp_path: Path) -> None:
     model = build_model(config(*overrides))
     assert isinstance(model.network, LeanResNet)
     assert torch.equal(model.network.layer3[1].conv2.weight, theirs.layer3[1].conv2.weight)
+
+
+def test_a_dose_from_scratch_is_what_training_from_scratch_would_start_from(tmp_path: Path) -> None:
+    """Also the isodoses that are computed from it; the MRI and their difference share the filters of the file."""
+    theirs = write_weights(tmp_path / "weights.pth", "neuro_simclr")
+    keys = ["model=resnet18", "model.width=4", "model.conv1_size=3", "inputs=ricenet"]
+    start = ["pretrained=neuro_simclr", f"model.pretrained={tmp_path}/weights.pth", "pretrained.dose=scratch"]
+    scratch, started = (
+        build_model(config(*keys, *chosen)).network.network.conv1.weight  # type: ignore[union-attr]
+        for chosen in ([], start)
+        if torch.manual_seed(0)
+    )
+    of_the_dose = [False, False, True, *[True] * (started.shape[1] - 4), False]  # post, event, rd, isodoses, difference
+    dose = torch.tensor(of_the_dose)
+    assert torch.equal(started[:, dose], scratch[:, dose])
+    torch.testing.assert_close(started[:, ~dose], theirs.conv1.weight.expand(-1, 3, -1, -1, -1) / 3)
 
 
 @pytest.mark.slow

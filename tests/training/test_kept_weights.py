@@ -6,6 +6,7 @@ from typing import Any
 import lightning
 import pytest
 import torch
+from helpers.small_networks import medicalnet
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -152,3 +153,28 @@ def test_the_average_over_the_steps_is_validated_and_kept_with_its_own_statistic
 def assert_equal(ours: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
     for name, tensor in expected.items():
         torch.testing.assert_close(ours[name], tensor)
+
+
+@pytest.mark.parametrize(("freeze", "learned"), [("stem", {"layer1", "layer4", "fc"}), ("all", {"fc"})])
+def test_what_is_frozen_stays_bit_for_bit_with_its_statistics(
+    phantom_cases: Path, tmp_path: Path, freeze: str, learned: set[str]
+) -> None:
+    """Through training, averaging of the weights and precise batch norm; everything else moves."""
+    medicalnet(tmp_path / "weights.pth")
+    keys = ["model=medicalnet", f"model.pretrained={tmp_path}/weights.pth", "model.width=4", "model.conv1_size=3"]
+    _, model, data = setup(phantom_cases, *keys, f"pretrained.freeze={freeze}", "optimizer.learning_rate=0.01")
+    before = state(model.network)
+    trainer = lightning.Trainer(
+        max_epochs=2, num_sanity_val_steps=0, logger=False, accelerator="cpu", enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
+        callbacks=[AveragedWeights(0.8), PreciseBatchNorm(data, every_epoch=True)],
+    )  # fmt: skip
+    trainer.fit(model.train(), datamodule=data)
+    changed = {name for name, tensor in state(model.network).items() if not torch.equal(tensor, before[name])}
+    parts = {name.split(".")[0] for name in changed}
+    assert learned <= parts
+    assert not parts & (
+        {"conv1", "bn1"} if freeze == "stem" else {"conv1", "bn1", "layer1", "layer2", "layer3", "layer4"}
+    )
+    if freeze == "stem":
+        assert {"layer1.0.bn1.running_mean", "layer1.0.bn1.num_batches_tracked"} <= changed

@@ -11,6 +11,7 @@ from helpers.small_networks import TINY
 from ricenet.errors import InvalidInput
 from ricenet.networks.network import build_network
 from ricenet.networks.number_inputs import NumberInput
+from ricenet.networks.pretrained import pretrained_part
 from ricenet.training.lightning_module import RiceClassifier, blended, channels_kept, shown
 
 SETTINGS: dict[str, Any] = {
@@ -25,7 +26,8 @@ SETTINGS: dict[str, Any] = {
 
 
 def module(channels: int = 1, **changes: Any) -> RiceClassifier:
-    return RiceClassifier(build_network(channels, **TINY), **(SETTINGS | changes))
+    network = changes.pop("network", None) or build_network(channels, **TINY)
+    return RiceClassifier(network, **(SETTINGS | changes))
 
 
 def fit(model: RiceClassifier, data: list[dict[str, Any]], validation: bool = False) -> lightning.Trainer:
@@ -261,3 +263,32 @@ def test_a_set_of_the_one_model_sees_the_numbers_of_its_images() -> None:
     only_event = volume * torch.tensor([1.0, 0.0]).view(1, 2, 1, 1, 1)
     expected = model.network(only_event, torch.tensor([[math.nan, 1.0]] * 2))
     assert torch.equal(model(volume, numbers), expected)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "one_cycle", "cosine"])
+def test_what_starts_from_a_file_learns_at_its_own_rate(schedule: str) -> None:
+    network = build_network(1, **TINY)
+    model = module(network=network, schedule=schedule, start=pretrained_part(network, "stem", 0.1))
+    trainer = fit(model, [batch(0.1, "a", "b"), batch(0.2, "c", "d")])
+    groups = trainer.optimizers[0].param_groups
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    head, body = ([names[id(parameter)] for parameter in group["params"]] for group in groups)
+    assert head == ["fc.weight", "fc.bias"]
+    assert {name.split(".")[0] for name in body} == {"layer1", "layer2", "layer3", "layer4"}
+    assert groups[1]["initial_lr" if schedule != "constant" else "lr"] == pytest.approx(
+        0.1 * groups[0]["initial_lr" if schedule != "constant" else "lr"]
+    )
+    assert groups[1]["lr"] == pytest.approx(0.1 * groups[0]["lr"])
+
+
+def test_every_parameter_is_in_one_group_where_the_rate_is_the_same() -> None:
+    network = build_network(1, **TINY)
+    model = module(network=network, start=pretrained_part(network, "none", 1.0))
+    groups = fit(model, [batch(0.1, "a", "b")]).optimizers[0].param_groups
+    assert [len(group["params"]) for group in groups] == [len(list(network.parameters()))]
+
+
+def test_what_is_frozen_stays_in_evaluation_mode() -> None:
+    network = build_network(1, **TINY)
+    module(network=network, start=pretrained_part(network, "stem", 1.0)).train()
+    assert (network.bn1.training, network.conv1.training, network.layer1.training) == (False, False, True)  # type: ignore[union-attr]
