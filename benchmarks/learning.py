@@ -20,7 +20,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from itertools import product
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from bench import machine, versions
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ricenet.cases.case_numbers import Group, names_of
 from ricenet.statistics.metrics import macro_f1
 
 OUT = Path("outputs/learning")
@@ -52,7 +52,13 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "two thirds of the width": (*OURS, "model.width=8"),
     "shuffled labels": (*OURS, "control=shuffled_labels"),
 }
-ROWS = ("dose volume", "dose volume and lesion", "Bayes")
+NUMBERS: dict[str, tuple[tuple[Group, ...], bool]] = {  # row -> its groups of numbers, whether at a random place
+    "dose volume": (("dose_volume",), False),
+    "dose volume and lesion": (("dose_volume", "lesion_dose"), False),
+    "dose volume and a random place": (("dose_volume", "lesion_dose"), True),
+}
+BAYES = "Bayes"
+ROWS = (*NUMBERS, BAYES)
 DRAWS = 2000  # of the bootstrap over patients
 
 
@@ -89,8 +95,8 @@ def main(**keys: str) -> None:
     difficulty = keys.pop("difficulty", "standard")
     jobs = int(keys.pop("jobs", "2"))
     against = keys.pop("against", ROWS[0])
-    if against not in (*recipes, *ROWS[:2]):
-        sys.exit(f"against={against}: expected one of {', '.join((*recipes, *ROWS[:2]))}")
+    if against not in (*recipes, *NUMBERS):
+        sys.exit(f"against={against}: expected one of {', '.join((*recipes, *NUMBERS))}")
     unknown = [*keys, *(recipe for recipe in recipes if recipe not in RECIPES)]
     if unknown:
         sys.exit(f"unknown: {', '.join(unknown)}; recipes are {', '.join(RECIPES)}; keys: see --help")
@@ -122,11 +128,11 @@ def cohort_folder(cohort: int, difficulty: str) -> Path:
 
 def draw_cohort(cohort: int, difficulty: str, jobs: int) -> None:
     from ricenet.command.schemas import PhantomConfig, compose
-    from ricenet.phantom import MARKER, write_phantom
+    from ricenet.phantom import MARKER, add_numbers, write_phantom
 
     folder = cohort_folder(cohort, difficulty)
     if (folder / MARKER).is_file():
-        return
+        return add_numbers(folder, jobs)  # where an older version drew it
     overrides = [f"out={folder}", "format=cases", f"patients={TRAINING + VALIDATION + TEST}", f"seed={cohort}"]
     drawn = asdict(compose("phantom", PhantomConfig, [*overrides, f"difficulty={difficulty}"]))
     keys = {name: value for name, value in drawn.items() if value and name not in ("out", "jobs")}
@@ -196,6 +202,7 @@ def read_scored(training: Training) -> Scored:
 
 def rows(cohort: int, difficulty: str, n: int, sets: Sequence[str]) -> Iterator[tuple[str, Scored]]:
     """The rows beside the networks, on the same patients."""
+    from ricenet.cases.numbers_table import read_numbers
     from ricenet.evaluation.baselines import read_bayes_decisions, regression
 
     cases = cohort_folder(cohort, difficulty)
@@ -203,53 +210,17 @@ def rows(cohort: int, difficulty: str, n: int, sets: Sequence[str]) -> Iterator[
     test = sorted(folds.test(), key=lambda case: case.case_key)
     place = {case.case_key: index for index, case in enumerate(folds.test())}
     labels = np.array([case.label for case in test])
-    dose, lesion = case_numbers(cases)
-    for name, values in {ROWS[0]: dose, ROWS[1]: np.hstack([dose, lesion])}.items():
-        index = {case.case_key: row for row, case in enumerate(_all(cases))}
-        table = values[[index[case.case_key] for case in folds.cases]]
+    for name, (groups, random_place) in NUMBERS.items():
+        table = read_numbers(cases, folds.cases, names_of(*groups), random_place=random_place)
         rice = regression(replace(folds, n_folds=1), table)[0].test[0]
         yield name, Scored(np.array([rice[place[case.case_key]] for case in test]), labels)
     decisions = read_bayes_decisions(cases, replace(folds, cases=test))
     for name in sets:
         if name in decisions:
             yield (
-                f"{ROWS[2]} ({name})",
+                f"{BAYES} ({name})",
                 Scored(np.array([float(decisions[name][case.case_key]) for case in test]), labels),
             )
-
-
-@cache
-def _all(cases: Path):
-    from ricenet.cohort.ready_cases import read_cases
-
-    return read_cases(cases)
-
-
-@cache
-def case_numbers(cases: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(cases, 7) dose-volume numbers and (cases, 8) numbers of the dose at the new enhancement, both in Gy and shares.
-
-    The second: mean, least, largest and median dose, shares with at least 30 and 57 Gy, the dose's SD, and the mean of
-    the event MRI.
-    """
-    from ricenet.cases.case_reader import load_case
-    from ricenet.cases.case_record import read_case_record
-    from ricenet.evaluation.baselines import dose_numbers
-    from ricenet.images.enhancement import enhancement
-
-    ready = _all(cases)
-    dose_volume = dose_numbers(cases, ready)
-    assert dose_volume is not None
-    lesion = []
-    for case in ready:
-        record = read_case_record(cases, case)
-        post, event, rd = load_case(cases, case, ["post", "event", "rd"])
-        brain = np.load(cases / case.folder / "brain.npy")
-        where = enhancement(post, event, brain, np.full(3, record.spacing_mm))
-        gy = rd[where] * record.dose_scale_gy
-        shares = [(gy >= level).mean() for level in (30, 57)]
-        lesion.append([gy.mean(), gy.min(), gy.max(), np.median(gy), *shares, gy.std(), event[where].mean()])
-    return dose_volume, np.array(lesion)
 
 
 Results = Mapping[tuple[str, str, int], Mapping[tuple[int, int], Scored]]

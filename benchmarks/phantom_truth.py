@@ -7,7 +7,8 @@ was. Printed are, with 95% intervals over the patients drawn,
 
 - per modality set, the decision of the causal model (a bound: it reads the quantities themselves, without error),
 - ten-fold cross-validated logistic regressions on dose-volume numbers, on numbers of the lesion that is found
-  automatically (images.enhancement) or is given (the true mask), and on both kinds together.
+  automatically (images.enhancement) or is given (the true mask), and on both kinds together
+  (ricenet.cases.case_numbers has them all).
 """
 
 import csv
@@ -18,30 +19,26 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from scipy import ndimage
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-from ricenet.evaluation.baselines import BRAIN_SHARE_AT_GY, DOSE_NUMBERS
+from ricenet.cases.case_numbers import names_of, numbers_of_case
 from ricenet.images.dose_limits import DOSE_SCALE_GY
-from ricenet.images.enhancement import enhancement
+from ricenet.images.enhancement import Lesion, find_lesion
 from ricenet.phantoms.causal_model import Draw, draw_cohort, modality_sets
-from ricenet.phantoms.ready_volumes import ReadyVolumes, draw_ready_volumes
+from ricenet.phantoms.ready_volumes import draw_ready_volumes
 from ricenet.statistics.metrics import decide, macro_f1_estimate
 from ricenet.training.metadata_only import balanced_regression, fill_missing
 
 OUT = Path("outputs/phantom_truth")
-ISODOSES = (0.5, 0.95)  # of the prescription
-LESION_NUMBERS = (
-    *("dose_mean_gy", "dose_min_gy", "dose_max_gy", "dose_d50_gy"),
-    *(f"mm_inside_{isodose:g}" for isodose in ISODOSES),
-    *("event_mean", "event_sd", "post_mean", "volume_ml"),
-)
+DOSE_NUMBERS = names_of("dose_volume")
+LESION_NUMBERS = names_of("lesion_dose", "lesion_image")
 COLUMNS = (
     *DOSE_NUMBERS,
     *(f"{mask}_{name}" for mask in ("found", "true") for name in LESION_NUMBERS),
-    "found_overlaps_lesion",
+    "found_within_15_mm",
 )
 FOLDS, RESAMPLES = 10, 2000
+NEAR_MM = 15.0
 
 
 @dataclass(frozen=True)
@@ -65,17 +62,19 @@ def main(keys: Keys) -> None:
     for name, columns in feature_sets().items():
         probabilities = cross_validated(table[:, [COLUMNS.index(column) for column in columns]], labels, keys.seed)
         print(f"regression, {name:<26}{cell(labels, decide(probabilities))}")
-    print(f"the enhancement touches the lesion in {np.mean(table[:, -1]):.0%} of the patients")
+    print(f"the lesion found lies within {NEAR_MM:g} mm of the true one in {np.mean(table[:, -1]):.1%} of the patients")
 
 
 def feature_sets() -> dict[str, tuple[str, ...]]:
     """Name of a regression -> its columns."""
-    found, true = (tuple(f"{mask}_{name}" for name in LESION_NUMBERS) for mask in ("found", "true"))
+    found, true = (tuple(f"{mask}_{name}" for name in names_of("lesion_dose")) for mask in ("found", "true"))
+    looks = tuple(f"found_{name}" for name in names_of("lesion_image"))
     return {
         "dose-volume": DOSE_NUMBERS,
-        "lesion found": found,
+        "dose at the lesion found": found,
         "dose-volume and found": (*DOSE_NUMBERS, *found),
-        "true lesion": true,
+        "found, and how it looks": (*DOSE_NUMBERS, *found, *looks),
+        "dose at the true lesion": true,
         "dose-volume and true": (*DOSE_NUMBERS, *true),
     }
 
@@ -121,35 +120,28 @@ def read_rows(path: Path) -> list[list[float]]:
 
 
 def numbers_of(draw: Draw, size: int, spacing_mm: float) -> list[float]:
-    """COLUMNS of one patient."""
+    """COLUMNS of one patient; nan where it has no such number."""
     ready = draw_ready_volumes(draw, size, spacing_mm)
-    dose_gy = ready.images["rd"] * DOSE_SCALE_GY
-    in_brain = dose_gy[ready.brain]
-    spot = enhancement(ready.images["post"], ready.images["event"], ready.brain, np.full(3, spacing_mm))
-    dose_numbers = [in_brain.max(), in_brain.mean(), *((in_brain >= gy).mean() for gy in BRAIN_SHARE_AT_GY)]
-    lesion_numbers = [number for mask in (spot, ready.lesion) for number in of_mask(mask, ready, dose_gy)]
-    overlaps = bool((ndimage.binary_dilation(ready.lesion) & spot).any())
-    return [float(number) for number in (*dose_numbers, *lesion_numbers, overlaps)]
+    images = {**ready.images, "rd": ready.images["rd"] * DOSE_SCALE_GY}
+    found = find_lesion(ready.images, ready.brain, spacing_mm)
+    of_found, of_true = (
+        numbers_of_case(images, ready.brain, spacing_mm, lesion, ready.patient.prescription_gy)
+        for lesion in (found, Lesion(ready.lesion, "mask", None))
+    )
+    numbers = [
+        *(of_found[name] for name in DOSE_NUMBERS),
+        *(of_mask.get(name, np.nan) for of_mask in (of_found, of_true) for name in LESION_NUMBERS),
+        middles_apart_mm(found.mask, ready.lesion, spacing_mm) <= NEAR_MM,
+    ]
+    return [float(number) for number in numbers]
 
 
-def of_mask(mask: np.ndarray, ready: ReadyVolumes, dose_gy: np.ndarray) -> list[float]:
-    """LESION_NUMBERS of a mask; nan where it is empty, or there is no such isodose."""
-    if not mask.any():
-        return [float("nan")] * len(LESION_NUMBERS)
-    spacing_mm, doses = ready.grid.spacing_mm, dose_gy[mask]
-    depths = [mm_inside(dose_gy >= isodose * ready.patient.prescription_gy, spacing_mm, mask) for isodose in ISODOSES]
-    event, post = (ready.images[role][mask] for role in ("event", "post"))
-    volume_ml = mask.sum() * spacing_mm**3 / 1000
-    return [doses.mean(), doses.min(), doses.max(), np.median(doses), *depths, event.mean(), event.std(), post.mean(),
-            volume_ml]  # fmt: skip
-
-
-def mm_inside(isodose: np.ndarray, spacing_mm: float, mask: np.ndarray) -> float:
-    """Mean distance of a mask's voxels to the isodose's surface in mm, positive inside."""
-    if isodose.all() or not isodose.any():
-        return float("nan")
-    inside, outside = (ndimage.distance_transform_edt(side) for side in (isodose, ~isodose))
-    return float((inside - outside)[mask].mean() * spacing_mm)
+def middles_apart_mm(mask: np.ndarray, other: np.ndarray, spacing_mm: float) -> float:
+    """Infinite where one is empty."""
+    if not (mask.any() and other.any()):
+        return np.inf
+    middles = [np.argwhere(each).mean(axis=0) for each in (mask, other)]
+    return float(np.linalg.norm(middles[0] - middles[1]) * spacing_mm)
 
 
 def read_keys(arguments: list[str]) -> Keys:

@@ -122,12 +122,12 @@ def _check_same(out: Path, record: "PhantomRecord", jobs: int) -> None:
             code="out.changed",
         )
     if record.format == "cases":
-        _add_numbers(out, jobs)
+        add_numbers(out, jobs)
     print(f"{record.patients} phantom patients exist already: {out}")
 
 
-def _add_numbers(out: Path, jobs: int) -> None:
-    """Compute the numbers of cases that an earlier version of ricenet drew."""
+def add_numbers(out: Path, jobs: int) -> None:
+    """Compute the numbers of a cohort of format=cases that an earlier version of ricenet drew."""
     from ricenet.cases.numbers_table import RANDOM_TABLE, TABLE, is_measured, measure_folder, write_numbers
     from ricenet.cohort.covariates import read_covariates
     from ricenet.cohort.ready_cases import read_cases

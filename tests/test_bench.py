@@ -188,16 +188,16 @@ def test_numbers_of_phantoms_go_on_where_a_killed_run_stopped(tmp_path: Path, mo
 def test_numbers_of_a_phantom_are_those_of_its_lesion() -> None:
     draw = phantom_truth.draw_cohort(4, 2)[0]
     row = dict(zip(phantom_truth.COLUMNS, phantom_truth.numbers_of(draw, 14, 14.0), strict=True))
-    assert row["true_dose_min_gy"] <= row["true_dose_d50_gy"] <= row["true_dose_max_gy"] <= row["max_gy"]
-    assert row["true_mm_inside_0.5"] > row["true_mm_inside_0.95"]
-    assert 2 < row["true_volume_ml"] < 20
+    doses = [row[f"true_lesion_dose_{name}_gy"] for name in ("min", "d50", "max")]
+    assert [*doses, row["max_gy"]] == sorted([*doses, row["max_gy"]])
+    assert row["true_lesion_mm_inside_50"] > row["true_lesion_mm_inside_95"]
+    assert 2 < row["true_lesion_volume_ml"] < 20
+    assert row["found_within_15_mm"] in (0, 1)
 
 
-def test_distance_to_an_isodose_is_positive_inside() -> None:
-    isodose = np.zeros((9, 9, 9), dtype=bool)
-    isodose[:5] = True
-    inside, outside = np.zeros_like(isodose), np.zeros_like(isodose)
-    inside[4, 4, 4] = outside[6, 4, 4] = True
-    assert phantom_truth.mm_inside(isodose, 2.0, inside) == 2.0
-    assert phantom_truth.mm_inside(isodose, 2.0, outside) == -4.0
-    assert np.isnan(phantom_truth.mm_inside(np.zeros_like(isodose), 2.0, inside))
+def test_middles_of_masks_are_apart_in_mm_and_an_empty_one_is_nowhere() -> None:
+    first, second = np.zeros((9, 9, 9), dtype=bool), np.zeros((9, 9, 9), dtype=bool)
+    first[2:5, 4, 4] = True
+    assert phantom_truth.middles_apart_mm(first, second, 2.0) == np.inf
+    second[6, 4, 7] = True
+    assert phantom_truth.middles_apart_mm(first, second, 2.0) == pytest.approx(2 * np.hypot(3, 3))
