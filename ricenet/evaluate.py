@@ -277,7 +277,7 @@ def _test_access(cases: Path, folds: Folds, runs: "Sequence[FinishedRun]", plan:
 def _draw(run: Path, cases: Path, folds: Folds, summary: "SummaryRecord", folder: Path) -> None:
     """All figures; one that there is nothing for does not stay from an earlier evaluation."""
     from ricenet.display import figure_style
-    from ricenet.evaluation import contrast_figures, fold_curves, paper_figures, probability_curves
+    from ricenet.evaluation import contrast_figures, fold_curves, paper_figures, probability_curves, row_figure
     from ricenet.training.run_record import channels_of_rows
 
     channels_of = channels_of_rows(run)
@@ -286,6 +286,7 @@ def _draw(run: Path, cases: Path, folds: Folds, summary: "SummaryRecord", folder
     rice_case = max(rice_cases, key=lambda case: len(case.channels or ()))  # the first of those with the most images
     drawn = {
         "figure1": paper_figures.patient(cases, rice_case),
+        "rows": row_figure.rows(summary, channels_of),
         "figure2": paper_figures.results(summary, channels_of),
         "differences": contrast_figures.differences(summary, channels_of),
         "confusion": contrast_figures.confusion_matrices(summary, channels_of),

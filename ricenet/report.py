@@ -46,6 +46,7 @@ MAX_PICTURES = 24  # of a section, unless the user says otherwise
 FIGURES = {
     "figure1": "Figure 1: one axial slice of each image of one case; above each stands which image it is.",
     "figure2": "Figure 2: macro F1 per input combination, validation beside test.",
+    "rows": "Every row beside every other: networks, and regressions on numbers in the same folds.",
     "differences": "Declared contrasts: paired differences in pooled macro F1 with 95% intervals.",
     "confusion": "Confusion matrices of the pooled out-of-fold predictions, and of the vote on the test cases.",
     "roc": "ROC curves of the pooled out-of-fold probabilities.",

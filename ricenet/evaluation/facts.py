@@ -83,6 +83,7 @@ def _of_runs(networks: Sequence[RunRecord]) -> Facts:
     models = [record.model for record in networks]
     kinds = _distinct(model.get("architecture", model.get("name")) for model in models)
     channels = in_order(channel for record in networks for channel in record.modalities.channels)
+    crops = _cropped(networks)
     return {
         "finished_runs": len(networks) or None,
         "epochs": _listed(record.epochs for record in networks),
@@ -93,7 +94,9 @@ def _of_runs(networks: Sequence[RunRecord]) -> Facts:
         "resnet": _listed(kind for kind in kinds if str(kind).startswith("resnet")),
         "networks": "; ".join(_distinct(map(_network, models))),
         "initialisation": "; ".join(_distinct(map(_initialisation, networks))) or None,
-        "inputs": ", ".join([*map(channel_name, channels), *_computed(networks), *_cropped(networks)]),
+        "inputs": ", ".join([*map(channel_name, channels), *_computed(networks), *crops]),
+        "crops": "".join(crops),
+        "whole_volumes": "whole volumes" if models and not crops else None,
     }
 
 

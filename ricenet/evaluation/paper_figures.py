@@ -39,19 +39,17 @@ PANELS = {
 
 
 def results(summary: SummaryRecord, channels_of: RowChannels = PAPERS_ONLY) -> Figure:
-    """Figure 2: bars of macro F1 per input combination, validation (striped) beside test (dotted), and the baselines.
+    """Figure 2: bars of macro F1 per input combination, validation (striped) beside test (dotted).
 
     Bar and black error bar are the paper's: mean and standard deviation over folds; majority vote on the test split.
     On each bar stand our estimate with its 95% interval and, where known, the paper's value and the Bayes-optimal one.
     """
-    groups = [*summary.sets.items(), *summary.baselines.items()]
+    groups = list(summary.sets.items())
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(max(7.0, 1.15 * len(groups) + 1.2), 4.8), layout="constrained")
         axes = figure.subplots()
         for position, (name, scores) in enumerate(groups):
             _draw_group(axes, position, name, scores)
-        if summary.baselines:
-            axes.axvline(len(summary.sets) - 0.5, color="black", linewidth=0.8, linestyle=":")
         labels = [_group_label(name, scores, summary, channels_of) for name, scores in groups]
         axes.set_xticks(range(len(groups)), labels)
         axes.set(xlim=(-0.6, len(groups) - 0.4), ylim=(0, 1.02), ylabel="macro F1", yticks=np.arange(0, 1.01, 0.2))

@@ -1,12 +1,14 @@
 """The checklists are complete, say what the summary says, and leave to people what a program cannot know."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from helpers.checklist_inputs import SETS, full_records, full_summary, record
 from helpers.summaries import summary_content
 
+from ricenet.cases.case_record import Crop
 from ricenet.evaluation.checklists import Checklist, answers, fill, needed, read_checklists, write_checklists
 from ricenet.evaluation.facts import read_facts
 
@@ -60,7 +62,8 @@ def test_every_item_is_answered_or_says_what_people_have_to_write():
 def test_every_fact_of_a_sentence_is_one_that_a_study_can_have_and_no_fact_is_idle():
     summary = full_summary() | {"missing": ["post/fold1"]}
     summary["sets"]["rd"]["bayes_macro_f1"] = 0.9
-    facts = read_facts(record(summary), full_records())
+    cropped = [run.model_copy(update={"crop": Crop(at="lesion", size_mm=96)}) for run in full_records()]
+    facts = read_facts(record(summary), full_records()) | read_facts(record(summary), cropped)
     used: set[str] = set()
     for one in read_checklists():
         for item in one.items:
@@ -218,3 +221,17 @@ def test_text_from_folders_and_tables_cannot_become_markup():
         assert "49" not in text.replace("0.49", "").replace("(49 recurrence", "")  # 7*7 was not calculated
         for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
             assert len({len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}) == 1, table
+
+
+def test_a_study_of_crops_does_not_say_that_whole_volumes_are_seen():
+    (item,) = (item for item in checklist("claim.md").items if item.subject == "Selection of subsets")
+    one = replace(checklist("claim.md"), items=(item,))
+    assert "No patch or lesion is selected: every network sees whole volumes." in text_of(one, full_records())
+    cropped = [run.model_copy(update={"crop": Crop(at="lesion", size_mm=96)}) for run in full_records()]
+    told = text_of(one, cropped)
+    assert "cropped to a cube of 96 mm around the lesion" in told
+    assert "No patch" not in told
+
+
+def text_of(one: Checklist, records: list) -> str:
+    return " ".join(answer.text for answer in answers(one, read_facts(record(full_summary()), records)))

@@ -221,7 +221,13 @@ def test_what_cropped_networks_see_is_told_and_who_sees_all():
     ]
     whole = sorted({run.modalities.name for run in runs if run.crop is None})
     assert whole
-    told = read_facts(record(NO_ROWS), runs)["inputs"]
+    facts = read_facts(record(NO_ROWS), runs)
+    told = facts["inputs"]
+    assert told.endswith(facts["crops"])
+    assert "whole_volumes" not in facts
     assert "dose, cropped to a cube of 96 mm around the lesion (" in told
     assert all(name in told.partition("(")[2] for name in whole)
-    assert "cropped" not in read_facts(record(NO_ROWS), full_records())["inputs"]
+    uncropped = read_facts(record(NO_ROWS), full_records())
+    assert "cropped" not in uncropped["inputs"]
+    assert "crops" not in uncropped
+    assert uncropped["whole_volumes"] == "whole volumes"
