@@ -124,6 +124,7 @@ def main(cfg: IngestConfig) -> None:
         jobs=cfg.jobs,
         options={**source.options, "roles": " ".join(roles)},
         descriptions=cfg.descriptions,
+        prune=cfg.prune,
     )
 
 
@@ -145,6 +146,7 @@ def ingest(
     jobs: int,
     options: Mapping[str, str] | None = None,
     descriptions: bool = False,
+    prune: bool = False,
 ) -> None:
     """Bring every labelled case in, then write cohort.csv, manifest.sha256, ingest.json and choose.csv.
 
@@ -159,14 +161,17 @@ def ingest(
         jobs: processes at a time.
         options: of the layout.
         descriptions: whether choose.csv holds the series' names.
+        prune: whether the folders of cases that are no longer in the label table are removed. Those that it excludes
+            always are: consent can be withdrawn.
 
     Raises:
-        InvalidInput: the delivery is missing, or does not have its layout; or a mark in choose.csv is invalid.
+        InvalidInput: the delivery is missing or empty, or does not have its layout; or a mark in choose.csv is invalid.
         Incomplete: some cases were refused; the rest are in the cohort.
     """
     if not delivery.is_dir():
         raise InvalidInput("the delivery folder does not exist", "correct delivery=", code="delivery.missing")
     tasks, unused = _find(delivery, rows, layout, keys, options)
+    _require_files(tasks, unused)
     tasks = [_as_asked(task, settings, unused) for task in tasks]
     tasks = _with_choices(tasks, out, keys)
     left_over = _left_over(unused)
@@ -180,7 +185,8 @@ def ingest(
         structure = (options or {}).get("lesion", "") if layout == "dicom" else ""
         table = [_row(task, records.get(task.key), keep, structure) for task in tasks]
         _write_tables(out, table, records, unused, keep)
-        _remove_others(out, set(records))
+        _remove_excluded(out, {task.key for task in tasks if task.label.excluded_because})
+        _look_after_others(out, {task.key for task in tasks}, prune)
         questions = _write_choices(out, tasks, records, keys, descriptions)
     problems = [problem for task in requested if (problem := records[task.key].problem) is not None]
     for task in requested:
@@ -199,7 +205,8 @@ def ingest(
         lines = "\n".join(refused + [f"  {sentence}" for sentence in left_over])
         raise Incomplete(
             f"{len(problems)} of {len(requested)} cases were refused; the rest are in the cohort. The refused ones are "
-            f"in cohort.csv with the reason, and <case>/{RECORD} lists what there was to choose from:\n{lines}"
+            f"in cohort.csv with the reason, and <case>/{RECORD} (where the images of an earlier run stay: "
+            f"<case>-refused.json) lists what there was to choose from:\n{lines}"
         )
 
 
@@ -374,6 +381,33 @@ def _patient_key(patient_id: str, keys: Keys) -> str:
     return "p" + pseudonym(keys.secret, patient_id)[1:]
 
 
+def _require_files(tasks: list[Task], unused: "UnusedRecord") -> None:
+    """Refuse a delivery that has nothing for anybody, as a drive that is not mounted: no case has become worse.
+
+    Raises:
+        InvalidInput: `delivery.empty`.
+    """
+    requested = [task for task in tasks if not task.label.excluded_because]
+    of_nobody = unused.patients_without_a_label or unused.rt_objects_without_a_label
+    if not requested or of_nobody or any(_files(task) for task in requested):
+        return
+    passed_over = sum(unused.files_not_used.values())
+    raise InvalidInput(
+        "the delivery folder has no file that can be used"
+        + (f", {passed_over} were passed over" if passed_over else "; it is empty, or of another layout"),
+        "is its drive mounted? Correct delivery= or source=",
+        code="delivery.empty",
+    )
+
+
+def _files(task: Task) -> list[Path]:
+    """The files of the delivery from which the case would be made."""
+    if task.files is not None:
+        images = [path for series in task.files.series for path in series.files]
+        return images + [file.path for file in task.files.rt_files]
+    return [] if task.entry is None else list(task.entry.files)
+
+
 def _task(
     label: LabelRow,
     keys: Keys,
@@ -390,13 +424,7 @@ def _task(
 
 def _digest(task: Task, settings: "IntakeSettings", keys: Keys) -> str:
     """Hash all that decides the case: label row, rules, and size and time of change of every file."""
-    paths: list[Path] = []
-    if task.files is not None:
-        images = [path for series in task.files.series for path in series.files]
-        paths = images + [file.path for file in task.files.rt_files]
-    elif task.entry is not None:
-        paths = task.entry.files
-    stamps = sorted((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths)
+    stamps = sorted((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in _files(task))
     known = [INGEST_VERSION, asdict(task.label), asdict(settings), stamps]
     if (entry := task.entry) is not None:
         known += [entry.post_day, entry.event_day, entry.flags, entry.lesion]
@@ -438,17 +466,29 @@ def _take_all_in(
 
 def _finished(folder: Path, digest: str) -> "CaseIngestRecord | None":
     """The record of a case that need not be ingested again."""
+    record = _with_images(folder)
+    if record is None or record.digest != digest:
+        return None
+    _refusal(folder.parent, folder.name).unlink(missing_ok=True)  # the delivery is again what it was
+    return record
+
+
+def _with_images(folder: Path) -> "CaseIngestRecord | None":
+    """The record of a case folder that has images; None where it was refused, or is not finished."""
     from ricenet.cohort.ingest_record import CaseIngestRecord
 
     try:
         record = CaseIngestRecord.read(folder / RECORD)
     except InvalidInput:  # there is none, or one that was cut off
         return None
-    return record if record.digest == digest and record.problem is None else None
+    return record if record.problem is None else None
 
 
 def take_in(task: Task, digest: str, out: Path, settings: "IntakeSettings", keys: Keys) -> "CaseIngestRecord":
-    """Write the folder of one case atomically; its record, which is returned, says so if it has a problem."""
+    """Write the folder of one case atomically; its record, which is returned, says so if it has a problem.
+
+    A problem does not replace a folder with images, of an earlier state of the delivery: it is written beside it.
+    """
     from ricenet.cohort.ingest_record import CaseIngestRecord, ProblemRecord
     from ricenet.delivery.intake import write_volumes
     from ricenet.delivery.rtstruct import write_structures
@@ -463,10 +503,19 @@ def take_in(task: Task, digest: str, out: Path, settings: "IntakeSettings", keys
         else:
             problem = case.problem
             record = whole(problem=ProblemRecord(code=problem.code, message=problem.located, hint=problem.hint))
+            if _with_images(out / task.key) is not None:
+                record.write(_refusal(out, task.key))
+                return record
         record.write(folder / RECORD)
         remove_folder(out / task.key)  # an earlier state of the delivery, or an earlier failure
         publish(folder, out / task.key, last=RECORD)
+    _refusal(out, task.key).unlink(missing_ok=True)
     return record
+
+
+def _refusal(out: Path, key: str) -> Path:
+    """Where the record of a refused case stands whose folder still has the images of an earlier run."""
+    return out / f"{key}-refused.json"
 
 
 def _read(task: Task, settings: "IntakeSettings", keys: Keys, scratch: Path) -> "Intake":
@@ -562,13 +611,30 @@ def _write_tables(
     replace_file(out / "cohort.csv", table.getvalue())
 
 
-def _remove_others(out: Path, keys: set[str]) -> None:
-    """Remove the folders of cases that left the label table or were excluded: consent can be withdrawn."""
-    others = [path.parent for path in out.glob(f"c*/{RECORD}") if path.parent.name not in keys]
-    for folder in others:
+def _remove_excluded(out: Path, keys: set[str]) -> None:
+    """Remove what there is of the cases that the label table excludes: consent can be withdrawn."""
+    folders = [out / key for key in sorted(keys) if (out / key / RECORD).is_file()]
+    for folder in folders:
         remove_folder(folder)
-    if others:
-        log.info("removed %d case folders that the label table no longer lists", len(others))
+    for key in keys:
+        _refusal(out, key).unlink(missing_ok=True)
+    if folders:
+        log.info("removed %d case folders that the label table excludes", len(folders))
+
+
+def _look_after_others(out: Path, keys: set[str], prune: bool) -> None:
+    """Case folders whose rows have left the label table: kept, in case it is the table that was cut, or pruned."""
+    others = [path.parent for path in out.glob(f"c*/{RECORD}") if path.parent.name not in keys]
+    if prune:
+        for folder in others:
+            remove_folder(folder)
+            _refusal(out, folder.name).unlink(missing_ok=True)
+        log.info("prune: removed %d case folders that the label table no longer lists", len(others))
+    elif others:
+        log.warning(
+            "case folders that the label table no longer lists: %d, kept beside the cohort; prune=true removes them",
+            len(others),
+        )
 
 
 if __name__ == "__main__":

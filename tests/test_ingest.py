@@ -470,14 +470,60 @@ def test_excluded_rows_stay_in_the_table_and_unknown_patients_are_counted(own, t
     assert run(own, tmp_path / "out").returncode == 0
     assert len(records(tmp_path / "out")) == PATIENTS
     edit_labels(own, change)
-    assert run(own, tmp_path / "out").returncode == 0
-    assert len(records(tmp_path / "out")) == 1, "who withdraws leaves the folder too"
+    cut = run(own, tmp_path / "out")
+    assert cut.returncode == 0
+    assert "the label table no longer lists: 1, kept beside the cohort; prune=true removes them" in cut.stdout
+    assert len(records(tmp_path / "out")) == 2, "who withdraws leaves the folder too; a row may be missing by mistake"
+    assert "removed 1 case folders" in run(own, tmp_path / "out", "prune=true").stdout
+    assert len(records(tmp_path / "out")) == 1
     rows = table(tmp_path / "out")
     assert [(row["excluded_because"], row["site"]) for row in rows] == [("no consent", ""), ("", "east")]
     assert "note" not in rows[0]
     summary = json.loads((tmp_path / "out" / "ingest.json").read_text())
     assert summary["delivery"]["patients_without_a_label"] == 1
     assert (summary["cases"], summary["ready"]) == (2, 1)
+
+
+def state(out: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+
+
+def test_a_delivery_whose_drive_is_not_mounted_costs_no_case(own, tmp_path):
+    out = tmp_path / "out"
+    assert run(own, out).returncode == 0
+    before = state(out)
+    (own / "dicom").rename(own / "away")
+    (own / "dicom").mkdir()
+    for content in (None, "notes.txt"):
+        if content:
+            (own / "dicom" / content).write_text("remember to mount the drive")
+        refused = run(own, out)
+        assert refused.returncode == 3
+        assert "no file that can be used" in refused.stderr
+        assert state(out) == before
+    assert run(own, tmp_path / "new").returncode == 3
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_case_that_fails_later_keeps_its_images_beside_the_refusal(own, tmp_path):
+    out = tmp_path / "out"
+    assert run(own, out).returncode == 0
+    before = state(out)
+    first = min((own / "dicom").iterdir())
+    first.rename(own / "away")
+    partly = run(own, out)
+    assert partly.returncode == 4
+    assert "<case>-refused.json" in partly.stderr
+    (refusal,) = out.glob("c*-refused.json")
+    assert CaseIngestRecord.read(refusal).problem is not None
+    assert sum(bool(row["excluded_because"]) for row in table(out)) == 1
+    images = {name: content for name, content in before.items() if name.endswith(".nii.gz")}
+    assert {name: state(out)[name] for name in images} == images
+    (own / "away").rename(first)
+    again = run(own, out)
+    assert again.returncode == 0
+    assert "0 to do" in again.stdout
+    assert state(out) == before
 
 
 @pytest.mark.process

@@ -116,6 +116,7 @@ class IngestConfig(IntakeConfig):
     keep: list[str]
     test_share: float
     descriptions: bool
+    prune: bool
     jobs: int
 
 
