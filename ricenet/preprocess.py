@@ -158,7 +158,7 @@ def preprocess_cohort(
             if done:
                 places_mm = {task.case.key: place for task in done if (place := task.case.lesion_mm) is not None}
                 write_tables(output, {task.case.key: task.folder for task in done}, ended, places_mm)
-                _warn_of_lesions_elsewhere(output)
+                _warn_of_lesions(output, [task.case for task in done])
                 _write_doses(output, cohort, [task.case for task in done])
                 warn_of_people({task.case.name: output / task.folder for task in done})
             if failed and not (skip_failed and done):
@@ -199,11 +199,14 @@ def _write_page(output: Path) -> str:
     return f"look at every case in qc.html ({size / 1e6:.1f} MB)"
 
 
-def _warn_of_lesions_elsewhere(output: Path) -> None:
-    """Say whose lesion, given or found, is not where lesion_mm of cohort.csv says."""
-    from ricenet.cases.case_tables import lesions_elsewhere
+def _warn_of_lesions(output: Path, cases: list[Case]) -> None:
+    """Say whose lesion mask is not used, and whose lesion is not where lesion_mm of cohort.csv says."""
+    from ricenet.cases.case_tables import lesions_elsewhere, masks_not_used
     from ricenet.cases.qc_numbers import MAX_OFF_MM
 
+    if keys := masks_not_used(output, [case.key for case in cases if case.lesion is not None]):
+        words = "lesion mask without a voxel in the brain: %d cases (%s); the enhancement that is found is used instead"
+        log.warning(words, len(keys), ", ".join(keys))
     if keys := lesions_elsewhere(output, MAX_OFF_MM):
         words = "lesion more than %g mm from lesion_mm: %d cases (%s); look at them in qc.html, or give lesion masks"
         log.warning(words, MAX_OFF_MM, len(keys), ", ".join(keys))

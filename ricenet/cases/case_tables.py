@@ -5,7 +5,7 @@ stands in them: failed.csv gives the row of cohort.csv.
 """
 
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,15 @@ def lesions_elsewhere(output: Path, limit_mm: float) -> list[str]:
     """Keys of the cases of qc.csv whose lesion is further than so many mm from where the user says that it is."""
     with (output / "qc.csv").open(newline="") as stream:
         return [row["case_key"] for row in csv.DictReader(stream) if float(row.get(OFF_COLUMN) or 0) > limit_mm]
+
+
+def masks_not_used(output: Path, keys: Collection[str]) -> list[str]:
+    """Those of some cases of qc.csv, which have a lesion mask, whose lesion comes from elsewhere."""
+    with (output / "qc.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    return [
+        row["case_key"] for row in rows if row["case_key"] in keys and row.get(PLACE_COLUMN, "") not in ("", "mask")
+    ]
 
 
 def read_checks(folder: Path) -> CaseChecks | None:

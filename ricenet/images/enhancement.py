@@ -78,15 +78,16 @@ def find_lesion(
     empty = np.zeros(brain.shape, dtype=bool)
     if "event" not in images:
         return Lesion(empty, NONE, None)
-    event = images["event"].astype(np.float64)
-    source: LesionSource = DIFFERENCE if "post" in images else EVENT
-    bright = (
-        brightening(images["post"].astype(np.float64), event, brain) if "post" in images else z_scored(event, brain)
-    )
-    spot = brightest_spot(bright, brain, np.full(3, spacing_mm))
+    source: LesionSource = EVENT
+    bright = z_scored(images["event"].astype(np.float64), brain)
+    if "post" in images:
+        source = DIFFERENCE
+        bright -= z_scored(images["post"].astype(np.float64), brain)
+    edges_mm = np.full(3, spacing_mm)
+    spot = brightest_spot(bright, brain, edges_mm)
     if spot is None or spot.contrast < MIN_CONTRAST[source]:
         return Lesion(empty, NONE, None if spot is None else round(spot.contrast, 3))
-    return Lesion(segment_spot(bright, brain, np.full(3, spacing_mm), spot), source, round(spot.contrast, 3))
+    return Lesion(segment_spot(bright, brain, edges_mm, spot), source, round(spot.contrast, 3))
 
 
 def segment_spot(image: np.ndarray, brain: np.ndarray, spacing_mm: np.ndarray, spot: Spot) -> np.ndarray:

@@ -4,7 +4,14 @@ from pathlib import Path
 from helpers.cases_folder import write_case
 
 from ricenet.cases.case_record import LesionPlace
-from ricenet.cases.case_tables import lesions_elsewhere, write_csv, write_doses, write_failures, write_tables
+from ricenet.cases.case_tables import (
+    lesions_elsewhere,
+    masks_not_used,
+    write_csv,
+    write_doses,
+    write_failures,
+    write_tables,
+)
 from ricenet.cohort.table import Case
 from ricenet.command.processes import Ended
 
@@ -77,6 +84,7 @@ def test_how_the_lesion_was_found_stands_beside_the_numbers(tmp_path):
     assert [(row["lesion_place"], row["enhancement_contrast"]) for row in read(tmp_path / "qc.csv")] == [
         ("", ""), ("event", "3.5"), ("none", "0.75"), ("mask", "3.5"),
     ]  # fmt: skip
+    assert masks_not_used(tmp_path, ["c0", "c1", "c3"]) == ["c1"], "of c0 an older version did not say"
 
 
 def test_a_lesion_is_compared_with_its_coordinates_in_the_frame_of_the_event(tmp_path):
