@@ -51,6 +51,8 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "half of the steps": (*OURS, "steps=616"),
     "two thirds of the width": (*OURS, "model.width=8"),
     "shuffled labels": (*OURS, "control=shuffled_labels"),
+    "doses fused": (*OURS, "model.numbers=[dose_volume,lesion_dose]"),
+    "numbers fused": (*OURS, "model.numbers=[dose_volume,lesion_dose,lesion_image]"),
 }
 NUMBERS: dict[str, tuple[tuple[Group, ...], bool]] = {  # row -> its groups of numbers, whether at a random place
     "dose volume": (("dose_volume",), False),
@@ -148,7 +150,10 @@ def settings_of(training: Training) -> "tuple[object, str]":
         f"cases={cohort_folder(training.cohort, training.difficulty)}", f"run={OUT}", "logger=csv",
     ]  # fmt: skip
     cfg = compose("train", TrainConfig, overrides)
-    text = json.dumps(asdict(cfg), sort_keys=True)
+    deciding = asdict(cfg)
+    if not cfg.model.numbers:  # as before there were any: what was trained then is found
+        del deciding["model"]["numbers"]
+    text = json.dumps(deciding, sort_keys=True)
     return cfg, hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
@@ -163,6 +168,7 @@ def train(training: Training) -> None:
     from ricenet.cohort.shuffled_labels import shuffled
     from ricenet.command.row_names import SHUFFLED_LABELS
     from ricenet.training.fit import epochs_of_steps, fit
+    from ricenet.training.fused_numbers import read_fused_numbers
 
     cfg, _ = settings_of(training)
     if cfg.steps is not None:
@@ -173,7 +179,11 @@ def train(training: Training) -> None:
     folder = folder_of(training)
     folder.mkdir(parents=True, exist_ok=True)
     started = time.process_time()
-    fit(cfg, Path(cfg.cases), folds, folder, owner="learning", number=0)
+    numbers = None
+    if cfg.model.numbers:
+        table = read_fused_numbers(Path(cfg.cases), folds.cases, cfg.model.numbers, cfg.modalities.channels, cfg.row)
+        numbers = table.seen(folds.training(0))
+    fit(cfg, Path(cfg.cases), folds, folder, owner="learning", number=0, numbers=numbers)
     (folder / "seconds.txt").write_text(f"{time.process_time() - started:.1f}\n")
     for checkpoint in folder.glob("*.ckpt"):
         checkpoint.unlink()

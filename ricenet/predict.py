@@ -79,6 +79,7 @@ def main(cfg: PredictConfig) -> None:
     from ricenet.command.atomic import hold
     from ricenet.prediction.model_folder import read_model
     from ricenet.prediction.new_patient import rules_for
+    from ricenet.prediction.patient_numbers import check_clinical
 
     if cfg.dicom:
         from ricenet.prediction.dicom_map import require_highdicom
@@ -88,6 +89,7 @@ def main(cfg: PredictConfig) -> None:
     model = read_model(Path(cfg.model_folder or ""))
     out = Path(cfg.out or "")
     rules = rules_for(model.record, None if cfg.ingest is None else Path(cfg.ingest))
+    check_clinical(model.record, cfg.clinical)
     ensemble, settings = _load(cfg, model, rules.dose_limits)
     out.mkdir(parents=True, exist_ok=True)
     with hold(out, name="the folder given as out="):
@@ -101,7 +103,7 @@ def _check(cfg: PredictConfig) -> None:
     """Validate the keys before anything heavy is loaded."""
     exporting = {"export": cfg.export, "run": cfg.run}
     predicting = {"model": cfg.model_folder, "out": cfg.out}
-    of_patient = {name: getattr(cfg, name) for name in ONE_PATIENT}
+    of_patient = {name: getattr(cfg, name) for name in ONE_PATIENT} | {"clinical": cfg.clinical or None}
     if any(exporting.values()):
         required, excluded = (
             exporting,
@@ -149,6 +151,7 @@ def _details(cfg: PredictConfig) -> "PatientDetails":
         plans=split_keys(cfg.plans or ""),
         exclude_doses=split_keys(cfg.exclude_doses or ""),
         delivered_fractions=cfg.delivered_fractions,
+        clinical=cfg.clinical,
     )
 
 
@@ -213,7 +216,13 @@ def predict_patient(
         else:
             case = delivered.case
             prediction = write_prediction(
-                case, ensemble, settings, out, label=f"case {case.key}", delivery=delivered.record
+                case,
+                ensemble,
+                settings,
+                out,
+                label=f"case {case.key}",
+                delivery=delivered.record,
+                clinical=details.clinical,
             )
     print(in_words(prediction))
     if not prediction.fit:
@@ -272,6 +281,10 @@ def in_words(prediction: "PredictionRecord | UnfitRecord") -> str:
     if calibrated is not None:
         low, high = calibrated.interval
         text += f", calibrated {calibrated.probability:.2f} [{low:.2f}, {high:.2f}]"
+    if prediction.numbers is not None and prediction.numbers.lesion_source is not None:
+        from ricenet.prediction.patient_page import LESION_WORDS
+
+        text += f", lesion: {LESION_WORDS[prediction.numbers.lesion_source]}"
     warnings = sum(finding.severity == "warning" for finding in prediction.findings)
     return f"{text}, {warnings} warnings: <out>/{key}/page.html"
 

@@ -46,6 +46,7 @@ def config(*keys: str) -> PredictConfig:
         (["model_folder=a", "out=b", "patient=c", "precision=fp16"], "precision should be one of fp32, bf16"),
         (["model_folder=a", "out=b", "patient=c", "brain=bet"], "brain should be one of null, auto, hdbet"),
         (["model_folder=a", "out=b", "patient=c", "dicom=true", "occlusion=false"], "dicom=true"),
+        (["model_folder=a", "out=b", "cohort=c", "clinical={age: 61}"], "out=, cohort=, remove clinical="),
         (
             ["model_folder=a", "out=b", "cohort=c", "event_date=2020-01-01"],
             "out=, cohort=, remove event_date=",

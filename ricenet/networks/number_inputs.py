@@ -8,7 +8,9 @@ from ricenet.command.records import Record
 
 MAX_NUMBERS = 256
 MAX_SIZE = 1e12  # of a mean or a scale
-Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,99}$")]
+NAME = r"[A-Za-z][A-Za-z0-9_.-]{0,99}"
+Name = Annotated[str, Field(pattern=f"^{NAME}$")]
+Level = Annotated[str, Field(pattern=r"^[A-Z]{1,4}$")]  # as covariates.csv calls texts
 
 
 class NumberInput(Record):
@@ -29,7 +31,7 @@ class NumberInput(Record):
     scale: Annotated[float, Field(gt=0, le=MAX_SIZE)]
     missing: Annotated[float, Field(ge=0, lt=1)]
     channels: tuple[str, ...]
-    levels: tuple[str, str] | None = None
+    levels: tuple[Level, Level] | None = None
 
 
 class NumberInputs(Record):

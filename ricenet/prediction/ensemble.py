@@ -92,13 +92,18 @@ def preprocessing_settings(
 
 
 @torch.inference_mode()
-def probabilities(networks: Iterable[nn.Module], volume: Tensor) -> list[float]:
-    """P(rice) of each network, in eval mode, for one (C, X, Y, Z) float32 volume.
+def fold_logits(networks: Iterable[nn.Module], volume: Tensor) -> list[Tensor]:
+    """(2,) float64 logits of each network, in eval mode, for one (C, X, Y, Z) float32 volume."""
+    return [network(volume[None]).double()[0] for network in networks]
+
+
+def probabilities(logits: Iterable[Tensor]) -> list[float]:
+    """P(rice) of each network, of their (2,) float64 logits.
 
     Raises:
         InvalidInput: a probability that is not finite.
     """
-    folds = [float(network(volume[None]).double().softmax(1)[0, RICE]) for network in networks]
+    folds = [float(pair.softmax(0)[RICE]) for pair in logits]
     if not np.isfinite(folds).all():
         raise InvalidInput(
             "the probability of a network is not finite",

@@ -48,6 +48,7 @@ def model_card(model: ModelRecord, evaluation: Mapping[str, object]) -> str:
         start=None if model.pretrained is None else start_name(model.pretrained.source),
         brain=BRAIN[model.preprocessing.brain],
         scale_gy=DOSE_SCALE_GY,
+        numbers=list(model.seen_numbers),
         seen=None if model.crop is None else model.crop.voxels(model.preprocessing.spacing_mm),
         draws=DRAWS,
         ranges=[(describe(name), measured) for name, measured in model.ranges.items()],

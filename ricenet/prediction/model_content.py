@@ -27,6 +27,7 @@ from ricenet.errors import InvalidInput, WrongUsage
 from ricenet.evaluation.grid import FoldProbabilities, labels_of, out_of_fold, patients_of, read_grid
 from ricenet.evaluation.summary import RowScores, read_summary
 from ricenet.networks.network import network_settings
+from ricenet.networks.number_inputs import NumberInputs
 from ricenet.prediction.model_json import VERSION, ModelEvaluation, ModelRecord, NetworkSettings, TrainingCohort
 from ricenet.prediction.training_range import measure, ranges
 from ricenet.statistics.recalibration import Recalibration, fit_recalibration
@@ -80,11 +81,6 @@ def read_trained(run: Path, modalities: str) -> Trained:
     if any(run.modalities == modalities and run.record.crop and run.record.crop.at == "random" for run in runs):
         raise WrongUsage(
             f"modalities={modalities} is a control: its networks look at a random place; export a set of crop=lesion"
-        )
-    if any(run.modalities == modalities and run.record.numbers is not None for run in runs):
-        raise WrongUsage(
-            f"modalities={modalities}: its networks see numbers of the case, which a model folder does not carry; "
-            "export the set without numbers"
         )
     cases = cases_folder(run, runs)
     folds = read_folds(cases)
@@ -141,6 +137,8 @@ def describe_model(trained: Trained, row: RowScores) -> ModelRecord:
     optional: dict[str, Any] = {
         name: value for name in ("crop", "pretrained") if (value := getattr(record, name)) is not None
     }
+    if any(run.record.numbers is not None for run in trained.finished.values()):
+        optional["numbers"] = _numbers(trained)
     complete = [case for case in seen if not lacking(case, channels)]  # not all, for one model of all sets
     return ModelRecord(
         version=VERSION,
@@ -174,6 +172,18 @@ def describe_model(trained: Trained, row: RowScores) -> ModelRecord:
         versions={name: record.versions.get(name) for name in PACKAGES} | {"preprocessing": made_by},
         **optional,
     )
+
+
+def _numbers(trained: Trained) -> tuple[NumberInputs, ...]:
+    """How each fold's network scales its numbers."""
+    of_folds = tuple(run.record.numbers for run in trained.finished.values() if run.record.numbers is not None)
+    if len(of_folds) < len(trained.finished) or len({numbers.requested for numbers in of_folds}) > 1:
+        raise InvalidInput(
+            f"{trained.name}: expected folds that see the same numbers",
+            "train the folds that differ again",
+            code="run.numbers_differ",
+        )
+    return of_folds
 
 
 def _calibration(trained: Trained) -> Recalibration:

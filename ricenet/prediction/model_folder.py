@@ -28,6 +28,7 @@ from torch import nn
 from ricenet import MODALITIES
 from ricenet.command.atomic import MANIFEST, file_hash, partial_folder, publish
 from ricenet.errors import WrongUsage
+from ricenet.networks.number_inputs import NumberInputs
 from ricenet.prediction.model_card import model_card
 from ricenet.prediction.model_content import describe_model, evaluated_row, public_row, read_trained, training_config
 from ricenet.prediction.model_json import COPY_AGAIN, MAX_BYTES, MODEL_JSON, ModelRecord, broken
@@ -56,8 +57,8 @@ class Model:
 
     def networks(self) -> Iterator[nn.Module]:
         """The networks of the folds in eval mode, one at a time."""
-        for fold in self.record.folds:
-            network = self.record.network.build(self.record.channels)
+        for place, fold in enumerate(self.record.folds):
+            network = self.record.network.build(self.record.channels, self.record.numbers_of_fold(place))
             network.load_state_dict(load_file(self.folder / _weights(fold)))
             yield network.eval()
 
@@ -197,13 +198,8 @@ def _require_nothing_else(folder: Path, listed: Mapping[str, str]) -> None:
 
 def _require_weights(folder: Path, record: ModelRecord) -> None:
     """Every fold's tensors have the names, shapes and types of the network that model.json describes."""
-    try:
-        with torch.device("meta"):  # takes no memory, whatever width a file asks for
-            network = record.network.build(record.channels)
-    except (WrongUsage, ValueError, TypeError, RuntimeError, ZeroDivisionError) as error:
-        raise broken("network", f"{MODEL_JSON} describes no network ({type(error).__name__})", COPY_AGAIN) from None
-    expected = {name: (list(value.shape), DTYPES[value.dtype]) for name, value in network.state_dict().items()}
-    for name in map(_weights, record.folds):
+    for place, name in enumerate(map(_weights, record.folds)):
+        expected = _expected_tensors(record, record.numbers_of_fold(place))
         try:
             with safe_open(folder / name, "pt") as stored:
                 slices = {key: stored.get_slice(key) for key in stored.keys()}  # noqa: SIM118  # no dictionary
@@ -215,3 +211,13 @@ def _require_weights(folder: Path, record: ModelRecord) -> None:
             raise broken(
                 "weights", f"{name} does not fit the network of {MODEL_JSON} (first: {differ[0]!r})", COPY_AGAIN
             )
+
+
+def _expected_tensors(record: ModelRecord, numbers: NumberInputs | None) -> dict[str, tuple[list[int], str]]:
+    """Name -> shape and type of the tensors of a fold's network."""
+    try:
+        with torch.device("meta"):  # takes no memory, whatever width a file asks for
+            network = record.network.build(record.channels, numbers)
+    except (WrongUsage, ValueError, TypeError, RuntimeError, ZeroDivisionError) as error:
+        raise broken("network", f"{MODEL_JSON} describes no network ({type(error).__name__})", COPY_AGAIN) from None
+    return {name: (list(value.shape), DTYPES[value.dtype]) for name, value in network.state_dict().items()}

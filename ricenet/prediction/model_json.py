@@ -9,7 +9,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from torch import nn
 
 from ricenet import LABELS
@@ -21,6 +21,7 @@ from ricenet.images.brain import BACKENDS, DEVICES, HDBET_MODES
 from ricenet.images.registration import SCHEDULES
 from ricenet.networks.input_settings import InputSettings
 from ricenet.networks.network import ARCHITECTURES, POOLS, build_network
+from ricenet.networks.number_inputs import NumberInput, NumberInputs
 from ricenet.statistics.recalibration import RecalibrationCurve
 from ricenet.training.run_record import PretrainedStart, Setting
 
@@ -115,7 +116,7 @@ class _Part(Record):
 
 
 class NetworkSettings(_Part):
-    """The arguments of ricenet.networks.network.build_network but the number of channels."""
+    """The arguments of ricenet.networks.network.build_network but the channels and the numbers of a fold."""
 
     architecture: Annotated[str, AfterValidator(_known_architecture)]
     width: Extent
@@ -128,9 +129,9 @@ class NetworkSettings(_Part):
     inputs: InputSettings | None = None
     shortcuts: Literal["monai", "medicalnet"] | None = None
 
-    def build(self, channels: Sequence[str]) -> nn.Module:
-        """The untrained network for volumes of the stored `channels`."""
-        return build_network(channels, **dict(self))
+    def build(self, channels: Sequence[str], numbers: NumberInputs | None = None) -> nn.Module:
+        """The untrained network for volumes of the stored `channels`, and for `numbers` where it sees some."""
+        return build_network(channels, numbers=() if numbers is None else numbers.numbers, **dict(self))
 
 
 class MeasureRange(_Part):
@@ -181,6 +182,7 @@ class ModelRecord(_Part):
         versions: of the packages it was trained with, and `preprocessing`, of the case folders.
         crop: what of a volume the networks see; None, and not in the file: all.
         pretrained: the weights of others that they started from; None, and not in the file: none.
+        numbers: of the case that the networks see beside the volume, one part a fold; None, and not in the file: none.
     """
 
     version: Literal[1]
@@ -200,6 +202,34 @@ class ModelRecord(_Part):
     versions: dict[str, Setting]
     crop: Annotated[Crop, AfterValidator(_possible_crop)] | None = None
     pretrained: PretrainedStart | None = None
+    numbers: tuple[NumberInputs, ...] | None = None
+
+    @field_validator("numbers")
+    @classmethod
+    def _possible_numbers(
+        cls, parts: tuple[NumberInputs, ...] | None, known: ValidationInfo
+    ) -> tuple[NumberInputs, ...] | None:
+        if parts is None:
+            return None
+        channels, folds = known.data.get("channels", ()), known.data.get("folds", ())
+        if len(parts) != len(folds) or len({part.requested for part in parts}) > 1:
+            raise ValueError("expected a part for each fold, of the same request")
+        if any(not set(number.channels) <= set(channels) for part in parts for number in part.numbers):
+            raise ValueError("expected numbers that are measured on channels of the model")
+        return parts
+
+    def numbers_of_fold(self, place: int) -> NumberInputs | None:
+        """What the network of `folds[place]` sees beside the volume."""
+        return None if self.numbers is None else self.numbers[place]
+
+    @property
+    def seen_numbers(self) -> dict[str, NumberInput]:
+        """What any of the networks sees, by name, as the first that does scales it."""
+        seen: dict[str, NumberInput] = {}
+        for part in self.numbers or ():
+            for number in part.numbers:
+                seen.setdefault(number.name, number)
+        return seen
 
     @property
     def sees_relative_dose(self) -> bool:

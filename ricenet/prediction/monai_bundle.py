@@ -1,7 +1,8 @@
 """Describe a model folder as a MONAI bundle: model.json in; configs/metadata.json and configs/inference.json out.
 
 MONAI's own classes alone stand in inference.json, so MONAI reads it where ricenet is not installed. Computed inputs and
-pooling of all stages, which MONAI's ResNet does not have, are hooks on it, written in torch. One thing of the
+pooling of all stages, which MONAI's ResNet does not have, are hooks on it, written in torch; numbers of the case, which
+a network may see beside the volume, are a second argument of the ensemble. One thing of the
 bundle specification is not kept: there is no models/model.pt. It would be a pickle, and of one network; ours are
 safetensors, one a fold, which the expressions of inference.json load.
 """
@@ -18,6 +19,7 @@ from ricenet.images.dose_limits import DOSE_SCALE_GY
 from ricenet.networks.computed_inputs import behind_inputs
 from ricenet.networks.input_settings import InputSettings
 from ricenet.networks.network import DENSENETS, RESNETS
+from ricenet.networks.number_inputs import NumberInput
 from ricenet.prediction.model_json import ModelRecord, NetworkSettings
 
 SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
@@ -43,6 +45,12 @@ def metadata(model: ModelRecord) -> dict[str, Any]:
         description += f" Each network computes further channels from its input: {', '.join(model.computed)}."
     if model.crop is not None:
         description += " Their input is a cube around the lesion, cut out of the volume of a case."
+    if model.seen_numbers:
+        names = ", ".join(map(_number, model.seen_numbers.values()))
+        description += (
+            " The ensemble takes numbers of the case, too, not standardised: (B, N) float32, nan where one is missing, "
+            f"in this order: {names}."
+        )
     return {
         "schema": SCHEMA,
         "version": VERSION,
@@ -110,24 +118,61 @@ def inference(model: ModelRecord) -> dict[str, Any]:
 
     network_def: the network without weights. fold<k>: with those of that fold. networks: all of them, in eval mode.
     ensemble: a function of (B, C, X, Y, Z) float32 volumes; their (B, 2) mean probabilities of recurrence and RICE.
+    Where the networks see numbers of the case, also fold<k>_numbers: the part of these in that fold's logits; the
+    networks are those of the volume alone, and the ensemble takes the numbers as its second argument.
     """
     members = {}
+    wrappers = "network." * (bool(model.computed) + bool(model.numbers))  # a hook has no name, ours is a module
     for fold in model.folds:
-        weights = f"load_file(@bundle_root + '/models/fold{fold}.safetensors')"
-        if model.computed:  # the hook has no name, ours is a part of the network
-            weights = f"{{name.removeprefix('network.'): tensor for name, tensor in {weights}.items()}}"
+        weights = _tensors(fold)
+        if wrappers:
+            renamed = f"name.removeprefix('{wrappers}'): tensor for name, tensor in {weights}.items()"
+            weights = f"{{{renamed} if name.startswith('{wrappers}')}}"
         members[f"fold{fold}"] = "%network_def"
         members[f"fold{fold}_loaded"] = f"$@fold{fold}.load_state_dict({weights})"
     pairs = ", ".join(f"(@fold{fold}, @fold{fold}_loaded)" for fold in model.folds)
     mean = "torch.stack([network(volume).softmax(1) for network in networks]).mean(0)"
+    ensemble = f"$torch.inference_mode()(lambda volume, networks=@networks: {mean})"
+    if model.numbers is not None:
+        members |= {f"fold{fold}_numbers": _of_numbers(model, place) for place, fold in enumerate(model.folds)}
+        parts = ", ".join(f"@fold{fold}_numbers" for fold in model.folds)
+        mean = (
+            "torch.stack([(network(volume) + part(numbers)).softmax(1) for network, part in zip(networks, parts)])"
+            ".mean(0)"
+        )
+        ensemble = f"$torch.inference_mode()(lambda volume, numbers, networks=@networks, parts=[{parts}]: {mean})"
     return {
         "imports": ["$import monai.networks.nets", "$import torch", "$from safetensors.torch import load_file"],
         "bundle_root": ".",
         "network_def": network_definition(model.channels, model.network),
         **members,
         "networks": f"$[network.eval() for network, _ in [{pairs}]]",
-        "ensemble": f"$torch.inference_mode()(lambda volume, networks=@networks: {mean})",
+        "ensemble": ensemble,
     }
+
+
+def _tensors(fold: int) -> str:
+    return f"load_file(@bundle_root + '/models/fold{fold}.safetensors')"
+
+
+def _of_numbers(model: ModelRecord, place: int) -> str:
+    """What ricenet.networks.late_fusion.LateFusion.logits computes, of the numbers in the order of `seen_numbers`."""
+    numbers = model.numbers_of_fold(place)
+    assert numbers is not None
+    names = list(model.seen_numbers)
+    columns = [names.index(name) for name in numbers.names]
+    means, scales = ([getattr(number, at) for number in numbers.numbers] for at in ("mean", "scale"))
+    scaled = f"(numbers[:, {columns}] - torch.tensor({means})) / torch.tensor({scales})"
+    features = "torch.cat([x.masked_fill(x.isnan(), 0.0), x.isnan().to(x.dtype)], 1)"
+    weight = f"{_tensors(model.folds[place])}['head.weight']"
+    return f"$lambda numbers, weight={weight}: (lambda x: torch.nn.functional.linear({features}, weight))({scaled})"
+
+
+def _number(number: NumberInput) -> str:
+    """Its name; of two levels, also which are 0 and 1."""
+    if number.levels is None:
+        return number.name
+    return f"{number.name} ({number.levels[0]}: 0, {number.levels[1]}: 1)"
 
 
 def network_definition(channels: Sequence[str], network: NetworkSettings) -> dict[str, Any] | str:

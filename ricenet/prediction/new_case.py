@@ -9,9 +9,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from types import MappingProxyType
 
 import numpy as np
 import torch
+from torch import nn
 
 from ricenet import __version__
 from ricenet.cases.alignment import Aligned, PreprocessingSettings, align
@@ -22,17 +24,26 @@ from ricenet.cases.one_person import judge_likeness, measure_likeness
 from ricenet.cohort.ingest_record import SelectionRecord
 from ricenet.cohort.table import Case
 from ricenet.errors import Finding, InvalidInput
-from ricenet.explanation.attribution import measure
+from ricenet.explanation.attribution import measure, number_parts
 from ricenet.explanation.case_map import SIGN
 from ricenet.explanation.map_record import SeenPart
 from ricenet.explanation.regions import dose_bands
 from ricenet.images.dose_limits import DOSE_SCALE_GY
 from ricenet.images.volume import Voxels
+from ricenet.networks.late_fusion import for_case
 from ricenet.occlusion.sensitivity import OcclusionPlan, drop_map, occlude
 from ricenet.prediction import training_range
-from ricenet.prediction.ensemble import Ensemble, OcclusionSettings, PredictionSettings, probabilities, summarise
+from ricenet.prediction.ensemble import (
+    Ensemble,
+    OcclusionSettings,
+    PredictionSettings,
+    fold_logits,
+    probabilities,
+    summarise,
+)
 from ricenet.prediction.model_folder import Model
 from ricenet.prediction.model_json import CrossValidation, ModelRecord
+from ricenet.prediction.patient_numbers import Clinical, PatientNumbers, check_lesion_mask, patient_numbers
 from ricenet.prediction.prediction_record import (
     VERSION,
     CaseMapNumbers,
@@ -41,6 +52,7 @@ from ricenet.prediction.prediction_record import (
     FoldSummary,
     MeasureInRange,
     PredictionRecord,
+    SeenNumbers,
     UnfitRecord,
 )
 from ricenet.prediction.suitability import (
@@ -86,6 +98,7 @@ def predict(
     label: str,
     delivery: SelectionRecord | None = None,
     question: str = "",
+    clinical: Clinical = MappingProxyType({}),
 ) -> PredictedCase | UnfitRecord:
     """Check the case, preprocess it and let every fold's network predict.
 
@@ -94,6 +107,7 @@ def predict(
         label: of the progress bar.
         delivery: which of the delivered series and doses these images are; None where files were given by name.
         question: digest of all that decides the prediction.
+        clinical: of the model's numbers, those that no image tells, by name.
 
     Returns:
         An UnfitRecord where a finding is an error.
@@ -114,9 +128,14 @@ def predict(
         findings += judge_likeness(measure_likeness(aligned, prepared), case.name)
         if not is_fit(findings):
             return unfit_record(case.key, ensemble.model, findings, delivery)
+        findings += check_lesion_mask(model, case, prepared)
+        if not is_fit(findings):
+            return unfit_record(case.key, ensemble.model, findings, delivery)
+        beside = patient_numbers(model, case, prepared, clinical)
+        findings += beside.findings
         seen = seen_part(model, prepared)
         findings += check_seen(case, seen, prepared.record)
-        numbers = _numbers(case, ensemble, settings.occlusion, prepared, label)
+        numbers = _numbers(case, ensemble, settings.occlusion, prepared, label, beside)
     except InvalidInput as error:
         return unfit_record(case.key, ensemble.model, [*findings, as_finding(error, case)], delivery)
     record = PredictionRecord(
@@ -138,6 +157,8 @@ def predict(
         record = record.model_copy(update={"structures": prepared.record.structures})
     if seen is not None:
         record = record.model_copy(update={"seen": seen})
+    if numbers.beside is not None:
+        record = record.model_copy(update={"numbers": numbers.beside})
     return PredictedCase(record, prepared, view, numbers.drop, window_of_model(model, prepared))
 
 
@@ -236,16 +257,22 @@ def _sampled(aligned: Aligned, settings: PreprocessingSettings) -> tuple[Prepare
 
 @dataclass(frozen=True)
 class _Numbers:
-    """`drop`: the occlusion map on the model's grid."""
+    """`drop`: the occlusion map on the model's grid; `beside`: what the networks see beside the volume."""
 
     summary: FoldSummary
     measures: list[MeasureInRange]
+    beside: SeenNumbers | None
     occlusion: CaseMapNumbers | None = None
     drop: Voxels | None = None
 
 
 def _numbers(
-    case: Case, ensemble: Ensemble, occlusion_settings: OcclusionSettings | None, prepared: Prepared, label: str
+    case: Case,
+    ensemble: Ensemble,
+    occlusion_settings: OcclusionSettings | None,
+    prepared: Prepared,
+    label: str,
+    numbers: PatientNumbers,
 ) -> _Numbers:
     model = ensemble.model.record
     log.info("case %s: predicting with %d networks", case.key, len(model.folds))
@@ -257,19 +284,30 @@ def _numbers(
         assert case.prescription_gy is not None  # check_prescription
         seen[model.channels.index("rd")] *= DOSE_SCALE_GY / case.prescription_gy
     volume = torch.from_numpy(seen).to(ensemble.device)
-    summary = summarise(probabilities(ensemble.networks, volume), model.calibration)
+    networks = [for_case(network, numbers.values) for network in ensemble.networks]
+    logits = fold_logits(networks, volume)
+    summary = summarise(probabilities(logits), model.calibration)
+    beside = _beside(ensemble, numbers, [float(rice - recurrence) for recurrence, rice in logits])
     measured = training_range.measure(
         array, prepared.brain, model.channels, prepared.record.qc, prepared.record.dose_scale_gy
     )
     measures = training_range.compare(measured, model.ranges)
     if occlusion_settings is None:
-        return _Numbers(summary, measures)
-    drop, occlusion = _occlusion(ensemble, occlusion_settings, prepared, volume, window, label)
-    return _Numbers(summary, measures, occlusion, drop)
+        return _Numbers(summary, measures, beside)
+    drop, occlusion = _occlusion(networks, occlusion_settings, prepared, volume, window, label)
+    return _Numbers(summary, measures, beside, occlusion, drop)
+
+
+def _beside(ensemble: Ensemble, numbers: PatientNumbers, log_odds: Sequence[float]) -> SeenNumbers | None:
+    """What the numbers do, beside the folds' log-odds of RICE; None where the networks see none."""
+    parts = number_parts(ensemble.networks, numbers.values, log_odds)
+    if parts is None:
+        return None
+    return SeenNumbers(**dict(parts), lesion_source=numbers.source, lesion_contrast=numbers.contrast)
 
 
 def _occlusion(
-    ensemble: Ensemble,
+    networks: Sequence[nn.Module],
     settings: OcclusionSettings,
     prepared: Prepared,
     volume: torch.Tensor,
@@ -279,7 +317,8 @@ def _occlusion(
     """The map of the mean probability with all channels blanked by 0 at once, and its numbers.
 
     Args:
-        volume: what the networks see.
+        networks: as functions of the volume alone.
+        volume: what they see.
         window: where that lies on the model's grid; None: it is all of it.
     """
     spacing_mm = prepared.record.spacing_mm
@@ -287,7 +326,7 @@ def _occlusion(
     finest = None if settings.refine_mm is None else (max(1, round(settings.refine_mm / spacing_mm)),) * 3
     plan = OcclusionPlan((edge,) * 3, (step,) * 3, finest, settings.batch_size, settings.precision, settings.memory_gb)
     blanked = {"all": range(len(volume))}
-    maps = occlude(ensemble.networks, volume, torch.zeros_like(volume), blanked, plan, f"{label} occlusion")["all"]
+    maps = occlude(networks, volume, torch.zeros_like(volume), blanked, plan, f"{label} occlusion")["all"]
     drop = drop_map(maps)
     brain = prepared.brain
     if window is not None:

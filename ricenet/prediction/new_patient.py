@@ -52,6 +52,7 @@ class PatientDetails:
         choice: role -> series key, where the rules leave a choice.
         doses, plans, exclude_doses: keys of RT objects, where they leave one.
         delivered_fractions: where the treatment was stopped early.
+        clinical: values that a model sees beside the images, by name.
     """
 
     post_date: date | None = None
@@ -64,6 +65,7 @@ class PatientDetails:
     plans: tuple[str, ...] = ()
     exclude_doses: tuple[str, ...] = ()
     delivered_fractions: int | None = None
+    clinical: Mapping[str, str | float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,16 @@ from ricenet.cohort.ingest_record import SelectionRecord
 from ricenet.command.atomic import replace_file
 from ricenet.display.page import Picture, jpeg, render
 from ricenet.display.viewer import Layer, build_view, scripts
-from ricenet.display.words import channel_name, interval, number, percent
+from ricenet.display.words import channel_name, interval, number, percent, signed
 from ricenet.explanation.map_record import SeenPart
+from ricenet.explanation.map_sentences import numbers_in_words
 from ricenet.images.volume import Affine, Mask
 from ricenet.prediction.prediction_record import (
     CalibratedProbability,
     CaseMapNumbers,
     CitedModel,
     PredictionRecord,
+    SeenNumbers,
     UnfitRecord,
 )
 
@@ -42,6 +44,12 @@ PICTURES = {  # by whether there is a map: what a picture shows, and its caption
         "The MRIs with the brain's outline, two of them also in tiles; where there is a dose, the isodoses.",
     ),
 }
+LESION_WORDS = {
+    "mask": "the given mask",
+    "difference": "the place where the event MRI is brighter than the post-OP MRI",
+    "event": "the place where the event MRI is bright",
+    "none": "nothing, as nothing in the brain enhances",
+}
 FINDINGS = ("findings", "Findings")
 SECTIONS = (
     ("answer", "Prediction"),
@@ -51,6 +59,7 @@ SECTIONS = (
     ("map", "Occlusion map"),
     ("preprocessing", "Preprocessing"),
 )
+NUMBERS = ("numbers", "Numbers beside the images")
 DELIVERY = ("delivery", "What was delivered")
 LAST_SECTIONS = (("provenance", "Model and versions"), ("limits", "What the model is not"))
 
@@ -83,7 +92,7 @@ def write_page(
     content = _render(
         prediction,
         code,
-        sections=(FINDINGS, *SECTIONS, *last),
+        sections=(FINDINGS, *_sections(prediction), *last),
         sentences=prediction_sentences(prediction),
         worth=worth(prediction.model),
         dots=dot_plot(prediction),
@@ -95,8 +104,16 @@ def write_page(
     replace_file(path, content)
 
 
+def _sections(prediction: PredictionRecord) -> list[tuple[str, str]]:
+    """SECTIONS, and that of the numbers behind the training range where the models see some."""
+    if prediction.numbers is None:
+        return list(SECTIONS)
+    behind = [name for name, _ in SECTIONS].index("measures") + 1
+    return [*SECTIONS[:behind], NUMBERS, *SECTIONS[behind:]]
+
+
 def _render(prediction: PredictionRecord | UnfitRecord, code: Sequence[str] = (), **view: Any) -> str:
-    filters = (number, percent, reading, three_digits, channel_name, region_name, quantity)
+    filters = (number, signed, percent, reading, three_digits, channel_name, region_name, quantity)
     view["taken"] = _taken(prediction.delivery)
     return render("prediction.html.j2", {each.__name__: each for each in filters}, code, p=prediction, **view)
 
@@ -139,7 +156,21 @@ def prediction_sentences(prediction: PredictionRecord) -> list[str]:
             f", {votes} of {len(folds)} vote for it, and they range from {number(min(folds))} to {number(max(folds))} "
             f"(standard deviation {number(prediction.spread)})"
         )
-    return [first, models + ".", *_seen(prediction.seen), *_doubts(calibrated, mean)]
+    return [
+        first, models + ".", *_seen(prediction.seen), *_beside(prediction.numbers), *_doubts(calibrated, mean),
+    ]  # fmt: skip
+
+
+def _beside(numbers: SeenNumbers | None) -> list[str]:
+    """What the models see beside the images, on which lesion it is measured, and what it does."""
+    if numbers is None:
+        return []
+    given = sum(part.value is not None for part in numbers.parts.values())
+    text = f"Beside the images the models see {given} of {len(numbers.parts)} numbers of this patient"
+    if numbers.lesion_source is not None:
+        text += f", those of the lesion measured on {LESION_WORDS[numbers.lesion_source]}"
+        text += f" ({numbers.lesion_contrast:.1f} SD)" if numbers.lesion_contrast is not None else ""
+    return [f"{text}. In them: {numbers_in_words(numbers)}. The occlusion map is of the images alone."]
 
 
 def _seen(seen: SeenPart | None) -> list[str]:

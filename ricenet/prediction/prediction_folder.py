@@ -9,10 +9,12 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
 from ricenet.cases.case_folder import folder_name, input_hashes
+from ricenet.cohort.covariates import value_of
 from ricenet.cohort.ingest_record import SelectionRecord
 from ricenet.cohort.table import Case
 from ricenet.command.atomic import partial_folder, publish, remove_folder
@@ -22,6 +24,7 @@ from ricenet.prediction.case_view import draw_picture, layers, on_view
 from ricenet.prediction.ensemble import Ensemble, PredictionSettings
 from ricenet.prediction.model_folder import Model
 from ricenet.prediction.new_case import PredictedCase, package_versions, predict, unfit_record
+from ricenet.prediction.patient_numbers import Clinical
 from ricenet.prediction.patient_page import write_page
 from ricenet.prediction.prediction_record import VERSION, PredictionRecord, UnfitRecord
 
@@ -40,19 +43,22 @@ def write_prediction(
     *,
     label: str,
     delivery: SelectionRecord | None = None,
+    clinical: Clinical = MappingProxyType({}),
 ) -> PredictionRecord | UnfitRecord:
     """Write `out`/<case key>/ and return its prediction.json; an older folder of that name is replaced.
 
     Args:
-        label, delivery: as in ricenet.prediction.new_case.predict.
+        label, delivery, clinical: as in ricenet.prediction.new_case.predict.
     """
     inputs = input_hashes(case)
-    question = _question(case, inputs, ensemble, settings)
+    question = _question(case, inputs, ensemble, settings, clinical)
     kept = _kept(out / case.key, question)
     if kept is not None:
         log.info("case %s: the prediction is kept: same images, model, settings and versions", case.key)
         return kept
-    predicted = predict(case, ensemble, settings, inputs=inputs, label=label, delivery=delivery, question=question)
+    predicted = predict(
+        case, ensemble, settings, inputs=inputs, label=label, delivery=delivery, question=question, clinical=clinical
+    )
     if isinstance(predicted, UnfitRecord):
         _write_unfit(predicted, out)
         return predicted
@@ -73,13 +79,18 @@ def write_unfit(
     return record
 
 
-def _question(case: Case, inputs: dict[str, str], ensemble: Ensemble, settings: PredictionSettings) -> str:
+def _question(
+    case: Case, inputs: dict[str, str], ensemble: Ensemble, settings: PredictionSettings, clinical: Clinical
+) -> str:
     """A digest of all that decides the prediction."""
     prepared = folder_name(case, inputs, settings.preprocessing)
     occlusion_settings = settings.occlusion and asdict(settings.occlusion)
     limits = asdict(settings.dose_limits)
     versions = package_versions()
     deciding = [VERSION, prepared, ensemble.model.digest, ensemble.device, occlusion_settings, limits, versions]
+    seen = ensemble.model.record.seen_numbers
+    if seen:
+        deciding.append({name: str(clinical.get(name, value_of(case, name))) for name in seen})
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
 
 

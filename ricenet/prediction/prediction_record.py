@@ -7,7 +7,8 @@ from pydantic import ConfigDict, Field
 from ricenet.cases.case_record import StructureNumbers
 from ricenet.cohort.ingest_record import SelectionRecord
 from ricenet.command.records import Record
-from ricenet.explanation.map_record import MeanDose, SeenPart
+from ricenet.explanation.map_record import MeanDose, NumberParts, SeenPart
+from ricenet.images.enhancement import LesionSource
 from ricenet.prediction.model_json import CrossValidation, TrainingCohort
 
 VERSION: Final = 1
@@ -75,6 +76,21 @@ class CaseMapNumbers(_Part):
     dose_gy: MeanDose | None = None
 
 
+class SeenNumbers(NumberParts):
+    """The numbers of a patient, and by how much each moves the log-odds of RICE.
+
+    Attributes:
+        lesion_source: what the lesion is that they are measured on (ricenet.images.enhancement.Lesion): `mask`, the
+            given one; `difference` or `event`, the new enhancement; `none`. None where no number is one of the lesion.
+        lesion_contrast: of the enhancement, in SD of the brain.
+    """
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    lesion_source: LesionSource | None
+    lesion_contrast: float | None
+
+
 class Heading(_Part):
     """What stands in both kinds of prediction.json; `fit`: whether a prediction was made."""
 
@@ -119,6 +135,7 @@ class PredictionRecord(FoldSummary, Heading):  # the heading comes first in the 
         structures: the case's masks by name, only where there are some; of them the prediction depends on the lesion
             alone, where the networks see a cube around it.
         seen: the part of the volume that the networks see; not in the file where they see all of it.
+        numbers: what the networks see beside the volume, and what it does; not in the file where they see none.
     """
 
     fit: Literal[True]
@@ -132,6 +149,7 @@ class PredictionRecord(FoldSummary, Heading):  # the heading comes first in the 
     seconds: float
     structures: dict[str, StructureNumbers] = Field(default_factory=dict)
     seen: SeenPart | None = None
+    numbers: SeenNumbers | None = None
 
 
 class UnfitRecord(Heading):

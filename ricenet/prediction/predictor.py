@@ -35,6 +35,7 @@ from ricenet.prediction.new_patient import (
     from_files,
     rules_for,
 )
+from ricenet.prediction.patient_numbers import check_clinical
 from ricenet.prediction.prediction_folder import MAP, write_prediction, write_unfit
 from ricenet.prediction.prediction_record import CalibratedProbability, FindingRecord, PredictionRecord, UnfitRecord
 from ricenet.prediction.suitability import as_finding
@@ -136,19 +137,21 @@ def predict_case(
         InvalidInput: there is no patient at `patient`, or several.
         WrongUsage: an unknown role; the brain extraction is not installed here (take brain="mask" or "none").
     """
+    details = details or PatientDetails()
+    check_clinical(model.model.record, details.clinical)
     device = "cpu" if model.device == "cpu" else "auto"
     settings = PredictionSettings(
         preprocessing_settings(model.model, brain, device), _occlusion_settings() if occlusion else None
     )
     with tempfile.TemporaryDirectory(prefix="ricenet-") as scratch:
         try:
-            delivered = _find(model, patient, details or PatientDetails(), Path(scratch))
+            delivered = _find(model, patient, details, Path(scratch))
         except Unusable as problem:
             return _unusable(model, problem, out)
         if out is None:
-            return _in_memory(model, delivered, settings)
+            return _in_memory(model, delivered, settings, details)
         with hold(_made(out), name="the folder given as out="):
-            return _in_folder(model, delivered, settings, Path(out))
+            return _in_folder(model, delivered, settings, details, Path(out))
 
 
 def _unusable(model: Ensemble, problem: Unusable, out: str | Path | None) -> CasePrediction:
@@ -177,7 +180,9 @@ def _as_file(image: Image, path: Path) -> Path:
     return path
 
 
-def _in_memory(model: Ensemble, delivered: Delivered, settings: PredictionSettings) -> CasePrediction:
+def _in_memory(
+    model: Ensemble, delivered: Delivered, settings: PredictionSettings, details: PatientDetails
+) -> CasePrediction:
     case = delivered.case
     predicted = predict(
         case,
@@ -186,6 +191,7 @@ def _in_memory(model: Ensemble, delivered: Delivered, settings: PredictionSettin
         inputs=input_hashes(case),
         label=f"case {case.key}",
         delivery=delivered.record,
+        clinical=details.clinical,
     )
     if not isinstance(predicted, PredictedCase):
         return CasePrediction(predicted)
@@ -194,9 +200,13 @@ def _in_memory(model: Ensemble, delivered: Delivered, settings: PredictionSettin
     return CasePrediction(predicted.record, occlusion)
 
 
-def _in_folder(model: Ensemble, delivered: Delivered, settings: PredictionSettings, out: Path) -> CasePrediction:
+def _in_folder(
+    model: Ensemble, delivered: Delivered, settings: PredictionSettings, details: PatientDetails, out: Path
+) -> CasePrediction:
     case = delivered.case
-    record = write_prediction(case, model, settings, out, label=f"case {case.key}", delivery=delivered.record)
+    record = write_prediction(
+        case, model, settings, out, label=f"case {case.key}", delivery=delivered.record, clinical=details.clinical
+    )
     if not record.fit or record.occlusion is None:
         return CasePrediction(record)
     return CasePrediction(record, read_volume(out / case.key / MAP))

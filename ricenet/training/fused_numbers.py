@@ -5,6 +5,7 @@ covariates.csv: numbers, or columns with two levels, seen as 0 and 1. A set of i
 number that is measured on another channel is refused by name.
 """
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from ricenet.cohort.folds import lacking
 from ricenet.cohort.ready_cases import ReadyCase, read_cases
 from ricenet.command.atomic import file_hash
 from ricenet.errors import InvalidInput, WrongUsage
-from ricenet.networks.number_inputs import NumberInput, NumberInputs
+from ricenet.networks.number_inputs import NAME, NumberInput, NumberInputs
 
 GROUPS = tuple(dict.fromkeys(number.group for number in NUMBERS))
 DOSE, MRIS = "rd", ("post", "event")
@@ -159,6 +160,10 @@ def _column(name: str, covariates: Covariates, available: Collection[str]) -> Co
         mris = tuple(role for role in MRIS if role in available)
         of_group = {"dose_volume": (DOSE,), "lesion_dose": (*mris, DOSE), "lesion_image": mris}
         return Column(name, of_group[_GROUP_OF[name]])
+    if not re.fullmatch(NAME, name):
+        raise WrongUsage(
+            f"model.numbers: a name should be letters, digits, _, . and -, got {name!r}; rename the column"
+        )
     if _tells_where(name):
         raise WrongUsage(f"model.numbers: {name} says where or by whom a case was made, not how the patient is")
     channels = (DOSE,) if name in OF_THE_DOSE else ()

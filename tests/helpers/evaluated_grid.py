@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from ricenet.command.schemas import TrainConfig, compose
 from ricenet.evaluate import summarise
 from ricenet.evaluation.grid import read_grid
 from ricenet.evaluation.summary import SUMMARY, SummaryRecord
+from ricenet.training.fused_numbers import read_fused_numbers
 from ricenet.training.predictions import write_predictions
 from ricenet.training.run_folder import finish, finished_runs
 from ricenet.training.run_record import read_run
@@ -27,12 +28,20 @@ CHANNELS = ["event", "rd"]
 
 
 def write_evaluated_grid(
-    root: Path, phantom: Path, parameters: dict[str, Any] | None = None, name: str = "demo", **network: Any
+    root: Path,
+    phantom: Path,
+    parameters: dict[str, Any] | None = None,
+    name: str = "demo",
+    channels: Sequence[str] = CHANNELS,
+    numbers: Sequence[str] = (),
+    **network: Any,
 ) -> tuple[Path, Folds]:
     """`root`/cases, a copy of `phantom`'s, and the evaluated grid `root`/`name` of the set rd_event.
 
     Args:
         parameters: what case.json says of the preprocessing, in place of the phantom's.
+        channels: of another set.
+        numbers: `model.numbers`, for a row <set>+numbers.
         network: `pool` and `inputs` of its networks, where they have any.
     """
     shutil.copytree(phantom, root / "cases")
@@ -41,8 +50,10 @@ def write_evaluated_grid(
             record = json.loads(path.read_text())
             path.write_text(json.dumps(record | {"version": PREPROCESSING_VERSION, "parameters": parameters}))
     run, folds = root / name, read_folds(root / "cases")
+    if numbers:
+        network["numbers"] = read_fused_numbers(root / "cases", folds.cases, numbers, channels, "numbers")
     for fold in range(folds.n_folds):
-        folder = write_tiny_fold(run, root / "cases", folds, CHANNELS, fold, **network)
+        folder = write_tiny_fold(run, root / "cases", folds, list(channels), fold, **network)
         answer(folder, folds, fold, logit)
         write_config(folder, root / "cases", fold)
     write_evaluation(run, folds)

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,13 +32,16 @@ def coarse_pages() -> Iterator[None]:
         yield
 
 
-def write_model(root: Path, phantom_cases: Path, *keys: str) -> Path:
-    """A model folder whose training cases say that they were preprocessed with `keys`."""
+def write_model(root: Path, phantom_cases: Path, *keys: str, name: str = NAME, **grid: Any) -> Path:
+    """A model folder whose training cases say that they were preprocessed with `keys`.
+
+    name: of the row that is exported. grid: as of write_evaluated_grid.
+    """
     config = asdict(compose("preprocess", PreprocessConfig, ["cohort=.", "cases=.", *COARSE, *keys]))
     fields = {name: config[name] for name in PreprocessingSettings.__annotations__ if name in config}
     parameters = PreprocessingSettings(**fields | {"device": "cpu"}).deciding()
-    run, _ = write_evaluated_grid(root, phantom_cases, parameters)
-    export_model(run, NAME, root / "model")
+    run, _ = write_evaluated_grid(root, phantom_cases, parameters, **grid)
+    export_model(run, name, root / "model")
     return root / "model"
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ricenet.errors import InvalidInput
-from ricenet.prediction.ensemble import probabilities, summarise
+from ricenet.prediction.ensemble import fold_logits, probabilities, summarise
 
 
 class Fixed(nn.Module):
@@ -25,13 +25,13 @@ class Fixed(nn.Module):
 def test_probabilities_are_the_logistic_of_the_log_odds() -> None:
     volume = torch.zeros(2, 3, 3, 3)
     volume[1, 0, 0, 0] = 0.5
-    found = probabilities([Fixed(odds).eval() for odds in (-1.0, 0.0, 2.0)], volume)
+    found = probabilities(fold_logits([Fixed(odds).eval() for odds in (-1.0, 0.0, 2.0)], volume))
     assert found == pytest.approx([1 / (1 + math.exp(-odds - 0.5)) for odds in (-1.0, 0.0, 2.0)], abs=1e-6)
 
 
 def test_a_probability_that_is_no_number_is_refused() -> None:
     with pytest.raises(InvalidInput, match="not finite"):
-        probabilities([Fixed(math.nan).eval()], torch.zeros(1, 2, 2, 2))
+        probabilities(fold_logits([Fixed(math.nan).eval()], torch.zeros(1, 2, 2, 2)))
 
 
 @pytest.mark.parametrize(

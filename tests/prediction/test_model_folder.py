@@ -29,6 +29,7 @@ from ricenet.command.schemas import PreprocessConfig, compose
 from ricenet.errors import InvalidInput, WrongUsage
 from ricenet.evaluation.summary import read_summary
 from ricenet.networks.input_settings import InputSettings
+from ricenet.networks.late_fusion import for_case
 from ricenet.networks.network import build_network
 from ricenet.prediction.model_content import public_row
 from ricenet.prediction.model_folder import LAYOUT, MANIFEST, Model, export_model, read_model
@@ -101,6 +102,69 @@ def test_a_model_of_our_recipe_comes_back_as_it_was_trained(phantom_cases: Path,
     card = (tmp_path / "model" / "docs" / "README.md").read_text()
     assert "further channels, voxel by voxel: dose above 20 Gy, dose above 57 Gy." in card
     assert "mean and maximum of all four stages" in card
+
+
+NUMBERS = ("dose_volume", "lesion_dose", "days_since_rt")
+WITH_NUMBERS = "rd_post_event+numbers"
+
+
+@pytest.fixture(scope="module")
+def with_numbers(phantom_cases: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A grid whose networks see numbers, and its model folder. Read only."""
+    root = tmp_path_factory.mktemp("numbers")
+    run, _ = write_evaluated_grid(root, phantom_cases, channels=["post", "event", "rd"], numbers=NUMBERS)
+    export_model(run, WITH_NUMBERS, root / "model")
+    return run, root / "model"
+
+
+def test_a_model_with_numbers_comes_back_with_names_means_and_scales(with_numbers: tuple[Path, Path]) -> None:
+    run, folder = with_numbers
+    model = read_model(folder)
+    volume = torch.randn(2, 3, 16, 16, 16)
+    values = {"mean_gy": 31.0, "lesion_dose_mean_gy": 55.0, "days_since_rt": 400.0}
+    answers = []
+    for fold, network in enumerate(model.networks()):
+        theirs = load_network(run / WITH_NUMBERS / f"fold{fold}")
+        answers.append(for_case(network, values)(volume))
+        assert torch.equal(answers[-1], for_case(theirs, values)(volume))
+        assert model.record.numbers_of_fold(fold) == read_run(run / WITH_NUMBERS / f"fold{fold}").numbers
+    assert not torch.allclose(*answers)
+    assert not torch.allclose(answers[1], for_case(theirs, {})(volume))
+    seen = model.record.seen_numbers
+    assert list(seen)[:2] == ["max_gy", "mean_gy"]
+    assert seen["lesion_dose_mean_gy"].channels == ("post", "event", "rd")
+    card = (folder / "docs" / "README.md").read_text()
+    assert f"Beside the volumes they see {len(seen)} numbers of the case" in card
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda parts: parts[:1],
+        lambda parts: [parts[0] | {"requested": ["age"]}, parts[1]],
+        lambda parts: [parts[0] | {"numbers": [parts[0]["numbers"][0] | {"channels": ["flair"]}]}, parts[1]],
+        lambda parts: [parts[0] | {"numbers": [parts[0]["numbers"][0] | {"scale": 0.0}]}, parts[1]],
+        lambda parts: [parts[0] | {"numbers": [parts[0]["numbers"][0]] * 2}, parts[1]],
+        lambda parts: [parts[0] | {"numbers": [parts[0]["numbers"][0] | {"name": "<img>"}]}, parts[1]],
+    ],
+)
+def test_numbers_of_another_kind_are_refused(
+    with_numbers: tuple[Path, Path], tmp_path: Path, change: Callable[[list[Any]], list[Any]]
+) -> None:
+    own = shutil.copytree(with_numbers[1], tmp_path / "model")
+    content = json.loads((own / "model.json").read_text())
+    (own / "model.json").write_text(json.dumps(content | {"numbers": change(content["numbers"])}))
+    _write_manifest(own)
+    _refused(own, "model.content", "")
+
+
+def test_weights_without_the_part_of_the_numbers_are_refused(with_numbers: tuple[Path, Path], tmp_path: Path) -> None:
+    own = shutil.copytree(with_numbers[1], tmp_path / "model")
+    content = json.loads((own / "model.json").read_text())
+    content["numbers"][0]["numbers"].pop()
+    (own / "model.json").write_text(json.dumps(content))
+    _write_manifest(own)
+    _refused(own, "model.weights", "head.weight")
 
 
 def test_a_cropped_model_says_what_its_networks_see(own_grid: Path, tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from torch import nn
 from ricenet import LABELS
 from ricenet.networks.computed_inputs import behind_inputs
 from ricenet.networks.input_settings import InputSettings
+from ricenet.networks.late_fusion import LateFusion, of_volumes
+from ricenet.networks.number_inputs import NumberInput, NumberInputs
 from ricenet.prediction.model_json import ModelRecord
 from ricenet.prediction.monai_bundle import inference, metadata, network_definition
 
@@ -44,8 +46,10 @@ def write_bundle(folder: Path, model: ModelRecord) -> list[nn.Module]:
     networks = []
     for fold in model.folds:
         torch.manual_seed(fold)
-        network = model.network.build(model.channels)
-        _train(network, len(model.channels))
+        network = model.network.build(model.channels, model.numbers_of_fold(len(networks)))
+        _train(of_volumes(network), len(model.channels))
+        if isinstance(network, LateFusion):
+            nn.init.normal_(network.head.weight)
         save_file(network.state_dict(), folder / "models" / f"fold{fold}.safetensors")
         networks.append(network.eval())
     (folder / "configs" / "inference.json").write_text(json.dumps(inference(model)))
@@ -93,6 +97,27 @@ def test_monai_builds_and_loads_the_same_networks(tmp_path: Path, network: dict[
         mean = parser.get_parsed_content("ensemble")(volume)
     torch.testing.assert_close(mean, logits.softmax(2).mean(0), rtol=0, atol=1e-9)
     assert not torch.allclose(logits[0], logits[1])
+
+
+@pytest.mark.parametrize("inputs", [None, DOSE], ids=["plain", "isodoses"])
+def test_numbers_are_the_second_argument_of_the_ensemble(tmp_path: Path, inputs: InputSettings | None) -> None:
+    age = NumberInput(name="age", mean=60.0, scale=8.0, missing=0.2, channels=())
+    dose = NumberInput(name="mean_gy", mean=20.0, scale=5.0, missing=0.0, channels=("rd",))
+    mgmt = NumberInput(name="MGMT", mean=0.4, scale=0.5, missing=0.0, channels=(), levels=("A", "B"))
+    parts = tuple(NumberInputs(requested=("all",), numbers=of_fold) for of_fold in ((dose, age), (age, mgmt)))
+    model = sample.model_record({"architecture": "resnet10", "inputs": inputs}, numbers=parts)
+    ours = write_bundle(tmp_path, model)
+    volume = torch.randn(3, len(CHANNELS), 16, 16, 16)
+    numbers = torch.tensor([[25.0, 71.0, 1.0], [18.0, torch.nan, 0.0], [20.0, 60.0, torch.nan]])
+    with torch.inference_mode():
+        rows = [numbers[:, [0, 1]], numbers[:, [1, 2]]]
+        expected = torch.stack([network(volume, row) for network, row in zip(ours, rows, strict=True)])
+        mean = parse(tmp_path).get_parsed_content("ensemble")(volume, numbers)
+        without = torch.stack([network.network(volume) for network in ours])
+    torch.testing.assert_close(mean, expected.softmax(2).mean(0), rtol=0, atol=1e-6)
+    assert not torch.allclose(expected, without, atol=1e-2)
+    description = json.loads((tmp_path / "configs" / "metadata.json").read_text())["description"]
+    assert description.endswith("nan where one is missing, in this order: mean_gy, age, MGMT (A: 0, B: 1).")
 
 
 def test_in_single_precision_too(tmp_path: Path) -> None:

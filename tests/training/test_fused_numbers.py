@@ -102,6 +102,7 @@ def test_a_number_that_no_training_case_has_is_left_out_and_one_that_all_share_i
         (["lesion_dose"], ["event", "rd"], r"measured on images that this set does not contain \(post\)"),
         (["prescription_gy"], ["event"], r"expected a group \(dose_volume, lesion_dose, lesion_image\)"),
         (["ages"], ALL, r"a column of covariates.csv \(MGMT, age, grade\), got 'ages'"),
+        (["age at event"], ALL, "letters, digits, _, . and -, got 'age at event'"),
         (["site"], ALL, "site says where or by whom"),
         (["scanner_event"], ALL, "scanner_event says where or by whom"),
         (["has_post"], ALL, "has_post says where or by whom"),
