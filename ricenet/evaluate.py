@@ -242,8 +242,10 @@ def _score_sets(
     for name, row in _score_rows(folds, grid, folds_of, plan).items():
         own, by_fold = folds_of[name], grid[name]
         row = row.model_copy(update={"subgroups": tuple(scores.by_subgroup(own, by_fold, levels, how))})
-        if name in bayes:
-            row = row.model_copy(update={"bayes_macro_f1": _bayes_macro_f1(out_of_fold(own, by_fold), bayes[name])})
+        same_images = str(RowName.parse(name).from_scratch)
+        if same_images in bayes:
+            best = _bayes_macro_f1(out_of_fold(own, by_fold), bayes[same_images])
+            row = row.model_copy(update={"bayes_macro_f1": best})
         sets[name] = row
     return sets
 

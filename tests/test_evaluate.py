@@ -9,6 +9,7 @@ import pytest
 from helpers import commands
 from helpers.fewer_channels import keep_channels
 from helpers.make_grid import finish_run, make_cases, plan, write_cases_folder, write_grid, write_run
+from helpers.run_records import pretrained_start
 from sklearn.metrics import f1_score
 from statsmodels.stats.contingency_tables import cochrans_q, mcnemar
 from statsmodels.stats.multitest import multipletests
@@ -18,6 +19,7 @@ from ricenet.cohort.shuffled_labels import shuffled
 from ricenet.command.schemas import EvaluateConfig, compose
 from ricenet.errors import InvalidInput, WrongUsage
 from ricenet.evaluate import EvaluationPlan, evaluate, summarise
+from ricenet.evaluation import contrast_figures
 from ricenet.evaluation.grid import read_grid
 from ricenet.evaluation.results_table import as_text
 from ricenet.evaluation.sentences import headline
@@ -662,3 +664,38 @@ def test_rows_that_are_cropped_at_a_place_they_do_not_tell_are_scored_and_named(
     assert "dose, cropped at a lesion found on MRI" in page
     assert "event MRI, cropped at a random place" in page
     assert "a cube of 96 mm around the lesion (6 runs)" in page
+
+
+def test_a_row_from_others_weights_is_compared_with_its_twin_in_table_figure_and_sentence(tmp_path):
+    cases, run = tmp_path / "cases", tmp_path / "run"
+    folds = write_cases_folder(cases, make_cases({"cv": (24, 16)}), n_folds=2)
+    rows = {"rd_event": 0.45, "rd_event+medicalnet": 0.0}  # the share of wrong predictions
+    for row, share in rows.items():
+        started = share == 0
+        keys = {"pretrained": pretrained_start()} if started else {}
+        model = {"name": "medicalnet", "shortcuts": "medicalnet", "pretrained": "ab" * 32 if started else None}
+        for fold in (0, 1):
+            rng = np.random.default_rng(fold)
+            write_run(
+                run, cases, folds, row, fold,
+                lambda case, rng=rng, share=share: 0.3 + 0.4 * (case.label ^ (rng.random() < share)),
+                modalities={"name": row, "channels": ["event", "rd"]}, model=model, **keys,
+            )  # fmt: skip
+    summary = evaluate(run, plan(199, contrasts=["rd_event - dose_volume"]))
+    pair = "rd_event+medicalnet - rd_event"
+    assert summary.declared[-1] == pair
+    contrast = summary.contrasts[pair]
+    scores = [summary.sets[row].oof_macro_f1 for row in ("rd_event+medicalnet", "rd_event")]
+    assert (contrast.macro_f1, contrast.difference) == (tuple(scores), pytest.approx(scores[0] - scores[1]))
+    assert f"{pair}: +{contrast.difference:.2f} [" in as_text(summary)
+    assert not any("differ" in note for note in summary.notes), "the start is told by the row's name"
+    labels = contrast_labels(contrast_figures.differences(summary))
+    assert "dose + event MRI,\nfrom MedicalNet\nminus dose + event MRI" in labels
+    page = write_report(run, None, 2).read_text()
+    assert "The network that starts from MedicalNet (rd_event+medicalnet) scores above the same network from" in page
+    claim = (run / "checklists" / "claim.md").read_text()
+    assert "random weights; transferred weights (SHA-256 abababababab) of MedicalNet, all of it trained" in claim
+
+
+def contrast_labels(figure) -> list[str]:
+    return [label.get_text() for label in figure.axes[0].get_yticklabels()]

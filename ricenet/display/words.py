@@ -89,7 +89,7 @@ STARTS = {
     "brainiac": "BrainIAC",
 }
 FROZEN = {
-    "_stem": ", first convolution frozen",
+    "_stem": ", stem frozen",
     "_frozen": ", frozen",
 }
 
@@ -142,6 +142,11 @@ def start_in_words(addition: str) -> str:
 def is_set(row: str) -> bool:
     """Whether a row is a modality set: not the one model for all sets, nor a set with a place or an addition."""
     return RowName.parse(row).is_set
+
+
+def in_lines(words: str) -> str:
+    """The words of a row with what it starts from, or sees besides its images, on a line of its own."""
+    return words.replace(", from ", ",\nfrom ").replace(", with ", ",\nwith ")
 
 
 def short_name(row: str, channels_of: RowChannels = PAPERS_ONLY) -> str:

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from ricenet.display.figure_style import INTERVAL, LABEL_TEXT, STYLE, Look
-from ricenet.display.words import PAPERS_ONLY, RowChannels, p_in_words, short_name, with_interval
+from ricenet.display.words import PAPERS_ONLY, RowChannels, in_lines, p_in_words, short_name, with_interval
 from ricenet.evaluation.probability_curves import (
     COLUMNS,
     PAGE_INCHES,
@@ -46,7 +46,9 @@ def differences(summary: SummaryRecord, channels_of: RowChannels = PAPERS_ONLY) 
         return None
     smallest = summary.power.smallest_detectable
     with mpl.rc_context(STYLE | {"font.size": SMALL}):
-        figure = Figure(figsize=(PAGE_INCHES, 0.4 * len(contrasts) + 1.6), layout="constrained")
+        names = [_contrast_in_words(name, channels_of) for name in contrasts]
+        row_inches = 0.15 * max(name.count("\n") + 1 for name in names) + 0.1
+        figure = Figure(figsize=(PAGE_INCHES, row_inches * len(contrasts) + 1.6), layout="constrained")
         axes, text = figure.subplots(1, 2, width_ratios=(1, 1.45))
         if smallest is not None:
             axes.axvspan(-smallest, smallest, **BAND)
@@ -55,7 +57,7 @@ def differences(summary: SummaryRecord, channels_of: RowChannels = PAPERS_ONLY) 
         for row, contrast in enumerate(contrasts.values()):
             _draw_difference(axes, row, contrast)
             _write_difference(text, row, contrast, all_cases)
-        axes.set_yticks(range(len(contrasts)), [_contrast_in_words(name, channels_of) for name in contrasts])
+        axes.set_yticks(range(len(contrasts)), names)
         axes.set(xlabel="difference in macro F1, first minus second", ylim=(len(contrasts) - 0.5, -0.5))
         axes.set_xlim(_symmetric_limits(contrasts.values(), smallest))
         axes.tick_params(axis="y", length=0)
@@ -68,7 +70,7 @@ def differences(summary: SummaryRecord, channels_of: RowChannels = PAPERS_ONLY) 
 
 def _contrast_in_words(name: str, channels_of: RowChannels) -> str:
     ours, _, theirs = name.partition(" - ")
-    return f"{short_name(ours, channels_of)}\nminus {short_name(theirs, channels_of)}"
+    return f"{in_lines(short_name(ours, channels_of))}\nminus {short_name(theirs, channels_of)}"
 
 
 def _draw_difference(axes: Axes, row: int, contrast: Contrast) -> None:

@@ -5,6 +5,7 @@ The same input gives the same bytes: no date, a fixed salt for the ids of an SVG
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import matplotlib as mpl
@@ -29,6 +30,7 @@ from ricenet.paper import PAPER
 VALIDATION: Look = {"facecolor": "#f6d18a", "hatch": "////", "edgecolor": "#333333", "linewidth": 0.8}
 TEST: Look = {"facecolor": "#a9cbe3", "hatch": "...", "edgecolor": "#333333", "linewidth": 0.8}
 WIDTH = 0.36
+COLUMN_LETTERS = 16  # of a line below the bars of a row
 HALO = [withStroke(linewidth=3, foreground="black")]
 # role: title, region in truth.npz, caption where that is circled
 PANELS = {
@@ -108,10 +110,19 @@ def _legend(groups: Sequence[tuple[str, RowScores]]) -> list[Artist]:
 
 
 def _group_label(name: str, scores: RowScores, summary: SummaryRecord, channels_of: RowChannels) -> str:
-    label = SHORT_NAMES.get(name) or row_name(name, channels_of).replace(" + ", " +\n").replace(", ", ",\n")
+    label = SHORT_NAMES.get(name) or _in_a_column(row_name(name, channels_of))
     finished, n_folds = scores.folds_finished, summary.n_folds
     lines = [label] if finished == n_folds else [label, f"({finished} of {n_folds} folds)"]
     return "\n".join([*lines, f"n = {scores.n}"] if summary.channel_cases else lines)
+
+
+def _in_a_column(words: str) -> str:
+    """The words of a row in lines that fit below its bars: a line for each channel, short ones for the rest."""
+    parts = [
+        part.replace(" + ", " +\n") if " + " in part else fill(part, COLUMN_LETTERS, break_on_hyphens=False)
+        for part in words.split(", ")
+    ]
+    return ",\n".join(parts)
 
 
 def _cohort_text(count: SplitCounts) -> str:

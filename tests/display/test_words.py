@@ -87,10 +87,7 @@ def test_the_papers_sets_are_named_without_a_run():
 
 def test_a_row_says_whose_weights_it_starts_from():
     assert words.row_name("rd+medicalnet") == "dose, from MedicalNet"
-    assert (
-        words.row_name("rd_event+neuro_simclr_stem")
-        == "dose + event MRI, from 3D-Neuro-SimCLR, first convolution frozen"
-    )
+    assert words.row_name("rd_event+neuro_simclr_stem") == "dose + event MRI, from 3D-Neuro-SimCLR, stem frozen"
     assert words.row_name("rd+brainiac_frozen+numbers") == "dose, from BrainIAC, frozen, with numbers of the case"
     assert words.row_name("rd+ours") == "dose, from ours"
     assert words.start_name("ours") == "ours"

@@ -16,6 +16,15 @@ def run_record(row: str = "rd_event", channels: tuple[str, ...] = ("event", "rd"
     return RunRecord.model_validate(content | keys)
 
 
+def pretrained_start(**changes: Any) -> dict[str, Any]:
+    """`pretrained` of run.json and model.json."""
+    content = {
+        "source": "medicalnet", "sha256": "ab" * 32, "licence": "MIT", "citation": "Chen S et al. Med3D",
+        "dose": "averaged", "freeze": "none", "learning_rate_factor": 1.0,
+    }  # fmt: skip
+    return content | changes
+
+
 def write_begun_run(run: Path, name: str, progress: dict[str, Any] | None = None, **record: Any) -> Path:
     """The folder of a run without DONE. record: keys of run.json, status first of all."""
     folder = run / name

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.small_networks import TINY, medicalnet, write_weights
+from helpers.small_networks import PAPER, TINY, medicalnet, write_weights
 from safetensors.torch import save_file
 
 from ricenet.command.schemas import TrainConfig, compose
@@ -182,3 +182,10 @@ def test_what_is_frozen_has_no_gradient(freeze: str, frozen: int, trained: list[
     assert len(part.frozen) == frozen
     learning = {name.split(".")[0] for name, parameter in ours.named_parameters() if parameter.requires_grad}
     assert learning == {*trained, "fc"}
+
+
+def test_the_papers_network_has_the_tensors_of_3d_neuro_simclr() -> None:
+    """Theirs is MONAI's ResNet-18 for one channel: 33,170,516 numbers but for its linear layer."""
+    with torch.device("meta"):
+        tensors = build_network(1, **PAPER).state_dict()
+    assert sum(tensor.numel() for name, tensor in tensors.items() if not name.startswith("fc.")) == 33_170_516

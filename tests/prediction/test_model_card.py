@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.evaluated_grid import CHANNELS, write_evaluated_grid
+from helpers.run_records import pretrained_start
 
 from ricenet.display.words import interval
 from ricenet.prediction.model_card import model_card
@@ -139,3 +140,16 @@ def test_what_it_shows_of_monai_runs(exported: Path) -> None:
     with torch.inference_mode():
         ours = [network(volume).softmax(1)[:, 1].numpy() for network in read_model(exported).networks()]
     np.testing.assert_allclose(known["probability_of_rice"].numpy(), np.mean(ours, axis=0), atol=1e-6)
+
+
+def test_weights_of_others_are_named_with_licence_and_hash(model: ModelRecord, evaluation: dict[str, Any]) -> None:
+    start = pretrained_start(freeze="stem", learning_rate_factor=0.1, licence="for <research> only")
+    content = json.loads(model.as_json()) | {"pretrained": start}
+    card = model_card(ModelRecord.model_validate_json(json.dumps(content)), evaluation)
+    assert "from weights of MedicalNet (SHA-256 abababab" in card
+    assert (
+        "its first convolution frozen, at 0.1 times the learning rate of the linear layer. Cite: Chen S et al" in card
+    )
+    assert "<research>" not in card
+    assert re.search(r"Licence of these weights: for .*research.* only\.", card)
+    assert "Weights of others" not in model_card(model, evaluation)

@@ -8,7 +8,7 @@ import pytest
 from helpers.fewer_channels import keep_channels
 from helpers.html_page import Page
 from helpers.make_grid import make_cases, write_cases_folder, write_grid, write_run
-from helpers.run_records import run_record, write_begun_run
+from helpers.run_records import pretrained_start, run_record, write_begun_run
 
 from ricenet.cohort.folds import Folds
 from ricenet.cohort.ready_cases import ReadyCase
@@ -252,6 +252,19 @@ def test_a_set_cropped_at_a_place_that_it_does_not_tell_goes_on_with_its_crop(tm
     assert [command for command in train_commands(read_cells(run)) if "crop" in command] == [
         "python -m ricenet.train -m '+modalities=rd' 'fold=range(2)' crop=lesion crop.everywhere=true",
         "python -m ricenet.train -m '+modalities=rd' 'fold=range(2)' crop=random control=shuffled_labels",
+    ]
+
+
+def test_a_row_from_others_weights_goes_on_with_their_keys(tmp_path: Path, cases: Path) -> None:
+    """But for the path of the file, which nobody wrote down."""
+    folds, run = folds_of(cases, "rd"), tmp_path / "run"
+    for row, changes in {"rd+medicalnet": {}, "rd+brainiac_frozen": {"source": "brainiac", "freeze": "all"}}.items():
+        finished(run, cases, folds, row, ["rd"], pretrained=pretrained_start(**changes))
+        (run_folder(run, row, 1) / "DONE").unlink()
+    start = "python -m ricenet.train -m '+modalities=rd' 'fold=range(2)' pretrained="
+    assert [command for command in train_commands(read_cells(run)) if "pretrained" in command] == [
+        f"{start}brainiac model.pretrained=FILE pretrained.freeze=all",
+        f"{start}medicalnet model.pretrained=FILE",
     ]
 
 
