@@ -89,7 +89,7 @@ def main(cfg: PredictConfig) -> None:
     model = read_model(Path(cfg.model_folder or ""))
     out = Path(cfg.out or "")
     rules = rules_for(model.record, None if cfg.ingest is None else Path(cfg.ingest))
-    check_clinical(model.record, cfg.clinical)
+    check_clinical(model.record, cfg.clinical or {})
     ensemble, settings = _load(cfg, model, rules.dose_limits)
     out.mkdir(parents=True, exist_ok=True)
     with hold(out, name="the folder given as out="):
@@ -103,7 +103,7 @@ def _check(cfg: PredictConfig) -> None:
     """Validate the keys before anything heavy is loaded."""
     exporting = {"export": cfg.export, "run": cfg.run}
     predicting = {"model": cfg.model_folder, "out": cfg.out}
-    of_patient = {name: getattr(cfg, name) for name in ONE_PATIENT} | {"clinical": cfg.clinical or None}
+    of_patient = {name: getattr(cfg, name) for name in ONE_PATIENT} | {"clinical": cfg.clinical}
     if any(exporting.values()):
         required, excluded = (
             exporting,
@@ -121,6 +121,8 @@ def _check(cfg: PredictConfig) -> None:
         raise WrongUsage(f"with {_named(mode, given=True)}, {'; '.join(advice)}")
     if cfg.dicom and not cfg.occlusion:
         raise WrongUsage("dicom=true writes the occlusion map as DICOM, and occlusion=false makes none; leave one out")
+    if cfg.clinical is not None and not isinstance(cfg.clinical, dict):
+        raise WrongUsage("clinical should be values by name, as in 'clinical={age: 61, MGMT: B}'")
     for name in POSITIVE:
         value = getattr(cfg, name)
         if value is not None and value <= 0:
@@ -151,7 +153,7 @@ def _details(cfg: PredictConfig) -> "PatientDetails":
         plans=split_keys(cfg.plans or ""),
         exclude_doses=split_keys(cfg.exclude_doses or ""),
         delivered_fractions=cfg.delivered_fractions,
-        clinical=cfg.clinical,
+        clinical=cfg.clinical or {},
     )
 
 

@@ -30,6 +30,13 @@ def config(*keys: str) -> PredictConfig:
     return compose("predict", PredictConfig, list(keys))
 
 
+def test_clinical_values_are_given_by_name() -> None:
+    asked = config("model_folder=a", "out=b", "patient=c", "clinical={age: 61, MGMT: B}")
+    _check(asked)
+    assert _details(asked).clinical == {"age": 61, "MGMT": "B"}
+    assert _details(config("model_folder=a", "out=b", "patient=c")).clinical == {}
+
+
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
@@ -47,6 +54,7 @@ def config(*keys: str) -> PredictConfig:
         (["model_folder=a", "out=b", "patient=c", "brain=bet"], "brain should be one of null, auto, hdbet"),
         (["model_folder=a", "out=b", "patient=c", "dicom=true", "occlusion=false"], "dicom=true"),
         (["model_folder=a", "out=b", "cohort=c", "clinical={age: 61}"], "out=, cohort=, remove clinical="),
+        (["model_folder=a", "out=b", "patient=c", "clinical=61"], "clinical should be values by name"),
         (
             ["model_folder=a", "out=b", "cohort=c", "event_date=2020-01-01"],
             "out=, cohort=, remove event_date=",

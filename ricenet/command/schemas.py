@@ -397,7 +397,7 @@ class PredictConfig:
     fractions: int | None
     delivered_fractions: int | None
     prescription_gy: float | None
-    clinical: dict[str, Any]
+    clinical: Any  # values by name
     ingest: str | None
     brain: str | None
     hdbet2_env: str | None
