@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 INNER_FOLDS = 5
 # Inverse strengths of the penalty, strongest first: each fit starts from the weights of the one before.
 STRENGTHS = (0.01, 0.032, 0.1, 0.32, 1.0, 3.2)
-L1_RATIOS = (0.1, 1.0)
+L1_RATIOS = (0.0, 0.5, 1.0)
 
 
 class Effort(NamedTuple):
@@ -41,7 +41,7 @@ class Penalty(NamedTuple):
     """
 
     C: float = 0.1
-    l1_ratio: float = 0.1
+    l1_ratio: float = 0.5
 
 
 def fit(numbers: NDArray[np.float64], labels: NDArray[np.int_], patients: Sequence[str], seed: int) -> "Pipeline":
