@@ -157,9 +157,20 @@ def test_masks_are_read_and_compared_with_the_image_in_whose_frame_they_lie(own:
     for role in ("post", "event"):
         image = read_volume(case.images[role])
         write_volume(own / f"{role}_mask.nii.gz", image.voxels > 0, image.world_from_voxel)
-    good = replace(case, lesion=own / "event_mask.nii.gz", structures={"GTV": own / "post_mask.nii.gz"})
-    assert examine(good, None, flip=False).findings == []
     event = read_volume(case.images["event"])
+    middle = np.argwhere(event.voxels > 0).mean(axis=0).round().astype(int)
+    lesion = np.zeros(event.voxels.shape, dtype=np.float32)
+    lesion[tuple(slice(each - 3, each + 4) for each in middle)] = 1
+    write_volume(own / "lesion.nii.gz", lesion, event.world_from_voxel)
+    x, y, z = (event.world_from_voxel @ [*middle, 1])[:3]
+    structures = {"GTV": own / "post_mask.nii.gz"}
+    good = replace(case, lesion=own / "lesion.nii.gz", structures=structures, lesion_mm=(x, y, z))
+    assert examine(good, None, flip=False).findings == []
+    elsewhere = examine(replace(good, lesion_mm=(x, y, z + 60)), None, flip=False).findings
+    brain = examine(replace(good, lesion=own / "event_mask.nii.gz", lesion_mm=None), None, flip=False).findings
+    assert [each.code for each in (*elsewhere, *brain)] == ["lesion.elsewhere", "lesion.large"]
+    on_planning = replace(good, lesion=structures["GTV"], lesion_mm=(0.0, 0.0, 500.0))
+    assert examine(on_planning, None, flip=False).findings == [], "in another frame than lesion_mm"
     moved = event.world_from_voxel.copy()
     moved[:3, 3] += 200
     write_volume(own / "moved.nii.gz", event.voxels > 0, moved)
