@@ -10,7 +10,10 @@ from helpers.trained import blanked_logits, noise, normalised_by, require_exact,
 from monai.networks.nets import DenseNet
 from torch import nn
 
+from ricenet import MODALITIES
+from ricenet.networks.late_fusion import LateFusion, for_case
 from ricenet.networks.network import build_network
+from ricenet.networks.number_inputs import NumberInput
 from ricenet.networks.pretrained import MEDICALNET, TensorNames, load_pretrained
 from ricenet.occlusion.engines import PlainEngine, prepare
 from ricenet.occlusion.receptive_windows import find_changes
@@ -49,8 +52,15 @@ def require_plain(network: nn.Module, batch_size: int) -> None:
     np.testing.assert_allclose(found.baseline, network(volume[None])[0].detach().numpy(), rtol=0, atol=1e-5)
 
 
-def test_both_engines_take_the_same_cubes_and_answer_the_same() -> None:
+@pytest.mark.parametrize("numbers", [False, True], ids=["images", "and numbers"])
+def test_both_engines_take_the_same_cubes_and_answer_the_same(numbers: bool) -> None:
     resnet = steep(trained())
+    if numbers:
+        age = NumberInput(name="age", mean=60.0, scale=10.0, missing=0.0, channels=())
+        fused = LateFusion(resnet, MODALITIES[-2:], [age])
+        nn.init.normal_(fused.head.weight, generator=torch.Generator().manual_seed(0))
+        resnet = for_case(fused.eval(), {"age": 75.0})
+        assert prepare(resnet, noise(2, 17, 16, 18)).method == "incremental"
     volume, reference = 3 * noise(2, 17, 16, 18), noise(2, 17, 16, 18, seed=1)
     cubes = find_changes(np.ones((17, 16, 18), bool), positions((17, 16, 18), (7, 7, 7), (5, 9, 6)), (7, 7, 7))
     found = []

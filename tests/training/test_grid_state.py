@@ -13,6 +13,7 @@ from helpers.run_records import pretrained_start, run_record, write_begun_run
 from ricenet.cohort.folds import Folds
 from ricenet.cohort.ready_cases import ReadyCase
 from ricenet.command.atomic import hold, replace_file
+from ricenet.networks.number_inputs import NumberInputs
 from ricenet.paper import PAPER, PAPER_CHANNELS
 from ricenet.report import write_report
 from ricenet.training.grid_state import Cell, possible_sets, read_cells, train_commands
@@ -241,6 +242,16 @@ def test_controls_are_trained_by_commands_of_their_own(tmp_path: Path, cases: Pa
         "python -m ricenet.train -m '+modalities=rd' 'fold=range(2)' control=shuffled_labels",
     ]
     assert all(command in section for command in train_commands(read_cells(run)))
+
+
+def test_a_row_with_numbers_goes_on_with_what_was_requested(tmp_path: Path, cases: Path) -> None:
+    folds, run = folds_of(cases, "rd"), tmp_path / "run"
+    number = {"name": "mean_gy", "mean": 20.0, "scale": 5.0, "missing": 0.0, "channels": ["rd"]}
+    numbers = {"requested": ["dose_volume", "age"], "numbers": [number]}
+    finished(run, cases, folds, "rd+numbers", ["rd"], numbers=NumberInputs.model_validate_json(json.dumps(numbers)))
+    (run_folder(run, "rd+numbers", 1) / "DONE").unlink()
+    commands = [command for command in train_commands(read_cells(run)) if "numbers" in command]
+    assert commands == ["python -m ricenet.train -m '+modalities=rd' 'fold=range(2)' 'model.numbers=[dose_volume,age]'"]
 
 
 def test_a_set_cropped_at_a_place_that_it_does_not_tell_goes_on_with_its_crop(tmp_path: Path, cases: Path) -> None:
