@@ -110,3 +110,8 @@ def test_paper_experiment_holds_the_published_protocol() -> None:
 
 def test_default_is_all_three_modalities() -> None:
     assert compose("train", TrainConfig, ["cases=x"]).modalities.channels == ["post", "event", "rd"]
+
+
+def test_a_failed_job_is_named_without_paths() -> None:
+    named = yaml.safe_load((CONF_DIR / "train.yaml").read_text())["hydra"]["job"]["config"]["override_dirname"]
+    assert named["exclude_keys"] == ["cases", "run", "model.pretrained"]
