@@ -33,7 +33,9 @@ def test_tensorboard_has_a_folder_for_each_fold_of_each_row(tmp_path: Path, over
 
 
 @pytest.mark.process
-@pytest.mark.parametrize(("overrides", "row"), [(["+modalities=rd"], "rd"), (ONE_MODEL, "modality_dropout")])
+@pytest.mark.parametrize(
+    ("overrides", "row"), [(["+modalities=rd"], "rd+medicalnet"), (ONE_MODEL, "modality_dropout+medicalnet")]
+)
 def test_wandb_groups_by_row_and_learns_no_path(tmp_path: Path, overrides: list[str], row: str) -> None:
     cfg = config("logger=wandb", "model.pretrained=/secret/weights.pth", *overrides)
     found = tracker(cfg.logger, tmp_path, cfg, "fold2-seed1")
