@@ -73,11 +73,12 @@ def test_a_cohort_of_two_becomes_two_case_folders(cohort, done):
     ready = read_cases(output)
     assert [(case.label, case.split) for case in sorted(ready, key=lambda case: case.label)] == [(0, "test"), (1, "cv")]
     names = {case.folder for case in ready}
-    tables = {"cases.csv", "covariates.csv", "excluded.csv", "qc.csv", "qc.html", "timings.csv"}
+    tables = {"cases.csv", "covariates.csv", "excluded.csv", "numbers.csv", "numbers_random.csv"}
+    tables |= {"qc.csv", "qc.html", "timings.csv"}
     assert {path.name for path in output.iterdir()} == {*names, ".lock", *tables}
     for case in ready:
         folder = output / case.folder
-        records = {"case.json", "checks.json"}
+        records = {"case.json", "checks.json", "numbers.json"}
         assert {path.name for path in folder.iterdir()} == {"volume.npy", "brain.npy", "qc.png", *records}
         assert (folder / "qc.png").read_bytes().startswith(b"\x89PNG")
         record = json.loads((folder / "case.json").read_text())
