@@ -217,7 +217,7 @@ def exit_in_epoch(epoch: int) -> Callable[..., None]:
 
 def killed_while_writing(cfg: TrainConfig, folder: Path, delay_s: float) -> bool:
     """Train in a process, SIGKILL it a moment after it began to write a checkpoint; False where it was done before."""
-    return killed_once_there_is(cfg, folder, ".last.ckpt.*", delay_s)
+    return killed_once_there_is(cfg, folder, ".ricenet-*-last.ckpt", delay_s)
 
 
 def killed_once_there_is(cfg: TrainConfig, folder: Path, pattern: str, delay_s: float) -> bool:

@@ -220,8 +220,8 @@ def test_numbers_are_measured_on_the_lesion_that_is_found_or_given(
     refused = predict_with_mask(case, with_numbers, settings, corner, tmp_path)
     assert isinstance(refused, UnfitRecord)
     outside = next(finding for finding in refused.findings if finding.severity == "error")
-    assert outside.code == "lesion.outside"
-    assert "the given lesion mask has no voxel in the brain" in outside.message
+    assert outside.code == "lesion.outside_head"
+    assert "0% of the lesion mask lies in the head" in outside.message
 
 
 def predict_with_mask(
