@@ -14,7 +14,7 @@ import torch
 from helpers.new_patient import write_model, write_nifti
 
 from ricenet.cases.case_folder import input_hashes, prepare
-from ricenet.prediction.ensemble import probabilities, summarise
+from ricenet.prediction.ensemble import fold_logits, probabilities, summarise
 from ricenet.prediction.model_folder import read_model
 from ricenet.prediction.new_patient import PatientDetails, find_patient
 
@@ -64,7 +64,7 @@ def test_a_model_folder_that_was_moved_answers_the_same(installed: Run, phantom_
     prepared = prepare(case, input_hashes(case), model.record.preprocessing)
     rows = [prepared.record.channels.index(name) for name in model.record.channels]
     volume = torch.from_numpy(prepared.volume[rows].astype(np.float32))
-    here = summarise(probabilities(model.networks(), volume), model.record.calibration)
+    here = summarise(probabilities(fold_logits(model.networks(), volume)), model.record.calibration)
     assert here.calibrated is not None
     moved = tmp_path / "another" / "place"
     shutil.move(folder, moved)
