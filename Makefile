@@ -27,7 +27,7 @@ install: .venv/.installed  ## make .venv and install ricenet with what tests and
 	$(BIN)/pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev,hdbet]'
 	touch $@
 
-demo: install  ## the whole study on phantoms: two raw patients preprocessed, 7 x 5 grid, evaluation, maps, page; then two new patients (13 minutes on two quiet cores of a Xeon)
+demo: install  ## the whole study on phantoms: two raw patients preprocessed, 7 x 5 grid, evaluation, maps, page; then two new patients (10 minutes on two quiet cores of a Xeon)
 	$(BIN)/python -m ricenet.phantom out=$(OUT)/demo-raw format=nifti patients=2 jobs=$(JOBS)
 	$(BIN)/python -m ricenet.preprocess cohort=$(OUT)/demo-raw cases=$(OUT)/demo-raw-cases folds=0 jobs=$(JOBS)
 	$(BIN)/python -m ricenet.phantom out=$(OUT)/demo-cases format=cases patients=92 jobs=$(JOBS)
