@@ -3,6 +3,7 @@
 Only what was declared beforehand is said to pass; no set is called the best of seven.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ricenet.command.row_names import NUMBERS, RowName
@@ -47,12 +48,8 @@ def _against_baseline(summary: "SummaryRecord") -> list[str]:
     for name, baseline in networks_and_baselines(summary):
         contrast, words = summary.contrasts[f"{name} - {baseline}"], BASELINES[baseline].in_sentence
         low, high = contrast.interval
-        if low > 0:
-            verdict = f"The network ({name}) scores above {words}"
-        elif high < 0:
-            verdict = f"The network ({name}) scores below {words}"
-        else:
-            verdict = f"Which is better, the network ({name}) or {words}, this cohort does not show"
+        unclear = f"Which is better, the network ({name}) or {words}, this cohort does not show"
+        verdict = _verdict(contrast.interval, f"The network ({name})", words, unclear)
         scores = " and ".join(map(number, contrast.macro_f1))
         sentences.append(
             f"{verdict}: macro F1 {scores}, difference {signed(contrast.difference)} (95% {signed(low)} to "
@@ -74,6 +71,14 @@ def networks_and_baselines(summary: "SummaryRecord") -> list[tuple[str, str]]:
         if scores:
             pairs.append((name, max(scores, key=lambda row: scores[row])))
     return pairs
+
+
+def _verdict(bounds: Sequence[float], ours: str, theirs: str, unclear: str) -> str:
+    """Which of two scores higher, by the interval of their difference; `unclear` where it holds 0."""
+    low, high = bounds
+    if low <= 0 <= high:
+        return unclear
+    return f"{ours} scores {'above' if low > 0 else 'below'} {theirs}"
 
 
 def _unfinished(summary: "SummaryRecord") -> list[str]:
@@ -118,12 +123,12 @@ def main_set(summary: "SummaryRecord") -> str | None:
     Where all networks start from others' weights, that row stands for its set.
     """
     possible = summary.possible
-    wanted = [FULL, *([] if possible is None else [name for name in reversed(list(PAPER)) if name in possible])]
+    candidates = [FULL, *([] if possible is None else [name for name in reversed(list(PAPER)) if name in possible])]
     rows = {name: name for name in summary.sets}
     if not PAPER.keys() & rows.keys():
         names = map(RowName.parse, summary.sets)
         rows = {name.of_set: str(name) for name in names if name.start and not (name.place or name.control)}
-    return next((rows[name] for name in wanted if name in rows), None)
+    return next((rows[name] for name in candidates if name in rows), None)
 
 
 def is_single(summary: "SummaryRecord") -> bool:
@@ -182,14 +187,9 @@ def _start(summary: "SummaryRecord", ours: str, theirs: str, start: str) -> str:
             "model.pretrained=null) has no predictions for the same cases."
         )
     low, high = contrast.interval
-    if low > 0:
-        verdict = f"The network that starts {start} ({ours}) scores above the same network from scratch ({theirs})"
-    elif high < 0:
-        verdict = f"The network that starts {start} ({ours}) scores below the same network from scratch ({theirs})"
-    else:
-        verdict = (
-            f"Whether it helps to start {start} ({ours}) and not from scratch ({theirs}), this cohort does not show"
-        )
+    unclear = f"Whether it helps to start {start} ({ours}) and not from scratch ({theirs}), this cohort does not show"
+    network, twin = f"The network that starts {start} ({ours})", f"the same network from scratch ({theirs})"
+    verdict = _verdict(contrast.interval, network, twin, unclear)
     first, second = map(number, contrast.macro_f1)
     return (
         f"{verdict}: macro F1 {first} and {second}, difference {signed(contrast.difference)} (95% {signed(low)} to "

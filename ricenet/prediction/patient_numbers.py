@@ -51,8 +51,8 @@ def check_clinical(model: ModelRecord, clinical: Clinical) -> None:
             names = [each for each in model.seen_numbers if each not in MEASURED]
             raise WrongUsage(f"clinical.{name}: the model sees no such value, but {', '.join(names) or 'none'}")
         if _value(number, given) is None:
-            wanted = "a number" if number.levels is None else " or ".join(number.levels)
-            raise WrongUsage(f"clinical.{name} should be {wanted}, as in covariates.csv of the training cases")
+            expected = "a number" if number.levels is None else " or ".join(number.levels)
+            raise WrongUsage(f"clinical.{name} should be {expected}, as in covariates.csv of the training cases")
 
 
 def check_lesion_mask(model: ModelRecord, case: Case, prepared: Prepared) -> list[Finding]:
